@@ -1,0 +1,95 @@
+"""What stalewatch asks of a database: a `Client` a process, which opens a `ClientSession` a simulated user.
+
+A new database starts with `ClientSession.read` and `write`, and `Client.session`, `preload` and `final`. A session
+raises whatever its driver raises; the client's error table (`clients.errors`) then says whether the operation was
+certainly not applied (``fail``) or may have been (``unknown``).
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from history.clock import Clock
+from history.operation import Depends, Outcome
+
+
+class Value(NamedTuple):
+    """What a write stores: the version, who wrote it, what its author had seen before, and padding."""
+
+    version: int
+    author: str
+    depends: Depends | None = None
+    payload: str = ""
+
+
+class Answer(NamedTuple):
+    """What the database said of one operation.
+
+    `version` and `siblings` are what a read showed (0 for no value); `superseded` says that a write met an equal or
+    newer version; `node` is the server that answered, as HOST:PORT.
+    """
+
+    outcome: Outcome = "ok"
+    version: int | None = None
+    node: str | None = None
+    siblings: list[int] | None = None
+    depends: Depends | None = None
+    superseded: bool = False
+    error: str | None = None
+    items: list[str | int] | None = None
+
+
+class Failure(NamedTuple):
+    """What an exception means for the operation that it ended, and a short name for it (few distinct ones)."""
+
+    outcome: Outcome
+    error: str
+
+
+class ClientSession(Protocol):
+    """One simulated user's view of the database; used by one thread at a time."""
+
+    def read(self, key: str) -> Answer:
+        """Read a register as the read options say."""
+        ...
+
+    def write(self, key: str, value: Value) -> Answer:
+        """Raise a register to the value's version; never undo a newer one."""
+        ...
+
+
+class Client(Protocol):
+    """One process's access to one database: connections, schema, preload, final reads, cleaning up."""
+
+    database: str
+    """``mongo``, ``cassandra``, ``couch`` or ``memory``."""
+
+    clock: Clock
+    """Where the times of this client's operations come from."""
+
+    def prepare(self) -> None:
+        """Connect and create what is missing, or raise a `clients.errors.ClientError`."""
+        ...
+
+    def preload(self, keys: Sequence[str], payload: str) -> None:
+        """Create every key at version 0, at the strongest level; a key that exists is an error."""
+        ...
+
+    def session(self, name: str) -> ClientSession:
+        """Open a session."""
+        ...
+
+    def final(self, key: str) -> Answer:
+        """Read all that the key holds, at the level that proves loss (raises what the driver raises)."""
+        ...
+
+    def explain(self, error: BaseException) -> Failure:
+        """Say what an exception means for the operation that it ended."""
+        ...
+
+    def remove(self, keys: Sequence[str]) -> None:
+        """Delete the run's own keys."""
+        ...
+
+    def close(self) -> None:
+        """Drop the connections."""
+        ...

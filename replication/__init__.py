@@ -1,0 +1,1 @@
+"""The databases themselves: as processes on this machine, and as containers."""

@@ -1,0 +1,1 @@
+"""Clusters as processes on this machine."""

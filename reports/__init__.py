@@ -1,0 +1,1 @@
+"""What a run showed: plain lines, tables, JSON and a page."""
