@@ -1,0 +1,77 @@
+"""The `stalewatch` command: check histories, run clusters."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+import replication.local.command
+
+import reports.check
+
+__version__ = "0.1.0"
+
+USAGE_ERROR = 2
+CHECK_USAGE_ERROR = 64
+
+
+class Command:
+    """One subcommand: what it is for, how a room adds its arguments, what runs it, and its exit code for bad usage."""
+
+    def __init__(
+        self,
+        help: str,  # noqa: A002 # argparse's word
+        add_arguments: Callable[[argparse.ArgumentParser], None],
+        run: Callable[[argparse.Namespace], int],
+        usage_error: int = USAGE_ERROR,
+    ) -> None:
+        self.help = help
+        self.add_arguments = add_arguments
+        self.run = run
+        self.usage_error = usage_error
+
+
+COMMANDS = {
+    "check": Command("judge history files", reports.check.add_arguments, reports.check.run, CHECK_USAGE_ERROR),
+    "cluster": Command(
+        "start and stop databases on this machine",
+        replication.local.command.add_arguments,
+        replication.local.command.run,
+    ),
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser with an exit code of its own for bad usage: `check` uses 2 for a verdict."""
+
+    usage_error = USAGE_ERROR
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and how the command is used."""
+        self.print_usage(sys.stderr)
+        self.exit(self.usage_error, f"{self.prog}: {message}\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line of `stalewatch`."""
+    top = _Parser(prog="stalewatch", description="What do your users see when the primary dies?")
+    top.add_argument("--version", action="version", version=f"stalewatch {__version__}")
+    subparsers = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, command in COMMANDS.items():
+        subparser = subparsers.add_parser(name, help=command.help, description=command.help)
+        subparser.usage_error = command.usage_error
+        command.add_arguments(subparser)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one subcommand and return its exit code."""
+    parsed = parser().parse_args(arguments)
+    try:
+        return COMMANDS[parsed.command].run(parsed)
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

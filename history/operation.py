@@ -124,12 +124,12 @@ DEFAULT_HORIZON_S = 120
 class Header(Struct, kw_only=True, omit_defaults=False):
     """The first line of a history file: where it comes from and how far its clock may be off the master's."""
 
-    format: str = FORMAT
-    version: int = FORMAT_VERSION
+    format: str
+    version: int
     run: str = ""
     worker: int = 0
     database: str = ""
-    horizon_s: float = DEFAULT_HORIZON_S
+    horizon_s: int | float = DEFAULT_HORIZON_S
     clock_error_ns: int | None = None
     closes: bool = False
     options: dict[str, object] | None = None

@@ -1,0 +1,27 @@
+"""conflicts: reads that show concurrent versions side by side. A fact about a multi-leader store, no broken promise."""
+
+from checkers.protocol import Guarantee
+from checkers.register import Register
+from checkers.verdict import Violation
+from history.operation import Final, Read
+
+
+class Conflicts(Guarantee):
+    """Counts the ok reads and final reads whose siblings are not empty."""
+
+    name = "conflicts"
+
+    def on_read(self, read: Read, version: int, register: Register, source: int) -> Violation | None:
+        """Judge an ok read."""
+        return None if read.siblings is None and not self.verdict.applicable else self._siblings(read)
+
+    def on_final(self, final: Final, register: Register, source: int) -> Violation | None:
+        """Judge an ok final read."""
+        return self._siblings(final)
+
+    def _siblings(self, read: Read | Final) -> Violation | None:
+        if read.siblings is None:
+            self.verdict.applicable = False  # a database that shows no siblings cannot show conflicts
+            return None
+        self.verdict.checked += 1
+        return self.verdict.add(Violation(self.name, (read,))) if read.siblings else None

@@ -1,0 +1,75 @@
+"""phantom_reads: a read shows only what was written: by a write that had started, and that did not surely fail."""
+
+from collections.abc import Iterable
+
+from checkers.protocol import Guarantee
+from checkers.register import Register
+from checkers.scene import Scene
+from checkers.verdict import Violation
+from history.operation import Read, Write
+
+
+class PhantomReads(Guarantee):
+    """Matches every version shown with its write.
+
+    A write that ended is recorded before any read that ended later, so its start is before that read's end and need
+    not be kept. A read that ended first waits for its write, often one in flight whose value is visible already.
+    A write that never ended may stand anywhere in the file, even before a read that ended before it started.
+    """
+
+    name = "phantom_reads"
+
+    def __init__(self, scene: Scene) -> None:
+        super().__init__(scene)
+        self._waited: dict[Register, None] = {}
+
+    def on_write(self, write: Write, version: int, register: Register, source: int) -> tuple[Violation, ...]:
+        """Record the version, and decide the reads that waited for it."""
+        if write.outcome == "fail":
+            register.failed[version] = (write, source)
+        else:
+            register.applied.add(version)
+            if write.end is None:
+                register.never_ended[version] = (write, source)
+        if not register.waiting:
+            return ()
+        found = [self._decide(read, at, write, source) for read, at in register.waiting.pop(version, ())]
+        return tuple(violation for violation in found if violation is not None)
+
+    def on_read(self, read: Read, version: int, register: Register, source: int) -> Violation | None:
+        """Judge the read where its write is recorded, else let it wait."""
+        if version <= 0:
+            return None
+        if version in register.applied:
+            if register.never_ended and version in register.never_ended:
+                return self._decide(read, source, *register.never_ended[version])
+            self.verdict.checked += 1
+            return None
+        if version in register.failed:
+            return self._decide(read, source, *register.failed[version])
+        register.waiting.setdefault(version, []).append((read, source))
+        self._waited[register] = None
+        return None
+
+    def _decide(self, read: Read, source: int, write: Write, write_source: int) -> Violation | None:
+        self.verdict.checked += 1
+        if write.outcome == "fail":
+            return self.verdict.add(Violation(self.name, (read, write), cause="failed"))
+        margin = self.scene.margin(source, write_source)
+        if margin is not None and write.start > read.end + margin:
+            return self.verdict.add(Violation(self.name, (read, write), cause="not_started"))
+        return None
+
+    def finish(self) -> Iterable[Violation]:
+        """Judge the reads whose write never came; an incomplete file may just have lost its line."""
+        for register in self._waited:
+            for reads in register.waiting.values():
+                yield from filter(None, (self._never_written(read, source) for read, source in reads))
+            register.waiting.clear()
+
+    def _never_written(self, read: Read, source: int) -> Violation | None:
+        owner = self.scene.sources[source].worker if read.owner is None else read.owner
+        if not self.scene.complete(owner):
+            return None
+        self.verdict.checked += 1
+        return self.verdict.add(Violation(self.name, (read,), cause="never_written"))

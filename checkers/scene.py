@@ -1,0 +1,30 @@
+"""What all guarantees of a judge share: where operations come from, and how long steps are remembered."""
+
+from dataclasses import dataclass
+
+from checkers.staircase import Staircase, Staircases
+from history.operation import DEFAULT_HORIZON_S
+from history.reader import Source
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The sources of the operations, and the horizon in nanoseconds."""
+
+    sources: tuple[Source, ...] = (Source(),)
+    horizon_ns: int = DEFAULT_HORIZON_S * 1_000_000_000
+
+    def stairs(self) -> Staircase | Staircases:
+        """Return a staircase for a key; several files need one each, with margins between their clocks."""
+        if len(self.sources) == 1:
+            return Staircase(self.horizon_ns)
+        return Staircases(self.horizon_ns, self.sources)
+
+    def margin(self, earlier: int, later: int) -> int | None:
+        """Return by how many ns an end in one file must come before a start in the other to prove their order."""
+        return self.sources[earlier].margin(self.sources[later])
+
+    def complete(self, worker: int) -> bool:
+        """Tell whether all of a worker's operations are here: its files are given, and whole."""
+        files = [source.complete for source in self.sources if source.worker == worker]
+        return bool(files) and all(files)

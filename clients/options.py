@@ -1,0 +1,55 @@
+"""Options of a database as data: one table, from which each front end builds its arguments or form fields."""
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+from clients.errors import BadAddress
+
+
+class Option(NamedTuple):
+    """One option: its flag, what it means, what it may be and where else its value may come from.
+
+    `parse` turns text into the value, or raises ValueError; `choices` are compared with what it returns. `env` names
+    an environment variable that is used where nothing was given. The value of a `secret` option may hold a password:
+    it belongs on no page and in no message, log or report.
+    """
+
+    flag: str
+    help: str
+    default: object = None
+    choices: tuple[str, ...] | None = None
+    parse: Callable[[str], object] = str
+    env: str | None = None
+    secret: bool = False
+
+    @property
+    def name(self) -> str:
+        """The attribute that argparse makes of the flag."""
+        return self.flag.lstrip("-").replace("-", "_")
+
+
+def chosen(options: Iterable[Option], namespace: object, environ: Mapping[str, str] = os.environ) -> dict[str, object]:
+    """Return each option's value by name: as given, else from the environment, else its default.
+
+    Raises `BadAddress` with the flag where a value makes no sense. Text is parsed here again, since forms hand over
+    text; an empty field counts as not given.
+    """
+    return {option.name: _value(option, getattr(namespace, option.name, None), environ) for option in options}
+
+
+def _value(option: Option, given: object, environ: Mapping[str, str]) -> object:
+    if given in (None, "") and option.env:
+        given = environ.get(option.env)
+    if given in (None, ""):
+        given = option.default
+    if not isinstance(given, str):
+        return given
+    try:
+        value = option.parse(given)
+    except ValueError as error:
+        shown = "***" if option.secret else repr(given)
+        raise BadAddress(f"{option.flag} {shown}: {error}") from None
+    if option.choices and value not in option.choices:
+        raise BadAddress(f"{option.flag} {given!r}: must be one of {', '.join(option.choices)}")
+    return value

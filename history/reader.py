@@ -1,0 +1,181 @@
+"""Reads the history files of one run as one stream of operations in the order of their end."""
+
+import heapq
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from pathlib import Path
+
+from history.codec import Malformed, decode, decode_header
+from history.compression import Damaged, MissingCodec, chunks
+from history.operation import FORMAT, FORMAT_VERSION, Close, Header, Operation, Read, Write
+from history.rules import NEVER, Broken, Rules
+from history.versions import VersionRanges
+
+TAIL_BYTES = 1 << 16
+
+
+class BadHistory(Exception):
+    """A file that is no history; the message names the file and, where there is one, the line."""
+
+    def __init__(self, path: Path, line: int | None, reason: str) -> None:
+        super().__init__(f"{path}:{line}: {reason}" if line else f"{path}: {reason}")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where operations come from: one worker's file, or the live worker itself."""
+
+    worker: int = 0
+    clock_error_ns: int | None = 0
+    complete: bool = True
+
+    def margin(self, other: "Source") -> int | None:
+        """Return by how many ns an end here must come before a start there to prove their order; None: it cannot."""
+        if other is self:
+            return 0
+        if self.clock_error_ns is None or other.clock_error_ns is None:
+            return None
+        return self.clock_error_ns + other.clock_error_ns
+
+
+class History:
+    """The files of one run."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        """Read headers and last lines (raises `BadHistory`)."""
+        self.paths = list(paths)
+        self.headers = [_header(path) for path in self.paths]
+        self.sources = [_source(path, header) for path, header in zip(self.paths, self.headers, strict=True)]
+        for path, header in zip(self.paths, self.headers, strict=True):
+            if header.run != self.headers[0].run:
+                raise BadHistory(path, 1, f"run {header.run!r} is not run {self.headers[0].run!r} of {self.paths[0]}")
+
+    @property
+    def complete(self) -> bool:
+        """Tell whether every file was written to its end."""
+        return all(source.complete for source in self.sources)
+
+    @property
+    def horizon_ns(self) -> int:
+        """Return how long superseded versions are remembered, in nanoseconds."""
+        return round(max(header.horizon_s for header in self.headers) * 1e9)
+
+    def operations(self) -> Iterator[tuple[Operation, int]]:
+        """Yield every operation with the index of its source, in the order of their end (raises `BadHistory`)."""
+        written: dict[str, VersionRanges] = {}
+        streams = [_stream(path, Rules(written)) for path in self.paths]
+        if len(streams) == 1:
+            return ((operation, 0) for operation in streams[0])
+        return (
+            (operation, index)
+            for _, operation, index in heapq.merge(*map(_keyed, streams, range(len(streams))), key=itemgetter(0))
+        )
+
+
+def _keyed(stream: Iterator[Operation], index: int) -> Iterator[tuple[int, Operation, int]]:
+    """Yield operations with their place in time: an operation that never ended keeps its place in the file."""
+    now = NEVER
+    for operation in stream:
+        if operation.end is not None:
+            now = operation.end
+        yield now, operation, index
+
+
+def _stream(path: Path, rules: Rules) -> Iterator[Operation]:
+    """Yield one file's operations by end; reads and writes of no duration come after others of the same end.
+
+    The file may hold an instant [E, E] before [s, E] of the same session. In the session's own order it comes after,
+    and the checkers of session guarantees rely on that order.
+    """
+    instants: list[Operation] = []
+    for operation in _checked(path, rules):
+        end = operation.end
+        if instants and end is not None and end > instants[0].end:  # type: ignore[operator] # instants have ended
+            yield from instants
+            instants.clear()
+        if operation.start == end and isinstance(operation, Read | Write):
+            instants.append(operation)
+        else:
+            yield operation
+    yield from instants
+
+
+def _checked(path: Path, rules: Rules) -> Iterator[Operation]:
+    check, number, closed = rules.check, 1, False
+    lines = _lines(path)
+    next(lines, None)
+    try:
+        for number, line in enumerate(lines, start=2):  # noqa: B007 # the error names it
+            record = decode(line)
+            if closed:
+                raise Broken("a line after the close")
+            if type(record) is Close:
+                closed = True
+            else:
+                check(record)  # type: ignore[arg-type] # all but Close
+                yield record  # type: ignore[misc] # all but Close
+    except (Malformed, Broken, Damaged) as error:
+        raise BadHistory(path, number, str(error)) from None
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """Yield whole lines; what follows the last newline is cut and left out."""
+    rest = b""
+    for data in chunks(path):
+        lines = (rest + data).split(b"\n")
+        rest = lines.pop()
+        yield from lines
+
+
+def _header(path: Path) -> Header:
+    try:
+        line = next(_lines(path), None)
+        if line is None:
+            raise Malformed("no header: the file is empty or cut in its first line")
+        header = decode_header(line)
+    except Malformed as error:
+        raise BadHistory(path, 1, f"no history header: {error}") from None
+    except (OSError, MissingCodec, Damaged) as error:
+        raise BadHistory(path, None, _reason(error)) from None
+    if header.format != FORMAT or header.version != FORMAT_VERSION:
+        raise BadHistory(
+            path, 1, f"format {header.format!r} version {header.version} is not {FORMAT} version {FORMAT_VERSION}"
+        )
+    return header
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)
+
+
+def _source(path: Path, header: Header) -> Source:
+    """Return what the last line says: whether the file is complete, and its clock error over the whole run."""
+    try:
+        tail = _tail(path)
+    except Damaged:
+        tail = b""  # reading the operations will say at which line
+    close = _close(tail)
+    whole = tail.endswith(b"\n") and (close is not None or not header.closes)
+    error = close.clock_error_ns if close else header.clock_error_ns
+    return Source(header.worker, error, whole)
+
+
+def _tail(path: Path) -> bytes:
+    if path.suffix in {".gz", ".zst"}:
+        tail = b""
+        for data in chunks(path):
+            tail = (tail + data)[-TAIL_BYTES:]
+        return tail
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - TAIL_BYTES))
+        return file.read()
+
+
+def _close(tail: bytes) -> Close | None:
+    *_, last, _rest = [b"", *tail.split(b"\n")]
+    try:
+        record = decode(last)
+    except Malformed:
+        return None
+    return record if isinstance(record, Close) and tail.endswith(b"\n") else None

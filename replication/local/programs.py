@@ -1,0 +1,54 @@
+"""Where the databases' programs are: named by a variable, on PATH, or inside an installed wheel."""
+
+import importlib.util
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from replication.protocol import MissingProgram
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A program, the variable that overrides where it is, the package that carries it, and how to get it."""
+
+    name: str
+    variable: str
+    package: str
+    inside: str
+    """Its path inside the package."""
+    install: str
+
+
+def find(program: Program) -> Path:
+    """Return the program's path, or raise `MissingProgram` with what to install."""
+    given = os.environ.get(program.variable)
+    if given:
+        return _runnable(Path(given).expanduser(), f"{program.variable} names")
+    on_path = shutil.which(program.name)
+    if on_path:
+        return Path(on_path)
+    carried = _carried(program)
+    if carried:
+        return _runnable(carried, f"the package {program.package} holds")
+    raise MissingProgram(
+        f"{program.name} was not found: neither {program.variable} nor PATH nor a Python package has it; "
+        f"{program.install}"
+    )
+
+
+def _runnable(path: Path, source: str) -> Path:
+    if not path.is_file():
+        raise MissingProgram(f"{source} {path}, which is not a file")
+    if not os.access(path, os.X_OK):
+        raise MissingProgram(f"{source} {path}, which may not be executed: `chmod +x {path}`")
+    return path
+
+
+def _carried(program: Program) -> Path | None:
+    # Finding a top-level package does not import it, which may be slow and start things; finding a submodule would.
+    spec = importlib.util.find_spec(program.package)
+    places = spec.submodule_search_locations if spec else None
+    candidates = [Path(place, program.inside) for place in places or []]
+    return next((path for path in candidates if path.is_file()), None)

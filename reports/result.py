@@ -1,0 +1,61 @@
+"""The JSON that every command prints of what was checked; the field names are fixed."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from checkers.distribution import Distribution
+from checkers.judge import Judge
+from checkers.verdict import Verdict, Violation
+from history.codec import encode
+
+QUANTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
+
+
+def guarantees(verdicts: Mapping[str, Verdict]) -> dict[str, Any]:
+    """Return the ``guarantees`` object: a row for each of the nine, whatever was checked."""
+    return {name: _guarantee(verdict) for name, verdict in verdicts.items()}
+
+
+def check_result(judge: Judge) -> dict[str, Any]:
+    """Return what `stalewatch check` prints of a finished judge."""
+    verdicts = judge.verdicts()
+    return {
+        "verdict": judge.verdict(),
+        "complete": all(source.complete for source in judge.scene.sources),
+        "guarantees": guarantees(verdicts),
+        "duplicate_items": judge.duplicate_items,
+        "phantom_items": judge.phantom_items,
+    }
+
+
+def _guarantee(verdict: Verdict) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "verdict": verdict.verdict,
+        "checked": verdict.checked,
+        "violated": verdict.violated,
+        "rate": verdict.rate,
+        "interval": None if verdict.interval is None else list(verdict.interval),
+        "witnesses": [_witness(violation) for violation in verdict.witnesses],
+    }
+    if verdict.causes or verdict.name == "stale_reads":
+        row["causes"] = dict(verdict.causes)
+    if verdict.name == "stale_reads":
+        row["staleness_s"] = _staleness(verdict.staleness)
+        row["staleness_at_least"] = verdict.at_least
+    return row
+
+
+def _staleness(staleness: Distribution) -> dict[str, float | None]:
+    if not staleness.count:
+        return dict.fromkeys((*QUANTILES, "max"))
+    quantiles = staleness.quantiles_ns(*QUANTILES.values())
+    return {**{name: ns / 1e9 for name, ns in zip(QUANTILES, quantiles, strict=True)}, "max": staleness.max_ns / 1e9}
+
+
+def _witness(violation: Violation) -> dict[str, Any]:
+    return {
+        "operations": [json.loads(encode(operation)) for operation in violation.operations],
+        "cause": violation.cause,
+        "staleness_s": None if violation.staleness_ns is None else violation.staleness_ns / 1e9,
+    }

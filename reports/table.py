@@ -1,0 +1,45 @@
+"""The table of guarantees on a terminal, drawn by rich where it is installed."""
+
+from collections.abc import Iterable, Mapping
+
+from checkers.verdict import Verdict
+
+COLUMNS = ("guarantee", "checked", "violated", "rate", "95 % interval", "verdict")
+
+
+def rows(verdicts: Mapping[str, Verdict]) -> list[tuple[str, ...]]:
+    """Return one row of text a guarantee."""
+    return [_row(verdict) for verdict in verdicts.values()]
+
+
+def _row(verdict: Verdict) -> tuple[str, ...]:
+    rate, interval = verdict.rate, verdict.interval
+    return (
+        verdict.name,
+        f"{verdict.checked}",
+        f"{verdict.violated}",
+        "" if rate is None else f"{rate:.4f}",
+        "" if interval is None else f"{interval[0]:.4f}-{interval[1]:.4f}",
+        verdict.verdict.replace("_", " "),
+    )
+
+
+STYLES = {"holds": "green", "violated": "red", "no evidence": "dim", "not applicable": "dim"}
+
+
+def show(title: str, columns: tuple[str, ...], body: Iterable[tuple[str, ...]]) -> None:
+    """Print a table on stdout; without rich, columns parted by tabs."""
+    try:
+        from rich.console import Console  # noqa: PLC0415 # the bare bench runs without it
+        from rich.table import Table  # noqa: PLC0415
+    except ImportError:
+        print(title)
+        for row in (columns, *body):
+            print("\t".join(row))
+        return
+    table = Table(title=title, title_justify="left")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="right" if 0 < index < len(columns) - 1 else "left", no_wrap=True)
+    for row in body:
+        table.add_row(*row[:-1], f"[{STYLES.get(row[-1], 'default')}]{row[-1]}")
+    Console().print(table)

@@ -1,0 +1,439 @@
+"""The nine guarantees judged by brute force: every definition a loop over all operations, quoted and taken literally.
+
+Nothing here is fast or streaming, and nothing is shared with the checkers, so that the two can be held against each
+other. Quotations are from the definitions (docs/consistency.md). Where those leave something open, the reading
+taken is marked "Reading:".
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from math import sqrt
+from statistics import NormalDist
+from typing import Generic, Protocol, TypeVar
+
+from history.operation import Append, Depends, Draw, Final, Operation, Read, Write
+
+Place = tuple[int, int]
+"""Index of the file, index of the operation in it."""
+
+
+@dataclass
+class File:
+    """One worker's history as read: `operations` in file order, ordered by end, never-ended ones anywhere.
+
+    `clock_error_ns` is the one that holds (the close line's, else the header's). The horizon bounds what a streaming
+    checker remembers; here everything is remembered, so it changes nothing.
+    """
+
+    operations: Sequence[Operation]
+    worker: int = 0
+    clock_error_ns: int | None = 0
+    complete: bool = True
+    horizon_s: float = 120
+
+
+@dataclass
+class Result:
+    """What one guarantee came to. `staleness_ns` is of stale reads alone, `floors` of every read with a floor."""
+
+    checked: int = 0
+    violating: set[Place] = field(default_factory=set)
+    causes: Counter[str] = field(default_factory=Counter)
+    staleness_ns: list[int] = field(default_factory=list)
+    floors: dict[Place, int] = field(default_factory=dict)
+    verdict: str = "no_evidence"
+
+    @property
+    def violated(self) -> int:
+        return len(self.violating)
+
+
+class Timed(Protocol):
+    @property
+    def start(self) -> int: ...
+    @property
+    def end(self) -> int | None: ...
+
+
+class Stepped(Timed, Protocol):
+    @property
+    def session(self) -> str: ...
+
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+Kind = TypeVar("Kind", Read, Write, Append, Draw, Final)
+
+
+@dataclass(frozen=True)
+class At(Generic[T_co]):
+    """An operation, the file it is from and its place."""
+
+    op: T_co
+    file: File
+    place: Place
+
+
+class History:
+    """All files of a run, with each kind of operation in one list, and `ok` ones apart."""
+
+    def __init__(self, files: Sequence[File]) -> None:
+        self.files = files
+        everything = [
+            At(op, file, (number, line)) for number, file in enumerate(files) for line, op in enumerate(file.operations)
+        ]
+
+        def of(kind: type[Kind]) -> list[At[Kind]]:
+            return [At(at.op, at.file, at.place) for at in everything if isinstance(at.op, kind)]
+
+        self.writes, self.appends = of(Write), of(Append)
+        self.acknowledged = [write for write in self.writes if write.op.outcome == "ok"]
+        self.reads = [read for read in of(Read) if read.op.outcome == "ok"]
+        self.draws = [draw for draw in of(Draw) if draw.op.outcome == "ok"]
+        self.finals = [final for final in of(Final) if final.op.outcome == "ok"]
+        self.judged_reads = [read for read in self.reads if self._is_judged(read)]
+
+    def _is_judged(self, read: At[Read]) -> bool:
+        """`owner`: "without N's complete file, and live, only `monotonic_reads` judges it".
+
+        Reading: an `owner` that is the file's own worker says nothing; of several files of worker N, all must be
+        complete. A read that is not judged still shows what it shows: it is evidence for other reads' floors.
+        """
+        if read.op.owner is None or read.op.owner == read.file.worker:
+            return True
+        owned = [file for file in self.files if file.worker == read.op.owner]
+        return bool(owned) and all(file.complete for file in owned)
+
+    def cut_keys(self) -> set[str]:
+        """Return the keys of incomplete files.
+
+        Reading: "that file's keys" are all that its lines name, aside from those it read as another worker's.
+        """
+        named = [(op, file) for file in self.files if not file.complete for op in file.operations if hasattr(op, "key")]
+        return {op.key for op, file in named if getattr(op, "owner", None) in {None, file.worker}}
+
+    def last_finals(self) -> list[At[Final]]:
+        """Return "the key's last ok final read". Reading: by end, then by file as given, then by place in it."""
+        return [
+            max((final for final in self.finals if final.op.key == key), key=lambda final: (final.op.end, final.place))
+            for key in {final.op.key for final in self.finals}
+        ]
+
+
+def before(a: At[Timed], b: At[Timed]) -> bool:
+    """`end < start` within a file, "`a.end + e_a < b.start - e_b`" between files, "`null`: no order"."""
+    if a.op.end is None:
+        return False
+    if a.place[0] == b.place[0]:
+        return a.op.end < b.op.start
+    if a.file.clock_error_ns is None or b.file.clock_error_ns is None:
+        return False
+    return a.op.end + a.file.clock_error_ns < b.op.start - b.file.clock_error_ns
+
+
+def earlier_in_session(a: At[Stepped], b: At[Stepped]) -> bool:
+    """Same session, "by `start`, then `end`, then place in the file"; "a session is (worker, session)".
+
+    Reading: should two files hold the same worker's session, then "between files" goes for it as for all else.
+    """
+    if (a.file.worker, a.op.session) != (b.file.worker, b.op.session):
+        return False
+    if a.place[0] != b.place[0]:
+        return before(a, b)
+    assert a.op.end is not None
+    assert b.op.end is not None
+    return (a.op.start, a.op.end, a.place) < (b.op.start, b.op.end, b.place)
+
+
+def written(at: At[Write]) -> int:
+    """Return an acknowledged write's version (never absent: it may be only "when the outcome is not ok")."""
+    assert at.op.version is not None
+    return at.op.version
+
+
+def shown(at: At[Read]) -> int:
+    """Return what a read shows: "its `version`"; siblings do not count."""
+    assert at.op.version is not None
+    return at.op.version
+
+
+# Floors: "the newest version that the guarantee says it must at least show"; 0 is none.
+
+
+def acknowledged_floor(history: History, read: At[Read]) -> int:
+    """Return the "newest acknowledged write of the key that ended before the read started"."""
+    return max((written(w) for w in history.acknowledged if w.op.key == read.op.key and before(w, read)), default=0)
+
+
+def own_write_floor(history: History, read: At[Read]) -> int:
+    """Return the "newest acknowledged write of the key by the same session, earlier in its order"."""
+    return max(
+        (written(w) for w in history.acknowledged if w.op.key == read.op.key and earlier_in_session(w, read)), default=0
+    )
+
+
+def own_read_floor(history: History, read: At[Read]) -> int:
+    """Return the "newest version that the same session read (ok) from the key, earlier in its order"."""
+    return max((shown(r) for r in history.reads if r.op.key == read.op.key and earlier_in_session(r, read)), default=0)
+
+
+def any_read_floor(history: History, read: At[Read]) -> int:
+    """Return the "newest version that any session's ok read showed and that ended before this read started"."""
+    return max((shown(r) for r in history.reads if r.op.key == read.op.key and before(r, read)), default=0)
+
+
+def dependencies(history: History, read: At[Read]) -> Iterator[Depends]:
+    """Yield what "a value read earlier by the same session depends on", as far as it is a version of this key.
+
+    Reading: what a value depends on is what the read that saw it says, not what the write of it says.
+    """
+    for r in history.reads:
+        if r.op.depends is not None and r.op.depends.key == read.op.key and earlier_in_session(r, read):
+            yield r.op.depends
+
+
+def dependency_floor(history: History, read: At[Read]) -> int:
+    """Return the "newest version of this key that a value read earlier by the same session depends on"."""
+    return max((depends.version for depends in dependencies(history, read)), default=0)
+
+
+# Causes, and staleness.
+
+
+def why_stale(_history: History, read: At[Read], floor: int) -> str:
+    """Cause "`conflict` when a sibling is at least the floor, else `lag`"."""
+    return "conflict" if any(sibling >= floor for sibling in read.op.siblings or ()) else "lag"
+
+
+def why_no_prefix(history: History, read: At[Read], floor: int) -> str | None:
+    """Cause as recorded with the dependency. Reading: several that give the floor: the first by place."""
+    return next(depends.cause for depends in dependencies(history, read) if depends.version == floor)
+
+
+def staleness_ns(history: History, read: At[Read]) -> int:
+    """Return the "start of the read minus the end of the earliest acknowledged write newer than what it showed".
+
+    Reading: earliest of those before the read. In one file that is no restriction (any that ended earlier than the
+    floor's write ended before the read too); between files an end that cannot be placed before the read is no
+    evidence. Times are taken as recorded, with no clock error subtracted.
+    """
+    ends = [
+        w.op.end
+        for w in history.acknowledged
+        if w.op.key == read.op.key and written(w) > shown(read) and before(w, read) and w.op.end is not None
+    ]
+    return read.op.start - min(ends)
+
+
+# The guarantees.
+
+Floor = Callable[[History, At[Read]], int]
+Cause = Callable[[History, At[Read], int], str | None]
+
+
+def reads_below(history: History, reads: list[At[Read]], floor_of: Floor, cause_of: Cause | None = None) -> Result:
+    """Check "ok reads with a floor above 0": each must show at least its floor."""
+    result = Result()
+    for read in reads:
+        floor = floor_of(history, read)
+        if floor > 0:
+            result.checked += 1
+            result.floors[read.place] = floor
+            if shown(read) < floor:
+                result.violating.add(read.place)
+                cause = cause_of and cause_of(history, read, floor)
+                result.causes.update([cause] if cause else [])
+    return result
+
+
+def stale_reads(history: History) -> Result:
+    result = reads_below(history, history.judged_reads, acknowledged_floor, why_stale)
+    result.staleness_ns = sorted(
+        staleness_ns(history, read) for read in history.judged_reads if read.place in result.violating
+    )
+    return result
+
+
+def read_your_writes(history: History) -> Result:
+    return reads_below(history, history.judged_reads, own_write_floor)
+
+
+def monotonic_reads(history: History) -> Result:
+    return reads_below(history, history.reads, own_read_floor)  # foreign reads too
+
+
+def read_regressions(history: History) -> Result:
+    return reads_below(history, history.judged_reads, any_read_floor)
+
+
+def consistent_prefix(history: History) -> Result:
+    return reads_below(history, history.judged_reads, dependency_floor, why_no_prefix)
+
+
+def phantom_reads(history: History) -> Result:
+    """Violated where the version "was never written, was written only by a write that started after the read ended,
+    or by one that ended in `fail`"; checked: "ok reads of a version above 0".
+
+    "A read that shows a version of that [incomplete] file's keys with no recorded write is not checked".
+    Reading: a write whose version is absent writes no version that a read could be matched with; a superseded write
+    is a write (an earlier attempt of it may have been applied).
+    """
+    result = Result()
+    cut = history.cut_keys()
+    for read in history.judged_reads:
+        writes = [w for w in history.writes if w.op.key == read.op.key and w.op.version == read.op.version]
+        if shown(read) > 0 and (writes or read.op.key not in cut):
+            result.checked += 1
+            if all(w.op.outcome == "fail" or before(read, w) for w in writes):
+                result.violating.add(read.place)
+    return result
+
+
+def lost_writes(history: History) -> Result:
+    """Check "acknowledged writes and items that ended before that final read started".
+
+    Violated where "newer than everything that the key's last ok final read holds (version and siblings); for items:
+    missing there". Reading: a final with no `items` says nothing of items, one with no `version` nothing of writes.
+    """
+    result = Result()
+    for final in history.last_finals():
+        if final.op.version is not None:
+            held = max(final.op.version, *(final.op.siblings or []), 0)
+            for write in history.acknowledged:
+                if write.op.key == final.op.key and before(write, final):
+                    result.checked += 1
+                    if written(write) > held:
+                        result.violating.add(write.place)
+        if final.op.items is not None:
+            for append in history.appends:
+                if append.op.outcome == "ok" and append.op.key == final.op.key and before(append, final):
+                    result.checked += 1
+                    if append.op.item not in final.op.items:
+                        result.violating.add(append.place)
+    return result
+
+
+def conflicts(history: History) -> Result:
+    """Check "ok reads and final reads that have a `siblings` field"; violated where they "are not empty".
+
+    Reading: "ok" goes for the final reads too, and every ok one counts, not only the key's last.
+    """
+    result = Result()
+    looks: list[At[Read] | At[Final]] = [*history.judged_reads, *history.finals]
+    for at in looks:
+        if at.op.siblings is not None:
+            result.checked += 1
+            if at.op.siblings:
+                result.violating.add(at.place)
+    return result
+
+
+def unique_ids(history: History) -> Result:
+    """Violated by "an ok draw whose value another ok draw of the key has too (the later by `end`, then by place), or
+    which is smaller than that of an ok draw that ended before it started"; checked: "ok draws, each once".
+
+    Reading: which of two equal ones is the later goes by ends as recorded (then file as given, then place), whatever
+    the clock errors: that they are equal needs no clock.
+    """
+
+    def broken_by(draw: At[Draw], other: At[Draw]) -> bool:
+        assert draw.op.value is not None and other.op.value is not None and draw.op.end is not None  # noqa: PT018
+        assert other.op.end is not None
+        if other.op.value == draw.op.value:
+            return (other.op.end, other.place) < (draw.op.end, draw.place)
+        return draw.op.value < other.op.value and before(other, draw)
+
+    return Result(
+        checked=len(history.draws),
+        violating={
+            draw.place
+            for draw in history.draws
+            if any(other.op.key == draw.op.key and broken_by(draw, other) for other in history.draws)
+        },
+    )
+
+
+GUARANTEES: dict[str, Callable[[History], Result]] = {
+    "stale_reads": stale_reads,
+    "read_your_writes": read_your_writes,
+    "monotonic_reads": monotonic_reads,
+    "read_regressions": read_regressions,
+    "phantom_reads": phantom_reads,
+    "consistent_prefix": consistent_prefix,
+    "lost_writes": lost_writes,
+    "conflicts": conflicts,
+    "unique_ids": unique_ids,
+}
+
+
+def judge(files: Sequence[File]) -> dict[str, Result]:
+    """Return what each guarantee came to, by name, with its verdict."""
+    history = History(files)
+    results = {name: guarantee(history) for name, guarantee in GUARANTEES.items()}
+    for name, result in results.items():
+        result.verdict = verdict(name, result, history)
+    return results
+
+
+def verdict(name: str, result: Result, history: History) -> str:
+    """Return "`holds`, `violated`, `no_evidence` (nothing was checked; never `holds`), `not_applicable` (conflicts
+    without siblings)".
+
+    Reading: not applicable where there are ok reads or final reads and none has a `siblings` field; where there are
+    none at all, nothing says what the database could have shown.
+    """
+    if result.checked:
+        return "violated" if result.violating else "holds"
+    looks: list[At[Read] | At[Final]] = [*history.reads, *history.finals]
+    if name == "conflicts" and looks and all(at.op.siblings is None for at in looks):
+        return "not_applicable"
+    return "no_evidence"
+
+
+def overall(files: Sequence[File], results: dict[str, Result], *, a_worker_died: bool = False) -> str:
+    """Return "`invalid` if any is violated; else `valid` if at least one holds; else `unknown`"; "`unknown` also
+    replaces `valid` when a file is incomplete or a worker died"; "`conflicts` alone never makes a run `invalid`".
+    """
+    if any(result.verdict == "violated" for name, result in results.items() if name != "conflicts"):
+        return "invalid"
+    if a_worker_died or not all(file.complete for file in files):
+        return "unknown"
+    return "valid" if any(result.verdict == "holds" for result in results.values()) else "unknown"
+
+
+def wilson(violated: int, checked: int) -> tuple[float, float]:
+    """Return the 95 % score interval of a proportion (Wilson 1927)."""
+    z, n, p = NormalDist().inv_cdf(0.975), checked, violated / checked
+    middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+# Lists, outside the guarantees.
+
+Item = tuple[str, str | int]
+"""Key of the list, item."""
+
+
+def duplicate_items(files: Sequence[File]) -> set[Item]:
+    """Return the items "that stand twice". Reading: in the key's last ok final read, each item counted once."""
+    finals = History(files).last_finals()
+    return {(f.op.key, item) for f in finals for item in f.op.items or () if (f.op.items or []).count(item) > 1}
+
+
+def phantom_items(files: Sequence[File]) -> set[Item]:
+    """Return the items that "were never appended or whose append failed".
+
+    Reading: in the key's last ok final read, each item counted once; no matter when the append started. Items of an
+    incomplete file's lists with no recorded append are left out, as are reads from `phantom_reads`.
+    """
+    history = History(files)
+    cut = history.cut_keys()
+    phantoms = set()
+    for final in history.last_finals():
+        for item in final.op.items or ():
+            appends = [a for a in history.appends if (a.op.key, a.op.item) == (final.op.key, item)]
+            if all(a.op.outcome == "fail" for a in appends) and (appends or final.op.key not in cut):
+                phantoms.add((final.op.key, item))
+    return phantoms

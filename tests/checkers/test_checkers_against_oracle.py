@@ -1,0 +1,87 @@
+"""The streaming checkers against the brute-force oracle: equal counts on thousands of generated histories."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hypothesis import HealthCheck, given, settings
+
+from checkers.judge import GUARANTEES, Judge
+from checkers.scene import Scene
+from history.operation import Operation
+from history.reader import History, Source
+from tests.checkers import oracle
+from tests.checkers.histories import history_text, multi_file_histories, random_history, single_file_histories
+
+SEEDS = 6000
+
+
+def judge_from_text(files: Sequence[oracle.File], folder: Path) -> Judge:
+    paths = []
+    for index, file in enumerate(files):
+        path = folder / f"{index}.jsonl"
+        path.write_text(history_text(file))
+        paths.append(path)
+    history = History(paths)
+    judge = Judge(Scene(tuple(history.sources), history.horizon_ns))
+    for operation, source in history.operations():
+        judge.observe(operation, source)
+    judge.finish()
+    return judge
+
+
+def found(judge: Judge) -> dict[str, object]:
+    rows: dict[str, object] = {
+        name: (
+            verdict.checked,
+            verdict.violated,
+            verdict.verdict,
+            dict(verdict.causes) if name in {"stale_reads", "consistent_prefix"} else None,
+        )
+        for name, verdict in judge.verdicts().items()
+    }
+    staleness = judge.verdicts()["stale_reads"].staleness
+    rows["staleness"] = sorted(staleness._counts.elements())
+    rows["items"] = (judge.duplicate_items, judge.phantom_items)
+    rows["overall"] = judge.verdict()
+    return rows
+
+
+def expected(files: Sequence[oracle.File]) -> dict[str, object]:
+    results = oracle.judge(files)
+    rows: dict[str, object] = {
+        name: (
+            results[name].checked,
+            results[name].violated,
+            results[name].verdict,
+            dict(results[name].causes) if name in {"stale_reads", "consistent_prefix"} else None,
+        )
+        for name in GUARANTEES
+    }
+    rows["staleness"] = sorted(results["stale_reads"].staleness_ns)
+    rows["items"] = (len(oracle.duplicate_items(files)), len(oracle.phantom_items(files)))
+    rows["overall"] = oracle.overall(files, results)
+    return rows
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@given(files=single_file_histories())
+def test_one_file_gives_the_counts_of_the_definitions(files: list[oracle.File], tmp_path: Path) -> None:
+    assert found(judge_from_text(files, tmp_path)) == expected(files)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@given(files=multi_file_histories())
+def test_several_files_give_the_counts_of_the_definitions(files: list[oracle.File], tmp_path: Path) -> None:
+    assert found(judge_from_text(files, tmp_path)) == expected(files)
+
+
+def test_thousands_of_seeded_histories_give_the_counts_of_the_definitions(tmp_path: Path) -> None:
+    for seed in range(SEEDS):
+        files = random_history(seed)
+        assert found(judge_from_text(files, tmp_path)) == expected(files), f"random_history({seed})"
+
+
+def test_long_histories_give_the_counts_of_the_definitions(tmp_path: Path) -> None:
+    for seed in range(12):
+        files = random_history(seed, 150)
+        assert found(judge_from_text(files, tmp_path)) == expected(files), f"random_history({seed}, 150)"
