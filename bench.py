@@ -1,0 +1,273 @@
+"""`python bench.py mongo|memory ...`: load a database from this one process and say what its sessions saw.
+
+The load, the checks and the plain lines need the standard library and the database's driver alone; what needs more
+(tables, progress bars, the page) uses it where it is installed, or says what to install.
+"""
+
+if __name__ == "__main__":  # first of all, so that sessions are greenlets wherever gevent is installed
+    try:
+        from gevent import monkey
+    except ImportError:
+        pass
+    else:
+        monkey.patch_all()
+
+import argparse
+import json
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import clients.memory_flags
+import workloads.options
+from checkers.judge import Judge
+from clients.errors import BadAddress, ClientError
+from clients.options import Option, add_arguments, shown
+from clients.protocol import Client
+from history.clock import RealClock
+from history.compression import MissingCodec
+from history.operation import FORMAT, FORMAT_VERSION, Header
+from history.writer import HistoryWriter
+from replication.protocol import ClusterError
+from reports import expect, page
+from reports.lines import plain_lines
+from reports.progress import progress
+from reports.result import run_result
+from reports.stdout import leave_quietly
+from reports.table import COLUMNS, rows, show
+from workloads.options import LoadOptions
+from workloads.recorder import Recorder
+from workloads.runner import Progress, Run
+
+DONE, MISSED, USAGE, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
+
+
+class Database(NamedTuple):
+    """What the bench knows of a database: how to choose its options, and how to open it."""
+
+    help: str
+    options: Callable[[], tuple[Option, ...]]
+    client: Callable[[argparse.Namespace, LoadOptions], Client]
+
+
+def _memory(arguments: argparse.Namespace, load: LoadOptions) -> Client:
+    from clients.memory import MemoryClient  # noqa: PLC0415 # each database is loaded only where it is asked for
+    from clients.simulated_time import SimulatedClock  # noqa: PLC0415
+
+    return MemoryClient(clients.memory_flags.options_from(arguments, load.seed), SimulatedClock())
+
+
+def _mongo_options() -> tuple[Option, ...]:
+    from clients.mongodb_options import OPTIONS  # noqa: PLC0415
+
+    return OPTIONS
+
+
+def _mongo(arguments: argparse.Namespace, load: LoadOptions) -> Client:
+    from clients.mongodb import MongoDatabaseClient  # noqa: PLC0415
+    from clients.mongodb_options import options_from  # noqa: PLC0415
+    from clients.options import chosen  # noqa: PLC0415
+    from replication.local.mongo import ensure  # noqa: PLC0415
+
+    if chosen(_mongo_options(), arguments)["mongo_uri"] is None:
+        arguments.mongo_uri = ensure(_tell)
+    return MongoDatabaseClient(options_from(arguments, pool_size=load.users + 20), RealClock())
+
+
+DATABASES = {
+    "mongo": Database("a MongoDB replica set: a single leader with followers", _mongo_options, _mongo),
+    "memory": Database(
+        "a simulated store with a known truth, in simulated time", lambda: clients.memory_flags.OPTIONS, _memory
+    ),
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line of the bench."""
+    top = argparse.ArgumentParser(prog="bench.py", description="Load a database and say what its sessions saw.")
+    databases = top.add_subparsers(dest="database", required=True, metavar="DATABASE")
+    for name, database in DATABASES.items():
+        one = databases.add_parser(name, help=database.help, description=database.help)
+        add_arguments(one.add_argument_group("database"), database.options())
+        add_arguments(one.add_argument_group("load"), workloads.options.OPTIONS)
+        _add_outputs(one.add_argument_group("output"))
+    return top
+
+
+def _add_outputs(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--json", type=Path, metavar="FILE", help="write the result as JSON")
+    group.add_argument("--report", type=Path, metavar="FILE", help="write the result as a page with charts")
+    group.add_argument("--history", type=Path, metavar="FILE", help="write every operation (.jsonl[.gz|.zst])")
+    group.add_argument("--keep", action="store_true", help="leave the run's keys in the database")
+    group.add_argument(
+        "--expect",
+        type=_expectations,
+        default=[],
+        metavar="LIST",
+        help="e.g. read_your_writes=0,stale_reads<0.05; exit 1 where missed",
+    )
+
+
+def _expectations(text: str) -> list[expect.Expectation]:
+    try:
+        return expect.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the bench and return its exit code."""
+    parsed = parser().parse_args(arguments)
+    try:
+        code = _bench(parsed)
+        sys.stdout.flush()
+    except (BadAddress, MissingCodec, page.MissingPackage) as error:
+        _tell(f"bench.py: {error}")
+        return USAGE
+    except (ClientError, ClusterError) as error:
+        _tell(f"bench.py: {error}")
+        return UNREACHABLE
+    except BrokenPipeError:
+        return leave_quietly()
+    except OSError as error:
+        _tell(f"bench.py: {error.filename or 'file'}: {error.strerror or error}")
+        return USAGE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return code
+
+
+def _bench(arguments: argparse.Namespace) -> int:
+    load = workloads.options.options_from(arguments)
+    if arguments.report:
+        page.require()
+    client = DATABASES[arguments.database].client(arguments, load)
+    client.prepare()
+    try:
+        run, recorder = _start(arguments, load, client)
+        with _signals(run) as received:
+            _perform(run, recorder, keep=arguments.keep)
+        result = _result(arguments, load, client, recorder, run)
+    finally:
+        client.close()
+    _deliver(arguments, recorder.judge, result)
+    missed = expect.missed(arguments.expect, result)
+    for line in missed:
+        print(line)
+    return received[0] if received else MISSED if missed else DONE
+
+
+def _start(arguments: argparse.Namespace, load: LoadOptions, client: Client) -> tuple[Run, Recorder]:
+    name = _run_name(arguments.database, load)
+    header = Header(
+        format=FORMAT,
+        version=FORMAT_VERSION,
+        run=name,
+        database=arguments.database,
+        clock_error_ns=0,
+        closes=True,
+        options=_options(arguments, load),
+    )
+    history = HistoryWriter(arguments.history, header) if arguments.history else None
+    recorder = Recorder(client.clock, Judge(), history)
+    return Run(client, recorder, load, name), recorder
+
+
+def _run_name(database: str, load: LoadOptions) -> str:
+    """Return a name that no other run has; a simulated run is repeatable to the last byte, so its seed names it."""
+    return f"seed{load.seed}" if database == "memory" else f"{time.strftime('%Y%m%d%H%M%S')}{secrets.token_hex(2)}"
+
+
+def _options(arguments: argparse.Namespace, load: LoadOptions) -> dict[str, Any]:
+    options = (*DATABASES[arguments.database].options(), *workloads.options.OPTIONS)
+    return {**shown(options, arguments), "seed": load.seed, "ops": load.operations}
+
+
+@contextmanager
+def _signals(run: Run) -> Iterator[list[int]]:
+    """End the run in order at Ctrl-C or a termination; the second one ends it at once."""
+    received: list[int] = []
+
+    def stop(number: int, _frame: object) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(128 + number)
+        run.interrupt()
+        _tell("stopping; once more to leave at once")
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _perform(run: Run, recorder: Recorder, *, keep: bool) -> None:
+    _tell(f"creating {len(run.keys)} keys")
+    run.preload()
+    try:
+        with progress() as advance:
+
+            def report(state: Progress) -> None:
+                advance(state.phase, state.done, state.total, state.unit)
+
+            run.load(report)
+            if not run.interrupted:
+                run.final_reads(report)
+    finally:
+        recorder.finish()
+        if not keep:
+            _clean(run)
+
+
+def _clean(run: Run) -> None:
+    try:
+        run.clean()
+    except ClientError as error:
+        _tell(f"the run's keys {run.keys[0]} ... {run.keys[-1]} are left behind: {error}")
+
+
+def _result(
+    arguments: argparse.Namespace, load: LoadOptions, client: Client, recorder: Recorder, run: Run
+) -> dict[str, Any]:
+    statistics = recorder.statistics
+    about = {
+        "database": arguments.database,
+        "run": run.name,
+        "options": {**_options(arguments, load), "driver": client.settings()},
+        "duration_s": run.duration_s,
+        "interrupted": run.interrupted,
+        "operations": {
+            kind: {one: counts[one] for one in ("ok", "fail", "unknown")}
+            for kind, counts in statistics.outcomes.items()
+        },
+        "errors": statistics.error_rows(),
+        "timeline": statistics.timeline(),
+    }
+    latencies = {kind: (statistics.service[kind], statistics.response[kind]) for kind in ("read", "write")}
+    return run_result(recorder.judge, about, latencies)
+
+
+def _deliver(arguments: argparse.Namespace, judge: Judge, result: dict[str, Any]) -> None:
+    for line in plain_lines(result):
+        print(line)
+    show(f"{result['database']} {result['run']}", COLUMNS, rows(judge.verdicts()))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(result, indent=1) + "\n")
+    if arguments.report:
+        page.write(arguments.report, [result])
+        print(f"report: {arguments.report}")
+
+
+def _tell(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

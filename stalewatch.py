@@ -8,6 +8,7 @@ from typing import NoReturn
 import replication.local.command
 
 import reports.check
+from reports.stdout import leave_quietly
 
 __version__ = "0.1.0"
 
@@ -68,9 +69,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand and return its exit code."""
     parsed = parser().parse_args(arguments)
     try:
-        return COMMANDS[parsed.command].run(parsed)
+        code = COMMANDS[parsed.command].run(parsed)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return leave_quietly()
     except KeyboardInterrupt:
         return 130
+    return code
 
 
 if __name__ == "__main__":

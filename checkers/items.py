@@ -2,10 +2,11 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from itertools import chain
 from typing import NamedTuple
 
 from checkers.scene import Scene
-from history.operation import Append, Final, Outcome
+from history.operation import Append, Final
 
 Item = str | int
 
@@ -27,16 +28,13 @@ class ItemList:
 
     def __init__(self, scene: Scene) -> None:
         self._scene = scene
-        self._appended: dict[Item, _Appended] = {}
+        self._appended: dict[Item, list[_Appended]] = {}
         self._last: _FinalRead | None = None
 
     def append(self, append: Append, source: int) -> None:
-        """Take an append of any outcome; an item that was acknowledged stays so."""
-        if append.item is None:
-            return
-        before = self._appended.get(append.item)
-        if before is None or _WEIGHT[append.outcome] > _WEIGHT[before.append.outcome]:
-            self._appended[append.item] = _Appended(append, source)
+        """Take an append of any outcome."""
+        if append.item is not None:
+            self._appended.setdefault(append.item, []).append(_Appended(append, source))
 
     def final(self, final: Final, source: int) -> None:
         """Take an ok final read; the last one counts."""
@@ -48,7 +46,7 @@ class ItemList:
             return
         final, source = self._last
         items = set(final.items or ())
-        for append, appended_by in self._appended.values():
+        for append, appended_by in chain.from_iterable(self._appended.values()):
             margin = self._scene.margin(appended_by, source)
             if append.outcome != "ok" or append.end is None or margin is None:
                 continue
@@ -64,12 +62,9 @@ class ItemList:
         """Return how many items stand there that nobody appended, or whose append failed."""
         if self._last is None:
             return 0
-        whole = self._scene.complete(self._scene.sources[self._last.source].worker)
+        whole = self._last.final.key not in self._scene.cut_keys
         return sum(self._is_phantom(item, whole=whole) for item in set(self._last.final.items or ()))
 
     def _is_phantom(self, item: Item, *, whole: bool) -> bool:
         appended = self._appended.get(item)
-        return whole if appended is None else appended.append.outcome == "fail"
-
-
-_WEIGHT: dict[Outcome, int] = {"fail": 0, "unknown": 1, "ok": 2}
+        return whole if appended is None else all(one.append.outcome == "fail" for one in appended)

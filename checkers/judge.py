@@ -50,6 +50,7 @@ class Judge:
         self.phantom_items = 0
         """Items that were never appended, or whose append failed, known after `finish`."""
         self._registers: dict[str, Register] = {}
+        self._cut = frozenset(index for index, source in enumerate(self.scene.sources) if not source.complete)
         self._one_worker = len({source.worker for source in self.scene.sources}) == 1
         self._guarantees = {name: GUARANTEES[name](self.scene) for name in guarantees}
         self._floors = [one for one in self._guarantees.values() if isinstance(one, FloorGuarantee)]
@@ -76,6 +77,8 @@ class Judge:
 
     def observe(self, operation: Operation, source: int = 0) -> Sequence[Violation]:
         """Judge an operation of the source with that index; return the violations that it shows."""
+        if source in self._cut:
+            self.scene.note(operation, source)
         return self._observe[type(operation)](operation, source)
 
     def _register(self, key: str) -> Register:

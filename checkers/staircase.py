@@ -78,7 +78,7 @@ class Staircase:
         index = bisect_left(self._ends, start)
         return self._operations[index - 1] if index else None
 
-    def since(self, value: int) -> Since | None:
+    def since(self, value: int, _start: int = 0, _source: int = 0) -> Since | None:
         """Return the earliest operation with a value greater than `value`: it is a step, for it was a maximum."""
         index = bisect_right(self._values, value)
         if index == len(self._values):
@@ -121,10 +121,11 @@ class Staircases:
         ]
         return max(found, key=lambda pair: pair[0])[1] if found else None
 
-    def since(self, value: int) -> Since | None:
-        """Return the earliest operation, by its file's clock, with a value greater than `value`."""
-        found = [since for stairs in self._by_source.values() if (since := stairs.since(value)) is not None]
-        return min(found, key=lambda since: since.end, default=None)
+    def since(self, value: int, start: int = 0, source: int = 0) -> Since | None:
+        """Return the earliest operation, by its file's clock, above `value` that surely ended before `start`."""
+        found = [(stairs.since(value), moment) for stairs, moment in self._ordered(start, source)]
+        before = [since for since, moment in found if since is not None and since.end < moment]
+        return min(before, key=lambda since: since.end, default=None)
 
     def _ordered(self, start: int, source: int) -> list[tuple[Staircase, int]]:
         """Return the staircases that `start` can be compared with, each with the moment that counts as `start`."""

@@ -21,7 +21,8 @@ class StaleReads(FloorGuarantee):
     def prove(self, read: Read, version: int, register: Register, view: View, source: int) -> Violation:
         """Show the write that first made the read's version old, the newest one before the read, and the read."""
         stairs = register.acknowledged
-        floor, since, newest = stairs.floor(read.start, source), stairs.since(version), stairs.step(read.start, source)
+        floor, newest = stairs.floor(read.start, source), stairs.step(read.start, source)
+        since = stairs.since(version, read.start, source)
         assert since is not None  # noqa: S101 # the floor is above the version
         assert newest is not None  # noqa: S101 # it set the floor
         proof: list[Operation] = [since.operation, read]

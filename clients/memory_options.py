@@ -138,8 +138,6 @@ class MemoryOptions:
         return acks if isinstance(acks, int) else words.get(acks, 0)
 
 
-
-
 def _objections(options: MemoryOptions) -> Objections:
     """Yield what could be wrong, and whether it is; a later row may rely on the earlier ones."""
     known = ", ".join(TOPOLOGIES)
@@ -152,7 +150,10 @@ def _objections(options: MemoryOptions) -> Objections:
 def _numbers(options: MemoryOptions) -> Objections:
     fixed, replicas, nodes = TOPOLOGIES[options.topology].nodes, options.replicas, options.nodes
     yield not 0 <= replicas <= MAX_REPLICAS, f"{replicas} replicas; give 1 to {MAX_REPLICAS}"
-    yield bool(fixed and replicas not in {0, len(nodes)}), f"{options.topology} has {len(nodes)} node(s), not {replicas}"
+    yield (
+        bool(fixed and replicas not in {0, len(nodes)}),
+        f"{options.topology} has {len(nodes)} node(s), not {replicas}",
+    )
     for name in ("service", "lag"):
         kind = getattr(options, name)
         yield kind not in DISTRIBUTIONS, f"no distribution {kind!r} for {name}; there are {', '.join(DISTRIBUTIONS)}"

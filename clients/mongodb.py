@@ -6,18 +6,16 @@ nothing, however late it arrives. What an exception means stands in `clients.mon
 """
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 
 import pymongo
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError
 from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import ReadPreference
-from pymongo.topology_description import TopologyDescription
 from pymongo.write_concern import WriteConcern
 
 from clients.errors import ClientError
-from clients.mongodb_address import Document, DriverClient, node_name
+from clients.mongodb_address import Document, node_name
 from clients.mongodb_connection import Access, connect
 from clients.mongodb_errors import explain
 from clients.mongodb_options import MongoClientOptions
@@ -32,8 +30,6 @@ BATCH_S = 30.0
 """How much a batch of the preload or of the cleaning up may hold, and how many seconds it may take."""
 
 _DUPLICATE_KEY = 11000
-
-_node = lru_cache(maxsize=1024)(node_name)
 
 
 class MongoDatabaseClient:
@@ -131,7 +127,7 @@ class MongoSession:
         self.name = name
         self._reads = access.reads
         self._update = access.writes.update_one
-        self._primary = PrimaryNode(access.client)
+        self._primary = access.primary
         # Such a read waits for a majority, and must not wait beyond its time.
         self._patience_ms = access.patience_ms if access.reads.read_concern.level == "linearizable" else None
         # An attempt that the driver made before the one that found no document may have found one.
@@ -151,41 +147,11 @@ class MongoSession:
         return Answer(version=value.version, node=node, superseded=result.modified_count == 0)
 
 
-class PrimaryNode:
-    """The server that takes writes, from what pymongo's monitors last saw.
-
-    An acknowledgement does not name its server, and a listener that learns it costs more than the rest of the client.
-    """
-
-    def __init__(self, client: DriverClient) -> None:
-        self._client = client
-        self._seen: tuple[TopologyDescription | None, str | None] = (None, None)
-
-    def now(self) -> str | None:
-        """Return the server that a write would go to now, or None where there is none."""
-        topology = self._client.topology_description
-        seen, node = self._seen
-        if topology is not seen:
-            node = _writable(topology)
-            self._seen = (topology, node)
-        return node
-
-    def since(self, before: str | None) -> str | None:
-        """Return the server that took a write which began at `before`, or None where two may have."""
-        after = self.now()
-        return after if before in (after, None) else None
-
-
-def _writable(topology: TopologyDescription) -> str | None:
-    servers = [address for address, server in topology.server_descriptions().items() if server.is_writable]
-    return _node(servers[0]) if len(servers) == 1 else None
-
-
 def _read(registers: Collection[Document], key: str, patience_ms: int | None) -> Answer:
     cursor = registers.find({"_id": key}, limit=-1, max_time_ms=patience_ms)
     document = next(cursor, None)
     address = cursor.address
-    node = None if address is None else _node(address)
+    node = None if address is None else node_name(address)
     if document is None:
         return Answer(version=0, node=node)
     value = document["d"]

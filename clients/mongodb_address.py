@@ -5,6 +5,7 @@ What the URI sets stands; where it is silent, the driver's defaults give way to 
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import pymongo
@@ -25,7 +26,7 @@ CONNECT_S = 1.0
 _BAD_URI = (PyMongoError, ValueError, OSError)  # OSError: a certificate that cannot be read
 _URI = re.compile(r"(?P<scheme>mongodb(?:\+srv)?://)(?P<user>[^@/?]*@)?(?P<hosts>[^@/?]+)(?P<rest>[/?][^@]*)?")
 _SECRET_SETTINGS = re.compile("password|authmechanismproperties", re.IGNORECASE)
-_EXPECTED = "expected mongodb://[USER:PASSWORD@]HOST:PORT,.../?replicaSet=NAME"
+_EXPECTED = "write mongodb://[USER:PASSWORD@]HOST:PORT,.../?replicaSet=NAME"
 
 
 class Address:
@@ -94,17 +95,19 @@ def _retries(*, on: bool) -> Mapping[str, object]:
 
 
 def _fault(uri: str) -> str:
-    """Say what is wrong with a URI, in words that cannot hold its password: it is parsed again without the user."""
+    """Say what is wrong with a URI in words that cannot hold its password, by parsing it again without the user."""
     part = _URI.fullmatch(uri)
-    if part is None or _SECRET_SETTINGS.search(part["rest"] or ""):
-        return f"{_EXPECTED}; characters such as / ? # @ in a password are written %2F %3F %23 %40"
+    bare = uri if part is None else f"{part['scheme']}{part['hosts']}{part['rest'] or ''}"
+    if "@" in bare or _SECRET_SETTINGS.search(bare):
+        return f"{_EXPECTED}, where / ? # @ % in a password are written %2F %3F %23 %40 %25"
     try:
-        parse_uri(f"{part['scheme']}{part['hosts']}{part['rest'] or ''}")
+        parse_uri(bare)
     except _BAD_URI as error:
-        return f"{_EXPECTED} ({error})"
-    return "in user and password, characters such as / ? # @ % are written %2F %3F %23 %40 %25"
+        return f"{str(error).partition(' Did you mean')[0].rstrip('.')}; {_EXPECTED}"
+    return "in user and password, / ? # @ % are written %2F %3F %23 %40 %25"
 
 
+@lru_cache(maxsize=1024)
 def node_name(address: Server) -> str:
     """Return a server's address as HOST:PORT."""
     host, port = address

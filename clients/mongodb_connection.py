@@ -14,7 +14,8 @@ from pymongo.write_concern import WriteConcern
 from clients.errors import BadAddress
 from clients.mongodb_address import Address, Document, DriverClient, node_names
 from clients.mongodb_options import MongoClientOptions
-from clients.mongodb_troubles import explained, no_primary, one_server, other_set
+from clients.mongodb_primary import PrimaryNode
+from clients.mongodb_troubles import explained, no_member, no_primary, one_server, other_set
 
 WTIMEOUT_SHARE = 0.9
 """The part of the time-out after which a server gives up on followers, so that its word still arrives in time."""
@@ -31,6 +32,7 @@ class Access(NamedTuple):
 
     address: Address
     client: DriverClient
+    primary: PrimaryNode
     direct: DriverClient | None
     """The connection to one member, where all reads go to it."""
     writes: Collection[Document]
@@ -83,7 +85,7 @@ def connect(options: MongoClientOptions) -> Access:
         with explained(address, options):
             _reach(client, address)
             if direct is not None:
-                _reach_member(client, direct, options)
+                _reach_member(client, direct, access.read_from)
             _try_rights(access)
         undo.pop_all()
     return access
@@ -104,7 +106,7 @@ def _access(options: MongoClientOptions, address: Address, client: DriverClient,
         else ReadPreference.SECONDARY_PREFERRED,
     )
     read_from = options.read_from or reads.read_preference.name.lower()
-    return Access(address, client, direct, writes, reads, read_from, patience_ms)
+    return Access(address, client, PrimaryNode(client), direct, writes, reads, read_from, patience_ms)
 
 
 def _write_concern(options: MongoClientOptions, client: DriverClient, patience_ms: int) -> WriteConcern:
@@ -128,11 +130,14 @@ def _reach(client: DriverClient, address: Address) -> None:
         raise one_server(client)
 
 
-def _reach_member(client: DriverClient, direct: DriverClient, options: MongoClientOptions) -> None:
+def _reach_member(client: DriverClient, direct: DriverClient, member: str) -> None:
+    try:
+        theirs = direct.admin.command("hello").get("setName")
+    except driver.ServerSelectionTimeoutError as error:
+        raise no_member(member, error) from None
     ours = client.topology_description.replica_set_name
-    theirs = direct.admin.command("hello").get("setName")
     if theirs != ours:
-        raise other_set(str(options.read_from), theirs, ours)
+        raise other_set(member, theirs, ours)
 
 
 def _try_rights(access: Access) -> None:
@@ -142,18 +147,16 @@ def _try_rights(access: Access) -> None:
             trial(access)
         except (driver.WTimeoutError, driver.ExecutionTimeout):
             continue  # the right is there; followers are not, which a run may be about
-        except driver.WriteError as error:
-            if error.code != _INVALID_ID:
-                raise
+        except driver.WriteError:
+            continue  # so is it where a server lets the user in and then refuses the document
 
 
 _ABSENT = {"_id": "stalewatch-no-such-key"}
-_INVALID_ID = 53
 
 _TRIALS: tuple[Callable[[Access], object], ...] = (
     lambda access: access.reads.find_one(_ABSENT, max_time_ms=access.patience_ms),
     lambda access: access.writes.update_one(_ABSENT, {"$max": {"d": {"v": 0}}}),
     lambda access: access.writes.delete_one(_ABSENT),
-    # A server that lets the user insert refuses this document, since no _id can be a list.
+    # Refused after the rights were looked at, since no _id can be a list.
     lambda access: access.writes.insert_one({"_id": []}),
 )

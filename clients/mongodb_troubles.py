@@ -1,7 +1,9 @@
 """Why a MongoDB cannot be used, in one line: what happened, where, and what to do next."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from pymongo import errors as driver
 from pymongo.server_description import ServerDescription
@@ -13,6 +15,8 @@ from clients.mongodb_errors import server_code
 from clients.mongodb_options import MongoClientOptions
 
 START_LOCAL = "start a local one with `stalewatch cluster up mongo`"
+_HANGERS_ON = re.compile(r"(, full error| \(configured timeouts|, Timeout: ).*")
+_REFUSED_COMMAND = re.compile(r"execute command \{ (\w+):.*")
 NEEDS_A_SET = "reads from followers, majority writes and the final linearizable reads need a replica set"
 
 
@@ -69,9 +73,14 @@ _TROUBLES: Mapping[int, Callable[[driver.PyMongoError, Address, MongoClientOptio
 def reason(error: BaseException) -> str:
     """Return the server's or the driver's own words, without what pymongo hangs on them: documents and time-outs."""
     details = getattr(error, "details", None)
-    words = details.get("errmsg") if isinstance(details, dict) else None
-    text = str(words or error).partition(", full error")[0].partition(" (configured timeouts")[0]
-    return " ".join(text.split()) or type(error).__name__
+    words = _words(details) if isinstance(details, Mapping) else None
+    line = " ".join(str(words or error).split())
+    return _HANGERS_ON.sub("", _REFUSED_COMMAND.sub(r"\1", line)) or type(error).__name__
+
+
+def _words(details: Mapping[str, Any]) -> str | None:
+    told = [details, *details.get("writeErrors", ()), *details.get("writeConcernErrors", ())]
+    return next((str(document["errmsg"]) for document in told if "errmsg" in document), None)
 
 
 def no_primary(topology: TopologyDescription, address: Address) -> ClientError:
@@ -132,6 +141,13 @@ def one_server(client: DriverClient) -> ClientError:
     return BadAddress(
         f"--mongo-uri is tied to one server by directConnection, but {NEEDS_A_SET}: "
         "remove directConnection; to read from one member, give --read-from HOST:PORT",
+    )
+
+
+def no_member(member: str, error: BaseException) -> ClientError:
+    """Say that the member to read from does not answer."""
+    return Unreachable(
+        f"no MongoDB server answers at --read-from {member} ({reason(error)}): start it, or name another"
     )
 
 

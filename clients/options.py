@@ -1,5 +1,6 @@
 """Options of a database as data: one table, from which each front end builds its arguments or form fields."""
 
+import argparse
 import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
@@ -53,3 +54,26 @@ def _value(option: Option, given: object, environ: Mapping[str, str]) -> object:
     if option.choices and value not in option.choices:
         raise BadAddress(f"{option.flag} {given!r}: must be one of {', '.join(option.choices)}")
     return value
+
+
+def add_arguments(parser: argparse._ActionsContainer, options: Iterable[Option]) -> None:
+    """Add the options to a command line; their values stay text until `chosen` looks at them."""
+    for option in options:
+        default = "" if option.default in (None, "") else f" (default {option.default})"
+        env = f" [{option.env}]" if option.env else ""
+        parser.add_argument(
+            option.flag, metavar=_metavar(option), help=f"{option.help}{default}{env}".replace("%", "%%")
+        )
+
+
+def _metavar(option: Option) -> str:
+    return "|".join(option.choices) if option.choices else option.name.upper()
+
+
+def shown(options: Iterable[Option], namespace: object) -> dict[str, object]:
+    """Return the values of all options that may be shown, as plain numbers and words."""
+    public = [option for option in options if not option.secret]
+    values = chosen(public, namespace)
+    return {
+        name: value if isinstance(value, int | float | str | None) else str(value) for name, value in values.items()
+    }

@@ -86,6 +86,10 @@ class Client(Protocol):
         """Say what an exception means for the operation that it ended."""
         ...
 
+    def settings(self) -> dict[str, object]:
+        """Return the levels and driver settings in force, without credentials, for reports."""
+        ...
+
     def remove(self, keys: Sequence[str]) -> None:
         """Delete the run's own keys."""
         ...

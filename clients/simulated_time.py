@@ -9,6 +9,8 @@ time would stand still.
 """
 
 import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from heapq import heappop, heappush
 
 EPOCH_NS = 1_577_836_800_000_000_000
@@ -123,3 +125,19 @@ class SimulatedClock:
             if turn.joined:
                 self._running = turn
             turn.gate.release()
+
+
+def run_sessions(clock: SimulatedClock, bodies: Mapping[str, Callable[[], None]]) -> None:
+    """Run each body as the session of its name, in a thread of its own, until all have ended; raise the first error."""
+
+    def run(name: str) -> None:
+        clock.join(name)
+        try:
+            bodies[name]()
+        finally:
+            clock.leave()
+
+    clock.expect(len(bodies))
+    with ThreadPoolExecutor(len(bodies) or 1) as threads:
+        for ended in [threads.submit(run, name) for name in bodies]:
+            ended.result()

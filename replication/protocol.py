@@ -65,7 +65,8 @@ class NodeStatus(NamedTuple):
     """One node as seen from outside (its process) and from inside (what it and the primary say).
 
     `role` is the database's own word (None where nothing answers), `healthy` that it serves and the others see it,
-    `lag_s` by how many seconds it trails the primary (None where nobody can say).
+    `lag_s` by how many seconds it trails the primary (None where nobody can say), `note` what else a measurement that
+    uses the node should know.
     """
 
     name: str
@@ -75,6 +76,7 @@ class NodeStatus(NamedTuple):
     role: str | None = None
     healthy: bool = False
     lag_s: float | None = None
+    note: str = ""
 
 
 class Cluster(Protocol):

@@ -59,3 +59,30 @@ def _witness(violation: Violation) -> dict[str, Any]:
         "cause": violation.cause,
         "staleness_s": None if violation.staleness_ns is None else violation.staleness_ns / 1e9,
     }
+
+
+def latency(service: Distribution, response: Distribution) -> dict[str, Any]:
+    """Return both latencies of one kind of operation; the response time is null in a closed loop."""
+    return {"service_ms": _milliseconds(service), "response_ms": _milliseconds(response) if response.count else None}
+
+
+def _milliseconds(times: Distribution) -> dict[str, float | None]:
+    if not times.count:
+        return dict.fromkeys(("avg", *QUANTILES, "max"))
+    quantiles = times.quantiles_ns(*QUANTILES.values())
+    return {
+        "avg": times.mean_ns / 1e6,
+        **{name: ns / 1e6 for name, ns in zip(QUANTILES, quantiles, strict=True)},
+        "max": times.max_ns / 1e6,
+    }
+
+
+def run_result(
+    judge: Judge, about: Mapping[str, Any], latencies: Mapping[str, tuple[Distribution, Distribution]]
+) -> dict[str, Any]:
+    """Return the JSON result of a run: `about` holds database, options, run, duration_s, operations and errors."""
+    return {
+        **check_result(judge),
+        **about,
+        "latency": {kind: latency(*times) for kind, times in latencies.items()},
+    }

@@ -30,14 +30,15 @@ STYLES = {"holds": "green", "violated": "red", "no evidence": "dim", "not applic
 def show(title: str, columns: tuple[str, ...], body: Iterable[tuple[str, ...]]) -> None:
     """Print a table on stdout; without rich, columns parted by tabs."""
     try:
-        from rich.console import Console  # noqa: PLC0415 # the bare bench runs without it
+        from rich.box import SIMPLE_HEAD  # noqa: PLC0415 # the bare bench runs without it
+        from rich.console import Console  # noqa: PLC0415
         from rich.table import Table  # noqa: PLC0415
     except ImportError:
         print(title)
         for row in (columns, *body):
             print("\t".join(row))
         return
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for index, column in enumerate(columns):
         table.add_column(column, justify="right" if 0 < index < len(columns) - 1 else "left", no_wrap=True)
     for row in body:

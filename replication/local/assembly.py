@@ -86,8 +86,7 @@ def _move(wanted: Wanted, views: Sequence[View]) -> Step | None:
 
 def _await_primary(wanted: Wanted, views: Sequence[View]) -> Step | None:
     led = leader(views)
-    settled = led and all(view.role in SERVING and _follows(view, led.address) for view in views)
-    if settled:
+    if led and all(view.role in SERVING and _agree(view, led) for view in views):
         return None
     roles = (f"{name} {view.role}" for name, view in zip(wanted.addresses, views, strict=True))
     return Step(f"waiting for a primary and its secondaries: {', '.join(roles)}")
@@ -100,9 +99,11 @@ def _delay(wanted: Wanted, views: Sequence[View]) -> Step | None:
     if wanted.delay_s and led.address == _hosts(config)[-1]:
         down = {"replSetStepDown": _STEP_DOWN_S, "secondaryCatchUpPeriodSecs": _CATCH_UP_S}
         return Step(f"{led.address} leads and is to be delayed: asking it to step down", led.address, down)
+    seconds = wanted.delay_s or 0
     delayed = _changed(config)
-    _set_delay(delayed, wanted.delay_s or 0)
-    return Step(f"delaying {_hosts(config)[-1]} by {wanted.delay_s} s", led.address, {"replSetReconfig": delayed})
+    _set_delay(delayed, seconds)
+    text = f"delaying {_hosts(config)[-1]} by {seconds} s" if seconds else f"{_hosts(config)[-1]} is no longer delayed"
+    return Step(text, led.address, {"replSetReconfig": delayed})
 
 
 _STAGES: tuple[Callable[[Wanted, Sequence[View]], Step | None], ...] = (
@@ -134,5 +135,7 @@ def _set_delay(config: Document, seconds: int) -> None:
     config["members"][-1].update(secondaryDelaySecs=seconds, priority=0 if seconds else 1)
 
 
-def _follows(view: View, primary: str) -> bool:
-    return primary in view.members and view.members[primary].role == "PRIMARY"
+def _agree(view: View, led: View) -> bool:
+    # A member that was away for a moment knows its primary before that one's next heartbeat knows of its return.
+    primary, member = view.members.get(led.address), led.members.get(view.address)
+    return bool(primary and primary.role == "PRIMARY" and member and member.healthy and member.role in SERVING)

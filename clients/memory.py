@@ -1,0 +1,193 @@
+"""A simulated replicated store whose truth is known: the database that needs no server.
+
+What it can be and what can go wrong in it: `clients.memory_options`. What its errors mean: `clients.memory_errors`.
+What is known about it beyond what its sessions see: `clients.memory_truth`.
+"""
+
+from collections.abc import Mapping, Sequence
+from random import Random
+
+from clients.errors import ClientError, classify
+from clients.memory_delays import sampler
+from clients.memory_errors import ERRORS, MemoryStoreError, Refused, Timeout, TooFewReplicas
+from clients.memory_leader import LeaderStore
+from clients.memory_leaders import LeadersStore
+from clients.memory_log import Write
+from clients.memory_options import MemoryOptions
+from clients.memory_quorum import QuorumStore
+from clients.memory_stores import NEVER, Store, nanoseconds
+from clients.memory_truth import Truth
+from clients.protocol import Answer, Failure, Value
+from history.clock import Clock
+
+STORES: Mapping[str, type[Store]] = {
+    "linearizable": LeaderStore,
+    "leader": LeaderStore,
+    "quorum": QuorumStore,
+    "multi-leader": LeadersStore,
+}
+"""The store of each topology; a linearizable one is a leader alone."""
+
+Plan = tuple[int, int, MemoryStoreError | None]
+"""When an operation reaches its node (`NEVER`: not at all), when the client hears of it, and what, if no answer."""
+
+
+class MemorySession:
+    """One session of the simulated store: reads, writes, appends to lists, and draws of ids."""
+
+    def __init__(self, store: Store, clock: Clock, name: str) -> None:
+        options = store.options
+        random = Random(f"{options.seed}/session/{name}")
+        self._store = store
+        self._clock = clock
+        self._name = name
+        self._random = random.random
+        self._service = sampler(options.service, random, options.service_s)
+        self._patience = nanoseconds(options.timeout_s)
+        self._refusals = options.refusals
+        self._mishaps = options.refusals + options.timeouts
+        self._applied = options.timeouts_applied
+
+    def read(self, key: str) -> Answer:
+        """Read a register where the options say; raise a `clients.memory_errors.MemoryStoreError`."""
+        moment, end, error = self._plan(self._clock.now())
+        self._sleep_until(end)
+        if error is not None:
+            raise error
+        with self._store.lock:
+            now = self._clock.now()
+            self._store.settle(now)
+            return self._store.read(key, moment, now)
+
+    def write(self, key: str, value: Value) -> Answer:
+        """Raise a register to the value's version; raise a `clients.memory_errors.MemoryStoreError`."""
+        return self._send(Write(key, value))
+
+    def append(self, key: str, item: str | int) -> Answer:
+        """Append an item to a list; raise a `clients.memory_errors.MemoryStoreError`."""
+        return self._send(Write(key, Value(0, self._name), item=item))
+
+    def draw(self, key: str) -> Answer:
+        """Draw an id, the answer's version, from a counter; raise a `clients.memory_errors.MemoryStoreError`."""
+        return self._send(Write(key, Value(0, self._name), draws=True))
+
+    def _send(self, write: Write) -> Answer:
+        with self._store.lock:
+            # Under the lock, or another thread could settle past the moment before this write is known.
+            start = self._clock.now()
+            moment, end, error = self._plan(start)
+            if moment < NEVER:
+                self._store.submit(moment, write)
+        self._sleep_until(end)
+        if error is not None:
+            raise error
+        with self._store.lock:
+            now = self._clock.now()
+            self._store.settle(now)
+            acknowledged = write.acked_at + end - moment  # The way back begins with the last node's word.
+            if acknowledged <= now:
+                return self._store.confirm(write, now)
+        return self._await(write, acknowledged, start + self._patience)
+
+    def _await(self, write: Write, acknowledged: int, deadline: int) -> Answer:
+        """Wait for the nodes that have to have the write too."""
+        self._sleep_until(min(acknowledged, deadline))
+        if acknowledged > deadline:
+            raise Timeout("too few nodes confirmed the write in time")
+        with self._store.lock:
+            now = self._clock.now()
+            self._store.settle(now)
+            return self._store.confirm(write, now)
+
+    def _plan(self, start: int) -> Plan:
+        service = self._service()
+        # Strictly inside the operation, so that which of two operations is earlier never hangs on a tie at its ends.
+        moment = start + min(service, 1 + int((service - 2) * self._random()))
+        if self._mishaps:
+            chance = self._random()
+            if chance < self._refusals:
+                return NEVER, start + service, Refused("the store was told to refuse a share of operations")
+            if chance < self._mishaps:
+                return self._delay(start)
+        if service > self._patience:
+            return moment, start + self._patience, Timeout("the answer took too long")
+        return moment, start + service, None
+
+    def _delay(self, start: int) -> Plan:
+        """Return the plan of an operation that times out: it never arrives, or before the time-out, or after it."""
+        arrives = self._random() < self._applied
+        moment = start + 1 + int(2 * self._patience * self._random()) if arrives else NEVER
+        return moment, start + self._patience, Timeout("the store was told to let a share of operations time out")
+
+    def _sleep_until(self, end: int) -> None:
+        # In a loop, because a timer of an event loop may fire a little early.
+        while (left := end - self._clock.now()) > 0:
+            self._clock.sleep(left / 1e9)
+
+
+class MemoryClient:
+    """The simulated store of one process, with its truth; every client has a store of its own."""
+
+    database = "memory"
+
+    def __init__(self, options: MemoryOptions, clock: Clock) -> None:
+        self.clock = clock
+        self._store = STORES[options.topology](options)
+        self._prepared = False
+        self.truth = Truth(self._store, clock)
+        """What is known about the store beyond what its sessions see."""
+
+    def prepare(self) -> None:
+        """Start the outages' clock."""
+        with self._store.lock:
+            if not self._prepared:
+                self._store.begin(self.clock.now())
+            self._prepared = True
+
+    def preload(self, keys: Sequence[str], payload: str) -> None:
+        """Create every key at version 0 (its payload is not kept); raise `ClientError` for a key that exists."""
+        del payload
+        with self._store.lock:
+            existing = next((key for key in keys if key in self._store.logs), None)
+            if existing is not None:
+                raise ClientError(f"memory store: key {existing!r} exists already; give the run keys of its own")
+            for key in keys:
+                self._store.log(key)
+
+    def session(self, name: str) -> MemorySession:
+        """Open a session; its name and the seed decide what befalls it."""
+        return MemorySession(self._store, self.clock, name)
+
+    def final(self, key: str) -> Answer:
+        """Return all that the key holds, once there is a leader, all replicas are up, or both leaders agree.
+
+        Raises `TooFewReplicas` when that will never be.
+        """
+        while True:
+            with self._store.lock:
+                now = self.clock.now()
+                self._store.settle(now)
+                ready = self._store.ready(now)
+                if ready <= now:
+                    return self._store.final(key, now)
+            if ready == NEVER:
+                raise TooFewReplicas("nodes that a final read needs are lost for good")
+            self.clock.sleep((ready - now) / 1e9)
+
+    def explain(self, error: BaseException) -> Failure:
+        """Say what an exception means for the operation that it ended."""
+        return classify(error, ERRORS)
+
+    def settings(self) -> dict[str, object]:
+        """Return what kind of store it is and where its sessions read and write."""
+        options = self._store.options
+        return {"topology": options.topology, "reads_at": options.reads_at, "writes_at": options.writes_at}
+
+    def remove(self, keys: Sequence[str]) -> None:
+        """Delete keys."""
+        with self._store.lock:
+            for key in keys:
+                self._store.remove(key)
+
+    def close(self) -> None:
+        """Do nothing: there is no connection."""

@@ -1,0 +1,167 @@
+"""One leader that takes every write, and followers that apply them later; with no follower, a linearizable store."""
+
+from bisect import bisect_right
+from functools import partial
+from operator import itemgetter
+
+from clients.memory_errors import NoLeader
+from clients.memory_log import Log, Write
+from clients.memory_options import MemoryOptions, Outage
+from clients.memory_stores import Store, nanoseconds
+from clients.protocol import Answer
+
+
+class LeaderStore(Store):
+    """A leader and its followers, which apply its writes in its order."""
+
+    def __init__(self, options: MemoryOptions) -> None:
+        super().__init__(options)
+        self.moments: list[int] = []
+        """When the leader took each write that it logged; kept only where the past is remembered."""
+
+        self._acks = options.count(options.write_acks)
+        self._place = options.reads_at
+        self._leader: int | None = 0
+        self._reigns: list[tuple[int, int | None]] = [(0, 0)]
+        self._last = [0] * len(self.nodes) if options.lag_order == "store" else None
+        self._may_lose = any(outage.writes == "loses" for outage in options.outages)
+        self._finders = {"any": self._any, "leader": self._leader_at, "follower": self._follower_at}
+
+    def perform(self, moment: int, write: Write) -> None:
+        """Log a write at the leader, unless a newer one stands; its followers' moments are settled with it."""
+        leader = self._leader
+        if leader is None:
+            raise NoLeader("there is no leader")
+        write.node = leader
+        log = self.log(write.key)
+        write.succeed(log.newest())
+        if write.item is not None:
+            log.ledger = True
+        elif log.writes and log.newest() >= write.value.version:
+            self._supersede(moment, write, log)
+            return
+        arrivals = self._replicate(moment, leader, log)
+        write.acked_at = moment if self._acks == 1 else sorted(arrivals)[self._acks - 1]
+        log.add(write, arrivals)
+        if len(log.writes) >= log.prune_at:
+            self._prune(log, moment)
+
+    def read(self, key: str, moment: int, now: int) -> Answer:
+        """Return what the chosen node showed at `moment`."""
+        moment = max(moment, self.floor)
+        node = self.locate(self._place, key, moment)
+        self._check_connection(node, moment, now)
+        log = self.logs.get(key)
+        write = None if log is None else _shown(log, node, moment)
+        if write is None:
+            return Answer("ok", 0, self.nodes[node])
+        return Answer("ok", write.value.version, self.nodes[node], None, write.value.depends)
+
+    def version(self, key: str, node: int, moment: int) -> int:
+        """Return the version that a node showed, before a failover too if the past is remembered."""
+        log = self._log_at(key, moment)
+        write = None if log is None else _shown(log, node, moment)
+        return 0 if write is None else write.value.version
+
+    def ready(self, now: int) -> int:
+        """Wait for a leader."""
+        return now if self._leader is not None else self._next_event()
+
+    def lose(self, node: int, moment: int, until: int, outage: Outage) -> None:
+        """Lose a node; where it leads, a follower takes over, or the node itself when it is back sooner."""
+        if node != self._leader:
+            return
+        takeover = moment + nanoseconds(outage.takeover_s)
+        successor = self._successor(moment, takeover)
+        self._reign(None, moment)
+        if until <= takeover or successor is None:
+            self._at(until, partial(self._reign, node))
+            return
+        if outage.writes == "loses":
+            self._fall_back(successor, moment)
+        else:
+            self._catch_up(successor, moment, takeover)
+        self._at(takeover, partial(self._reign, successor))
+
+    def _leading(self) -> int | None:
+        return self._leader
+
+    def _final_node(self, key: str, now: int) -> int:
+        return self._leader_at(key, now)
+
+    def _reign(self, leader: int | None, moment: int) -> None:
+        """Let a node lead from now on, or none; one that was lost again before its time leads once it is back."""
+        back = moment if leader is None else self._back(leader, moment)
+        if back > moment:
+            self._at(back, partial(self._reign, leader))
+            return
+        self._leader = leader
+        self._reigns.append((moment, leader))
+
+    def _reign_at(self, moment: int) -> int | None:
+        if len(self._reigns) == 1:
+            return self._leader
+        return self._reigns[bisect_right(self._reigns, moment, key=itemgetter(0)) - 1][1]
+
+    def _leader_at(self, _key: str, moment: int) -> int:
+        leader = self._reign_at(moment)
+        if leader is None:
+            raise NoLeader("there is no leader")
+        return leader
+
+    def _follower_at(self, _key: str, moment: int) -> int:
+        leader = self._reign_at(moment)
+        return self._pick([node for node in range(len(self.nodes)) if node != leader and self.up(node, moment)])
+
+    def _replicate(self, moment: int, leader: int, log: Log) -> list[int]:
+        """Return when each node applies a write; a follower takes no write before those that the leader took first."""
+        last = log.last if self._last is None else self._last
+        arrivals = [moment] * len(self.nodes)
+        for node in range(len(arrivals)):
+            if node != leader:
+                arrival = max(last[node], moment + self._lag())
+                arrivals[node] = last[node] = self._arrival(node, arrival) if self._faulty else arrival
+        if self.options.remember:
+            self.moments.append(moment)
+        return arrivals
+
+    def _supersede(self, moment: int, write: Write, log: Log) -> None:
+        """Let the newer version stand; it must be on as many nodes before the older one counts as acknowledged."""
+        write.superseded = True
+        write.acked_at = max(moment, sorted(column[-1] for column in log.applied)[self._acks - 1])
+        if self._may_lose:
+            log.shadowed.append(write)
+
+    def _successor(self, moment: int, takeover: int) -> int | None:
+        """Return the follower that has most of the leader's writes, among those that are up all along."""
+        followers = (node for node in range(len(self.nodes)) if node != self._leader)
+        candidates = [node for node in followers if self.up(node, moment) and self.up(node, takeover)]
+
+        def advance(node: int) -> int:
+            return sum(bisect_right(log.applied[node], moment) for log in self.logs.values())
+
+        return max(candidates, key=advance, default=None)
+
+    def _fall_back(self, successor: int, moment: int) -> None:
+        """Keep only what the successor has; what is on its way to it never arrives."""
+        self._archive(moment, self.logs)
+        for log in self.logs.values():
+            self.lost += log.cut(bisect_right(log.applied[successor], moment))
+            self.lost += [write for write in log.shadowed if write.value.version > log.newest()]
+            log.shadowed.clear()
+
+    def _catch_up(self, successor: int, moment: int, takeover: int) -> None:
+        """Bring the successor up to all that the lost leader had, before it takes over."""
+        for log in self.logs.values():
+            column = log.applied[successor]
+            first = bisect_right(column, moment)
+            column[first:] = [min(arrival, takeover) for arrival in column[first:]]
+
+
+def _shown(log: Log, node: int, moment: int) -> Write | None:
+    """Return the newest write that a node had applied; its column rises, because it applies in order."""
+    column = log.applied[node]
+    if column and column[-1] <= moment:
+        return log.writes[-1]
+    place = bisect_right(column, moment)
+    return log.writes[place - 1] if place else None

@@ -1,0 +1,81 @@
+"""Which key a session touches next: uniform, zipfian, or the keys written last."""
+
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Callable, Sequence
+from itertools import accumulate
+from random import Random
+from typing import Protocol
+
+ZIPF_EXPONENT = 0.99
+"""YCSB's constant: with a thousand keys the first gets 13 % of the accesses."""
+
+RECENT_KEYS = 1024
+
+
+class KeyChoice(Protocol):
+    """A distribution over the keys of one worker; shared by its sessions."""
+
+    def choose(self, random: Random) -> str:
+        """Return the next key."""
+        ...
+
+    def note_write(self, key: str) -> None:
+        """Learn that a key is being written."""
+        ...
+
+
+class Uniform:
+    """Every key alike."""
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        self._keys = keys
+
+    def choose(self, random: Random) -> str:
+        """Return any key."""
+        return self._keys[int(random.random() * len(self._keys))]
+
+    def note_write(self, key: str) -> None:
+        """Do nothing: the past does not matter."""
+
+
+class Zipfian:
+    """The n-th key with a weight of 1 / n ** 0.99: a few hot keys and a long tail."""
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        self._keys = keys
+        self._weights = list(accumulate((rank + 1) ** -ZIPF_EXPONENT for rank in range(len(keys))))
+
+    def choose(self, random: Random) -> str:
+        """Return a key, mostly one of the first."""
+        return self._keys[bisect_left(self._weights, random.random() * self._weights[-1])]
+
+    def note_write(self, key: str) -> None:
+        """Do nothing: the past does not matter."""
+
+
+class Latest:
+    """The key written n writes ago with a weight of 1 / n ** 0.99: news is read most."""
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        self._all = Uniform(keys)
+        self._recent: deque[str] = deque(maxlen=RECENT_KEYS)
+        self._weights = list(accumulate((rank + 1) ** -ZIPF_EXPONENT for rank in range(RECENT_KEYS)))
+
+    def choose(self, random: Random) -> str:
+        """Return a key, mostly one written lately."""
+        recent = self._recent
+        if not recent:
+            return self._all.choose(random)
+        return recent[bisect_left(self._weights, random.random() * self._weights[len(recent) - 1])]
+
+    def note_write(self, key: str) -> None:
+        """Put the key first."""
+        self._recent.appendleft(key)
+
+
+DISTRIBUTIONS: dict[str, Callable[[Sequence[str]], KeyChoice]] = {
+    "uniform": Uniform,
+    "zipfian": Zipfian,
+    "latest": Latest,
+}

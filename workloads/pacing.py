@@ -1,0 +1,38 @@
+"""When a session's next operation is due: at once (closed loop), or at fixed times whatever happened (open loop)."""
+
+from collections.abc import Callable
+
+from history.clock import Clock
+
+NAP_S = 0.2
+"""The longest sleep before a session looks whether the run is over."""
+
+
+class ClosedLoop:
+    """Each operation follows the last at once, so a slow database gets less load."""
+
+    def wait(self, over: Callable[[], bool]) -> int | None:
+        """Return None: nothing is ever late."""
+        return None
+
+
+class OpenLoop:
+    """Operations are due at fixed times; one that is late starts at once and its lateness counts.
+
+    That is what makes response times immune to coordinated omission: a server that stalls for two seconds delays all
+    the operations that were due meanwhile, and each is measured from when it was due.
+    """
+
+    def __init__(self, clock: Clock, first_ns: int, period_ns: float) -> None:
+        self._clock = clock
+        self._first_ns = first_ns
+        self._period_ns = period_ns
+        self._number = 0
+
+    def wait(self, over: Callable[[], bool]) -> int | None:
+        """Sleep until the next operation is due and return that time, in ns; return early where the run is over."""
+        due = self._first_ns + round(self._number * self._period_ns)
+        self._number += 1
+        while (left_ns := due - self._clock.now()) > 0 and not over():
+            self._clock.sleep(min(NAP_S, left_ns / 1e9))
+        return due

@@ -1,0 +1,176 @@
+"""Where operations get their numbers and their times, and are handed on in the order of their end."""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from checkers.distribution import Distribution
+from checkers.judge import Judge
+from checkers.verdict import Violation
+from clients.protocol import Answer
+from history.clock import Clock
+from history.operation import Final, Operation, Read, Write
+from history.writer import HistoryWriter
+
+Listener = Callable[[Operation, Sequence[Violation]], None]
+
+
+class Statistics:
+    """How often and how long, by kind of operation: ``read`` and ``write``. Times are of ok operations."""
+
+    def __init__(self) -> None:
+        self.outcomes: dict[str, Counter[str]] = {"read": Counter(), "write": Counter()}
+        self.errors: Counter[tuple[str, str, str]] = Counter()
+        """By kind, outcome and error."""
+        self.service = {"read": Distribution(), "write": Distribution()}
+        """From request to answer."""
+        self.response = {"read": Distribution(), "write": Distribution()}
+        """From when the operation was due to the answer; empty in a closed loop."""
+
+        self._seconds: dict[int, Counter[str]] = {}
+
+    def count(self, kind: str, operation: Read | Write, violations: Sequence[Violation]) -> None:
+        """Count an operation and what it showed."""
+        outcome = operation.outcome
+        self.outcomes[kind][outcome] += 1
+        second = self._second(operation)
+        second[f"{kind}_{outcome}"] += 1
+        for violation in violations:
+            second[violation.guarantee] += 1
+        if outcome != "ok":
+            self.errors[kind, outcome, operation.error or ""] += 1
+        elif operation.end is not None:
+            self.service[kind].add(operation.end - operation.start)
+            if operation.due is not None:
+                self.response[kind].add(operation.end - operation.due)
+
+    def _second(self, operation: Read | Write) -> Counter[str]:
+        number = (operation.end or operation.start) // 1_000_000_000
+        second = self._seconds.get(number)
+        if second is None:
+            second = self._seconds[number] = Counter()
+        return second
+
+    def error_rows(self) -> list[dict[str, object]]:
+        """Return every kind of error with its count, the most frequent first."""
+        return [
+            {"operation": kind, "outcome": outcome, "error": error, "count": count}
+            for (kind, outcome, error), count in self.errors.most_common()
+        ]
+
+    def timeline(self) -> list[dict[str, int]]:
+        """Return a row a second, from the first operation on: outcomes by kind, and violations by guarantee."""
+        if not self._seconds:
+            return []
+        first, last = min(self._seconds), max(self._seconds)
+        return [{"second": number - first, **self._seconds.get(number, {})} for number in range(first, last + 1)]
+
+
+class Recorder:
+    """One worker's bookkeeper, shared by its sessions.
+
+    Two pairs of acts must be one step each, under the lock, or verdicts would blame the database for our own delays:
+
+    * A write's version and its start. Otherwise a thread held up between them would start version 5 after version 6,
+      and write starts would not rise with versions, on which the linearizability proof rests.
+    * An operation's end and its way to the judge. Otherwise a write that ended first could reach the judge after a
+      read that it makes stale.
+    """
+
+    def __init__(self, clock: Clock, judge: Judge, history: HistoryWriter | None = None) -> None:
+        self.clock = clock
+        self.judge = judge
+        self.statistics = Statistics()
+        self.counting_from_ns = 0
+        """Operations that started earlier are judged but not counted (warm-up)."""
+        self.listeners: list[Listener] = []
+        self._history = history
+        self._lock = threading.Lock()
+        self._versions: dict[str, int] = {}
+        self._written: set[str] = set()
+        self._in_flight: dict[int, Write] = {}
+
+    def begin_write(self, session: str, key: str, due: int | None = None) -> Write:
+        """Return a new write of the key's next version that starts now; it is unknown until `end_write`."""
+        with self._lock:
+            version = self._versions[key] = self._versions.get(key, 0) + 1
+            write = Write(
+                session=session, key=key, version=version, start=self.clock.now(), end=None, outcome="unknown", due=due
+            )
+            self._in_flight[id(write)] = write
+        return write
+
+    def end_write(self, write: Write, answer: Answer) -> None:
+        """End the write as the database answered."""
+        write.outcome, write.error, write.node = answer.outcome, answer.error, answer.node
+        write.superseded = answer.superseded
+        with self._lock:
+            self._in_flight.pop(id(write), None)
+            if write.outcome == "ok":
+                self._written.add(write.key)
+            write.end = self.clock.now()
+            violations = self._hand_on(write)
+            if write.start >= self.counting_from_ns:
+                self.statistics.count("write", write, violations)
+
+    def end_read(self, session: str, key: str, start: int, answer: Answer, due: int | None = None) -> None:
+        """Record a read that started then and ends now."""
+        read = Read(
+            session=session,
+            key=key,
+            version=answer.version if answer.outcome == "ok" else None,
+            start=start,
+            end=start,
+            outcome=answer.outcome,
+            siblings=answer.siblings,
+            node=answer.node,
+            error=answer.error,
+            due=due,
+            depends=answer.depends,
+        )
+        with self._lock:
+            read.end = self.clock.now()
+            violations = self._hand_on(read)
+            if start >= self.counting_from_ns:
+                self.statistics.count("read", read, violations)
+
+    def end_final(self, key: str, start: int, answer: Answer) -> None:
+        """Record a final read that started then and ends now."""
+        final = Final(
+            key=key,
+            version=answer.version if answer.outcome == "ok" else None,
+            siblings=answer.siblings,
+            items=answer.items,
+            start=start,
+            end=start,
+            outcome=answer.outcome,
+            node=answer.node,
+            error=answer.error,
+        )
+        with self._lock:
+            final.end = self.clock.now()
+            self._hand_on(final)
+
+    def written_keys(self) -> list[str]:
+        """Return the keys with an acknowledged write, in order."""
+        with self._lock:
+            return sorted(self._written)
+
+    def finish(self) -> None:
+        """Record the writes that never ended, and let the judge decide what waited; the history file ends here."""
+        with self._lock:
+            for write in self._in_flight.values():
+                self._hand_on(write)
+            self._in_flight.clear()
+            self.judge.finish()
+            if self._history is not None:
+                self._history.close(clock_error_ns=0)
+                self._history = None
+
+    def _hand_on(self, operation: Operation) -> Sequence[Violation]:
+        violations = self.judge.observe(operation)
+        if self._history is not None:
+            self._history.add(operation)
+        for listener in self.listeners:
+            listener(operation, violations)
+        return violations

@@ -1,0 +1,72 @@
+"""The register workload: a session reads and writes keys, and often goes back to what it wrote."""
+
+from collections import deque
+from random import Random
+
+from clients.protocol import Answer, Client, Value
+from workloads.keys import KeyChoice
+from workloads.options import LoadOptions
+from workloads.recorder import Recorder
+
+OWN_KEYS = 8
+"""How many of the keys that it wrote last a session goes back to."""
+
+
+class RegisterSession:
+    """One simulated user; `step` does its next operation."""
+
+    def __init__(self, name: str, client: Client, recorder: Recorder, keys: KeyChoice, options: LoadOptions) -> None:
+        self.name = name
+        self._client = client
+        self._session = client.session(name)
+        self._recorder = recorder
+        self._keys = keys
+        self._write_ratio = options.write_ratio
+        self._reread = options.reread
+        self._random = Random(f"{options.seed}/{name}")
+        self._payload = payload(options)
+        self._own: deque[str] = deque(maxlen=OWN_KEYS)
+
+    def step(self, due: int | None = None) -> None:
+        """Do one operation; `due` (ns) is when it should have started, in an open loop."""
+        random = self._random
+        if random.random() < self._write_ratio:
+            self.write(self._keys.choose(random), due)
+        elif self._own and random.random() < self._reread:
+            self.read(random.choice(self._own), due)
+        else:
+            self.read(self._keys.choose(random), due)
+
+    def write(self, key: str, due: int | None = None) -> None:
+        """Raise the key to its next version."""
+        self._keys.note_write(key)
+        self._own.append(key)
+        write = self._recorder.begin_write(self.name, key, due)
+        answer = Answer("unknown", error="interrupted")
+        try:
+            answer = self._session.write(key, Value(write.version or 0, self.name, None, self._payload))
+        except Exception as error:  # noqa: BLE001 # the client's table says what each means
+            answer = self._failed(error)
+        finally:  # whatever kills the session, a write that was sent is recorded
+            self._recorder.end_write(write, answer)
+
+    def read(self, key: str, due: int | None = None) -> None:
+        """Read the key."""
+        start = self._recorder.clock.now()
+        answer = Answer("unknown", error="interrupted")
+        try:
+            answer = self._session.read(key)
+        except Exception as error:  # noqa: BLE001 # the client's table says what each means
+            answer = self._failed(error)
+        finally:
+            self._recorder.end_read(self.name, key, start, answer, due)
+
+    def _failed(self, error: Exception) -> Answer:
+        failure = self._client.explain(error)
+        return Answer(failure.outcome, error=failure.error)
+
+
+def payload(options: LoadOptions) -> str:
+    """Return the padding of every value: letters by chance, so that no compression makes it smaller than it looks."""
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789"
+    return "".join(Random(options.seed).choices(letters, k=options.value_size))

@@ -1,0 +1,184 @@
+"""Runs many sessions in one process, as threads: greenlets where gevent is patched in, real threads where it is not."""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from clients.protocol import Answer, Client
+from workloads.keys import DISTRIBUTIONS
+from workloads.options import LoadOptions
+from workloads.pacing import ClosedLoop, OpenLoop
+from workloads.recorder import Recorder
+from workloads.register import RegisterSession, payload
+
+RECOVERY_S = 30.0
+"""How long final reads are tried again before their keys go unchecked."""
+
+RETRY_S = 0.5
+JOIN_S = 10.0
+"""How long to wait for sessions to end their last operation; drivers' time-outs are shorter."""
+
+FINAL_READERS = 20
+REPORT_S = 0.1
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a phase is: what it does, and how much of it in operations, keys or seconds."""
+
+    phase: str
+    done: float
+    total: float
+    unit: str
+
+
+Report = Callable[[Progress], None]
+
+
+class Run:
+    """One worker's run: preload, load, final reads, cleaning up.
+
+    `interrupt` may be called from a signal handler at any time: sessions end their operation, final reads are left
+    out, and all that was done so far stands.
+    """
+
+    def __init__(self, client: Client, recorder: Recorder, options: LoadOptions, run: str, worker: int = 0) -> None:
+        self.name = run
+        self.keys = [f"{run}-w{worker}-{number}" for number in range(options.keys)]
+        self.interrupted = False
+        self.duration_s = 0.0
+        self._client = client
+        self._clock = client.clock
+        self._recorder = recorder
+        self._options = options
+        self._choice = DISTRIBUTIONS[options.distribution](self.keys)
+        self._lock = threading.Lock()
+        self._started = 0
+        self._load_ns = 0
+        self._deadline_ns: float = float("inf")
+        self._crashed: BaseException | None = None
+
+    def interrupt(self) -> None:
+        """End the run early."""
+        self.interrupted = True
+
+    def preload(self) -> None:
+        """Create the run's keys (raises a `ClientError`)."""
+        self._client.preload(self.keys, payload(self._options))
+
+    def load(self, report: Report) -> None:
+        """Let the sessions work until the operations are done, the time is over, or somebody interrupts."""
+        options, begin = self._options, self._clock.now()
+        self._load_ns = begin + round(options.warmup_s * 1e9)
+        self._recorder.counting_from_ns = self._load_ns
+        if options.duration_s is not None:
+            self._deadline_ns = self._load_ns + options.duration_s * 1e9
+        names = [f"s{number}" for number in range(options.users)]
+        self._in_threads([self._session(name, number, begin) for number, name in enumerate(names)], names, report)
+        self.duration_s = max(0, self._clock.now() - self._load_ns) / 1e9
+        if self._crashed is not None:
+            raise self._crashed
+
+    def final_reads(self, report: Report) -> None:
+        """Read every written key at the level that proves loss, trying again until the servers have recovered."""
+        keys = self._recorder.written_keys()
+        total, deadline_ns = len(keys), self._clock.now() + RECOVERY_S * 1e9
+        keys.reverse()
+        readers = min(FINAL_READERS, len(keys))
+        work = [lambda: self._read_finals(keys, deadline_ns)] * readers
+        names = [f"f{number}" for number in range(readers)]
+        self._in_threads(
+            work, names, lambda _progress: report(Progress("final reads", total - len(keys), total, "keys"))
+        )
+
+    def clean(self) -> None:
+        """Delete the run's keys (raises a `ClientError`)."""
+        self._client.remove(self.keys)
+
+    def _session(self, name: str, number: int, begin: int) -> Callable[[], None]:
+        options = self._options
+        session = RegisterSession(name, self._client, self._recorder, self._choice, options)
+        pace: ClosedLoop | OpenLoop = ClosedLoop()
+        if options.rate is not None:
+            first = begin + round(number * 1e9 / options.rate)
+            pace = OpenLoop(self._clock, first, options.users * 1e9 / options.rate)
+
+        def work() -> None:
+            while not self._over():
+                due = pace.wait(self._over)
+                if not self._take():
+                    return
+                session.step(due)
+
+        return work
+
+    def _over(self) -> bool:
+        return self.interrupted or self._crashed is not None or self._clock.now() >= self._deadline_ns
+
+    def _take(self) -> bool:
+        """Take one of the operations that are left; those of the warm-up are free."""
+        if self._over():
+            return False
+        with self._lock:
+            if self._clock.now() < self._load_ns:
+                return True
+            if self._options.operations is not None and self._started >= self._options.operations:
+                return False
+            self._started += 1
+            return True
+
+    def _read_finals(self, keys: list[str], deadline_ns: float) -> None:
+        while not self.interrupted:
+            try:
+                key = keys.pop()
+            except IndexError:
+                return
+            self._read_final(key, deadline_ns)
+
+    def _read_final(self, key: str, deadline_ns: float) -> None:
+        while True:
+            start = self._clock.now()
+            try:
+                answer = self._client.final(key)
+            except Exception as error:  # noqa: BLE001 # whatever it is, the read did not succeed
+                answer = Answer("unknown", error=self._client.explain(error).error)
+            if answer.outcome == "ok" or self.interrupted or self._clock.now() >= deadline_ns:
+                self._recorder.end_final(key, start, answer)
+                return
+            self._clock.sleep(RETRY_S)
+
+    def _in_threads(self, work: Sequence[Callable[[], None]], names: Sequence[str], report: Report) -> None:
+        """Run each piece as a session of the clock, in a thread of its own; report until all have ended."""
+        self._clock.expect(len(work))
+        threads = [
+            threading.Thread(target=self._guarded, args=(name, piece), name=name, daemon=True)
+            for name, piece in zip(names, work, strict=True)
+        ]
+        for thread in threads:
+            thread.start()
+        waiting = threads
+        while waiting and not self.interrupted:
+            report(self._progress())
+            waiting[0].join(REPORT_S)
+            waiting = [thread for thread in waiting if thread.is_alive()]
+        for thread in threads:
+            thread.join(JOIN_S)
+        report(self._progress())
+
+    def _guarded(self, name: str, work: Callable[[], None]) -> None:
+        try:
+            self._clock.join(name)
+            work()
+        except BaseException as error:  # noqa: BLE001 # a bug of ours ends the run, and is raised again where it waits
+            self._crashed = error
+        finally:
+            self._clock.leave()
+
+    def _progress(self) -> Progress:
+        options, now = self._options, self._clock.now()
+        if now < self._load_ns:
+            return Progress("warm-up", options.warmup_s - (self._load_ns - now) / 1e9, options.warmup_s, "s")
+        if options.operations is not None:
+            return Progress("load", self._started, options.operations, "operations")
+        duration_s = options.duration_s or 0.0
+        return Progress("load", min((now - self._load_ns) / 1e9, duration_s), duration_s, "s")
