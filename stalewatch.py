@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 import replication.local.command
-
 import reports.check
 from reports.stdout import leave_quietly
 

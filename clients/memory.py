@@ -132,6 +132,7 @@ class MemoryClient:
 
     def __init__(self, options: MemoryOptions, clock: Clock) -> None:
         self.clock = clock
+        self.options = options
         self._store = STORES[options.topology](options)
         self._prepared = False
         self.truth = Truth(self._store, clock)

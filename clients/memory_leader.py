@@ -35,9 +35,7 @@ class LeaderStore(Store):
         write.node = leader
         log = self.log(write.key)
         write.succeed(log.newest())
-        if write.item is not None:
-            log.ledger = True
-        elif log.writes and log.newest() >= write.value.version:
+        if write.item is None and log.writes and log.newest() >= write.value.version:
             self._supersede(moment, write, log)
             return
         arrivals = self._replicate(moment, leader, log)

@@ -66,12 +66,14 @@ class Log:
 
     def add(self, write: Write, arrivals: list[int]) -> None:
         """Append a write that is newer than all others."""
+        self.ledger = write.item is not None
         self.writes.append(write)
         for column, arrival in zip(self.applied, arrivals, strict=True):
             column.append(arrival)
 
     def insert(self, write: Write, arrivals: list[int]) -> None:
         """Put a write where its version belongs; an item comes last."""
+        self.ledger = write.item is not None
         place = len(self.writes)
         if write.item is None and self.newest() > write.value.version:
             place = bisect_left(self.writes, write.value.version, key=_version)

@@ -1,5 +1,6 @@
 """How a simulated store is built and what goes wrong in it: the options, their defaults, and which of them fit."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -158,7 +159,9 @@ def _numbers(options: MemoryOptions) -> Objections:
         kind = getattr(options, name)
         yield kind not in DISTRIBUTIONS, f"no distribution {kind!r} for {name}; there are {', '.join(DISTRIBUTIONS)}"
     for name in ("service_s", "lag_s", "timeout_s"):
-        yield not getattr(options, name) >= 0, f"{name} is {getattr(options, name)}; give seconds, 0 or more"
+        mean = getattr(options, name)
+        yield not 0 <= mean < math.inf, f"{name} is {mean}; give seconds, 0 or more"
+    yield options.timeout_s == 0, "timeout_s is 0; give seconds, more than 0"
     for name in ("timeouts", "timeouts_applied", "refusals"):
         yield not 0 <= getattr(options, name) <= 1, f"{name} is {getattr(options, name)}; give a share from 0 to 1"
     yield options.timeouts + options.refusals > 1, "timeouts and refusals make up more than all operations"

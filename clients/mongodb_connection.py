@@ -94,19 +94,26 @@ def connect(options: MongoClientOptions) -> Access:
 def _access(options: MongoClientOptions, address: Address, client: DriverClient, direct: DriverClient | None) -> Access:
     timeout_s = client.options.pool_options.socket_timeout or options.timeout_s
     patience_ms = max(1, int(timeout_s * WTIMEOUT_SHARE * 1000))
-    try:
-        registers = client[options.db][options.coll]
-    except driver.InvalidName as error:
-        raise BadAddress(f"--db {options.db!r} --coll {options.coll!r}: {error}") from None
-    writes = registers.with_options(write_concern=_write_concern(options, client, patience_ms))
-    reads = (registers if direct is None else direct[options.db][options.coll]).with_options(
-        read_concern=ReadConcern(options.read_concern) if options.read_concern else client.read_concern,
-        read_preference=_PREFERENCES.get(options.read_from or "", client.read_preference)
-        if direct is None
-        else ReadPreference.SECONDARY_PREFERRED,
-    )
+    writes = _registers(options, client).with_options(write_concern=_write_concern(options, client, patience_ms))
+    reads = _reads(options, direct or client)
     read_from = options.read_from or reads.read_preference.name.lower()
     return Access(address, client, PrimaryNode(client), direct, writes, reads, read_from, patience_ms)
+
+
+def _registers(options: MongoClientOptions, client: DriverClient) -> Collection[Document]:
+    try:
+        return client[options.db][options.coll]
+    except driver.InvalidName as error:
+        raise BadAddress(f"--db {options.db!r} --coll {options.coll!r}: {error}") from None
+
+
+def _reads(options: MongoClientOptions, client: DriverClient) -> Collection[Document]:
+    preference = _PREFERENCES.get(options.read_from or "", client.read_preference)
+    return _registers(options, client).with_options(
+        read_concern=ReadConcern(options.read_concern) if options.read_concern else client.read_concern,
+        # One member answers whatever it is just then.
+        read_preference=ReadPreference.SECONDARY_PREFERRED if options.member else preference,
+    )
 
 
 def _write_concern(options: MongoClientOptions, client: DriverClient, patience_ms: int) -> WriteConcern:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from bson.errors import InvalidDocument
 from pymongo import errors as driver
 from pymongo.server_description import ServerDescription
 from pymongo.topology_description import TopologyDescription
@@ -28,20 +29,26 @@ def explained(address: Address, options: MongoClientOptions) -> Iterator[None]:
     except driver.PyMongoError as error:
         trouble = _TROUBLES.get(server_code(error) or 0, _lost)
         raise trouble(error, address, options) from error
+    except InvalidDocument as error:
+        raise _too_large(error, address, options) from error
 
 
-def _lost(error: driver.PyMongoError, address: Address, _options: MongoClientOptions) -> ClientError:
+def _too_large(error: Exception, _address: Address, _options: MongoClientOptions) -> ClientError:
+    return ClientError(f"MongoDB cannot hold such a value ({reason(error)}): make it smaller")
+
+
+def _lost(error: Exception, address: Address, _options: MongoClientOptions) -> ClientError:
     return Unreachable(f"MongoDB at {node_names(address.hosts)}: {reason(error)}; check the servers, or {START_LOCAL}")
 
 
-def _wrong_user(error: driver.PyMongoError, address: Address, _options: MongoClientOptions) -> ClientError:
+def _wrong_user(error: Exception, address: Address, _options: MongoClientOptions) -> ClientError:
     return Unreachable(
         f"MongoDB at {node_names(address.hosts)} refused the user or the password in --mongo-uri ({reason(error)}); "
         "check both, and authSource, the database that knows the user",
     )
 
 
-def _no_rights(error: driver.PyMongoError, address: Address, options: MongoClientOptions) -> ClientError:
+def _no_rights(error: Exception, address: Address, options: MongoClientOptions) -> ClientError:
     remedy = (
         f"grant the user readWrite on {options.db}"
         if address.has_user
@@ -53,19 +60,20 @@ def _no_rights(error: driver.PyMongoError, address: Address, options: MongoClien
     )
 
 
-def _unsatisfiable(error: driver.PyMongoError, address: Address, options: MongoClientOptions) -> ClientError:
+def _unsatisfiable(error: Exception, address: Address, options: MongoClientOptions) -> ClientError:
     return BadAddress(
         f"write concern {options.write_concern or 'of --mongo-uri'} can never be met by {node_names(address.hosts)} "
         f"({reason(error)}); ask for fewer members",
     )
 
 
-_TROUBLES: Mapping[int, Callable[[driver.PyMongoError, Address, MongoClientOptions], ClientError]] = {
+_TROUBLES: Mapping[int, Callable[[Exception, Address, MongoClientOptions], ClientError]] = {
     11: _wrong_user,
     13: _no_rights,
     18: _wrong_user,
     79: _unsatisfiable,
     100: _unsatisfiable,
+    10334: _too_large,
     8000: _wrong_user,
 }
 

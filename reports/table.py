@@ -38,7 +38,7 @@ def show(title: str, columns: tuple[str, ...], body: Iterable[tuple[str, ...]]) 
         for row in (columns, *body):
             print("\t".join(row))
         return
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for index, column in enumerate(columns):
         table.add_column(column, justify="right" if 0 < index < len(columns) - 1 else "left", no_wrap=True)
     for row in body:

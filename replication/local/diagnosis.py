@@ -61,15 +61,19 @@ _SIGNS = (
 )
 
 
-def of_death(server: ServerProcess, signs: Sequence[Sign] = ()) -> ClusterError:
-    """Return the error that says why the server ended: by the database's own `signs` first, then by common ones."""
+def of_death(server: ServerProcess, signs: Sequence[Sign] = (), telling: str = "") -> ClusterError:
+    """Return the error that says why the server ended: by the database's own `signs` first, then by common ones.
+
+    Where lines of its log match `telling`, those are shown, for the very last ones may say no more than good-bye.
+    """
     code = server.exit_code
     words = server.last_words(_LINES_READ)
     told = "\n".join([*words, f"exit code {code}"])
     kind, advice = _read(told, (*signs, *_SIGNS))
     ended = "ended" if code is None else f"ended with exit code {code}"
-    shown = "".join(f"\n  {line[:_CHARACTERS_SHOWN]}" for line in words[-_LINES_SHOWN:])
-    return kind(f"{server.name} {ended}: {advice}\nlast lines of {home.shown(server.log)}:{shown or ' none'}")
+    shown = [line for line in words if re.search(telling, line)] or words
+    lines = "".join(f"\n  {line[:_CHARACTERS_SHOWN]}" for line in shown[-_LINES_SHOWN:])
+    return kind(f"{server.name} {ended}: {advice}\nlast lines of {home.shown(server.log)}:{lines or ' none'}")
 
 
 def _read(told: str, signs: Sequence[Sign]) -> tuple[type[ClusterError], str]:

@@ -76,10 +76,11 @@ class MongoCluster(LocalCluster):
         """Bring the members up and wait for a primary and two secondaries; raise a `ClusterError` when they do not."""
         program = programs.find(mongod.PROGRAM)
         with self._locked(progress):
+            if not self._ports():  # then nobody knows where a server that still runs listens
+                self._end(self.servers.values(), progress)
             for tries_left in reversed(range(_PORT_TRIES)):
                 try:
-                    self._launch_all(program, progress)
-                    self._assemble(progress)
+                    self._assemble(program, progress)
                 except PortTaken:
                     # Between the look at a port and the server's start somebody else took it: look again.
                     if not tries_left:
@@ -113,25 +114,24 @@ class MongoCluster(LocalCluster):
         known = home.recall(self._state_file).get("ports")
         return known if isinstance(known, dict) and known.keys() == USUAL_PORTS.keys() else {}
 
-    def _launch_all(self, program: Path, progress: Progress) -> None:
-        self._settle_ports(progress)
+    def _keep_running(self, launched: set[str], program: Path, progress: Progress) -> None:
+        dead = [server for server in self.servers.values() if server.state == "dead"]
+        self._require_living(server for server in dead if server.name in launched)
+        if dead:
+            self._settle_ports([server.name for server in dead], progress)
+        for server in dead:
+            progress(f"{server.name}: starting on {self.addresses()[server.name]}")
+            self._launch(server, program)
+            launched.add(server.name)
         for server in self.servers.values():
-            state = server.state
-            if state == "paused":
+            if server.state == "paused":
                 progress(f"{server.name}: was paused, goes on")
                 server.resume()
-            elif state == "dead":
-                progress(f"{server.name}: starting on {self.addresses()[server.name]}")
-                self._launch(server, program)
 
-    def _settle_ports(self, progress: Progress) -> None:
-        known = self._ports()
-        if not known:  # then nobody knows where a server that still runs listens
-            self._end(self.servers.values(), progress)
-        dead = [name for name, server in self.servers.items() if server.state == "dead"]
-        settled = {**USUAL_PORTS, **known}
-        chosen = ports.choose([settled[name] for name in dead])
-        for name, port in zip(dead, chosen, strict=True):
+    def _settle_ports(self, names: Sequence[str], progress: Progress) -> None:
+        settled = {**USUAL_PORTS, **self._ports()}
+        chosen = ports.choose([settled[name] for name in names])
+        for name, port in zip(names, chosen, strict=True):
             if port != settled[name]:
                 progress(f"{name}: port {settled[name]} is taken by another program, using {port}")
             settled[name] = port
@@ -156,18 +156,23 @@ class MongoCluster(LocalCluster):
                 f"{free >> 20} MB are free: make room or set {home.VARIABLE} to a folder elsewhere"
             )
 
-    def _assemble(self, progress: Progress) -> None:
-        wanted = assembly.Wanted(self.addresses(), self._delay_s)
+    def _assemble(self, program: Path, progress: Progress) -> None:
         deadline = time.monotonic() + READY_TIMEOUT_S
+        launched: set[str] = set()
         told, trouble = "", ""
-        while step := assembly.next_step(wanted, self._views()):
-            self._require_living(self.servers.values())
+        while step := self._next_step(launched, program, progress):
             if step.text != told:
                 progress(told := step.text)
             trouble = _carry_out(step) or trouble
             if time.monotonic() > deadline:
                 raise NotReady(f"{told}: not done after {READY_TIMEOUT_S:.0f} s. {trouble} {self._way_out()}")
             time.sleep(_POLL_S)
+
+    def _next_step(self, launched: set[str], program: Path, progress: Progress) -> assembly.Step | None:
+        # A member may still have been dying when the first look was taken, so each look is followed by what it shows
+        # to be missing; but one that ends right after it was launched would do so again.
+        self._keep_running(launched, program, progress)
+        return assembly.next_step(assembly.Wanted(self.addresses(), self._delay_s), self._views())
 
     def _await_service(self, server: ServerProcess, node: str) -> None:
         deadline = time.monotonic() + READY_TIMEOUT_S
@@ -187,7 +192,7 @@ class MongoCluster(LocalCluster):
     def _require_living(servers: Iterable[ServerProcess]) -> None:
         for server in servers:
             if server.state == "dead":
-                raise diagnosis.of_death(server, mongod.SIGNS)
+                raise diagnosis.of_death(server, mongod.SIGNS, mongod.TELLING)
 
     def _views(self) -> list[View]:
         addresses = self.addresses()

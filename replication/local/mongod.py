@@ -50,6 +50,9 @@ SIGNS = (
     ),
 )
 
+TELLING = r'"s":"[EF]"'
+"""Marks its log's errors and fatal errors."""
+
 
 def arguments(program: Path, data: Path, port: str) -> list[str]:
     """Return the command line of one member."""

@@ -186,9 +186,11 @@ def any_read_floor(history: History, read: At[Read]) -> int:
 def dependencies(history: History, read: At[Read]) -> Iterator[Depends]:
     """Yield what "a value read earlier by the same session depends on", as far as it is a version of this key.
 
+    They come in the session's order.
+
     Reading: what a value depends on is what the read that saw it says, not what the write of it says.
     """
-    for r in history.reads:
+    for r in sorted(history.reads, key=lambda r: (r.op.start, r.op.end, r.place)):
         if r.op.depends is not None and r.op.depends.key == read.op.key and earlier_in_session(r, read):
             yield r.op.depends
 
@@ -207,7 +209,7 @@ def why_stale(_history: History, read: At[Read], floor: int) -> str:
 
 
 def why_no_prefix(history: History, read: At[Read], floor: int) -> str | None:
-    """Cause as recorded with the dependency. Reading: several that give the floor: the first by place."""
+    """Cause as recorded with the dependency. Reading: of several that give the floor, the session's first."""
     return next(depends.cause for depends in dependencies(history, read) if depends.version == floor)
 
 
@@ -381,11 +383,12 @@ def verdict(name: str, result: Result, history: History) -> str:
     without siblings)".
 
     Reading: not applicable where there are ok reads or final reads and none has a `siblings` field; where there are
-    none at all, nothing says what the database could have shown.
+    none at all, nothing says what the database could have shown. Reads that only `monotonic_reads` judges do not
+    count either way.
     """
     if result.checked:
         return "violated" if result.violating else "holds"
-    looks: list[At[Read] | At[Final]] = [*history.reads, *history.finals]
+    looks: list[At[Read] | At[Final]] = [*history.judged_reads, *history.finals]
     if name == "conflicts" and looks and all(at.op.siblings is None for at in looks):
         return "not_applicable"
     return "no_evidence"

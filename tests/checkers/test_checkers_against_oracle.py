@@ -7,8 +7,7 @@ from hypothesis import HealthCheck, given, settings
 
 from checkers.judge import GUARANTEES, Judge
 from checkers.scene import Scene
-from history.operation import Operation
-from history.reader import History, Source
+from history.reader import History
 from tests.checkers import oracle
 from tests.checkers.histories import history_text, multi_file_histories, random_history, single_file_histories
 

@@ -392,6 +392,15 @@ def test_a_broken_prefix_has_the_cause_of_the_dependency_that_gives_the_floor() 
     assert judge([File(operations)])["consistent_prefix"].causes == Counter(monotonic_writes=1)
 
 
+def test_of_dependencies_that_give_the_same_floor_the_first_in_the_session_is_the_cause() -> None:
+    operations: list[Operation] = [
+        read(1, 2, 2, key="b", depends=after("k", 3, "writes_follow_reads")),
+        read(1, 1, 2, key="a", depends=after("k", 3, "monotonic_writes")),
+        read(1, 3, 4),
+    ]
+    assert judge([File(operations)])["consistent_prefix"].causes == Counter(monotonic_writes=1)
+
+
 def test_a_final_read_of_version_0_loses_every_write() -> None:
     operations: list[Operation] = [write(1, 1, 2), write(2, 2, 3), final(0, 4, 5)]
     assert judge([File(operations)])["lost_writes"].violating == places(0, 1)
@@ -476,6 +485,20 @@ def test_reads_of_another_workers_key_need_its_complete_file(owner: str, *, judg
     assert results["read_regressions"].violating == (places(1) if judged else set())
     assert results["phantom_reads"].violating == (places(2) if judged else set())
     assert results["conflicts"].violating == (places(0) if judged else set())
+
+
+@pytest.mark.parametrize(
+    ("own", "foreign", "verdict"),
+    [
+        ([], [read(1, 1, 2, owner=1)], "no_evidence"),
+        ([], [read(1, 1, 2, owner=1, siblings=[])], "no_evidence"),
+        ([read(1, 1, 2)], [read(1, 1, 2, owner=1, siblings=[])], "not_applicable"),
+    ],
+)
+def test_reads_that_are_not_judged_do_not_say_whether_conflicts_could_be_seen(
+    own: list[Read], foreign: list[Read], verdict: str
+) -> None:
+    assert judge([File([*own, *foreign], worker=2)])["conflicts"].verdict == verdict
 
 
 def test_reads_that_are_not_judged_are_evidence_for_others() -> None:

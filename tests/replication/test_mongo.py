@@ -301,6 +301,7 @@ def test_a_start_that_was_cut_off_is_taken_up_or_cleared(
         assert first.stderr
         assert any(line.startswith(moment) for line in first.stderr)
         first.send_signal(number)
+        first.communicate(timeout=60)
     assert first.returncode == (130 if number == signal.SIGINT else -number)
     assert server_pids(new_cluster.folder) != []
     if moment.startswith("mongo2"):

@@ -1,0 +1,55 @@
+# The commands of the house. Everything happens in .venv; uv is used where it is installed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(shell command -v uv 2>/dev/null)
+
+.PHONY: help demo test test-fast soak lint format benchmarks clean install
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+install: $(VENV)/.installed ## Install stalewatch and its tools into .venv
+
+$(VENV)/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "stalewatch needs Python 3.11 or later: make PYTHON=/path/to/python3.12 ..."; exit 1; }
+ifdef UV
+	uv venv --quiet --allow-existing --python $(PYTHON) $(VENV)
+	uv pip install --quiet --python $(BIN)/python -e '.[dev]'
+else
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+endif
+	@touch $@
+
+demo: install ## Three MongoDB members on this machine, three scenarios, one table and a report
+	@$(BIN)/python demo.py
+
+test: install ## All tests that this machine can run (STALEWATCH_REQUIRE_ALL=1: a skip is a failure)
+	$(BIN)/python -m pytest -m "not soak"
+
+test-fast: install ## The tests without servers, in under 30 s
+	$(BIN)/python -m pytest -q -m "not server and not soak"
+
+soak: install ## The long ones: repeats, hours
+	$(BIN)/python -m pytest -m soak --timeout 14400
+
+lint: install ## Style, types and the walls between the rooms
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: install ## Format the code
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+benchmarks: install ## What it costs: judge, bench over a bare driver loop, check from files
+	$(BIN)/python benchmarks/judge.py
+	$(BIN)/python benchmarks/check.py
+	$(BIN)/python benchmarks/overhead.py
+
+clean: ## Remove what was built and measured here; .stalewatch (clusters) goes with `stalewatch cluster down --wipe`
+	rm -rf $(VENV) build dist results *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
