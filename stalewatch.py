@@ -1,4 +1,4 @@
-"""The `stalewatch` command: check histories, run clusters."""
+"""The `stalewatch` command: judge histories, show results, run clusters."""
 
 import argparse
 import sys
@@ -7,6 +7,7 @@ from typing import NoReturn
 
 import replication.local.command
 import reports.check
+import reports.folder
 from reports.stdout import leave_quietly
 
 __version__ = "0.1.0"
@@ -33,6 +34,7 @@ class Command:
 
 COMMANDS = {
     "check": Command("judge history files", reports.check.add_arguments, reports.check.run, CHECK_USAGE_ERROR),
+    "report": Command("show results side by side", reports.folder.add_arguments, reports.folder.run),
     "cluster": Command(
         "start and stop databases on this machine",
         replication.local.command.add_arguments,

@@ -87,16 +87,17 @@ class Judge:
             register = self._registers[key] = Register(self.scene)
         return register
 
-    def _view(self, register: Register, session: str, source: int) -> View:
-        """Return what the session knows of the key; a session is (worker, session)."""
-        return register.view(session if self._one_worker else (self.scene.sources[source].worker, session))
+    def _session(self, name: str, source: int) -> object:
+        """Return what identifies a session: its worker and its name, or the name where there is one worker."""
+        return name if self._one_worker else (self.scene.sources[source].worker, name)
 
     def _read(self, read: Read, source: int) -> Sequence[Violation]:
         version = read.version
         if read.outcome != "ok" or version is None:
             return _NOTHING
         register = self._registers.get(read.key) or self._register(read.key)
-        view = self._view(register, read.session, source)
+        session = read.session if self._one_worker else self._session(read.session, source)
+        view = register.views.get(session) or register.view(session)
         judged = read.owner is None or self._judgeable(read.owner, source)
         found = _NOTHING
         for guarantee in self._floors if judged else self._monotonic:
@@ -121,7 +122,7 @@ class Judge:
             view.read, view.read_by = version, read
         depends = read.depends
         if depends is not None:
-            cause = self._view(self._register(depends.key), read.session, source)
+            cause = self._register(depends.key).view(self._session(read.session, source))
             if depends.version > cause.needs:
                 cause.needs, cause.effect = depends.version, read
 
@@ -143,7 +144,7 @@ class Judge:
 
     def _acknowledge(self, write: Write, version: int, end: int, register: Register, source: int) -> None:
         register.acknowledged.add(version, end, write, source)
-        view = self._view(register, write.session, source)
+        view = register.view(self._session(write.session, source))
         if version > view.written:
             view.written, view.written_by = version, write
         for acknowledge in self._acknowledgers:

@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from checkers.distribution import Distribution
 from history.operation import Operation
@@ -16,8 +16,7 @@ Z_95 = 1.959963984540054
 WITNESSES = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Violation:
+class Violation(NamedTuple):
     """One broken promise and the operations that prove it, in the order of their end."""
 
     guarantee: str

@@ -64,73 +64,78 @@ class History:
     def operations(self) -> Iterator[tuple[Operation, int]]:
         """Yield every operation with the index of its source, in the order of their end (raises `BadHistory`)."""
         written: dict[str, VersionRanges] = {}
-        streams = [_stream(path, Rules(written)) for path in self.paths]
+        streams = [_stream(path, Rules(written), source) for source, path in enumerate(self.paths)]
         if len(streams) == 1:
-            return ((operation, 0) for operation in streams[0])
-        return (
-            (operation, index)
-            for _, operation, index in heapq.merge(*map(_keyed, streams, range(len(streams))), key=itemgetter(0))
-        )
+            return streams[0]
+        return (pair for _, pair in heapq.merge(*map(_timed, streams), key=itemgetter(0)))
 
 
-def _keyed(stream: Iterator[Operation], index: int) -> Iterator[tuple[int, Operation, int]]:
-    """Yield operations with their place in time: an operation that never ended keeps its place in the file."""
+def _timed(stream: Iterator[tuple[Operation, int]]) -> Iterator[tuple[int, tuple[Operation, int]]]:
+    """Yield operations with their place in time: one that never ended keeps its place in the file."""
     now = NEVER
-    for operation in stream:
-        if operation.end is not None:
-            now = operation.end
-        yield now, operation, index
+    for pair in stream:
+        end = pair[0].end
+        if end is not None:
+            now = end
+        yield now, pair
 
 
-def _stream(path: Path, rules: Rules) -> Iterator[Operation]:
+def _stream(path: Path, rules: Rules, source: int) -> Iterator[tuple[Operation, int]]:
     """Yield one file's operations by end; reads and writes of no duration come after others of the same end.
 
     The file may hold an instant [E, E] before [s, E] of the same session. In the session's own order it comes after,
     and the checkers of session guarantees rely on that order.
     """
-    instants: list[Operation] = []
+    instants: list[tuple[Operation, int]] = []
+    instant = NEVER
     for operation in _checked(path, rules):
         end = operation.end
-        if instants and end is not None and end > instants[0].end:  # type: ignore[operator] # instants have ended
+        if instants and end is not None and end > instant:
             yield from instants
             instants.clear()
         if operation.start == end and isinstance(operation, Read | Write):
-            instants.append(operation)
+            instants.append((operation, source))
+            instant = end
         else:
-            yield operation
+            yield operation, source
     yield from instants
 
 
 def _checked(path: Path, rules: Rules) -> Iterator[Operation]:
-    check, number, closed = rules.check, 1, False
-    lines = _lines(path)
-    next(lines, None)
+    """Yield the operations after the header; raise `BadHistory` at the first line that breaks a rule."""
+    check, number, closed = rules.check, 0, False
     try:
-        for number, line in enumerate(lines, start=2):  # noqa: B007 # the error names it
-            record = decode(line)
-            if closed:
-                raise Broken("a line after the close")
-            if type(record) is Close:
-                closed = True
-            else:
+        for lines in _blocks(path):
+            for line in lines:
+                number += 1
+                if number == 1:
+                    continue
+                record = decode(line)
+                if closed:
+                    raise Broken("a line after the close")
+                if type(record) is Close:
+                    closed = True
+                    continue
                 check(record)  # type: ignore[arg-type] # all but Close
                 yield record  # type: ignore[misc] # all but Close
-    except (Malformed, Broken, Damaged) as error:
+    except (Malformed, Broken) as error:
         raise BadHistory(path, number, str(error)) from None
+    except Damaged as error:
+        raise BadHistory(path, number + 1, str(error)) from None
 
 
-def _lines(path: Path) -> Iterator[bytes]:
-    """Yield whole lines; what follows the last newline is cut and left out."""
+def _blocks(path: Path) -> Iterator[list[bytes]]:
+    """Yield whole lines, many at a time; what follows the last newline is cut and left out."""
     rest = b""
     for data in chunks(path):
         lines = (rest + data).split(b"\n")
         rest = lines.pop()
-        yield from lines
+        yield lines
 
 
 def _header(path: Path) -> Header:
     try:
-        line = next(_lines(path), None)
+        line = next((line for lines in _blocks(path) for line in lines), None)
         if line is None:
             raise Malformed("no header: the file is empty or cut in its first line")
         header = decode_header(line)

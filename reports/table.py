@@ -24,7 +24,14 @@ def _row(verdict: Verdict) -> tuple[str, ...]:
     )
 
 
-STYLES = {"holds": "green", "violated": "red", "no evidence": "dim", "not applicable": "dim"}
+STYLES = {
+    "holds": "green",
+    "valid": "green",
+    "violated": "red",
+    "invalid": "red",
+    "no evidence": "dim",
+    "not applicable": "dim",
+}
 
 
 def show(title: str, columns: tuple[str, ...], body: Iterable[tuple[str, ...]]) -> None:
@@ -33,6 +40,7 @@ def show(title: str, columns: tuple[str, ...], body: Iterable[tuple[str, ...]]) 
         from rich.box import SIMPLE_HEAD  # noqa: PLC0415 # the bare bench runs without it
         from rich.console import Console  # noqa: PLC0415
         from rich.table import Table  # noqa: PLC0415
+        from rich.text import Text  # noqa: PLC0415
     except ImportError:
         print(title)
         for row in (columns, *body):
@@ -40,7 +48,7 @@ def show(title: str, columns: tuple[str, ...], body: Iterable[tuple[str, ...]]) 
         return
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for index, column in enumerate(columns):
-        table.add_column(column, justify="right" if 0 < index < len(columns) - 1 else "left", no_wrap=True)
+        table.add_column(column, justify="right" if index else "left", no_wrap=True)
     for row in body:
-        table.add_row(*row[:-1], f"[{STYLES.get(row[-1], 'default')}]{row[-1]}")
+        table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
     Console().print(table)

@@ -1,6 +1,7 @@
 """The register workload: a session reads and writes keys, and often goes back to what it wrote."""
 
 from collections import deque
+from math import log2
 from random import Random
 
 from clients.protocol import Answer, Client, Value
@@ -9,7 +10,8 @@ from workloads.options import LoadOptions
 from workloads.recorder import Recorder
 
 OWN_KEYS = 8
-"""How many of the keys that it wrote last a session goes back to."""
+"""How many of the keys that it wrote last a session goes back to: mostly the last one, as a person looks at what they
+have just saved, the one before half as often, and so on."""
 
 
 class RegisterSession:
@@ -33,9 +35,15 @@ class RegisterSession:
         if random.random() < self._write_ratio:
             self.write(self._keys.choose(random), due)
         elif self._own and random.random() < self._reread:
-            self.read(random.choice(self._own), due)
+            self.read(self._lately(), due)
         else:
             self.read(self._keys.choose(random), due)
+
+    def _lately(self) -> str:
+        """Return a key that the session wrote lately."""
+        own = self._own
+        steps_back = min(int(-log2(1 - self._random.random())), len(own) - 1)
+        return own[-1 - steps_back]
 
     def write(self, key: str, due: int | None = None) -> None:
         """Raise the key to its next version."""

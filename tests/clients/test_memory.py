@@ -13,9 +13,10 @@ from clients.errors import BadAddress, ClientError
 from clients.memory import MemoryClient
 from clients.memory_errors import ERRORS, Disconnected, MemoryStoreError, NoLeader, Refused, Timeout
 from clients.memory_options import TOPOLOGIES, MemoryOptions, Outage
-from clients.protocol import Client, ClientSession, Depends, Value
+from clients.protocol import Client, ClientSession, Value
 from clients.simulated_time import SimulatedClock
 from history.clock import RealClock
+from history.operation import Depends
 
 ALL = pytest.mark.parametrize("topology", TOPOLOGIES)
 
@@ -34,7 +35,7 @@ def test_it_is_a_client_like_any_other(topology: str) -> None:
     assert session.read("k").version == 0
     assert session.write("k", Value(1, "s")).outcome == "ok"
     answer = client.final("k")
-    assert (answer.outcome, answer.version, answer.node in client.options.nodes) == ("ok", 1, True)
+    assert (answer.outcome, answer.version, answer.node in MemoryOptions(topology=topology).nodes) == ("ok", 1, True)
     client.remove(["k", "l"])
     client.preload(["k"], "x")
     assert client.final("k").version == 0

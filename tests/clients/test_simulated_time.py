@@ -108,7 +108,13 @@ def test_time_stands_still_until_the_expected_sessions_have_joined() -> None:
 def test_expecting_nobody_calls_the_waiting_off() -> None:
     clock = SimulatedClock()
     clock.expect(2)
-    thread = threading.Thread(target=lambda: (clock.join("only"), clock.sleep(1), clock.leave()))
+
+    def only() -> None:
+        clock.join("only")
+        clock.sleep(1)
+        clock.leave()
+
+    thread = threading.Thread(target=only)
     thread.start()
     clock.expect(0)
     thread.join(PATIENCE_S)
@@ -158,7 +164,12 @@ def test_leaving_without_having_joined_does_nothing() -> None:
 def test_a_thread_that_has_not_joined_waits_for_the_sessions_to_move_time_and_holds_nobody_up() -> None:
     clock, turns, woken = SimulatedClock(), list[Turn](), list[int]()
     clock.join("a")
-    visitor = threading.Thread(target=lambda: (clock.sleep(0.015), woken.append(clock.now() - EPOCH_NS)))
+
+    def visit() -> None:
+        clock.sleep(0.015)
+        woken.append(clock.now() - EPOCH_NS)
+
+    visitor = threading.Thread(target=visit)
     visitor.start()
     while not clock._asleep:
         pass

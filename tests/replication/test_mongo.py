@@ -4,9 +4,10 @@ import argparse
 import os
 import re
 import signal
-import socket
+import socketserver
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
@@ -81,10 +82,23 @@ def leading(cluster: MongoCluster) -> str:
     return primary
 
 
+class Stranger(socketserver.TCPServer):
+    """Another program that listens where a member wants to."""
+
+    allow_reuse_address = True
+
+
 @pytest.fixture
 def occupied() -> Iterator[Callable[[int], None]]:
     with ExitStack() as held:
-        yield lambda port: held.enter_context(socket.create_server((ports.LOOPBACK, port))) and None
+
+        def occupy(port: int) -> None:
+            # It hangs up: a member that looks for itself at its old address waits 30 s for one that stays silent.
+            stranger = held.enter_context(Stranger((ports.LOOPBACK, port), socketserver.BaseRequestHandler))
+            threading.Thread(target=stranger.serve_forever, kwargs={"poll_interval": 0.01}).start()
+            held.callback(stranger.shutdown)
+
+        yield occupy
 
 
 def test_a_new_cluster_comes_up_and_down_and_keeps_its_data_until_they_are_wiped(new_cluster: MongoCluster) -> None:

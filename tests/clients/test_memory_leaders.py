@@ -1,0 +1,153 @@
+import itertools
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import suppress
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clients.memory import MemoryClient
+from clients.memory_errors import MemoryStoreError, NodeDown, TooFewReplicas
+from clients.memory_options import MemoryOptions, Outage
+from clients.protocol import Answer, Value
+from clients.simulated_time import SimulatedClock, run_sessions
+
+KEYS = "xyz"
+BOTH_LOST_IN_TURN = (Outage(0.02, 0.03, node="a"), Outage(0.04, 0.03, node="b"))
+
+
+def opened(options: MemoryOptions) -> MemoryClient:
+    client = MemoryClient(options, SimulatedClock())
+    client.prepare()
+    return client
+
+
+def load(client: MemoryClient, operations: int = 60) -> tuple[dict[str, list[int]], list[Answer]]:
+    """Return what was acknowledged by key, superseded writes apart, and the answers to reads."""
+    clock, versions = client.clock, itertools.count(1)
+    acknowledged: dict[str, list[int]] = defaultdict(list)
+    reads: list[Answer] = []
+    assert isinstance(clock, SimulatedClock)
+
+    def body(name: str) -> Callable[[], None]:
+        session, random = client.session(name), Random(name)
+
+        def step(key: str) -> None:
+            if random.random() < 0.5:
+                reads.append(session.read(key))
+                return
+            version = next(versions)
+            if not session.write(key, Value(version, name)).superseded:
+                acknowledged[key].append(version)
+
+        def work() -> None:
+            for _ in range(operations):
+                with suppress(MemoryStoreError):
+                    step(random.choice(KEYS))
+
+        return work
+
+    run_sessions(clock, {f"s{number}": body(f"s{number}") for number in range(6)})
+    return acknowledged, reads
+
+
+def test_concurrent_writes_leave_siblings_and_both_leaders_agree_on_the_winner() -> None:
+    client = opened(MemoryOptions(topology="multi-leader", lag="constant", lag_s=1))
+    session = client.session("s")
+    written_at = {session.write("k", Value(version, "s")).node for version in range(1, 9)}
+    assert written_at == {"a", "b"}
+    final = client.final("k")
+    now = client.clock.now()
+    assert final.siblings
+    assert {final.version, *final.siblings} >= {8}
+    for leader in ("a", "b"):
+        assert client.truth.shown("k", leader, now) == final.version
+        assert client.truth.siblings("k", leader, now) == final.siblings
+
+
+def test_a_write_on_what_it_saw_leaves_no_sibling() -> None:
+    client = opened(MemoryOptions(topology="multi-leader", lag_s=0))
+    session = client.session("s")
+    for version in range(1, 20):
+        session.write("k", Value(version, "s"))
+        answer = session.read("k")
+        assert (answer.version, answer.siblings) == (version, [])
+
+
+def test_the_winner_is_not_always_the_newest() -> None:
+    client = opened(MemoryOptions(topology="multi-leader", lag_s=0.01))
+    load(client)
+    finals = [client.final(key) for key in KEYS]
+    assert any(sibling > (final.version or 0) for final in finals for sibling in final.siblings or [])
+
+
+@pytest.mark.parametrize("place", ["home", "a"])
+def test_keys_with_one_leader_each_have_no_conflicts(place: str) -> None:
+    client = opened(MemoryOptions(topology="multi-leader", write_to=place, read_from=place, lag_s=0.01))
+    acknowledged, reads = load(client)
+    assert {read.siblings == [] for read in reads} == {True}
+    assert all(client.final(key).version == max(acknowledged[key]) for key in KEYS)
+    if place == "home":
+        session = client.session("s")
+        assert {session.read(f"key-{number}").node for number in range(20)} == {"a", "b"}
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from([0.0001, 0.001, 0.02]), st.sampled_from([(), BOTH_LOST_IN_TURN]))
+def test_leaders_converge_and_nothing_newer_than_the_leaves_was_acknowledged(
+    seed: int, lag_s: float, outages: tuple[Outage, ...]
+) -> None:
+    client = opened(MemoryOptions(topology="multi-leader", seed=seed, lag_s=lag_s, timeouts=0.02, outages=outages))
+    acknowledged, _ = load(client)
+    client.clock.sleep(10)
+    for key in KEYS:
+        final, now = client.final(key), client.clock.now()
+        leaves = {final.version, *(final.siblings or [])}
+        assert max(acknowledged[key]) <= max(leaf or 0 for leaf in leaves)
+        assert len(leaves) == 1 + len(final.siblings or [])
+        for leader in ("a", "b"):
+            assert client.truth.shown(key, leader, now) == final.version
+            assert client.truth.siblings(key, leader, now) == final.siblings
+
+
+def test_a_write_never_replaces_a_newer_version() -> None:
+    client = opened(MemoryOptions(topology="multi-leader", write_to="a", read_from="a"))
+    session = client.session("s")
+    assert [session.write("k", Value(version, "s")).superseded for version in (2, 1, 2, 3)] == [
+        False,
+        True,
+        True,
+        False,
+    ]
+    assert session.read("k").version == 3
+
+
+def test_a_lost_leader_refuses_and_both_catch_up_when_it_is_back() -> None:
+    client = opened(
+        MemoryOptions(topology="multi-leader", write_to="a", read_from="b", lag_s=1, outages=(Outage(1, 5, node="b"),))
+    )
+    session = client.session("s")
+    for version in range(1, 50):
+        session.write(f"k{version}", Value(version, "s"))
+    client.clock.sleep(2)
+    with pytest.raises(NodeDown):
+        session.read("k1")
+    assert client.final("k49").version == 49
+    assert {session.read(f"k{version}").version for version in range(1, 50)} == set(range(1, 50))
+
+
+def test_leaders_that_cannot_agree_any_more_have_no_final_read() -> None:
+    client = opened(MemoryOptions(topology="multi-leader", write_to="a", outages=(Outage(0, float("inf"), node="b"),)))
+    client.session("s").write("k", Value(1, "s"))
+    with pytest.raises(TooFewReplicas):
+        client.final("k")
+
+
+def test_forgetting_the_past_changes_no_answer() -> None:
+    runs = []
+    for remember in (False, True):
+        client = opened(MemoryOptions(topology="multi-leader", timeout_s=0.02, lag_s=0.005, remember=remember))
+        runs.append((load(client, 300), [client.final(key) for key in KEYS]))
+    assert runs[0] == runs[1]

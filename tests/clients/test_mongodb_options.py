@@ -1,0 +1,170 @@
+from types import SimpleNamespace
+
+import pytest
+
+from clients.errors import BadAddress, ClientError, Unreachable
+from clients.mongodb import MongoDatabaseClient
+from clients.mongodb_address import Address
+from clients.mongodb_options import OPTIONS, MongoClientOptions, options_from
+from history.clock import RealClock
+
+NOWHERE = "mongodb://127.0.0.1:1/?replicaSet=rs0"
+
+
+def trouble(uri: str, **chosen: object) -> ClientError:
+    client = MongoDatabaseClient(MongoClientOptions(uri=uri, timeout_s=0.3, **chosen), RealClock())
+    with pytest.raises(ClientError) as caught:
+        client.prepare()
+    assert "\n" not in str(caught.value)
+    return caught.value
+
+
+def test_flags_become_options() -> None:
+    given = SimpleNamespace(
+        mongo_uri=NOWHERE, write_concern="majority", journal="on", read_from="db1:27018", timeout="0.5", retries="off"
+    )
+    assert options_from(given, pool_size=7) == MongoClientOptions(
+        uri=NOWHERE,
+        write_concern="majority",
+        journal=True,
+        read_from="db1:27018",
+        timeout_s=0.5,
+        pool_size=7,
+        retries=False,
+    )
+
+
+def test_the_uri_comes_from_the_environment_where_none_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STALEWATCH_MONGO_URI", NOWHERE)
+    assert options_from(SimpleNamespace()).uri == NOWHERE
+    assert options_from(SimpleNamespace(mongo_uri="")).uri == NOWHERE
+    assert options_from(SimpleNamespace(mongo_uri="mongodb://other")).uri == "mongodb://other"
+
+
+def test_without_a_uri_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("STALEWATCH_MONGO_URI", raising=False)
+    with pytest.raises(BadAddress, match="stalewatch cluster up mongo"):
+        options_from(SimpleNamespace())
+
+
+@pytest.mark.parametrize(
+    ("flag", "text"),
+    [
+        ("write_concern", "0"),
+        ("write_concern", "most"),
+        ("read_concern", "snapshot"),
+        ("journal", "yes"),
+        ("read_from", "leader"),
+        ("read_from", "host:port"),
+        ("read_from", "host:0"),
+        ("read_from", ":27017"),
+        ("timeout", "0"),
+        ("timeout", "nan"),
+        ("timeout", "soon"),
+        ("retries", "2"),
+    ],
+)
+def test_a_value_that_makes_no_sense_is_refused_with_its_flag(flag: str, text: str) -> None:
+    with pytest.raises(BadAddress, match=f"--{flag.replace('_', '-')} '{text}'"):
+        options_from(SimpleNamespace(mongo_uri=NOWHERE, **{flag: text}))
+
+
+def test_only_the_uri_is_secret() -> None:
+    assert [option.flag for option in OPTIONS if option.secret] == ["--mongo-uri"]
+
+
+def test_the_options_show_no_password() -> None:
+    assert "hunter2" not in repr(MongoClientOptions(uri="mongodb://me:hunter2@db/"))
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "mongodb://me:hun/ter2@db/",
+        "mongodb://me:hun?ter2@db/",
+        "mongodb://me:hun@ter2@db/",
+        "mongodb://me:hun%ter2@db/",
+        "mongodb://me:hunter2@db:port/",
+        "mongodb://me:hunter2@db/?ter2=1",
+        "mongodb://me:hunter2@/",
+        "http://me:hunter2@db/",
+        "me:hunter2@db",
+        "mongodb://db/?tlsCertificateKeyFilePassword=hunter2&socketTimeoutMS=x",
+        "mongodb://db/?authMechanismProperties=hunter2&authMechanism=MONGODB-AWS",
+    ],
+)
+def test_a_malformed_uri_is_refused_without_its_password(uri: str) -> None:
+    error = trouble(uri)
+    assert isinstance(error, BadAddress)
+    assert "hun" not in str(error)
+    assert error.__cause__ is None
+    assert error.__suppress_context__
+
+
+@pytest.mark.parametrize(
+    ("uri", "word"),
+    [
+        ("mongodb://h:99999/", "65535"),
+        ("mongodb://h/?bogus=1", "bogus"),
+        ("mongodb://h/?socketTimeoutMS=x", "sockettimeoutms"),
+        ("postgres://h/", "scheme"),
+        ("mongodb://h/?tls=true&tlsCAFile=/no/such/file", "/no/such/file"),
+        ("mongodb://h/?w=0", "w=1"),
+    ],
+)
+def test_a_malformed_uri_is_refused_with_what_is_wrong(uri: str, word: str) -> None:
+    assert word in str(trouble(uri))
+
+
+@pytest.mark.parametrize("chosen", [{"db": "a b"}, {"db": ""}, {"coll": "$kv"}, {"coll": ""}])
+def test_an_impossible_name_is_refused(chosen: dict[str, str]) -> None:
+    assert isinstance(trouble(NOWHERE, **chosen), BadAddress)
+
+
+def test_linearizable_reads_need_the_primary() -> None:
+    assert "--read-from primary" in str(trouble(NOWHERE, read_concern="linearizable", read_from="secondary"))
+
+
+def test_no_server_names_the_hosts_and_the_way_out() -> None:
+    error = trouble("mongodb://me:hunter2@127.0.0.1:1,127.0.0.1:2/?replicaSet=rs0")
+    assert isinstance(error, Unreachable)
+    assert "127.0.0.1:1 (" in str(error)
+    assert "127.0.0.1:2 (" in str(error)
+    assert "refused" in str(error)
+    assert "stalewatch cluster up mongo" in str(error)
+    assert "hunter2" not in str(error)
+
+
+def driver_settings(uri: str, **chosen: object) -> tuple[float | None, bool, int | None, str | None]:
+    client = Address(MongoClientOptions(uri=uri, **chosen)).open()
+    client.close()
+    pool = client.options.pool_options
+    return pool.socket_timeout, client.options.retry_writes, pool.max_pool_size, pool.appname
+
+
+def test_hidden_retries_are_off_and_time_outs_set_unless_the_uri_says_otherwise() -> None:
+    assert driver_settings(NOWHERE, timeout_s=3, pool_size=9) == (3, False, 9, "stalewatch")
+    told = f"{NOWHERE}&sockettimeoutMS=700&retryWrites=true&maxPoolSize=5&appname=me"
+    assert driver_settings(told, timeout_s=3, pool_size=9) == (0.7, True, 5, "me")
+
+
+def test_a_flag_for_retries_stands_against_the_uri() -> None:
+    assert not driver_settings(f"{NOWHERE}&retryWrites=true", retries=False)[1]
+    assert driver_settings(f"{NOWHERE}&retryWrites=false", retries=True)[1]
+
+
+@pytest.mark.parametrize(
+    ("uri", "host", "tls"),
+    [
+        ("mongodb://me:hunter2@a:1,b:2/admin?replicaSet=rs0", "c", False),
+        ("mongodb://a?replicaSet=rs0", "c", False),
+        ("mongodb://a/?tls=true", "::1", True),
+    ],
+)
+def test_one_member_is_reached_with_the_same_user_and_settings(uri: str, host: str, tls: bool) -> None:  # noqa: FBT001
+    member = Address(MongoClientOptions(uri=uri)).open_member(host, 7)
+    member.close()
+    pool = member.options.pool_options
+    assert set(member.topology_description._topology_settings.seeds) == {(host, 7)}
+    assert (pool._credentials is not None) == ("me" in uri)
+    assert (pool._ssl_context is not None) == tls
