@@ -1,13 +1,9 @@
-"""What the page says of a run in words: its label, one sentence on what was seen, and numbers as people read them."""
+"""What the page says of a run in words: one sentence on what was seen, and numbers as people read them."""
 
 import re
-import textwrap
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
-
-from checkers.judge import GUARANTEES
 
 Result = Mapping[str, Any]
 
@@ -86,6 +82,14 @@ CAUSES: Mapping[str, str] = {
     "smaller": "smaller than a number drawn before",
 }
 
+OUTCOMES: Mapping[str, str] = {"ok": "ok", "fail": "failed", "unknown": "unknown"}
+
+LIMITS: Mapping[str, str] = {
+    "interrupted": "interrupted before its end",
+    "duplicate_items": "{} list items stood twice",
+    "phantom_items": "{} list items were never appended, or their append failed",
+}
+
 _LEAST_PERCENT, _MOST_PERCENT = 0.001, 99.9
 
 
@@ -161,22 +165,13 @@ def _facts(result: Result) -> Iterator[str]:
     if result.get("duration_s") is not None:
         yield span(result["duration_s"])
     for kind, outcomes in (result.get("operations") or {}).items():
-        others = [f"{count(outcomes[one])} {word}" for one, word in OUTCOMES.items() if outcomes[one]]
-        yield f"{kind}s: {', '.join((f'{count(outcomes["ok"])} ok', *others))}"
+        counts = [f"{count(outcomes[one])} {word}" for one, word in OUTCOMES.items() if outcomes[one] or one == "ok"]
+        yield f"{kind}s: {', '.join(counts)}"
     for field, words in LIMITS.items():
         if result.get(field):
             yield words.format(result[field])
     if result.get("complete") is False:
         yield "its history is incomplete: judged as far as it goes"
-
-
-OUTCOMES: Mapping[str, str] = {"fail": "failed", "unknown": "unknown"}
-
-LIMITS: Mapping[str, str] = {
-    "interrupted": "interrupted before its end",
-    "duplicate_items": "{} list items stood twice",
-    "phantom_items": "{} list items were never appended, or their append failed",
-}
 
 
 def date(result: Result) -> str | None:
@@ -195,11 +190,3 @@ def title(results: Sequence[Result]) -> str:
         return " ".join(str(part) for part in (*databases, results[0].get("run") or "") if part) or "one run"
     return f"{len(results)} runs" + (f" of {' and '.join(databases)}" if databases else "")
 
-
-def wrapped(text: str, width: int = 34) -> list[str]:
-    """Return a label in lines."""
-    return textwrap.wrap(text, width) or [""]
-
-
-assert list(WORDS) == list(GUARANTEES)  # noqa: S101 # a guarantee without words would be left out unseen
-__all__ = ["CAUSES", "WORDS", "Counter"]

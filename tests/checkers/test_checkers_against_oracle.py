@@ -1,5 +1,6 @@
 """The streaming checkers against the brute-force oracle: equal counts on thousands of generated histories."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 
 from checkers.judge import GUARANTEES, Judge
 from checkers.scene import Scene
+from history.codec import encode
 from history.reader import History
 from tests.checkers import oracle
 from tests.checkers.histories import history_text, multi_file_histories, random_history, single_file_histories
@@ -14,7 +16,11 @@ from tests.checkers.histories import history_text, multi_file_histories, random_
 SEEDS = 6000
 
 
-def judge_from_text(files: Sequence[oracle.File], folder: Path) -> Judge:
+# Which operation of a witness broke the promise: the last one, but for these.
+FIRST = {"phantom_reads", "lost_writes", "conflicts"}
+
+
+def judge_from_text(files: Sequence[oracle.File], folder: Path) -> tuple[Judge, dict[str, Counter[bytes]]]:
     paths = []
     for index, file in enumerate(files):
         path = folder / f"{index}.jsonl"
@@ -22,18 +28,21 @@ def judge_from_text(files: Sequence[oracle.File], folder: Path) -> Judge:
         paths.append(path)
     history = History(paths)
     judge = Judge(Scene(tuple(history.sources), history.horizon_ns))
-    for operation, source in history.operations():
-        judge.observe(operation, source)
-    judge.finish()
-    return judge
+    violations = [one for operation, source in history.operations() for one in judge.observe(operation, source)]
+    violations += judge.finish()
+    broken: dict[str, Counter[bytes]] = {name: Counter() for name in GUARANTEES}
+    for one in violations:
+        broken[one.guarantee][encode(one.operations[0 if one.guarantee in FIRST else -1])] += 1
+    return judge, broken
 
 
-def found(judge: Judge) -> dict[str, object]:
+def found(judge: Judge, broken: dict[str, Counter[bytes]]) -> dict[str, object]:
     rows: dict[str, object] = {
         name: (
             verdict.checked,
             verdict.violated,
             verdict.verdict,
+            broken[name],
             dict(verdict.causes) if name in {"stale_reads", "consistent_prefix"} else None,
         )
         for name, verdict in judge.verdicts().items()
@@ -52,6 +61,7 @@ def expected(files: Sequence[oracle.File]) -> dict[str, object]:
             results[name].checked,
             results[name].violated,
             results[name].verdict,
+            Counter(encode(files[file].operations[place]) for file, place in results[name].violating),
             dict(results[name].causes) if name in {"stale_reads", "consistent_prefix"} else None,
         )
         for name in GUARANTEES
@@ -67,7 +77,7 @@ def expected(files: Sequence[oracle.File]) -> dict[str, object]:
 )
 @given(files=single_file_histories())
 def test_one_file_gives_the_counts_of_the_definitions(files: list[oracle.File], tmp_path: Path) -> None:
-    assert found(judge_from_text(files, tmp_path)) == expected(files)
+    assert found(*judge_from_text(files, tmp_path)) == expected(files)
 
 
 @settings(
@@ -75,16 +85,16 @@ def test_one_file_gives_the_counts_of_the_definitions(files: list[oracle.File], 
 )
 @given(files=multi_file_histories())
 def test_several_files_give_the_counts_of_the_definitions(files: list[oracle.File], tmp_path: Path) -> None:
-    assert found(judge_from_text(files, tmp_path)) == expected(files)
+    assert found(*judge_from_text(files, tmp_path)) == expected(files)
 
 
 def test_thousands_of_seeded_histories_give_the_counts_of_the_definitions(tmp_path: Path) -> None:
     for seed in range(SEEDS):
         files = random_history(seed)
-        assert found(judge_from_text(files, tmp_path)) == expected(files), f"random_history({seed})"
+        assert found(*judge_from_text(files, tmp_path)) == expected(files), f"random_history({seed})"
 
 
 def test_long_histories_give_the_counts_of_the_definitions(tmp_path: Path) -> None:
     for seed in range(12):
         files = random_history(seed, 150)
-        assert found(judge_from_text(files, tmp_path)) == expected(files), f"random_history({seed}, 150)"
+        assert found(*judge_from_text(files, tmp_path)) == expected(files), f"random_history({seed}, 150)"

@@ -1,0 +1,234 @@
+"""The page's charts, as the plain dictionaries that plotly.js draws.
+
+Colours are named after the style sheet's variables (``--blue``), which the page's script looks up: so both themes come
+from one place. Text may hold what plotly would read as HTML, and is escaped here.
+"""
+
+import html
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from reports.page_words import count, percent
+
+Figure = dict[str, Any]
+Trace = dict[str, Any]
+Results = Sequence[Mapping[str, Any]]
+
+RATES = {
+    "stale_reads": ("stale reads", "--blue", "circle"),
+    "read_your_writes": ("own writes missed", "--orange", "diamond"),
+    "monotonic_reads": ("went back in time", "--teal", "square"),
+}
+"""The rates that are drawn, with name, colour and mark; marks tell them apart without colour."""
+
+STATISTICS = {
+    "avg": ("average", "--ink", "line-ns-open"),
+    "p50": ("p50", "--teal", "circle"),
+    "p95": ("p95", "--orange", "diamond"),
+    "p99": ("p99", "--violet", "square"),
+}
+
+LATENCIES = {"service_ms": "service time", "response_ms": "response time"}
+
+SERIES = {
+    "reads ok": ("--blue", ("read_ok",)),
+    "writes ok": ("--orange", ("write_ok",)),
+    "failed": ("--red", ("read_fail", "write_fail")),
+    "unknown": ("--violet", ("read_unknown", "write_unknown")),
+}
+"""The lines of the timeline: colour, and the fields of a second that they add up."""
+
+FEW_SECONDS = 90
+"""Up to here a mark a second is readable, and the only thing to be seen of a run of one second."""
+
+LOGARITHMIC_FROM = 20.0
+"""Ratio of the largest to the smallest latency from which a linear axis would hide the small ones."""
+
+_ROW_PX, _HEAD_PX = 66, 110
+
+
+def rates(labels: Sequence[str], results: Results) -> Figure:
+    """Return the stale read rate of every run, and its sessions' rates, with their 95 % intervals."""
+    offsets = dict(zip(RATES, (-0.25, 0.0, 0.25), strict=True))
+    traces: list[Trace] = []
+    for name, offset in offsets.items():
+        points = [(place + offset, result["guarantees"][name]) for place, result in enumerate(results)]
+        traces += [_dots(name, [(y, row) for y, row in points if row["rate"] is not None]), _figures(points)]
+    highest = max((trace_x for trace in traces for trace_x in trace["x"]), default=0)
+    layout = _layout(len(results) * _ROW_PX + _HEAD_PX)
+    layout["xaxis"] = {"range": [0, max(highest, 0.01) * 1.35], "ticksuffix": " %", "zeroline": True}
+    layout["yaxis"] = _rows(labels)
+    return {"data": traces, "layout": layout}
+
+
+def _dots(name: str, points: Sequence[tuple[float, Mapping[str, Any]]]) -> Trace:
+    words, color, symbol = RATES[name]
+    rows = [row for _, row in points]
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": words,
+        "x": [row["rate"] * 100 for row in rows],
+        "y": [y for y, _ in points],
+        "marker": {"color": color, "symbol": symbol, "size": 10},
+        "error_x": {
+            "type": "data",
+            "symmetric": False,
+            "array": [(row["interval"][1] - row["rate"]) * 100 for row in rows],
+            "arrayminus": [(row["rate"] - row["interval"][0]) * 100 for row in rows],
+            "color": color,
+            "thickness": 2,
+            "width": 5,
+        },
+        "hovertext": [_interval(row) for row in rows],
+        "hovertemplate": f"{words}: %{{hovertext}}<extra></extra>",
+    }
+
+
+def _figures(points: Sequence[tuple[float, Mapping[str, Any]]]) -> Trace:
+    """Return the figures as text, beyond the interval's upper end, where no line crosses them."""
+    return {
+        "type": "scatter",
+        "mode": "text",
+        "x": [row["interval"][1] * 100 if row["interval"] else 0 for _, row in points],
+        "y": [y for y, _ in points],
+        "text": [f"  {percent(row['rate']) or 'no evidence'}" for _, row in points],
+        "textposition": "middle right",
+        "hoverinfo": "skip",
+        "showlegend": False,
+        "cliponaxis": False,
+    }
+
+
+def _interval(row: Mapping[str, Any]) -> str:
+    low, high = row["interval"]
+    of = f"{count(row['violated'])} of {count(row['checked'])}"
+    return f"{percent(row['rate'])} ({of}), 95 % interval {percent(low)} to {percent(high)}"
+
+
+def latencies(labels: Sequence[str], results: Results) -> Figure | None:
+    """Return a row of panels a kind of latency that was measured: reads on the left, writes on the right."""
+    kinds = [kind for kind in LATENCIES if any(value is not None for value in _values(results, kind))]
+    if not kinds:
+        return None
+    layout = _layout(len(kinds) * (len(results) * 34 + 70) + 70)
+    layout["grid"] = {"rows": len(kinds), "columns": 2, "xgap": 0.06, "ygap": 0.5, "pattern": "independent"}
+    layout["annotations"] = []
+    traces: list[Trace] = []
+    for place, (kind, operation) in enumerate((kind, operation) for kind in kinds for operation in ("read", "write")):
+        suffix = str(place + 1) if place else ""
+        axes = {"xaxis": f"x{suffix}", "yaxis": f"y{suffix}", "showlegend": place == 0}
+        traces += [trace | axes for trace in _panel(results, operation, kind)]
+        layout[f"xaxis{suffix}"] = _scale(_values(results, kind))
+        layout[f"yaxis{suffix}"] = _rows(labels if place % 2 == 0 else [""] * len(labels))
+        layout["annotations"].append(_heading(f"{operation}s, {LATENCIES[kind]}", suffix))
+    return {"data": traces, "layout": layout}
+
+
+def _values(results: Results, kind: str) -> list[float]:
+    return [
+        value
+        for result in results
+        for times in result.get("latency", {}).values()
+        for value in (times[kind] or {}).values()
+        if value is not None
+    ]
+
+
+def _panel(results: Results, operation: str, kind: str) -> Iterator[Trace]:
+    times = [(result.get("latency", {}).get(operation) or {}).get(kind) or {} for result in results]
+    yield _ranges(times)
+    for statistic, (words, color, symbol) in STATISTICS.items():
+        yield {
+            "type": "scatter",
+            "mode": "markers",
+            "name": words,
+            "legendgroup": statistic,
+            "x": [one.get(statistic) for one in times],
+            "y": list(range(len(times))),
+            "marker": {"color": color, "symbol": symbol, "size": 10, "line": {"color": color, "width": 2}},
+            "hovertemplate": f"{words}: %{{x:.3~g}} ms<extra></extra>",
+        }
+
+
+def _ranges(times: Sequence[Mapping[str, Any]]) -> Trace:
+    """Return a line from the median to p99 in each row; the gaps between them are None."""
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "x": [x for one in times for x in (one.get("p50"), one.get("p99"), None)],
+        "y": [y for place in range(len(times)) for y in (place, place, None)],
+        "line": {"color": "--line", "width": 4},
+        "hoverinfo": "skip",
+        "showlegend": False,
+    }
+
+
+def _scale(values: Sequence[float]) -> dict[str, Any]:
+    positive = [value for value in values if value > 0]
+    axis: dict[str, Any] = {"ticksuffix": " ms", "rangemode": "tozero", "nticks": 6}
+    if len(positive) == len(values) and max(values) > LOGARITHMIC_FROM * min(values):
+        axis |= {"type": "log", "dtick": 1, "minor": {"dtick": "D2", "showgrid": True}}
+    return axis
+
+
+def _heading(text: str, suffix: str) -> dict[str, Any]:
+    place = {"xref": f"x{suffix} domain", "yref": f"y{suffix} domain", "x": 0, "y": 1, "yanchor": "bottom"}
+    return {"text": f"<b>{text}</b>", "showarrow": False, "xanchor": "left", **place}
+
+
+def timeline(result: Mapping[str, Any]) -> Figure | None:
+    """Return what happened in each second of a run, None where it was not recorded."""
+    seconds = result.get("timeline")
+    if not seconds:
+        return None
+    layout = _layout(380)
+    layout |= {
+        "hovermode": "x unified",
+        "xaxis": {"ticksuffix": " s", "anchor": "y2"},
+        "yaxis": {"domain": [0.40, 1], "rangemode": "tozero", "title": {"text": "operations a second"}},
+        "yaxis2": {"domain": [0, 0.28], "rangemode": "tozero", "title": {"text": "stale reads"}},
+    }
+    mode = "lines+markers" if len(seconds) <= FEW_SECONDS else "lines"
+    lines = [_line(seconds, name, color, fields) for name, (color, fields) in SERIES.items()]
+    shown = [line for line in lines if line["name"].endswith("ok") or any(line["y"])]
+    stale = _line(seconds, "stale reads", "--red", ("stale_reads",)) | {"yaxis": "y2", "fill": "tozeroy"}
+    return {"data": [line | {"mode": mode} for line in (*shown, stale)], "layout": layout}
+
+
+def _line(seconds: Sequence[Mapping[str, int]], name: str, color: str, fields: Sequence[str]) -> Trace:
+    return {
+        "type": "scatter",
+        "name": name,
+        "x": [second["second"] for second in seconds],
+        "y": [sum(second.get(field, 0) for field in fields) for second in seconds],
+        "line": {"color": color, "width": 2},
+        "marker": {"color": color, "size": 5},
+    }
+
+
+def _rows(labels: Sequence[str]) -> dict[str, Any]:
+    """Return an axis with one row a run, from the top down."""
+    return {
+        "tickvals": list(range(len(labels))),
+        "ticktext": ["<br>".join(html.escape(line) for line in textwrap.wrap(label, 30)) for label in labels],
+        "range": [len(labels) - 0.5, -0.5],
+        "showgrid": False,
+        "zeroline": False,
+        "automargin": True,
+    }
+
+
+def _layout(height: int) -> dict[str, Any]:
+    axis = {"gridcolor": "--line", "linecolor": "--line", "zerolinecolor": "--line", "minor": {"gridcolor": "--line"}}
+    return {
+        "height": height,
+        "margin": {"l": 60, "r": 20, "t": 20, "b": 40},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"family": "system-ui, sans-serif", "size": 13, "color": "--ink"},
+        "hoverlabel": {"bgcolor": "--card", "bordercolor": "--line", "font": {"color": "--ink"}},
+        "legend": {"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom", "yref": "container"},
+        "template": {"layout": {"xaxis": axis, "yaxis": axis}},
+    }
