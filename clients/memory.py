@@ -7,7 +7,7 @@ What is known about it beyond what its sessions see: `clients.memory_truth`.
 from collections.abc import Mapping, Sequence
 from random import Random
 
-from clients.errors import ClientError, classify
+from clients.errors import BadAddress, ClientError, classify
 from clients.memory_delays import sampler
 from clients.memory_errors import ERRORS, MemoryStoreError, Refused, Timeout, TooFewReplicas
 from clients.memory_leader import LeaderStore
@@ -18,6 +18,7 @@ from clients.memory_quorum import QuorumStore
 from clients.memory_stores import NEVER, Store, nanoseconds
 from clients.memory_truth import Truth
 from clients.protocol import Answer, Failure, Value
+from clients.simulated_time import SimulatedClock
 from history.clock import Clock
 
 STORES: Mapping[str, type[Store]] = {
@@ -126,11 +127,16 @@ class MemorySession:
 
 
 class MemoryClient:
-    """The simulated store of one process, with its truth; every client has a store of its own."""
+    """The simulated store of one process, with its truth; every client has a store of its own.
+
+    Raises `clients.errors.BadAddress` for operations that take no time on a simulated clock.
+    """
 
     database = "memory"
 
     def __init__(self, options: MemoryOptions, clock: Clock) -> None:
+        if options.service_s == 0 and isinstance(clock, SimulatedClock):
+            raise BadAddress("memory store: service_s is 0; simulated time passes only while operations take some")
         self.clock = clock
         self.options = options
         self._store = STORES[options.topology](options)

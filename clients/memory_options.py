@@ -72,7 +72,7 @@ class MemoryOptions:
     """Distribution of the time from request to answer, a name in `clients.memory_delays.DISTRIBUTIONS`."""
 
     service_s: float = 0.001
-    """Its mean in seconds; with 0 no operation sleeps."""
+    """Its mean in seconds; with 0, on the real clock alone, no operation sleeps."""
 
     lag: str = "exponential"
     """Distribution of the time that a write travels from the node that took it to another."""

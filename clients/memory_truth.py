@@ -53,6 +53,7 @@ class Truth:
     def applied(self, key: str, version: int) -> dict[str, int]:
         """Return when each node applied a version, or will; ValueError for one that the store does not hold."""
         with self._store.lock:
+            self._store.settle(self._clock.now())
             write = self._find(key, version)
             log = self._store.logs[key]
             place = log.writes.index(write)

@@ -14,7 +14,7 @@ from typing import Any
 from reports import page_charts, page_tables
 from reports.page_labels import labels
 from reports.page_witnesses import witnesses
-from reports.page_words import WORDS, date, facts, sentence, title
+from reports.page_words import date, facts, sentence, title
 
 PACKAGES = ("jinja2", "plotly")
 
@@ -74,12 +74,12 @@ def content(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {
         "title": title(results),
         "runs": runs,
+        "single": len(runs) == 1,
         "open": len(runs) <= OPEN_RUNS,
         "matrix": page_tables.matrix(results),
         "latencies": page_tables.latencies(names, results),
         "staleness": page_tables.staleness(names, results),
         "options": page_tables.options(results),
-        "glossary": {name: words.promise for name, words in WORDS.items()},
         "figures": {name: figure for name, figure in figures.items() if figure is not None},
     }
 

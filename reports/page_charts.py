@@ -5,6 +5,7 @@ from one place. Text may hold what plotly would read as HTML, and is escaped her
 """
 
 import html
+import math
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -45,7 +46,11 @@ FEW_SECONDS = 90
 LOGARITHMIC_FROM = 20.0
 """Ratio of the largest to the smallest latency from which a linear axis would hide the small ones."""
 
-_ROW_PX, _HEAD_PX = 66, 110
+FEW_DECADES = 3
+"""Up to here an axis has room for more than the powers of ten."""
+
+_RATES_PX, _LATENCY_PX, _FRAME_PX, _LINE_PX = 72, 36, 90, 18
+"""Heights: of a run in the charts of rates and of latencies, of what is around the rows, of a line of text."""
 
 
 def rates(labels: Sequence[str], results: Results) -> Figure:
@@ -55,10 +60,11 @@ def rates(labels: Sequence[str], results: Results) -> Figure:
     for name, offset in offsets.items():
         points = [(place + offset, result["guarantees"][name]) for place, result in enumerate(results)]
         traces += [_dots(name, [(y, row) for y, row in points if row["rate"] is not None]), _figures(points)]
-    highest = max((trace_x for trace in traces for trace_x in trace["x"]), default=0)
-    layout = _layout(len(results) * _ROW_PX + _HEAD_PX)
-    layout["xaxis"] = {"range": [0, max(highest, 0.01) * 1.35], "ticksuffix": " %", "zeroline": True}
+    highest = max((x for trace in traces for x in trace["x"]), default=0)
+    layout = _layout(_rows_px(labels, _RATES_PX) + _FRAME_PX)
+    layout["xaxis"] = {"range": [0, max(highest, 0.01) * 1.02], "ticksuffix": " %"}
     layout["yaxis"] = _rows(labels)
+    layout["margin"]["r"] = 90  # room for the figures
     return {"data": traces, "layout": layout}
 
 
@@ -112,8 +118,10 @@ def latencies(labels: Sequence[str], results: Results) -> Figure | None:
     kinds = [kind for kind in LATENCIES if any(value is not None for value in _values(results, kind))]
     if not kinds:
         return None
-    layout = _layout(len(kinds) * (len(results) * 34 + 70) + 70)
-    layout["grid"] = {"rows": len(kinds), "columns": 2, "xgap": 0.06, "ygap": 0.5, "pattern": "independent"}
+    panel_px = _rows_px(labels, _LATENCY_PX)
+    layout = _layout(len(kinds) * (panel_px + _FRAME_PX))
+    gap = _FRAME_PX / (panel_px + _FRAME_PX)
+    layout["grid"] = {"rows": len(kinds), "columns": 2, "xgap": 0.06, "ygap": gap, "pattern": "independent"}
     layout["annotations"] = []
     traces: list[Trace] = []
     for place, (kind, operation) in enumerate((kind, operation) for kind in kinds for operation in ("read", "write")):
@@ -131,8 +139,8 @@ def _values(results: Results, kind: str) -> list[float]:
         value
         for result in results
         for times in result.get("latency", {}).values()
-        for value in (times[kind] or {}).values()
-        if value is not None
+        for name, value in (times[kind] or {}).items()
+        if name in STATISTICS and value is not None
     ]
 
 
@@ -166,11 +174,14 @@ def _ranges(times: Sequence[Mapping[str, Any]]) -> Trace:
 
 
 def _scale(values: Sequence[float]) -> dict[str, Any]:
-    positive = [value for value in values if value > 0]
-    axis: dict[str, Any] = {"ticksuffix": " ms", "rangemode": "tozero", "nticks": 6}
-    if len(positive) == len(values) and max(values) > LOGARITHMIC_FROM * min(values):
-        axis |= {"type": "log", "dtick": 1, "minor": {"dtick": "D2", "showgrid": True}}
-    return axis
+    least, most = min(values), max(values)
+    if least <= 0 or most < LOGARITHMIC_FROM * least:
+        return {"ticksuffix": " ms", "range": [0, most * 1.05], "nticks": 6}
+    decades = range(math.floor(math.log10(least)), math.ceil(math.log10(most)) + 1)
+    steps = (1, 2, 5) if len(decades) <= FEW_DECADES else (1,)
+    ticks = [step * 10.0**decade for decade in decades for step in steps]
+    scale = {"type": "log", "range": [math.log10(least / 1.2), math.log10(most * 1.2)]}
+    return scale | {"tickvals": ticks, "ticktext": [f"{tick:g} ms" for tick in ticks]}
 
 
 def _heading(text: str, suffix: str) -> dict[str, Any]:
@@ -212,7 +223,7 @@ def _rows(labels: Sequence[str]) -> dict[str, Any]:
     """Return an axis with one row a run, from the top down."""
     return {
         "tickvals": list(range(len(labels))),
-        "ticktext": ["<br>".join(html.escape(line) for line in textwrap.wrap(label, 30)) for label in labels],
+        "ticktext": ["<br>".join(html.escape(line) for line in _lines(label)) for label in labels],
         "range": [len(labels) - 0.5, -0.5],
         "showgrid": False,
         "zeroline": False,
@@ -220,15 +231,26 @@ def _rows(labels: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def _lines(label: str) -> list[str]:
+    return textwrap.wrap(label, 30, max_lines=3, placeholder=" …")
+
+
+def _rows_px(labels: Sequence[str], row_px: int) -> int:
+    """Return the height of all rows together, each high enough for the longest label."""
+    return len(labels) * max(row_px, *(len(_lines(label)) * _LINE_PX + 6 for label in labels))
+
+
 def _layout(height: int) -> dict[str, Any]:
-    axis = {"gridcolor": "--line", "linecolor": "--line", "zerolinecolor": "--line", "minor": {"gridcolor": "--line"}}
+    axis: dict[str, Any] = {"gridcolor": "--line", "linecolor": "--line", "zerolinecolor": "--line"}
+    axis["title"] = {"font": {"size": 13}}
     return {
         "height": height,
-        "margin": {"l": 60, "r": 20, "t": 20, "b": 40},
+        "margin": {"l": 60, "r": 20, "t": 50, "b": 30},
+        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": "--faint", "activecolor": "--ink"},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"family": "system-ui, sans-serif", "size": 13, "color": "--ink"},
         "hoverlabel": {"bgcolor": "--card", "bordercolor": "--line", "font": {"color": "--ink"}},
-        "legend": {"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom", "yref": "container"},
+        "legend": {"orientation": "h", "x": 0, "y": 1, "yanchor": "top", "yref": "container"},
         "template": {"layout": {"xaxis": axis, "yaxis": axis}},
     }

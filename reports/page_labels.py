@@ -4,10 +4,15 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from reports.page_words import plain
+
 Options = Mapping[str, Any]
 
 OTHERS = 3
 """How many further options a label names; more would be a table."""
+
+LONGEST = 24
+"""Characters of a value that still make a name."""
 
 NEVER_TOLD = frozenset({"driver", "seed"})
 
@@ -38,12 +43,15 @@ def _told_apart(
 
 
 def _other_options(results: Sequence[Mapping[str, Any]]) -> list[str]:
-    options = [result.get("options") or {} for result in results]
-    names = [name for name in dict.fromkeys(name for one in options for name in one) if name not in NEVER_TOLD]
-    differing = [name for name in names if len({str(one.get(name)) for one in options}) > 1][:OTHERS]
-    return [
-        ", ".join(f"{name}={one[name]}" for name in differing if one.get(name) not in (None, "")) for one in options
+    every = [
+        {name: plain(value) for name, value in (result.get("options") or {}).items() if name not in NEVER_TOLD}
+        for result in results
     ]
+    names = dict.fromkeys(name for one in every for name in one)
+    values = {name: [one.get(name, plain(None)) for one in every] for name in names}
+    telling = {name: all_ for name, all_ in values.items() if len(set(all_)) > 1 and max(map(len, all_)) <= LONGEST}
+    first = list(telling)[:OTHERS]
+    return [", ".join(f"{name}={telling[name][place]}" for name in first) for place, _ in enumerate(results)]
 
 
 def _runs(results: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -1,12 +1,10 @@
 """The page's tables, as rows of text: the guarantee matrix, latencies, staleness, errors, options, recovery."""
 
-import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from reports.page_charts import LATENCIES
-from reports.page_words import CAUSES, WORDS, count, milliseconds, percent, span
+from reports.page_words import CAUSES, WORDS, count, milliseconds, percent, plain, span
 
 Results = Sequence[Mapping[str, Any]]
 Row = dict[str, Any]
@@ -17,13 +15,13 @@ MARKS: Mapping[str, str] = {"holds": "✓", "violated": "✗", "no_evidence": "?
 STATISTICS = ("avg", "p50", "p95", "p99", "max")
 PERCENTILES = ("p50", "p95", "p99", "max")
 
-PASSWORD = re.compile(r"(?<=://)[^/@\s]+@")
-"""Who logs in and with what, in an address: not for a page that is passed around."""
-
 
 def matrix(results: Results) -> list[Row]:
     """Return a row a guarantee, with a cell a run."""
-    return [{"name": name, "cells": [_cell(result["guarantees"][name], name) for result in results]} for name in WORDS]
+    return [
+        {"name": name, "promise": promise, "cells": [_cell(result["guarantees"][name], name) for result in results]}
+        for name, (promise, _, _) in WORDS.items()
+    ]
 
 
 def _cell(row: Mapping[str, Any], name: str) -> Row:
@@ -92,17 +90,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}", PASSWORD.sub("***@", _plain(value))
-
-
-def _plain(value: object) -> str:
-    if value is None or value == "":
-        return "–"
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    if isinstance(value, list | tuple):
-        return ", ".join(_plain(one) for one in value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
+            yield f"{prefix}{name}", plain(value)
 
 
 def recovery(result: Mapping[str, Any]) -> list[tuple[str, str]]:

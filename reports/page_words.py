@@ -90,6 +90,9 @@ LIMITS: Mapping[str, str] = {
     "phantom_items": "{} list items were never appended, or their append failed",
 }
 
+PASSWORD = re.compile(r"(?<=://)[^/@\s]+@")
+"""Who logs in and with what, in an address: not for a page that is passed around."""
+
 _LEAST_PERCENT, _MOST_PERCENT = 0.001, 99.9
 
 
@@ -120,6 +123,17 @@ def span(seconds: float | None) -> str:
     if seconds is None:
         return "–"
     return f"{seconds:,.2f} s" if seconds >= 1 else f"{milliseconds(seconds * 1e3)} ms"
+
+
+def plain(value: object) -> str:
+    """Return an option's value as it would be given."""
+    if value is None or value == "":
+        return "–"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, list | tuple):
+        return ", ".join(plain(one) for one in value)
+    return PASSWORD.sub("***@", f"{value:g}" if isinstance(value, float) else str(value))
 
 
 def sentence(result: Result) -> str:

@@ -203,7 +203,8 @@ class MongoCluster(LocalCluster):
     def _node(self, name: str, view: View, led: View | None) -> NodeStatus:
         server = self.servers[name]
         seen = led.members.get(view.address) if led else None
-        healthy = view.role in SERVING and seen is not None and seen.healthy
+        # A primary that was frozen still calls itself one when another has long been elected.
+        healthy = view.role in SERVING and seen is not None and seen.healthy and seen.role == view.role
         return NodeStatus(name, view.address, server.pid, server.state, view.role, healthy, lag_s(led, view.address))
 
 

@@ -208,6 +208,11 @@ def test_options_that_make_no_sense_are_refused(options: dict[str, object], comp
         MemoryOptions(**options)  # type: ignore[arg-type] # wrong on purpose
 
 
+def test_operations_that_take_no_time_are_refused_where_time_passes_only_by_operations() -> None:
+    with pytest.raises(BadAddress, match="service_s is 0"):
+        MemoryClient(MemoryOptions(service_s=0), SimulatedClock())
+
+
 def test_other_databases_words_for_places_are_understood() -> None:
     assert MemoryOptions(read_from="secondary").reads_at == "follower"
     assert MemoryOptions(read_from="primary").reads_at == "leader"

@@ -90,7 +90,7 @@ def test_a_connection_that_could_not_be_opened_carried_nothing() -> None:
 
 def test_a_server_that_never_finished_the_handshake_was_sent_nothing() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        error = checkout_error(pool(silent.getsockname()[1], pause_enabled=False, connect_timeout=0.1))
+        error = checkout_error(pool(silent.getsockname()[1], pause_enabled=False, socket_timeout=0.1))
     assert explain(error) == Failure("fail", "NetworkTimeout")
 
 

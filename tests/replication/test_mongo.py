@@ -378,6 +378,27 @@ def test_a_delay_can_be_had_from_the_start(new_cluster: MongoCluster) -> None:
     assert new_cluster.status()[2].note == "delayed by 1 s"
 
 
+GREENLETS = """
+from gevent import monkey
+monkey.patch_all()
+from replication.local import mongo
+uri = mongo.ensure(print)
+cluster = mongo.MongoCluster()
+old = cluster.primary()
+cluster.kill(old)
+cluster.restart(old)
+cluster.start(print)
+assert all(node.healthy for node in cluster.status())
+cluster.stop(print)
+assert {node.state for node in cluster.status()} == {"dead"}
+"""
+
+
+def test_it_works_among_greenlets(new_cluster: MongoCluster) -> None:
+    subprocess.run([sys.executable, "-c", GREENLETS], check=True, timeout=120)
+    assert server_pids(new_cluster.folder) == []
+
+
 def test_the_bench_gets_an_address_and_starts_the_cluster_when_needed(new_cluster: MongoCluster) -> None:
     said: list[str] = []
     assert mongo.ensure(said.append) == new_cluster.uri()

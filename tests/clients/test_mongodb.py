@@ -1,0 +1,488 @@
+import itertools
+import secrets
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TypeVar
+
+import pymongo
+import pytest
+from pymongo.errors import PyMongoError
+
+from clients.errors import BadAddress, ClientError, Unreachable
+from clients.mongodb import MongoDatabaseClient
+from clients.mongodb_options import MongoClientOptions
+from clients.protocol import Answer, Value
+from history.clock import RealClock
+from history.operation import Depends
+from replication.local import mongod, ports, programs
+from replication.local.cluster import silent
+from replication.local.mongo import MongoCluster
+
+pytestmark = pytest.mark.server
+
+PASSWORD = "hunter2/"  # noqa: S105 # of servers that live as long as these tests
+
+
+@pytest.fixture(scope="session")
+def mongo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoCluster]:
+    cluster = MongoCluster(tmp_path_factory.mktemp("mongo"))
+    try:
+        cluster.start(silent)
+        yield cluster
+    finally:
+        cluster.stop(silent, wipe=True)
+
+
+@pytest.fixture(scope="session")
+def mongo_uri(mongo: MongoCluster) -> str:
+    return mongo.uri()
+
+
+@pytest.fixture
+def breakable(mongo: MongoCluster) -> Iterator[MongoCluster]:
+    """A cluster that the test may break: it is whole again afterwards."""
+    yield mongo
+    mongo.start(silent)
+
+
+Opener = Callable[..., MongoDatabaseClient]
+
+
+@pytest.fixture
+def connect(mongo_uri: str) -> Iterator[Opener]:
+    opened: list[MongoDatabaseClient] = []
+
+    def open_client(**chosen: object) -> MongoDatabaseClient:
+        opened.append(MongoDatabaseClient(MongoClientOptions(**{"uri": mongo_uri, **chosen}), RealClock()))
+        opened[-1].prepare()
+        return opened[-1]
+
+    yield open_client
+    for client in opened:
+        client.close()
+
+
+@pytest.fixture
+def key() -> str:
+    return f"test-{secrets.token_hex(4)}"
+
+
+def trouble(**chosen: object) -> ClientError:
+    with pytest.raises(ClientError) as caught:
+        MongoDatabaseClient(MongoClientOptions(**chosen), RealClock()).prepare()
+    assert "\n" not in str(caught.value)
+    return caught.value
+
+
+T = TypeVar("T")
+
+
+def until(wanted: Callable[[], T], timeout_s: float = 60) -> T:
+    deadline = time.monotonic() + timeout_s
+    while not (result := wanted()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return result
+
+
+def test_a_write_never_undoes_a_newer_one(connect: Opener, key: str) -> None:
+    client = connect()
+    client.preload([key], "")
+    session = client.session("a")
+    wide = 2**31  # where BSON's integers change their width
+    versions = [3, 2, 5, 4, 5, wide - 1, wide, wide - 1, 2**40, wide]
+    newest = list(itertools.accumulate(versions, max))
+    superseded = [version <= before for version, before in zip(versions, [0, *newest], strict=False)]
+    answers = []
+    for version in versions:
+        author = f"{wide * wide - version:020}"  # falls as the version rises
+        answers.append((session.write(key, Value(version, author, payload=author)), session.read(key)))
+    assert [write.superseded for write, _ in answers] == superseded
+    assert [read.version for _, read in answers] == newest
+    assert {write.outcome for write, _ in answers} == {"ok"}
+
+
+def test_a_write_to_a_document_that_is_gone_fails_and_does_not_bring_it_back(connect: Opener, key: str) -> None:
+    session = connect().session("a")
+    answer = session.write(key, Value(1, "a"))
+    assert (answer.outcome, answer.error, answer.superseded) == ("fail", "missing", False)
+    assert session.read(key).version == 0
+    assert connect(retries=True).session("a").write(key, Value(1, "a")).outcome == "unknown"
+
+
+def test_a_read_says_what_the_value_depends_on(connect: Opener, key: str) -> None:
+    client = connect()
+    client.preload([key], "padding")
+    session = client.session("a")
+    assert session.read(key)[1:3] == (0, session.read(key).node)
+    for depends in (None, Depends(key="b", version=7), Depends(key="b", version=8, cause="monotonic_writes")):
+        session.write(key, Value(session.read(key).version + 1, "a", depends, "padding"))
+        assert session.read(key).depends == depends
+
+
+def test_every_answer_names_its_node(connect: Opener, mongo: MongoCluster, key: str) -> None:
+    connect().preload([key], "")
+    primary = until(mongo.primary)
+    followers = set(mongo.nodes()) - {primary}
+    session = connect(read_from="secondary", write_concern="majority").session("a")
+    assert session.write(key, Value(1, "a")).node == primary
+    assert {session.read(key).node for _ in range(20)} <= followers
+    assert connect().session("a").read(key).node == primary
+    for node in mongo.nodes():
+        pinned = connect(read_from=node).session("a")
+        assert {pinned.read(key).node, pinned.read("no-such-key").node} == {node}
+        assert pinned.write(key, Value(1, "a")).node == primary
+
+
+def test_followers_show_old_versions_and_never_wrong_ones(connect: Opener, key: str) -> None:
+    connect().preload([key], "")
+    session = connect(write_concern="1", read_from="secondary").session("a")
+    seen = []
+    for version in range(1, 3000):
+        session.write(key, Value(version, "a"))
+        seen.append(version - (session.read(key).version or 0))
+        if len(seen) > 100 and seen[-1] > 0:
+            break
+    assert min(seen) >= 0
+    assert max(seen) > 0
+
+
+@pytest.mark.parametrize("read_concern", ["local", "majority", "linearizable"])
+def test_majority_writes_are_read_back_from_the_primary(connect: Opener, key: str, read_concern: str) -> None:
+    client = connect(write_concern="majority", journal=True, read_concern=read_concern, read_from="primary")
+    client.preload([key], "")
+    session = client.session("a")
+    for version in range(1, 30):
+        assert session.write(key, Value(version, "a")).outcome == "ok"
+        assert session.read(key).version == version
+
+
+def test_what_the_uri_sets_stands_unless_chosen_otherwise(connect: Opener, mongo_uri: str) -> None:
+    told = f"{mongo_uri}&w=majority&journal=true&wtimeoutMS=500&readPreference=secondary&readConcernLevel=majority"
+    settings = connect(uri=told).settings()
+    assert settings["write_concern"] == {"w": "majority", "j": True, "wtimeout": 500}
+    assert (settings["read_from"], settings["read_concern"]) == ("secondary", "majority")
+    chosen = connect(uri=told, write_concern="2", journal=False, read_from="nearest", read_concern="local").settings()
+    assert chosen["write_concern"] == {"w": 2, "j": False, "wtimeout": 500}
+    assert (chosen["read_from"], chosen["read_concern"]) == ("nearest", "local")
+    assert connect().settings()["write_concern"] == {"w": 1, "wtimeout": 1800}
+
+
+def test_preload_refuses_a_key_that_exists_and_takes_back_what_it_created(connect: Opener, key: str) -> None:
+    client = connect()
+    client.preload([f"{key}-1500"], "")
+    client.session("a").write(f"{key}-1500", Value(1, "a"))
+    with pytest.raises(ClientError, match=rf"'{key}-1500' exists already in bench\.kv"):
+        client.preload([f"{key}-{number}" for number in range(2000)], "")
+    session = client.session("a")
+    assert session.write(f"{key}-0", Value(1, "a")).error == "missing"
+    assert session.write(f"{key}-1499", Value(1, "a")).error == "missing"
+    assert session.read(f"{key}-1500").version == 1
+
+
+def test_preload_refuses_a_value_that_no_document_can_hold(connect: Opener, key: str) -> None:
+    with pytest.raises(ClientError, match="smaller"):
+        connect().preload([key], "x" * 17_000_000)
+
+
+def test_remove_deletes_the_given_keys_alone(connect: Opener, key: str) -> None:
+    client = connect()
+    keys = [f"{key}-{number}" for number in range(2500)]
+    client.preload([*keys, key], "x" * 1000)
+    client.remove(keys)
+    session = client.session("a")
+    assert {session.write(gone, Value(1, "a")).error for gone in (keys[0], keys[1200], keys[-1])} == {"missing"}
+    assert session.write(key, Value(1, "a")).outcome == "ok"
+
+
+def test_sessions_need_a_prepared_client(connect: Opener, mongo_uri: str) -> None:
+    client = connect()
+    client.close()
+    client.close()
+    for unopened in (client, MongoDatabaseClient(MongoClientOptions(uri=mongo_uri), RealClock())):
+        with pytest.raises(RuntimeError, match="prepare"):
+            unopened.session("a")
+
+
+def attempt(client: MongoDatabaseClient, operation: Callable[[], Answer]) -> tuple[str, str | None]:
+    try:
+        answer = operation()
+    except PyMongoError as error:
+        return client.explain(error)
+    return answer.outcome, answer.error
+
+
+def test_a_majority_write_without_followers_is_unknown_and_then_fails(
+    connect: Opener, breakable: MongoCluster, key: str
+) -> None:
+    client = connect(write_concern="majority", read_concern="linearizable")
+    client.preload([key], "")
+    session = client.session("a")
+    followers = set(breakable.nodes()) - {until(breakable.primary)}
+    for node in followers:
+        breakable.pause(node)
+    assert attempt(client, lambda: session.write(key, Value(1, "a"))) == ("unknown", "WTimeoutError:64")
+    kind, label = attempt(client, lambda: session.read(key))
+    assert kind != "ok"
+    assert str(label).partition(":")[0] in {"ExecutionTimeout", "NotPrimaryError"}
+    until(lambda: attempt(client, lambda: session.write(key, Value(2, "a"))) == ("fail", "ServerSelectionTimeoutError"))
+    assert attempt(client, lambda: client.final(key)) == ("fail", "ServerSelectionTimeoutError")
+    for node in followers:
+        breakable.resume(node)
+    until(lambda: attempt(client, lambda: client.final(key))[0] == "ok")
+    assert client.final(key).version == 1
+
+
+class Crowd:
+    """Sessions that write and read a key each, and what came of it."""
+
+    def __init__(self, client: MongoDatabaseClient, key: str, sessions: int = 20) -> None:
+        self.keys = [f"{key}-{number}" for number in range(sessions)]
+        self.outcomes: Counter[tuple[str, str, str | None]] = Counter()
+        self.failed: defaultdict[str, set[int]] = defaultdict(set)
+        self.acknowledged: dict[str, int] = {}
+        self.wrong: list[tuple[str, Answer]] = []
+        self._client = client
+        self._over = threading.Event()
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        self._client.preload(self.keys, "")
+        threads = [threading.Thread(target=self._session, args=(key,)) for key in self.keys]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            self._over.set()
+            for thread in threads:
+                thread.join()
+
+    def writes_since(self) -> Callable[[], bool]:
+        before = self.outcomes["write", "ok", None]
+        return lambda: self.outcomes["write", "ok", None] > before + len(self.keys)
+
+    def finals(self) -> dict[str, int | None]:
+        return {key: self._client.final(key).version for key in self.keys}
+
+    def _session(self, key: str) -> None:
+        session = self._client.session(key)
+        for version in itertools.count(1):
+            if self._over.is_set():
+                return
+            outcome, error = attempt(self._client, lambda version=version: session.write(key, Value(version, key)))
+            self.outcomes["write", outcome, error] += 1
+            if outcome == "fail":
+                self.failed[key].add(version)
+            if outcome == "ok":
+                self.acknowledged[key] = version
+            self._look(session, key)
+
+    def _look(self, session: object, key: str) -> None:
+        def read() -> Answer:
+            answer = session.read(key)
+            if answer.version in self.failed[key]:
+                self.wrong.append((key, answer))
+            return answer
+
+        self.outcomes["read", *attempt(self._client, read)] += 1
+
+
+def test_a_killed_primary_costs_classed_errors_and_no_acknowledged_write(
+    connect: Opener, breakable: MongoCluster, key: str
+) -> None:
+    crowd = Crowd(connect(write_concern="majority"), key)
+    with crowd.at_work():
+        until(crowd.writes_since())
+        primary = until(breakable.primary)
+        breakable.kill(primary)
+        until(lambda: breakable.primary() not in (None, primary))
+        until(crowd.writes_since())
+        breakable.restart(primary)
+    labels = {error for _, outcome, error in crowd.outcomes if outcome != "ok"}
+    known = {"AutoReconnect", "ServerSelectionTimeoutError", "NotPrimaryError", "WTimeoutError", "WriteConcernError"}
+    assert labels
+    assert {str(label).partition(":")[0] for label in labels} <= known
+    assert not crowd.wrong
+    assert all(crowd.finals()[key] >= version for key, version in crowd.acknowledged.items())
+
+
+def test_a_write_called_failed_is_never_seen_however_often_the_primary_changes(
+    connect: Opener, breakable: MongoCluster, key: str
+) -> None:
+    client = connect(write_concern="1")
+    crowd = Crowd(client, key)
+    with crowd.at_work(), pymongo.MongoClient(breakable.uri(), serverSelectionTimeoutMS=20_000) as admin:
+        for _ in range(3):
+            until(crowd.writes_since())
+            with suppress(PyMongoError):
+                admin.admin.command("replSetStepDown", 1, secondaryCatchUpPeriodSecs=1, force=True)
+        until(crowd.writes_since())
+    assert any(outcome == "fail" for _, outcome, _ in crowd.outcomes)
+    assert not crowd.wrong
+    assert not [key for key, version in crowd.finals().items() if version in crowd.failed[key]]
+
+
+def test_the_wrong_set_is_named(mongo: MongoCluster, mongo_uri: str) -> None:
+    error = trouble(uri=mongo_uri.replace("rs0", "other"), timeout_s=0.5)
+    assert isinstance(error, BadAddress)
+    assert "belongs to replica set rs0, not other" in str(error)
+    assert any(node in str(error) for node in mongo.nodes())
+
+
+def test_a_write_concern_that_can_never_be_met_is_refused(mongo_uri: str) -> None:
+    assert "write concern 5 can never be met" in str(trouble(uri=mongo_uri, write_concern="5"))
+
+
+def test_a_connection_to_one_server_is_refused(mongo: MongoCluster) -> None:
+    assert "remove directConnection" in str(trouble(uri=f"mongodb://{mongo.nodes()[0]}/?directConnection=true"))
+
+
+def test_a_member_to_read_from_must_answer_and_belong_to_the_set(mongo_uri: str, loner: str) -> None:
+    assert "belongs to no replica set, not to rs0" in str(trouble(uri=mongo_uri, read_from=loner))
+    assert "no MongoDB server answers at --read-from 127.0.0.1:1 " in str(
+        trouble(uri=mongo_uri, read_from="127.0.0.1:1", timeout_s=0.5)
+    )
+
+
+@pytest.mark.parametrize("options", ["", "?replicaSet=rs0"])
+def test_a_standalone_server_is_refused(loner: str, options: str) -> None:
+    error = trouble(uri=f"mongodb://{loner}/{options}", timeout_s=0.5)
+    assert isinstance(error, BadAddress)
+    assert f"{loner} is a standalone server" in str(error)
+
+
+def test_a_set_that_was_never_initiated_is_refused(tmp_path: Path) -> None:
+    with server(tmp_path, "--replSet", "rs0") as node:
+        assert "rs.initiate()" in str(trouble(uri=f"mongodb://{node}/", timeout_s=0.5))
+
+
+def test_a_set_without_a_primary_is_named_with_its_members(breakable: MongoCluster) -> None:
+    primary = until(breakable.primary)
+    last = next(node for node in breakable.nodes() if node != primary)
+    for node in set(breakable.nodes()) - {last}:
+        breakable.kill(node)
+    error = trouble(uri=breakable.uri(), timeout_s=1)
+    assert isinstance(error, Unreachable)
+    assert "rs0 has no primary" in str(error)
+    assert f"{last} RSSecondary" in str(error)
+
+
+@contextmanager
+def server(folder: Path, *arguments: str) -> Iterator[str]:
+    port = ports.free(1)[0]
+    command = [programs.find(mongod.PROGRAM), "--dbpath", folder, "--port", str(port), "--bind_ip", "127.0.0.1"]
+    process = subprocess.Popen([*command, "--nounixsocket", "--logpath", folder / "log", *arguments])
+    try:
+        with pymongo.MongoClient("127.0.0.1", port, directConnection=True) as client:
+            client.admin.command("ping")
+        yield f"127.0.0.1:{port}"
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+
+@pytest.fixture(scope="session")
+def loner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with server(tmp_path_factory.mktemp("loner")) as node:
+        yield node
+
+
+@pytest.fixture(scope="session")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A set of one member that asks for passwords."""
+    folder = tmp_path_factory.mktemp("guarded")
+    secret = folder / "key"
+    secret.write_text("c3RhbGV3YXRjaA")
+    secret.chmod(0o600)
+    with server(folder, "--replSet", "rs0", "--keyFile", str(secret)) as node:
+        with pymongo.MongoClient(f"mongodb://{node}", directConnection=True) as client:
+            client.admin.command("replSetInitiate", {"_id": "rs0", "members": [{"_id": 0, "host": node}]})
+            until(lambda: client.admin.command("hello")["isWritablePrimary"])
+            client.admin.command("createUser", "root", pwd=PASSWORD, roles=["root"])
+        with pymongo.MongoClient(f"mongodb://root:hunter2%2F@{node}", directConnection=True) as client:
+            some = [{"resource": {"db": "bench", "collection": ""}, "actions": ["find", "update", "remove"]}]
+            client.admin.command("createRole", "noInsert", privileges=some, roles=[])
+            for user, role in {"writer": "readWrite", "reader": "read"}.items():
+                client.admin.command("createUser", user, pwd=PASSWORD, roles=[{"role": role, "db": "bench"}])
+            for user, roles in {"nobody": [], "updater": ["noInsert"]}.items():
+                client.admin.command("createUser", user, pwd=PASSWORD, roles=roles)
+        yield node
+
+
+def test_a_user_with_rights_gets_in_also_to_one_member(guarded: str, key: str) -> None:
+    options = MongoClientOptions(uri=f"mongodb://writer:hunter2%2F@{guarded}/?replicaSet=rs0", read_from=guarded)
+    client = MongoDatabaseClient(options, RealClock())
+    client.prepare()
+    client.preload([key], "")
+    assert client.session("a").write(key, Value(1, "a")).outcome == "ok"
+    assert client.session("a").read(key)[:3] == ("ok", 1, guarded)
+    assert "hunter2" not in repr((options, client.settings()))
+    client.close()
+
+
+@pytest.mark.parametrize(
+    ("user", "db", "word"),
+    [
+        ("writer:hunter3@", "bench", "refused the user or the password"),
+        ("stranger:hunter2%2F@", "bench", "refused the user or the password"),
+        ("", "bench", "name a user"),
+        ("nobody:hunter2%2F@", "bench", "no rights on bench.kv (not authorized on bench to find)"),
+        ("reader:hunter2%2F@", "bench", "no rights on bench.kv (not authorized on bench to update)"),
+        ("updater:hunter2%2F@", "bench", "no rights on bench.kv (not authorized on bench to insert)"),
+        ("writer:hunter2%2F@", "elsewhere", "grant the user readWrite on elsewhere"),
+    ],
+)
+def test_who_may_not_is_told_so_without_the_password(guarded: str, user: str, db: str, word: str) -> None:
+    error = trouble(uri=f"mongodb://{user}{guarded}/?replicaSet=rs0", db=db)
+    assert isinstance(error, Unreachable)
+    assert word in str(error)
+    assert "hunter" not in repr(error) + repr(error.__cause__)
+
+
+def test_looking_for_rights_leaves_nothing_behind(connect: Opener, mongo_uri: str) -> None:
+    connect(db="untouched")
+    with pymongo.MongoClient(mongo_uri) as client:
+        assert "untouched" not in client.list_database_names()
+
+
+def test_sessions_may_be_greenlets(mongo_uri: str, key: str) -> None:
+    pytest.importorskip("gevent")
+    script = textwrap.dedent("""
+        from gevent import monkey
+        monkey.patch_all()
+        import sys, threading
+        from clients.mongodb import MongoDatabaseClient
+        from clients.mongodb_options import MongoClientOptions
+        from clients.protocol import Value
+        from history.clock import RealClock
+
+        uri, key = sys.argv[1:]
+        client = MongoDatabaseClient(MongoClientOptions(uri=uri, read_from="secondary"), RealClock())
+        client.prepare()
+        keys = [f"{key}-{number}" for number in range(20)]
+        client.preload(keys, "")
+
+        def work(key):
+            session = client.session(key)
+            for version in range(1, 50):
+                assert session.write(key, Value(version, key)).outcome == "ok"
+                assert session.read(key).version <= version
+
+        threads = [threading.Thread(target=work, args=(key,)) for key in keys]
+        [thread.start() for thread in threads]
+        [thread.join() for thread in threads]
+        print({client.final(key).version for key in keys})
+        client.remove(keys)
+        client.close()
+    """)
+    run = subprocess.run([sys.executable, "-c", script, mongo_uri, key], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "{49}"
