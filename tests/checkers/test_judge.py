@@ -1,6 +1,7 @@
 """The judge itself: twins, what it forgets, what it adds up, and what its words mean."""
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -11,9 +12,9 @@ from checkers.judge import GUARANTEES, Judge
 from checkers.scene import Scene
 from checkers.verdict import Verdict, Violation, overall, wilson
 from history.operation import Operation
-from history.reader import Source
+from history.reader import History, Source
 from tests.checkers import oracle
-from tests.checkers.histories import growing_registers, random_growing_register
+from tests.checkers.histories import growing_registers, history_text, random_growing_register
 from tests.checkers.linearizability import linearizable
 from tests.checkers.twins import TWINS, Twins, draw, final, read, write
 
@@ -28,12 +29,19 @@ def judged(operations: Iterable[Operation], scene: Scene | None = None) -> Judge
     return judge
 
 
+def as_read(operations: list[Operation], folder: Path) -> list[Operation]:
+    """Return the operations in the order in which they come from a file."""
+    path = folder / "history.jsonl"
+    path.write_text(history_text(oracle.File(operations)))
+    return [operation for operation, _ in History([path]).operations()]
+
+
 @pytest.mark.parametrize("twins", TWINS, ids=lambda twins: f"{twins.guarantee}: {twins.difference}")
-def test_the_smallest_history_breaks_the_guarantee_and_its_twin_does_not(twins: Twins) -> None:
-    broken = judged(twins.broken).verdicts()[twins.guarantee]
+def test_the_smallest_history_breaks_the_guarantee_and_its_twin_does_not(twins: Twins, tmp_path: Path) -> None:
+    broken = judged(as_read(twins.broken, tmp_path)).verdicts()[twins.guarantee]
     assert (broken.verdict, broken.violated) == ("violated", 1)
     assert twins.broken[twins.at] in broken.witnesses[0].operations
-    legal = judged(twins.legal).verdicts()[twins.guarantee]
+    legal = judged(as_read(twins.legal, tmp_path)).verdicts()[twins.guarantee]
     assert (legal.verdict, legal.violated) == (twins.legal_verdict, 0)
 
 
