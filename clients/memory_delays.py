@@ -25,6 +25,9 @@ class Distribution(NamedTuple):
     over: Callable[[float, float], float]
     """The probability that a delay with that mean (first) is at most an age (second), both in seconds and above 0."""
 
+    memoryless: bool = False
+    """Whether a delay that still runs is as good as one that begins now."""
+
 
 def _constant(_random: Random, mean_s: float) -> Draw:
     delay = round(mean_s * 1e9)
@@ -53,7 +56,7 @@ def _lognormal_over(mean_s: float, age_s: float) -> float:
 DISTRIBUTIONS: Mapping[str, Distribution] = {
     "constant": Distribution(_constant, lambda mean, age: float(age >= mean)),
     "uniform": Distribution(_uniform, lambda mean, age: min(1.0, age / (2 * mean))),
-    "exponential": Distribution(_exponential, lambda mean, age: -math.expm1(-age / mean)),
+    "exponential": Distribution(_exponential, lambda mean, age: -math.expm1(-age / mean), memoryless=True),
     "lognormal": Distribution(_lognormal, _lognormal_over),
 }
 
@@ -66,8 +69,8 @@ def sampler(distribution: str, random: Random, mean_s: float) -> Draw:
 def not_over(distribution: str, mean_s: float, ages_s: Iterable[float]) -> float:
     """Return the probability that one delay at least is not over, for delays that began those many seconds ago.
 
-    `ages_s` must rise. A follower that applies writes in order does not show a write as long as the delay of that write
-    or of any earlier one runs.
+    `ages_s` must rise. A follower that applies writes in order does not show a write as long as a delay of its own or
+    of any earlier one runs.
     """
     if mean_s <= 0:
         return 0.0

@@ -79,7 +79,11 @@ class MemoryOptions:
 
     lag_s: float = 0.01
     lag_order: Literal["store", "key"] = "store"
-    """Whether a follower applies all writes in the leader's order, or those of each key on its own."""
+    """Whether a follower applies all writes in the leader's order, or those of each key on its own.
+
+    Either way a write waits for the ones before it: with a uniform or lognormal lag and many writes under way the mean
+    becomes longer than `lag_s`. Constant and exponential lags stay as they are under any load.
+    """
 
     write_acks: Acks = 1
     """How many nodes have a write before it is acknowledged."""

@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from clients.memory_delays import not_over
+from clients.memory_delays import DISTRIBUTIONS, not_over
 from clients.memory_leader import LeaderStore
 from clients.memory_log import Write
 from clients.memory_quorum import QuorumStore
@@ -62,9 +62,10 @@ class Truth:
     def stale_probability(self, key: str, version: int, moment: int) -> float:
         """Return the probability that a read at `moment` does not show a version, nor a newer one, yet.
 
-        With a leader: of any one follower, given the moments of the leader's writes. In a quorum: of a read anywhere,
-        while the version is the newest. Both for `write_acks` of 1 (an acknowledgement by others is news about their
-        lag), without outages, and with `remember`. ValueError for a version that the store does not hold.
+        With a leader: of any one follower, given the moments of the leader's writes; for an exponential lag that is
+        exp(-age / mean). In a quorum: of a read anywhere, while the version is the newest. Both for `write_acks` of 1
+        (an acknowledgement by others is news about their lag), without outages, and with `remember`. ValueError for a
+        version that the store does not hold.
         """
         options = self._store.options
         with self._store.lock:
@@ -84,9 +85,9 @@ class Truth:
         return found[0]
 
     def _ages(self, key: str, write: Write, moment: int) -> Iterator[float]:
-        """Yield how long ago, in seconds, the write was taken and then those that a follower applies before it."""
+        """Yield how long ago, in seconds, the write was taken and then those whose delays hold it up."""
         before = [write.moment]
-        if isinstance(self._store, LeaderStore):
+        if isinstance(self._store, LeaderStore) and not DISTRIBUTIONS[self._store.options.lag].memoryless:
             by_key = [other.moment for other in self._store.logs[key].writes]
             before = by_key if self._store.options.lag_order == "key" else self._store.moments
         for place in reversed(range(bisect_right(before, write.moment))):

@@ -303,16 +303,16 @@ TWINS = [
     Twins(
         "unique_ids",
         "the value differs",
-        broken=[draw(7, 1, 3), draw(7, 2, 4)],
+        broken=[draw(7, 1, 3), draw(7, 2, 4, session="s2")],
         at=1,
-        legal=[draw(7, 1, 3), draw(8, 2, 4)],
+        legal=[draw(7, 1, 3), draw(8, 2, 4, session="s2")],
     ),
     Twins(
         "unique_ids",
         "the key differs",
-        broken=[draw(7, 1, 3), draw(7, 2, 3)],
+        broken=[draw(7, 1, 3), draw(7, 2, 3, session="s2")],
         at=1,
-        legal=[draw(7, 1, 3), draw(7, 2, 3, key="other")],
+        legal=[draw(7, 1, 3), draw(7, 2, 3, session="s2", key="other")],
     ),
     Twins(
         "unique_ids",

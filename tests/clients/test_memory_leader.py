@@ -122,23 +122,33 @@ def test_a_read_of_a_known_age_is_stale_as_often_as_the_formula_says() -> None:
     assert low <= exp(-0.5) <= high
 
 
-def test_a_follower_that_keeps_the_order_of_the_store_waits_for_the_writes_before() -> None:
-    client = opened(MemoryOptions(lag_s=LAG_S, read_from="follower", service_s=0.002, remember=True))
+def staleness_under_load(lag: str) -> tuple[int, float, float, int]:
+    """Return the stale reads, how many the truth expects, how many with one write alone, and the number of reads."""
+    client = opened(MemoryOptions(lag=lag, lag_s=LAG_S, read_from="follower", service_s=0.002, remember=True))
     session, random, stale, expected, alone, trials = client.session("s"), Random(5), 0, 0.0, 0.0, 1500
     for number in range(trials):
         for other in range(4):
             session.write(f"other{number}-{other}", Value(1, "s"))
         session.write(f"k{number}", Value(1, "s"))
-        age_s = random.expovariate(1 / LAG_S)
-        client.clock.sleep(age_s)
+        client.clock.sleep(random.expovariate(1 / LAG_S))
         start = client.clock.now()
         stale += session.read(f"k{number}").version == 0
-        expected += client.truth.stale_probability(f"k{number}", 1, (start + client.clock.now()) // 2)
-        alone += exp(-age_s / LAG_S)
+        middle = (start + client.clock.now()) // 2
+        expected += client.truth.stale_probability(f"k{number}", 1, middle)
+        age_s = (middle - client.truth.applied(f"k{number}", 1)["m1"]) / 1e9
+        alone += 1 - DISTRIBUTIONS[lag].over(LAG_S, age_s)
         client.clock.sleep(40 * LAG_S)
+    return stale, expected, alone, trials
+
+
+@pytest.mark.parametrize("lag", DISTRIBUTIONS)
+def test_the_truth_knows_how_other_writes_hold_up_one(lag: str) -> None:
+    stale, expected, alone, trials = staleness_under_load(lag)
     low, high = wilson(stale, trials)
     assert low <= expected / trials <= high
-    assert alone / trials < low
+    held_up = lag in {"uniform", "lognormal"}
+    assert (alone / trials < low) is held_up
+    assert (alone == pytest.approx(expected)) is not held_up
 
 
 @settings(max_examples=25, deadline=None)
