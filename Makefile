@@ -46,9 +46,9 @@ format: install ## Format the code
 	$(BIN)/ruff format .
 
 benchmarks: install ## What it costs: judge, bench over a bare driver loop, check from files
-	$(BIN)/python benchmarks/judge.py
-	$(BIN)/python benchmarks/check.py
-	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python -m benchmarks.judge
+	$(BIN)/python -m benchmarks.check
+	$(BIN)/python -m benchmarks.overhead
 
 clean: ## Remove what was built and measured here; .stalewatch (clusters) goes with `stalewatch cluster down --wipe`
 	rm -rf $(VENV) build dist results *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

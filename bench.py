@@ -146,6 +146,8 @@ def _bench(arguments: argparse.Namespace) -> int:
     load = workloads.options.options_from(arguments)
     if arguments.report:
         page.require()
+    for path in (arguments.json, arguments.report, arguments.history):
+        _require_writable(path)
     client = DATABASES[arguments.database].client(arguments, load)
     client.prepare()
     try:
@@ -160,6 +162,16 @@ def _bench(arguments: argparse.Namespace) -> int:
     for line in missed:
         print(line)
     return received[0] if received else MISSED if missed else DONE
+
+
+def _require_writable(path: Path | None) -> None:
+    """Raise OSError now, not after the run, where a file cannot be written; leaves no trace."""
+    if path is None or (path.exists() and not path.is_file() and not path.is_dir()):
+        return  # a pipe or a device would notice
+    new = not path.exists()
+    path.open("ab").close()
+    if new:
+        path.unlink()
 
 
 def _start(arguments: argparse.Namespace, load: LoadOptions, client: Client) -> tuple[Run, Recorder]:
@@ -209,6 +221,7 @@ def _signals(run: Run) -> Iterator[list[int]]:
 
 
 def _perform(run: Run, recorder: Recorder, *, keep: bool) -> None:
+    """Run the load and delete its keys, whatever happened; only the second Ctrl-C leaves them behind."""
     _tell(f"creating {len(run.keys)} keys")
     run.preload()
     try:
@@ -220,6 +233,11 @@ def _perform(run: Run, recorder: Recorder, *, keep: bool) -> None:
             run.load(report)
             if not run.interrupted:
                 run.final_reads(report)
+    except KeyboardInterrupt:
+        if not keep:
+            _left_behind(run, "leaving at once")
+        keep = True
+        raise
     finally:
         recorder.finish()
         if not keep:
@@ -230,7 +248,11 @@ def _clean(run: Run) -> None:
     try:
         run.clean()
     except ClientError as error:
-        _tell(f"the run's keys {run.keys[0]} ... {run.keys[-1]} are left behind: {error}")
+        _left_behind(run, str(error))
+
+
+def _left_behind(run: Run, reason: str) -> None:
+    _tell(f"the run's keys {run.keys[0]} ... {run.keys[-1]} are left behind: {reason}")
 
 
 def _result(
@@ -255,13 +277,17 @@ def _result(
 
 
 def _deliver(arguments: argparse.Namespace, judge: Judge, result: dict[str, Any]) -> None:
-    for line in plain_lines(result):
-        print(line)
-    show(f"{result['database']} {result['run']}", COLUMNS, rows(judge.verdicts()))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=1) + "\n")
+    try:
+        for line in plain_lines(result):
+            print(line)
+        show(f"{result['database']} {result['run']}", COLUMNS, rows(judge.verdicts()))
+        sys.stdout.flush()
+    finally:  # the files are written also where nobody reads the lines to their end, as in `bench.py ... | head`
+        if arguments.json:
+            arguments.json.write_text(json.dumps(result, indent=1) + "\n")
+        if arguments.report:
+            page.write(arguments.report, [result])
     if arguments.report:
-        page.write(arguments.report, [result])
         print(f"report: {arguments.report}")
 
 

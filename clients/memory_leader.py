@@ -4,7 +4,6 @@ from bisect import bisect_right
 from functools import partial
 from operator import itemgetter
 
-from clients.memory_delays import DISTRIBUTIONS
 from clients.memory_errors import NoLeader
 from clients.memory_log import Log, Write
 from clients.memory_options import MemoryOptions, Outage
@@ -25,9 +24,6 @@ class LeaderStore(Store):
         self._leader: int | None = 0
         self._reigns: list[tuple[int, int | None]] = [(0, 0)]
         self._last = [0] * len(self.nodes) if options.lag_order == "store" else None
-        # Where a delay has no memory, a write rides with the one before it that is still on its way: its lag is then as
-        # likely as one of its own. Were each to draw its own and wait for those before it, the lag would grow with load.
-        self._rides = DISTRIBUTIONS[options.lag].memoryless
         self._may_lose = any(outage.writes == "loses" for outage in options.outages)
         self._finders = {"any": self._any, "leader": self._leader_at, "follower": self._follower_at}
 
@@ -120,12 +116,9 @@ class LeaderStore(Store):
         last = log.last if self._last is None else self._last
         arrivals = [moment] * len(self.nodes)
         for node in range(len(arrivals)):
-            if node == leader:
-                continue
-            if last[node] <= moment or not self._rides:
-                arrival = max(last[node], moment + self._lag())
-                last[node] = self._arrival(node, arrival) if self._faulty else arrival
-            arrivals[node] = last[node]
+            if node != leader:
+                arrival = self._after(last[node], moment)
+                arrivals[node] = last[node] = self._arrival(node, arrival) if self._faulty else arrival
         if self.options.remember:
             self.moments.append(moment)
         return arrivals

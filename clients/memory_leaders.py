@@ -141,7 +141,7 @@ class LeadersStore(Store):
 
     def _send(self, node: int, moment: int, parcel: tuple[str, Revision | None, Revision]) -> None:
         other = 1 - node
-        self._last[other] = max(self._last[other], moment + self._lag())
+        self._last[other] = self._after(self._last[other], moment)
         self._outboxes[other].append(parcel)
         self._at(self._last[other], partial(self._receive, other))
 

@@ -15,7 +15,7 @@ from functools import partial
 from heapq import heappop, heappush
 from random import Random
 
-from clients.memory_delays import sampler
+from clients.memory_delays import DISTRIBUTIONS, sampler
 from clients.memory_errors import Disconnected, NodeDown, Refused
 from clients.memory_log import SHORT, Log, Write
 from clients.memory_options import MemoryOptions, Outage
@@ -56,6 +56,7 @@ class Store(ABC):
         self._serial = 0
         self._random = Random(f"{options.seed}/store")
         self._lag = sampler(options.lag, self._random, options.lag_s)
+        self._rides = DISTRIBUTIONS[options.lag].memoryless
         self._patience = 2 * nanoseconds(options.timeout_s)
 
     @abstractmethod
@@ -193,6 +194,14 @@ class Store(ABC):
     def _check_connection(self, node: int, since: int, until: int) -> None:
         if self._faulty and any(since < start <= until for start, _ in self._down[node]):
             raise Disconnected(f"{self.nodes[node]} was lost before it answered")
+
+    def _after(self, last: int, moment: int) -> int:
+        """Return when a write of `moment` is applied where the one before it is at `last`.
+
+        Where lags have no memory, it rides with the one before it that is still on its way: that lag is as likely as
+        one of its own. Were each to draw its own and wait for those before it, lags would grow with the load.
+        """
+        return last if self._rides and last > moment else max(last, moment + self._lag())
 
     def _back(self, node: int, moment: int) -> int:
         """Return when a node that is down at `moment` is back; `moment` itself if it is up."""

@@ -18,6 +18,10 @@ class Damaged(Exception):
     """Compressed data that is broken, not only cut."""
 
 
+class Cut(Exception):
+    """Compressed data that ends before its end: its checksum may be missing even where all lines are there."""
+
+
 class _Decoder(Protocol):
     eof: bool
     unused_data: bytes
@@ -26,7 +30,7 @@ class _Decoder(Protocol):
 
 
 class _Plain:
-    eof = False
+    eof = True
     unused_data = b""
 
     def decompress(self, data: bytes) -> bytes:
@@ -53,19 +57,26 @@ _DECODERS: dict[str, Callable[[], _Decoder]] = {".gz": _gzip_decoder, ".zst": _z
 
 
 def chunks(path: Path) -> Iterator[bytes]:
-    """Yield the file's content, decompressed, as far as it goes; a cut file just ends (raises `Damaged`)."""
+    """Yield the file's content, decompressed, as far as it goes (raises `Damaged`, and `Cut` at the end)."""
     new_decoder = _DECODERS.get(path.suffix, _Plain)
-    decoder = new_decoder()
+    decoder: _Decoder | None = None
     with path.open("rb") as file:
         while data := file.read(CHUNK_BYTES):
             while data:
-                try:
-                    yield decoder.decompress(data)
-                except Exception as error:  # zlib and zstandard have no common base
-                    raise Damaged(f"compressed data is damaged: {error}") from error
-                data = decoder.unused_data if decoder.eof else b""
+                decoder = decoder or new_decoder()
+                yield _decompress(decoder, data)
+                data = b""
                 if decoder.eof:
-                    decoder = new_decoder()
+                    data, decoder = decoder.unused_data, None
+    if decoder is not None:
+        raise Cut
+
+
+def _decompress(decoder: _Decoder, data: bytes) -> bytes:
+    try:
+        return decoder.decompress(data)
+    except Exception as error:  # zlib and zstandard have no common base
+        raise Damaged(f"compressed data is damaged: {error}") from error
 
 
 def create(path: Path) -> BinaryIO:
@@ -73,5 +84,6 @@ def create(path: Path) -> BinaryIO:
     if path.suffix == ".gz":
         return cast("BinaryIO", gzip.open(path, "wb", compresslevel=1))
     if path.suffix == ".zst":
-        return cast("BinaryIO", _zstandard().open(path, "wb", cctx=_zstandard().ZstdCompressor(level=1)))
+        compressor = _zstandard().ZstdCompressor(level=1, write_checksum=True)
+        return cast("BinaryIO", _zstandard().open(path, "wb", cctx=compressor))
     return path.open("wb", buffering=CHUNK_BYTES)

@@ -1,18 +1,21 @@
 """Reads the history files of one run as one stream of operations in the order of their end."""
 
 import heapq
+import stat
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
 
 from history.codec import Malformed, decode, decode_header
-from history.compression import Damaged, MissingCodec, chunks
+from history.compression import Cut, Damaged, MissingCodec, chunks
 from history.operation import FORMAT, FORMAT_VERSION, Close, Header, Operation, Read, Write
 from history.rules import NEVER, Broken, Rules
 from history.versions import VersionRanges
 
 TAIL_BYTES = 1 << 16
+LONGEST_HORIZON_S = 10**10  # three hundred years: no run outlasts it
 
 
 class BadHistory(Exception):
@@ -45,6 +48,7 @@ class History:
     def __init__(self, paths: Sequence[Path]) -> None:
         """Read headers and last lines (raises `BadHistory`)."""
         self.paths = list(paths)
+        _refuse_what_cannot_be_read_once_each(self.paths)
         self.headers = [_header(path) for path in self.paths]
         self.sources = [_source(path, header) for path, header in zip(self.paths, self.headers, strict=True)]
         for path, header in zip(self.paths, self.headers, strict=True):
@@ -59,7 +63,7 @@ class History:
     @property
     def horizon_ns(self) -> int:
         """Return how long superseded versions are remembered, in nanoseconds."""
-        return round(max(header.horizon_s for header in self.headers) * 1e9)
+        return round(min(max(header.horizon_s for header in self.headers), LONGEST_HORIZON_S) * 1e9)
 
     def operations(self) -> Iterator[tuple[Operation, int]]:
         """Yield every operation with the index of its source, in the order of their end (raises `BadHistory`)."""
@@ -115,6 +119,7 @@ def _checked(path: Path, rules: Rules) -> Iterator[Operation]:
                     raise Broken("a line after the close")
                 if type(record) is Close:
                     closed = True
+                    _refuse_negative(record.clock_error_ns, "clock_error_ns")
                     continue
                 check(record)  # type: ignore[arg-type] # all but Close
                 yield record  # type: ignore[misc] # all but Close
@@ -122,32 +127,68 @@ def _checked(path: Path, rules: Rules) -> Iterator[Operation]:
         raise BadHistory(path, number, str(error)) from None
     except Damaged as error:
         raise BadHistory(path, number + 1, str(error)) from None
+    except OSError as error:
+        raise BadHistory(path, None, _reason(error)) from None
 
 
 def _blocks(path: Path) -> Iterator[list[bytes]]:
     """Yield whole lines, many at a time; what follows the last newline is cut and left out."""
-    rest = b""
-    for data in chunks(path):
-        lines = (rest + data).split(b"\n")
-        rest = lines.pop()
-        yield lines
+    rest: list[bytes] = []  # the pieces of a line so far, which may be longer than a chunk
+    try:
+        for data in chunks(path):
+            lines = data.split(b"\n")
+            last = lines.pop()
+            if lines:
+                lines[0] = b"".join((*rest, lines[0]))
+                rest.clear()
+                yield lines
+            rest.append(last)
+    except Cut:
+        return
+
+
+def _refuse_what_cannot_be_read_once_each(paths: Sequence[Path]) -> None:
+    given: dict[tuple[int, int], Path] = {}
+    for path in paths:
+        with _blamed_on(path):
+            status = path.stat()
+        if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+            raise BadHistory(path, None, "not a regular file; a history is read twice, so save it to a file first")
+        first = given.setdefault((status.st_dev, status.st_ino), path)
+        if first is not path:
+            raise BadHistory(path, None, f"the same file as {first}; give each file once")
 
 
 def _header(path: Path) -> Header:
-    try:
+    with _blamed_on(path):
         line = next((line for lines in _blocks(path) for line in lines), None)
-        if line is None:
-            raise Malformed("no header: the file is empty or cut in its first line")
+    if line is None:
+        raise BadHistory(path, 1, "no history header: the file is empty, or cut in its first line")
+    try:
         header = decode_header(line)
-    except Malformed as error:
+        _refuse_negative(header.horizon_s, "horizon_s")
+        _refuse_negative(header.clock_error_ns, "clock_error_ns")
+    except (Malformed, Broken) as error:
         raise BadHistory(path, 1, f"no history header: {error}") from None
-    except (OSError, MissingCodec, Damaged) as error:
-        raise BadHistory(path, None, _reason(error)) from None
     if header.format != FORMAT or header.version != FORMAT_VERSION:
         raise BadHistory(
             path, 1, f"format {header.format!r} version {header.version} is not {FORMAT} version {FORMAT_VERSION}"
         )
     return header
+
+
+def _refuse_negative(number: float | None, field: str) -> None:
+    if number is not None and number < 0:
+        raise Broken(f"`{field}` {number} is negative")
+
+
+@contextmanager
+def _blamed_on(path: Path) -> Iterator[None]:
+    """Turn what goes wrong with a file, rather than with a line of it, into `BadHistory`."""
+    try:
+        yield
+    except (OSError, MissingCodec, Damaged) as error:
+        raise BadHistory(path, None, _reason(error)) from None
 
 
 def _reason(error: Exception) -> str:
@@ -156,25 +197,29 @@ def _reason(error: Exception) -> str:
 
 def _source(path: Path, header: Header) -> Source:
     """Return what the last line says: whether the file is complete, and its clock error over the whole run."""
-    try:
-        tail = _tail(path)
-    except Damaged:
-        tail = b""  # reading the operations will say at which line
+    with _blamed_on(path):
+        tail, cut = _tail(path)
     close = _close(tail)
     whole = tail.endswith(b"\n") and (close is not None or not header.closes)
     error = close.clock_error_ns if close else header.clock_error_ns
-    return Source(header.worker, error, whole)
+    return Source(header.worker, error, whole and not cut)
 
 
-def _tail(path: Path) -> bytes:
-    if path.suffix in {".gz", ".zst"}:
-        tail = b""
+def _tail(path: Path) -> tuple[bytes, bool]:
+    """Return the end of the file, and whether its compressed data is cut."""
+    if path.suffix not in {".gz", ".zst"}:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - TAIL_BYTES))
+            return file.read(), False
+    tail = b""
+    try:
         for data in chunks(path):
             tail = (tail + data)[-TAIL_BYTES:]
-        return tail
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - TAIL_BYTES))
-        return file.read()
+    except Cut:
+        return tail, True
+    except Damaged:
+        return b"", True  # reading the operations will say at which line
+    return tail, False
 
 
 def _close(tail: bytes) -> Close | None:

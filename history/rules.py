@@ -4,6 +4,7 @@ from history.operation import Append, Draw, Fault, Final, Operation, Read, Write
 from history.versions import VersionRanges
 
 NEVER = -(2**127)  # before every time that a file can hold
+FOREVER = 2**127
 
 
 class Broken(ValueError):
@@ -27,8 +28,8 @@ class Rules:
         else:
             if end < operation.start:
                 raise Broken(f"`end` {end} is before `start` {operation.start}")
-            if end < self._last_end:
-                raise Broken(f"`end` {end} is before the end {self._last_end} of an earlier line")
+            if not self._last_end <= end < FOREVER:
+                raise self._misplaced(end)
             self._last_end = end
         kind = type(operation)
         if kind is Read or kind is Write:
@@ -37,6 +38,11 @@ class Rules:
             self._item_or_draw(operation, end)  # type: ignore[arg-type] # the two classes just named
         elif kind is Final:
             self._final(operation)  # type: ignore[arg-type] # the class just named
+
+    def _misplaced(self, end: int) -> Broken:
+        if not NEVER < end < FOREVER:
+            return Broken("`end` is no time")
+        return Broken(f"`end` {end} is before the end {self._last_end} of an earlier line")
 
     def _never_ended(self, operation: Operation) -> None:
         if not isinstance(operation, Fault) and operation.outcome != "unknown":
@@ -75,6 +81,8 @@ class Rules:
             raise Broken("an ok draw has a `value`")
 
     def _final(self, operation: Final) -> None:
+        if operation.version is not None and operation.version < 0:
+            raise Broken(f"version {operation.version} is negative")
         if operation.outcome == "ok" and operation.version is None and operation.items is None:
             raise Broken("an ok final has a `version` or `items`")
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from history.codec import encode
+from history.codec import encode, encode_header
 from history.compression import create
 from history.operation import Close, Header, Operation
 
@@ -16,14 +16,16 @@ class HistoryWriter:
     """A history file being written; at most half a thousand operations or a second of them are ever unwritten.
 
     Not locked: the recorder that takes the end times hands operations over one at a time, in their order.
+
+    Where writing fails (the disk is full), the file ends: what came later would stand behind a gap.
     """
 
     def __init__(self, path: Path, header: Header) -> None:
         self._file = create(path)
         self._buffer: list[Operation] = []
         self._written_ns = 0
-        self._file.write(encode(header) + b"\n")
-        self._file.flush()
+        self._failed = False
+        self._write(encode_header(header) + b"\n")
 
     def add(self, operation: Operation) -> None:
         """Take the next operation."""
@@ -33,22 +35,43 @@ class HistoryWriter:
             self.flush(operation.end)
 
     def flush(self, now: int | None = None) -> None:
-        """Hand everything taken so far to the operating system."""
-        self._file.write(b"".join([encode(operation) + b"\n" for operation in self._buffer]))
-        self._file.flush()
+        """Hand everything taken so far to the operating system (raises `OSError`, once)."""
+        lines = b"".join([encode(operation) + b"\n" for operation in self._buffer])
         self._buffer.clear()
+        self._write(lines)
         self._written_ns = now or self._written_ns
+
+    def _write(self, lines: bytes) -> None:
+        if self._failed:
+            return
+        try:
+            self._file.write(lines)
+            self._file.flush()
+        except OSError:
+            self._failed = True
+            raise
 
     def close(self, clock_error_ns: int | None) -> None:
         """End the file with its promised last line."""
-        self.flush()
-        self._file.write(encode(Close(clock_error_ns=clock_error_ns)) + b"\n")
-        self._file.close()
+        try:
+            self.flush()
+            self._write(encode(Close(clock_error_ns=clock_error_ns)) + b"\n")
+        finally:
+            self._end()
 
     def abandon(self) -> None:
         """Close the file without its last line, so that readers know that something is missing."""
-        self.flush()
-        self._file.close()
+        try:
+            self.flush()
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        try:
+            self._file.close()
+        except OSError:
+            if not self._failed:  # else it was raised when it happened
+                raise
 
     def __enter__(self) -> Self:
         """Return the writer."""

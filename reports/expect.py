@@ -1,5 +1,6 @@
 """`--expect`: what a run promises of itself, such as ``read_your_writes=0,stale_reads<0.05``."""
 
+import math
 import operator
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -65,9 +66,12 @@ def _parse(part: str) -> Expectation:
             f"unknown name {name!r}; a guarantee ({', '.join(GUARANTEES)}), its .violated, or read.p95_ms ..."
         )
     try:
-        return Expectation(name, sign, float(number))
+        value = float(number)
     except ValueError:
-        raise ValueError(f"{number!r} in {part.strip()!r} is no number") from None
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"{number!r} in {part.strip()!r} is no number")
+    return Expectation(name, sign, value)
 
 
 def missed(expectations: Iterable[Expectation], result: Mapping[str, Any]) -> list[str]:

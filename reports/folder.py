@@ -5,13 +5,27 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
+from checkers.judge import GUARANTEES
 from reports import page
 from reports.side_by_side import seen, show_side_by_side
 
 USAGE_ERROR = 2
 PAGE = "report.html"
+
+
+_FIELDS = {
+    "guarantees": dict,
+    "verdict": str,
+    "database": str,
+    "options": dict,
+    "run": str,
+    "duration_s": int | float,
+    "latency": dict,
+    "operations": dict,
+}
+"""What every result has."""
 
 
 class BadResult(Exception):
@@ -36,6 +50,11 @@ def run(arguments: argparse.Namespace) -> int:
         page.write(target, results)
     except (BadResult, page.MissingPackage) as error:
         print(f"stalewatch report: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        print(f"stalewatch report: {error.filename}: {error.strerror}", file=sys.stderr)
         return USAGE_ERROR
     print(f"report: {target}")
     return 0
@@ -62,6 +81,16 @@ def _load(path: Path) -> dict[str, Any]:
         result = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise BadResult(f"{path}: {error}") from None
-    if not isinstance(result, dict) or not {"guarantees", "latency", "options", "run"} <= result.keys():
-        raise BadResult(f"{path}: not the result of a run")
+    if not _is_result(result):
+        raise BadResult(f"{path}: not the result of a run, as bench.py ... --json FILE writes it")
     return result
+
+
+def _is_result(result: object) -> TypeGuard[dict[str, Any]]:
+    return (
+        isinstance(result, dict)
+        and result.keys() >= _FIELDS.keys()
+        and all(isinstance(result[name], kind) for name, kind in _FIELDS.items())
+        and result["guarantees"].keys() >= GUARANTEES.keys()
+        and result["latency"].keys() >= {"read", "write"}
+    )

@@ -1,7 +1,7 @@
 "use strict";
 (() => {
   const figures = JSON.parse(document.getElementById("figures").textContent);
-  const settings = { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+  const settings = { displaylogo: false, responsive: true, modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]] };
   const dark = matchMedia("(prefers-color-scheme: dark)");
 
   // Figures name colours after the style sheet's variables, so that both themes come from one place.
@@ -19,7 +19,7 @@
     for (const place of document.querySelectorAll("[data-figure]")) {
       if (!place.offsetParent) continue; // in a closed run: plotly could not tell how wide it is
       const { data, layout } = painted(figures[place.dataset.figure], styles, false);
-      Plotly.react(place, data, layout, { ...settings });
+      Plotly.react(place, data, layout, settings);
     }
   };
 

@@ -7,6 +7,7 @@ everything, and the page's own policy lets the browser run the two scripts with 
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from reports import page_charts, page_tables
 from reports.page_labels import labels
 from reports.page_witnesses import witnesses
 from reports.page_words import date, facts, sentence, title
+
+FOLDER = Path(__file__).parent
 
 PACKAGES = ("jinja2", "plotly")
 
@@ -43,23 +46,27 @@ def write(path: Path, results: Sequence[Mapping[str, Any]]) -> None:
 def render(results: Sequence[Mapping[str, Any]]) -> str:
     """Return the page; raises `MissingPackage`."""
     require()
+    scripts = [_plotly(), (FOLDER / "page.js").read_text(encoding="utf-8")]
+    frame = {
+        "styles": (FOLDER / "page.css").read_text(encoding="utf-8"),
+        "scripts": scripts,
+        "hashes": [_hash(script) for script in scripts],
+    }
+    return str(_template().render(**frame, **content(results)))
+
+
+@cache
+def _template() -> Any:  # noqa: ANN401 # jinja2's type, which a bare bench cannot name
     from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415 # the bare bench runs without it
 
-    folder = Path(__file__).parent
     environment = Environment(
-        loader=FileSystemLoader(folder),
+        loader=FileSystemLoader(FOLDER),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    scripts = [_plotly(), (folder / "page.js").read_text(encoding="utf-8")]
-    frame = {
-        "styles": (folder / "page.css").read_text(encoding="utf-8"),
-        "scripts": scripts,
-        "hashes": [_hash(script) for script in scripts],
-    }
-    return environment.get_template("page.html").render(**frame, **content(results))
+    return environment.get_template("page.html")
 
 
 def content(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

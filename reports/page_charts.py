@@ -17,7 +17,7 @@ Trace = dict[str, Any]
 Results = Sequence[Mapping[str, Any]]
 
 RATES = {
-    "stale_reads": ("stale reads", "--blue", "circle"),
+    "stale_reads": ("stale reads", "--red", "circle"),
     "read_your_writes": ("own writes missed", "--orange", "diamond"),
     "monotonic_reads": ("went back in time", "--teal", "square"),
 }
@@ -33,12 +33,12 @@ STATISTICS = {
 LATENCIES = {"service_ms": "service time", "response_ms": "response time"}
 
 SERIES = {
-    "reads ok": ("--blue", ("read_ok",)),
-    "writes ok": ("--orange", ("write_ok",)),
-    "failed": ("--red", ("read_fail", "write_fail")),
-    "unknown": ("--violet", ("read_unknown", "write_unknown")),
+    "reads ok": ("--blue", "solid", ("read_ok",)),
+    "writes ok": ("--orange", "solid", ("write_ok",)),
+    "failed": ("--ink", "dot", ("read_fail", "write_fail")),
+    "unknown": ("--violet", "dash", ("read_unknown", "write_unknown")),
 }
-"""The lines of the timeline: colour, and the fields of a second that they add up."""
+"""The lines of the timeline: colour, dash, and the fields of a second that they add up."""
 
 FEW_SECONDS = 90
 """Up to here a mark a second is readable, and the only thing to be seen of a run of one second."""
@@ -46,8 +46,8 @@ FEW_SECONDS = 90
 LOGARITHMIC_FROM = 20.0
 """Ratio of the largest to the smallest latency from which a linear axis would hide the small ones."""
 
-FEW_DECADES = 3
-"""Up to here an axis has room for more than the powers of ten."""
+NARROW = 200.0
+"""Up to this ratio a logarithmic axis has room for more than the powers of ten."""
 
 _RATES_PX, _LATENCY_PX, _FRAME_PX, _LINE_PX = 72, 36, 90, 18
 """Heights: of a run in the charts of rates and of latencies, of what is around the rows, of a line of text."""
@@ -87,6 +87,7 @@ def _dots(name: str, points: Sequence[tuple[float, Mapping[str, Any]]]) -> Trace
             "thickness": 2,
             "width": 5,
         },
+        "cliponaxis": False,
         "hovertext": [_interval(row) for row in rows],
         "hovertemplate": f"{words}: %{{hovertext}}<extra></extra>",
     }
@@ -99,7 +100,7 @@ def _figures(points: Sequence[tuple[float, Mapping[str, Any]]]) -> Trace:
         "mode": "text",
         "x": [row["interval"][1] * 100 if row["interval"] else 0 for _, row in points],
         "y": [y for y, _ in points],
-        "text": [f"  {percent(row['rate']) or 'no evidence'}" for _, row in points],
+        "text": [f"   {percent(row['rate']) or 'no evidence'}" for _, row in points],
         "textposition": "middle right",
         "hoverinfo": "skip",
         "showlegend": False,
@@ -126,8 +127,8 @@ def latencies(labels: Sequence[str], results: Results) -> Figure | None:
     traces: list[Trace] = []
     for place, (kind, operation) in enumerate((kind, operation) for kind in kinds for operation in ("read", "write")):
         suffix = str(place + 1) if place else ""
-        axes = {"xaxis": f"x{suffix}", "yaxis": f"y{suffix}", "showlegend": place == 0}
-        traces += [trace | axes for trace in _panel(results, operation, kind)]
+        axes = {"xaxis": f"x{suffix}", "yaxis": f"y{suffix}"}
+        traces += [{"showlegend": place == 0} | trace | axes for trace in _panel(results, operation, kind)]
         layout[f"xaxis{suffix}"] = _scale(_values(results, kind))
         layout[f"yaxis{suffix}"] = _rows(labels if place % 2 == 0 else [""] * len(labels))
         layout["annotations"].append(_heading(f"{operation}s, {LATENCIES[kind]}", suffix))
@@ -178,7 +179,7 @@ def _scale(values: Sequence[float]) -> dict[str, Any]:
     if least <= 0 or most < LOGARITHMIC_FROM * least:
         return {"ticksuffix": " ms", "range": [0, most * 1.05], "nticks": 6}
     decades = range(math.floor(math.log10(least)), math.ceil(math.log10(most)) + 1)
-    steps = (1, 2, 5) if len(decades) <= FEW_DECADES else (1,)
+    steps = (1, 2, 5) if most < NARROW * least else (1,)
     ticks = [step * 10.0**decade for decade in decades for step in steps]
     scale = {"type": "log", "range": [math.log10(least / 1.2), math.log10(most * 1.2)]}
     return scale | {"tickvals": ticks, "ticktext": [f"{tick:g} ms" for tick in ticks]}
@@ -202,19 +203,19 @@ def timeline(result: Mapping[str, Any]) -> Figure | None:
         "yaxis2": {"domain": [0, 0.28], "rangemode": "tozero", "title": {"text": "stale reads"}},
     }
     mode = "lines+markers" if len(seconds) <= FEW_SECONDS else "lines"
-    lines = [_line(seconds, name, color, fields) for name, (color, fields) in SERIES.items()]
+    lines = [_line(seconds, name, *looks) for name, looks in SERIES.items()]
     shown = [line for line in lines if line["name"].endswith("ok") or any(line["y"])]
-    stale = _line(seconds, "stale reads", "--red", ("stale_reads",)) | {"yaxis": "y2", "fill": "tozeroy"}
+    stale = _line(seconds, "stale reads", "--red", "solid", ("stale_reads",)) | {"yaxis": "y2", "fill": "tozeroy"}
     return {"data": [line | {"mode": mode} for line in (*shown, stale)], "layout": layout}
 
 
-def _line(seconds: Sequence[Mapping[str, int]], name: str, color: str, fields: Sequence[str]) -> Trace:
+def _line(seconds: Sequence[Mapping[str, int]], name: str, color: str, dash: str, fields: Sequence[str]) -> Trace:
     return {
         "type": "scatter",
         "name": name,
         "x": [second["second"] for second in seconds],
         "y": [sum(second.get(field, 0) for field in fields) for second in seconds],
-        "line": {"color": color, "width": 2},
+        "line": {"color": color, "width": 2, "dash": dash},
         "marker": {"color": color, "size": 5},
     }
 
@@ -228,6 +229,9 @@ def _rows(labels: Sequence[str]) -> dict[str, Any]:
         "showgrid": False,
         "zeroline": False,
         "automargin": True,
+        "ticks": "outside",
+        "ticklen": 8,
+        "tickcolor": "rgba(0,0,0,0)",
     }
 
 

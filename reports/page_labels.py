@@ -8,9 +8,6 @@ from reports.page_words import plain
 
 Options = Mapping[str, Any]
 
-OTHERS = 3
-"""How many further options a label names; more would be a table."""
-
 LONGEST = 24
 """Characters of a value that still make a name."""
 
@@ -43,15 +40,17 @@ def _told_apart(
 
 
 def _other_options(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the first few options that differ, no more than tell the runs apart."""
     every = [
         {name: plain(value) for name, value in (result.get("options") or {}).items() if name not in NEVER_TOLD}
         for result in results
     ]
-    names = dict.fromkeys(name for one in every for name in one)
-    values = {name: [one.get(name, plain(None)) for one in every] for name in names}
-    telling = {name: all_ for name, all_ in values.items() if len(set(all_)) > 1 and max(map(len, all_)) <= LONGEST}
-    first = list(telling)[:OTHERS]
-    return [", ".join(f"{name}={telling[name][place]}" for name in first) for place, _ in enumerate(results)]
+    extras = [""] * len(every)
+    for name in dict.fromkeys(name for one in every for name in one):
+        values = [one.get(name, plain(None)) for one in every]
+        if len(set(values)) > 1 and max(map(len, values)) <= LONGEST and len(set(extras)) < len(extras):
+            extras = [f"{extra}, {name}={value}" for extra, value in zip(extras, values, strict=True)]
+    return [extra.removeprefix(", ") for extra in extras]
 
 
 def _runs(results: Sequence[Mapping[str, Any]]) -> list[str]:

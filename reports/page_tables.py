@@ -4,12 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from reports.page_charts import LATENCIES
-from reports.page_words import CAUSES, WORDS, count, milliseconds, percent, plain, span
+from reports.page_words import CAUSES, NONE, WORDS, count, milliseconds, percent, plain, span
 
 Results = Sequence[Mapping[str, Any]]
 Row = dict[str, Any]
 
-MARKS: Mapping[str, str] = {"holds": "✓", "violated": "✗", "no_evidence": "?", "not_applicable": "–"}
+MARKS: Mapping[str, str] = {"holds": "✓", "violated": "✗", "no_evidence": "?", "not_applicable": "—"}
 """What tells the verdicts apart where colours cannot."""
 
 STATISTICS = ("avg", "p50", "p95", "p99", "max")
@@ -50,7 +50,7 @@ def latencies(labels: Sequence[str], results: Results) -> list[list[str]]:
 def staleness(labels: Sequence[str], results: Results) -> list[list[str]]:
     """Return a row a run that had stale reads: how many, why, and for how long what they showed had been old."""
     return [
-        [label, count(row["violated"]), _causes(row), *_percentiles(row)]
+        [label, _causes(row), count(row["violated"]), *_percentiles(row)]
         for label, row in zip(labels, (result["guarantees"]["stale_reads"] for result in results), strict=True)
         if row["violated"]
     ]
@@ -71,7 +71,7 @@ def _percentiles(row: Mapping[str, Any]) -> Iterator[str]:
 def errors(result: Mapping[str, Any]) -> list[list[str]]:
     """Return a row a kind of error of a run."""
     return [
-        [str(row["operation"]), str(row["outcome"]), str(row["error"]) or "–", count(row["count"])]
+        [str(row["operation"]), str(row["outcome"]), str(row["error"]) or NONE, count(row["count"])]
         for row in result.get("errors") or ()
     ]
 
@@ -80,8 +80,8 @@ def options(results: Results) -> list[Row]:
     """Return a row an option that any run has, with a value a run; first those in which the runs differ."""
     every = [dict(_flat(result.get("options") or {})) for result in results]
     names = dict.fromkeys(name for one in every for name in one)
-    rows = [{"name": name, "values": [one.get(name, "–") for one in every]} for name in names]
-    told = [row | {"differs": len(set(row["values"])) > 1} for row in rows if set(row["values"]) != {"–"}]
+    rows = [{"name": name, "values": [one.get(name, NONE) for one in every]} for name in names]
+    told = [row | {"differs": len(set(row["values"])) > 1} for row in rows if set(row["values"]) != {NONE}]
     return sorted(told, key=lambda row: not row["differs"])
 
 

@@ -72,7 +72,7 @@ HEADLINES = ("stale_reads", "read_your_writes", "lost_writes")
 
 CAUSES: Mapping[str, str] = {
     "lag": "replication lag",
-    "conflict": "a conflict: the newer version stood beside the one shown",
+    "conflict": "conflict: the newer version stood beside the one shown",
     "monotonic_writes": "one author wrote both, the other first",
     "writes_follow_reads": "the author had read the other first",
     "failed": "the write had failed",
@@ -89,6 +89,12 @@ LIMITS: Mapping[str, str] = {
     "duplicate_items": "{} list items stood twice",
     "phantom_items": "{} list items were never appended, or their append failed",
 }
+
+NONE = "—"
+"""What stands where there is no figure."""
+
+GLUE = "\u00a0"
+"""A space at which no line ends, between a number and its unit."""
 
 PASSWORD = re.compile(r"(?<=://)[^/@\s]+@")
 """Who logs in and with what, in an address: not for a page that is passed around."""
@@ -107,28 +113,28 @@ def percent(rate: float | None) -> str:
         return ""
     value = rate * 100
     if 0 < value < _LEAST_PERCENT:
-        return f"< {_LEAST_PERCENT} %"
-    return f"> {_MOST_PERCENT} %" if _MOST_PERCENT < value < 100 else f"{value:.3g} %"  # noqa: PLR2004 # a whole
+        return f"<{_LEAST_PERCENT}{GLUE}%"
+    return f">{_MOST_PERCENT}{GLUE}%" if _MOST_PERCENT < value < 100 else f"{value:.3g}{GLUE}%"  # noqa: PLR2004 # a whole
 
 
 def milliseconds(value: float | None) -> str:
     """Return milliseconds to three digits, without the unit."""
     if value is None:
-        return "–"
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"  # noqa: PLR2004 # three digits
+        return NONE
+    return f"{value:,.0f}" if value >= 99.95 else f"{value:#.3g}"  # noqa: PLR2004 # what rounds to three digits
 
 
 def span(seconds: float | None) -> str:
     """Return a time in seconds with the unit that suits it."""
     if seconds is None:
-        return "–"
-    return f"{seconds:,.2f} s" if seconds >= 1 else f"{milliseconds(seconds * 1e3)} ms"
+        return NONE
+    return f"{seconds:,.2f}{GLUE}s" if seconds >= 1 else f"{milliseconds(seconds * 1e3)}{GLUE}ms"
 
 
 def plain(value: object) -> str:
     """Return an option's value as it would be given."""
     if value is None or value == "":
-        return "–"
+        return NONE
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, list | tuple):
@@ -203,4 +209,3 @@ def title(results: Sequence[Result]) -> str:
     if len(results) == 1:
         return " ".join(str(part) for part in (*databases, results[0].get("run") or "") if part) or "one run"
     return f"{len(results)} runs" + (f" of {' and '.join(databases)}" if databases else "")
-

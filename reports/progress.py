@@ -37,11 +37,12 @@ def progress() -> Iterator[Advance]:
 
 
 def _plain() -> Advance:
-    last = {"": time.monotonic()}
+    last = time.monotonic()
 
     def advance(phase: str, done: float, total: float, unit: str) -> None:
-        if time.monotonic() - last[""] >= PLAIN_EVERY_S:
-            last[""] = time.monotonic()
+        nonlocal last
+        if time.monotonic() - last >= PLAIN_EVERY_S:
+            last = time.monotonic()
             print(f"{phase}: {done:.0f}/{total:.0f} {unit}", file=sys.stderr, flush=True)
 
     return advance

@@ -3,31 +3,15 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from reports.page_labels import labels
 from reports.table import show
 
 Result = Mapping[str, Any]
 
-_LEVELS = {
-    "write_concern": "w={}",
-    "write_cl": "{}",
-    "write_to": "write {}",
-    "write_acks": "acks={}",
-    "read_from": "read {}",
-    "read_cl": "{}",
-    "read_concern": "{} read concern",
-}
-
-
-def label(result: Result) -> str:
-    """Return the levels that set a run apart, such as ``w=1, read secondary``."""
-    options = result["options"]
-    levels = [form.format(options[name]) for name, form in _LEVELS.items() if options.get(name) not in (None, "")]
-    return ", ".join(levels) or result["run"]
-
 
 def show_side_by_side(results: Sequence[Result]) -> None:
     """Print a table with a column a run."""
-    columns = ("", *(label(result).replace(", ", "\n") for result in results))
+    columns = ("", *(label.replace(", ", "\n") for label in labels(results)))
     show("side by side", columns, [(name, *map(figure, results)) for name, figure in _ROWS.items()])
 
 
@@ -58,8 +42,9 @@ _ROWS: dict[str, Callable[[Result], str]] = {
 
 def seen(results: Sequence[Result]) -> str:
     """Say in one sentence how often each run showed old data, the worst first, and how old it was."""
-    ranked = sorted(results, key=lambda result: -(result["guarantees"]["stale_reads"]["rate"] or 0))
-    return "; ".join(f"{label(result)}: {_stale(result['guarantees']['stale_reads'])}" for result in ranked) + "."
+    rows = [result["guarantees"]["stale_reads"] for result in results]
+    ranked = sorted(zip(labels(results), rows, strict=True), key=lambda one: -(one[1]["rate"] or 0))
+    return "; ".join(f"{label}: {_stale(stale)}" for label, stale in ranked) + "."
 
 
 def _stale(stale: Mapping[str, Any]) -> str:

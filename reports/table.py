@@ -35,7 +35,7 @@ STYLES = {
 
 
 def show(title: str, columns: tuple[str, ...], body: Iterable[tuple[str, ...]]) -> None:
-    """Print a table on stdout; without rich, columns parted by tabs."""
+    """Print a table on stdout, its headings of several lines maybe; without rich, columns parted by tabs."""
     try:
         from rich.box import SIMPLE_HEAD  # noqa: PLC0415 # the bare bench runs without it
         from rich.console import Console  # noqa: PLC0415
@@ -44,11 +44,16 @@ def show(title: str, columns: tuple[str, ...], body: Iterable[tuple[str, ...]]) 
     except ImportError:
         print(title)
         for row in (columns, *body):
-            print("\t".join(row))
+            print("\t".join(row).replace("\n", " "))
         return
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for index, column in enumerate(columns):
         table.add_column(column, justify="right" if index else "left", no_wrap=True)
     for row in body:
         table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, console.measure(table).maximum)  # a file is as wide as it has to be
+    with console.capture() as text:  # rich's own printing turns a closed pipe into exit code 1
+        console.print(table)
+    print(text.get(), end="")

@@ -14,6 +14,9 @@ from history.writer import HistoryWriter
 
 Listener = Callable[[Operation, Sequence[Violation]], None]
 
+NEVER_ENDED = "never ended"
+"""The error of a write that was still in flight when the run was over."""
+
 
 class Statistics:
     """How often and how long, by kind of operation: ``read`` and ``write``. Times are of ok operations."""
@@ -89,6 +92,7 @@ class Recorder:
         self._versions: dict[str, int] = {}
         self._written: set[str] = set()
         self._in_flight: dict[int, Write] = {}
+        self._finished = False
 
     def begin_write(self, session: str, key: str, due: int | None = None) -> Write:
         """Return a new write of the key's next version that starts now; it is unknown until `end_write`."""
@@ -101,20 +105,19 @@ class Recorder:
         return write
 
     def end_write(self, write: Write, answer: Answer) -> None:
-        """End the write as the database answered."""
-        write.outcome, write.error, write.node = answer.outcome, answer.error, answer.node
-        write.superseded = answer.superseded
+        """End the write as the database answered; an answer that comes after `finish` changes nothing."""
         with self._lock:
-            self._in_flight.pop(id(write), None)
+            if self._in_flight.pop(id(write), None) is None:
+                return
+            write.outcome, write.error, write.node = answer.outcome, answer.error, answer.node
+            write.superseded = answer.superseded
             if write.outcome == "ok":
                 self._written.add(write.key)
             write.end = self.clock.now()
-            violations = self._hand_on(write)
-            if write.start >= self.counting_from_ns:
-                self.statistics.count("write", write, violations)
+            self._count("write", write)
 
     def end_read(self, session: str, key: str, start: int, answer: Answer, due: int | None = None) -> None:
-        """Record a read that started then and ends now."""
+        """Record a read that started then and ends now; not one that ends after `finish`."""
         read = Read(
             session=session,
             key=key,
@@ -129,13 +132,12 @@ class Recorder:
             depends=answer.depends,
         )
         with self._lock:
-            read.end = self.clock.now()
-            violations = self._hand_on(read)
-            if start >= self.counting_from_ns:
-                self.statistics.count("read", read, violations)
+            if not self._finished:
+                read.end = self.clock.now()
+                self._count("read", read)
 
     def end_final(self, key: str, start: int, answer: Answer) -> None:
-        """Record a final read that started then and ends now."""
+        """Record a final read that started then and ends now; not one that ends after `finish`."""
         final = Final(
             key=key,
             version=answer.version if answer.outcome == "ok" else None,
@@ -148,8 +150,9 @@ class Recorder:
             error=answer.error,
         )
         with self._lock:
-            final.end = self.clock.now()
-            self._hand_on(final)
+            if not self._finished:
+                final.end = self.clock.now()
+                self._hand_on(final)
 
     def written_keys(self) -> list[str]:
         """Return the keys with an acknowledged write, in order."""
@@ -159,13 +162,21 @@ class Recorder:
     def finish(self) -> None:
         """Record the writes that never ended, and let the judge decide what waited; the history file ends here."""
         with self._lock:
+            if self._finished:
+                return
+            self._finished = True
             for write in self._in_flight.values():
-                self._hand_on(write)
+                write.error = NEVER_ENDED
+                self._count("write", write)
             self._in_flight.clear()
             self.judge.finish()
             if self._history is not None:
                 self._history.close(clock_error_ns=0)
-                self._history = None
+
+    def _count(self, kind: str, operation: Read | Write) -> None:
+        violations = self._hand_on(operation)
+        if operation.start >= self.counting_from_ns:
+            self.statistics.count(kind, operation, violations)
 
     def _hand_on(self, operation: Operation) -> Sequence[Violation]:
         violations = self.judge.observe(operation)

@@ -75,6 +75,6 @@ class RegisterSession:
 
 
 def payload(options: LoadOptions) -> str:
-    """Return the padding of every value: letters by chance, so that no compression makes it smaller than it looks."""
+    """Return the padding of every value: letters by chance, which no compression of a single value makes smaller."""
     letters = "abcdefghijklmnopqrstuvwxyz0123456789"
     return "".join(Random(options.seed).choices(letters, k=options.value_size))

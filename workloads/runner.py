@@ -1,6 +1,7 @@
 """Runs many sessions in one process, as threads: greenlets where gevent is patched in, real threads where it is not."""
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ RECOVERY_S = 30.0
 
 RETRY_S = 0.5
 JOIN_S = 10.0
-"""How long to wait for sessions to end their last operation; drivers' time-outs are shorter."""
+"""How long an interrupted run waits for its sessions' last operations; drivers' time-outs are shorter."""
 
 FINAL_READERS = 20
 REPORT_S = 0.1
@@ -53,6 +54,7 @@ class Run:
         self._options = options
         self._choice = DISTRIBUTIONS[options.distribution](self.keys)
         self._lock = threading.Lock()
+        self._operations = float("inf") if options.operations is None else options.operations
         self._started = 0
         self._load_ns = 0
         self._deadline_ns: float = float("inf")
@@ -76,8 +78,6 @@ class Run:
         names = [f"s{number}" for number in range(options.users)]
         self._in_threads([self._session(name, number, begin) for number, name in enumerate(names)], names, report)
         self.duration_s = max(0, self._clock.now() - self._load_ns) / 1e9
-        if self._crashed is not None:
-            raise self._crashed
 
     def final_reads(self, report: Report) -> None:
         """Read every written key at the level that proves loss, trying again until the servers have recovered."""
@@ -113,18 +113,20 @@ class Run:
         return work
 
     def _over(self) -> bool:
-        return self.interrupted or self._crashed is not None or self._clock.now() >= self._deadline_ns
+        return (
+            self.interrupted
+            or self._crashed is not None
+            or self._started >= self._operations
+            or self._clock.now() >= self._deadline_ns
+        )
 
     def _take(self) -> bool:
         """Take one of the operations that are left; those of the warm-up are free."""
-        if self._over():
-            return False
         with self._lock:
-            if self._clock.now() < self._load_ns:
-                return True
-            if self._options.operations is not None and self._started >= self._options.operations:
+            if self._over():
                 return False
-            self._started += 1
+            if self._clock.now() >= self._load_ns:
+                self._started += 1
             return True
 
     def _read_finals(self, keys: list[str], deadline_ns: float) -> None:
@@ -156,14 +158,20 @@ class Run:
         ]
         for thread in threads:
             thread.start()
-        waiting = threads
-        while waiting and not self.interrupted:
-            report(self._progress())
-            waiting[0].join(REPORT_S)
-            waiting = [thread for thread in waiting if thread.is_alive()]
-        for thread in threads:
-            thread.join(JOIN_S)
+        self._wait(threads, report)
         report(self._progress())
+        if self._crashed is not None:
+            raise self._crashed
+
+    def _wait(self, threads: Sequence[threading.Thread], report: Report) -> None:
+        """Wait until all have ended; no longer than `JOIN_S` once interrupted, and not at all once one has crashed."""
+        patience_ends = float("inf")
+        while threads and self._crashed is None and time.monotonic() < patience_ends:
+            report(self._progress())
+            threads[0].join(REPORT_S)
+            threads = [thread for thread in threads if thread.is_alive()]
+            if self.interrupted:
+                patience_ends = min(patience_ends, time.monotonic() + JOIN_S)
 
     def _guarded(self, name: str, work: Callable[[], None]) -> None:
         try:
@@ -179,6 +187,6 @@ class Run:
         if now < self._load_ns:
             return Progress("warm-up", options.warmup_s - (self._load_ns - now) / 1e9, options.warmup_s, "s")
         if options.operations is not None:
-            return Progress("load", self._started, options.operations, "operations")
+            return Progress("load", self._started, self._operations, "operations")
         duration_s = options.duration_s or 0.0
         return Progress("load", min((now - self._load_ns) / 1e9, duration_s), duration_s, "s")

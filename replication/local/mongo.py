@@ -1,9 +1,11 @@
 """A three-member MongoDB replica set as processes on this machine."""
 
 import argparse
+import math
 import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -19,6 +21,9 @@ READY_TIMEOUT_S = 120.0
 """How long the members may take to answer and elect; three seconds are usual."""
 
 _POLL_S = 0.1
+# A member that died and is back within half a second is still healthy in the primary's eyes, until a heartbeat on the
+# old connection fails; only the one after that is about the new process.
+_SETTLE_S = 1.5
 _PORT_TRIES = 3
 
 
@@ -80,7 +85,7 @@ class MongoCluster(LocalCluster):
                 self._end(self.servers.values(), progress)
             for tries_left in reversed(range(_PORT_TRIES)):
                 try:
-                    self._assemble(program, progress)
+                    self._assemble(_Bout(program, progress))
                 except PortTaken:
                     # Between the look at a port and the server's start somebody else took it: look again.
                     if not tries_left:
@@ -114,19 +119,21 @@ class MongoCluster(LocalCluster):
         known = home.recall(self._state_file).get("ports")
         return known if isinstance(known, dict) and known.keys() == USUAL_PORTS.keys() else {}
 
-    def _keep_running(self, launched: set[str], program: Path, progress: Progress) -> None:
+    def _keep_running(self, bout: "_Bout") -> None:
         dead = [server for server in self.servers.values() if server.state == "dead"]
-        self._require_living(server for server in dead if server.name in launched)
+        self._require_living(server for server in dead if server.name in bout.launched)
         if dead:
-            self._settle_ports([server.name for server in dead], progress)
+            self._settle_ports([server.name for server in dead], bout.progress)
         for server in dead:
-            progress(f"{server.name}: starting on {self.addresses()[server.name]}")
-            self._launch(server, program)
-            launched.add(server.name)
+            bout.progress(f"{server.name}: starting on {self.addresses()[server.name]}")
+            self._launch(server, bout.program)
+            bout.launched.add(server.name)
+            bout.touched = time.monotonic()
         for server in self.servers.values():
             if server.state == "paused":
-                progress(f"{server.name}: was paused, goes on")
+                bout.progress(f"{server.name}: was paused, goes on")
                 server.resume()
+                bout.touched = time.monotonic()
 
     def _settle_ports(self, names: Sequence[str], progress: Progress) -> None:
         settled = {**USUAL_PORTS, **self._ports()}
@@ -156,23 +163,25 @@ class MongoCluster(LocalCluster):
                 f"{free >> 20} MB are free: make room or set {home.VARIABLE} to a folder elsewhere"
             )
 
-    def _assemble(self, program: Path, progress: Progress) -> None:
+    def _assemble(self, bout: "_Bout") -> None:
         deadline = time.monotonic() + READY_TIMEOUT_S
-        launched: set[str] = set()
         told, trouble = "", ""
-        while step := self._next_step(launched, program, progress):
+        while step := self._next_step(bout):
             if step.text != told:
-                progress(told := step.text)
+                bout.progress(told := step.text)
             trouble = _carry_out(step) or trouble
             if time.monotonic() > deadline:
                 raise NotReady(f"{told}: not done after {READY_TIMEOUT_S:.0f} s. {trouble} {self._way_out()}")
             time.sleep(_POLL_S)
 
-    def _next_step(self, launched: set[str], program: Path, progress: Progress) -> assembly.Step | None:
-        # A member may still have been dying when the first look was taken, so each look is followed by what it shows
-        # to be missing; but one that ends right after it was launched would do so again.
-        self._keep_running(launched, program, progress)
-        return assembly.next_step(assembly.Wanted(self.addresses(), self._delay_s), self._views())
+    def _next_step(self, bout: "_Bout") -> assembly.Step | None:
+        # A member may still have been dying at the first look, so every look is followed by launching what it misses;
+        # but one that ends right after it was launched would do so again.
+        self._keep_running(bout)
+        step = assembly.next_step(assembly.Wanted(self.addresses(), self._delay_s), self._views())
+        if step is None and time.monotonic() < bout.touched + _SETTLE_S:
+            return assembly.Step("waiting for the next heartbeats")
+        return step
 
     def _await_service(self, server: ServerProcess, node: str) -> None:
         deadline = time.monotonic() + READY_TIMEOUT_S
@@ -206,6 +215,16 @@ class MongoCluster(LocalCluster):
         # A primary that was frozen still calls itself one when another has long been elected.
         healthy = view.role in SERVING and seen is not None and seen.healthy and seen.role == view.role
         return NodeStatus(name, view.address, server.pid, server.state, view.role, healthy, lag_s(led, view.address))
+
+
+@dataclass(slots=True)
+class _Bout:
+    """One attempt to bring the members up: which ones it launched, and when it last touched one."""
+
+    program: Path
+    progress: Progress
+    launched: set[str] = field(default_factory=set)
+    touched: float = -math.inf
 
 
 def _carry_out(step: assembly.Step) -> str:

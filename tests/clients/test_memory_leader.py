@@ -189,22 +189,22 @@ UNTIL_FAILOVER_S = 0.1
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(0, 10**6), st.sampled_from(["store", "key"]))
-def test_a_failover_loses_exactly_what_the_truth_says(seed: int, order: Literal["store", "key"]) -> None:
-    client = opened(MemoryOptions(seed=seed, lag_order=order, outages=(FAILOVER,)))
+@given(st.integers(0, 10**6), st.sampled_from(["store", "key"]), st.sampled_from([*DISTRIBUTIONS]))
+def test_a_failover_loses_exactly_what_the_truth_says(seed: int, order: Literal["store", "key"], lag: str) -> None:
+    client = opened(MemoryOptions(seed=seed, lag=lag, lag_s=LAG_S, lag_order=order, outages=(FAILOVER,)))
     seen = load(client, 300, writing_s=UNTIL_FAILOVER_S)
     items, writes = gone(client, seen)
     lost = client.truth.lost()
     assert items == {write.item for write in lost if write.item is not None}
     registers = {(write.key, write.version, write.superseded) for write in lost if write.key in "xyz"}
     assert writes == registers
-    assert items
 
 
 def test_later_writes_cover_what_a_failover_lost_but_not_in_a_list() -> None:
-    client = opened(MemoryOptions(outages=(FAILOVER,)))
+    client = opened(MemoryOptions(lag="constant", lag_s=LAG_S, outages=(FAILOVER,)))
     seen = load(client, 600)
     items, writes = gone(client, seen)
+    assert items
     assert not writes
     assert items == {write.item for write in client.truth.lost() if write.item is not None}
     assert any(write.key in "xyz" for write in client.truth.lost())
@@ -223,7 +223,7 @@ def test_nothing_is_lost_where_the_successor_catches_up_or_a_majority_acknowledg
 
 
 def test_a_failover_that_loses_writes_gives_ids_twice() -> None:
-    client = opened(MemoryOptions(outages=(FAILOVER,)))
+    client = opened(MemoryOptions(lag="constant", lag_s=LAG_S, outages=(FAILOVER,)))
     ids = load(client, 300).ids
     assert len(ids) > len(set(ids))
 

@@ -94,7 +94,7 @@ SOUND = {
 
 UNSOUND = {
     "reads of followers": MemoryOptions("leader", read_from="follower"),
-    "failover that loses": MemoryOptions("leader", outages=TROUBLE),
+    "failover that loses": MemoryOptions("leader", lag="constant", outages=TROUBLE),
     # Nothing acknowledged is lost, but sessions had read at the old leader what no majority ever had.
     "failover that loses what a majority did not have": MemoryOptions(
         "leader", write_acks="majority", outages=TROUBLE, seed=1

@@ -46,10 +46,15 @@ def member(address: str) -> "pymongo.MongoClient[dict[str, Any]]":
     return pymongo.MongoClient(f"mongodb://{address}/", directConnection=True, readPreference="secondaryPreferred")
 
 
-def assert_whole(cluster: MongoCluster) -> None:
+def is_whole(cluster: MongoCluster) -> bool:
     nodes = cluster.status()
-    assert sorted(node.role or "" for node in nodes) == ["PRIMARY", "SECONDARY", "SECONDARY"]
-    assert all(node.healthy and node.state == "running" and node.lag_s is not None for node in nodes)
+    return sorted(node.role or "" for node in nodes) == ["PRIMARY", "SECONDARY", "SECONDARY"] and all(
+        node.healthy and node.state == "running" and node.lag_s is not None for node in nodes
+    )
+
+
+def assert_whole(cluster: MongoCluster) -> None:
+    assert is_whole(cluster), cluster.status()
 
 
 def pids(cluster: MongoCluster) -> list[int | None]:
@@ -148,8 +153,7 @@ def test_the_killed_primary_is_replaced_and_comes_back_as_a_secondary(
     dead = next(node for node in whole.status() if node.address == old)
     assert (dead.state, dead.pid, dead.role, dead.healthy) == ("dead", None, None, False)
     whole.restart(old)
-    eventually(lambda: all(node.healthy for node in whole.status()))
-    assert_whole(whole)
+    eventually(lambda: is_whole(whole))
 
 
 def test_a_paused_primary_is_replaced_and_goes_on(whole: MongoCluster, eventually: Callable[..., None]) -> None:
@@ -159,8 +163,7 @@ def test_a_paused_primary_is_replaced_and_goes_on(whole: MongoCluster, eventuall
     assert (paused.state, paused.role, paused.healthy) == ("paused", None, False)
     eventually(lambda: whole.primary() not in {None, old})
     whole.resume(old)
-    eventually(lambda: all(node.healthy for node in whole.status()))
-    assert_whole(whole)
+    eventually(lambda: is_whole(whole))
 
 
 def test_restarting_a_living_member_gives_it_a_new_process_on_its_old_port(whole: MongoCluster) -> None:

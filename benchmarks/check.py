@@ -1,0 +1,55 @@
+"""`stalewatch check`: operations a second and memory, from a file."""
+
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.judge import operations
+from history.operation import FORMAT, FORMAT_VERSION, Header
+from history.writer import HistoryWriter
+
+LENGTHS = (250_000, 1_000_000)
+
+
+def main() -> None:
+    """Print the speed for files of each ending."""
+    with tempfile.TemporaryDirectory() as folder:
+        for length in LENGTHS:
+            history = operations(length)
+            for ending in ("jsonl", "jsonl.zst"):
+                path = Path(folder) / f"{length}.{ending}"
+                _write(path, history)
+                seconds, megabytes = _check(path)
+                print(
+                    f"check, {length:>9,} operations, .{ending}: {length / seconds:,.0f} a CPU second, {megabytes} MB"
+                )
+
+
+def _write(path: Path, history: list[object]) -> None:
+    header = Header(format=FORMAT, version=FORMAT_VERSION, run="r", database="memory", clock_error_ns=0, closes=True)
+    with HistoryWriter(path, header) as writer:
+        for operation in history:
+            writer.add(operation)  # type: ignore[arg-type] # a list of operations
+
+
+def _check(path: Path) -> tuple[float, int]:
+    """Return the best CPU time of three runs, and the memory of the largest child so far."""
+    best = float("inf")
+    for _ in range(3):
+        before = _children_s()
+        subprocess.run(
+            [sys.executable, "stalewatch.py", "check", "--json", path], stdout=subprocess.DEVNULL, check=False
+        )
+        best = min(best, _children_s() - before)
+    return best, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024
+
+
+def _children_s() -> float:
+    times = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return times.ru_utime + times.ru_stime
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""What the judge costs an operation, live, and that it stays flat as histories grow."""
+
+import gc
+import time
+from heapq import heapify, heapreplace
+from random import Random
+
+from checkers.judge import Judge
+from history.operation import Operation, Read, Write
+
+SESSIONS, KEYS = 20, 1000
+WRITES, LAGGING = 0.3, 0.1
+LATENCY_NS = 3_000_000
+LENGTHS = (10_000, 100_000, 1_000_000)
+
+
+def operations(count: int, seed: int = 1) -> list[Operation]:
+    """Return what sessions in a closed loop do, in the order of their end; a tenth of the reads lag by a version."""
+    random = Random(seed)
+    made: list[Operation] = []
+    versions: dict[str, int] = {}
+    running = [(10**18 + random.randrange(LATENCY_NS), f"s{number}", 10**18) for number in range(SESSIONS)]
+    heapify(running)
+    for _ in range(count):
+        end, session, start = running[0]
+        heapreplace(running, (end + 100_000 + random.randrange(LATENCY_NS), session, end + 1000))
+        key = f"run-w0-{random.randrange(KEYS)}"
+        known = versions.get(key, 0)
+        if random.random() < WRITES:
+            versions[key] = known + 1
+            what = {"session": session, "key": key, "version": known + 1}
+            made.append(Write(**what, start=start, end=end, outcome="ok", node="127.0.0.1:27017"))
+        else:
+            what = {"session": session, "key": key, "version": max(0, known - (random.random() < LAGGING))}
+            made.append(Read(**what, start=start, end=end, outcome="ok", node="127.0.0.1:27018"))
+    return made
+
+
+def main() -> None:
+    """Print microseconds an operation for growing histories."""
+    for length in LENGTHS:
+        history = operations(length)
+        best = min(_judge(history) for _ in range(3))
+        print(f"judge, {length:>9,} operations: {best / length * 1e6:.2f} us CPU an operation")
+
+
+def _judge(history: list[Operation]) -> float:
+    judge = Judge()
+    gc.collect()
+    gc.freeze()  # the list above is the benchmark's, not the judge's
+    begin = time.process_time()
+    for operation in history:
+        judge.observe(operation)
+    judge.finish()
+    return time.process_time() - begin
+
+
+if __name__ == "__main__":
+    main()
