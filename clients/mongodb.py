@@ -41,11 +41,13 @@ class MongoDatabaseClient:
         self.clock = clock
         self._options = options
         self._opened: Access | None = None
+        self._retries = bool(options.retries)
 
     def prepare(self) -> None:
         """Connect, and prove that registers can be written and read; raise `BadAddress` or `Unreachable`."""
         if self._opened is None:
             self._opened = connect(self._options)
+            self._retries = self._opened.retries  # the URI may ask for them too
 
     def preload(self, keys: Sequence[str], payload: str) -> None:
         """Create every key at version 0, journalled by a majority.
@@ -75,7 +77,7 @@ class MongoDatabaseClient:
 
     def explain(self, error: BaseException) -> Failure:
         """Say what an exception means for the operation that it ended."""
-        return explain(error, retries=self._opened is not None and self._opened.retries)
+        return explain(error, retries=self._retries)
 
     def remove(self, keys: Sequence[str]) -> None:
         """Delete these keys; raise `ClientError` where that fails."""

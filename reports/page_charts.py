@@ -41,7 +41,7 @@ SERIES = {
 """The lines of the timeline: colour, dash, and the fields of a second that they add up."""
 
 FEW_SECONDS = 90
-"""Up to here a mark a second is readable, and the only thing to be seen of a run of one second."""
+"""Up to here a mark a second is readable."""
 
 LOGARITHMIC_FROM = 20.0
 """Ratio of the largest to the smallest latency from which a linear axis would hide the small ones."""
@@ -191,14 +191,14 @@ def _heading(text: str, suffix: str) -> dict[str, Any]:
 
 
 def timeline(result: Mapping[str, Any]) -> Figure | None:
-    """Return what happened in each second of a run, None where it was not recorded."""
-    seconds = result.get("timeline")
-    if not seconds:
+    """Return what happened in each second of a run; None where there are no two, of which the totals say all."""
+    seconds = result.get("timeline") or ()
+    if len(seconds) <= 1:
         return None
     layout = _layout(380)
     layout |= {
         "hovermode": "x unified",
-        "xaxis": {"ticksuffix": " s", "anchor": "y2"},
+        "xaxis": {"ticksuffix": " s", "anchor": "y2", "range": [-0.5, len(seconds) - 0.5]},
         "yaxis": {"domain": [0.40, 1], "rangemode": "tozero", "title": {"text": "operations a second"}},
         "yaxis2": {"domain": [0, 0.28], "rangemode": "tozero", "title": {"text": "stale reads"}},
     }
@@ -224,7 +224,7 @@ def _rows(labels: Sequence[str]) -> dict[str, Any]:
     """Return an axis with one row a run, from the top down."""
     return {
         "tickvals": list(range(len(labels))),
-        "ticktext": ["<br>".join(html.escape(line) for line in _lines(label)) for label in labels],
+        "ticktext": ["<br>".join(html.escape(line, quote=False) for line in _lines(label)) for label in labels],
         "range": [len(labels) - 0.5, -0.5],
         "showgrid": False,
         "zeroline": False,
@@ -245,7 +245,7 @@ def _rows_px(labels: Sequence[str], row_px: int) -> int:
 
 
 def _layout(height: int) -> dict[str, Any]:
-    axis: dict[str, Any] = {"gridcolor": "--line", "linecolor": "--line", "zerolinecolor": "--line"}
+    axis: dict[str, Any] = {"gridcolor": "--line", "linecolor": "--line", "zerolinecolor": "--line", "tickangle": 0}
     axis["title"] = {"font": {"size": 13}}
     return {
         "height": height,

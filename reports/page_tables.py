@@ -68,11 +68,13 @@ def _percentiles(row: Mapping[str, Any]) -> Iterator[str]:
         yield f"{bound if name == 'max' else ''}{span(times.get(name))}"
 
 
-def errors(result: Mapping[str, Any]) -> list[list[str]]:
-    """Return a row a kind of error of a run."""
+def errors(result: Mapping[str, Any]) -> list[list[str]] | None:
+    """Return a row a kind of error of a run; None where errors were not counted."""
+    if result.get("errors") is None:
+        return None
     return [
         [str(row["operation"]), str(row["outcome"]), str(row["error"]) or NONE, count(row["count"])]
-        for row in result.get("errors") or ()
+        for row in result["errors"]
     ]
 
 

@@ -8,6 +8,9 @@ from reports.page_words import CAUSES, span
 Operation = Mapping[str, Any]
 Row = dict[str, Any]
 
+OPEN_LENGTH = 1.25
+"""The scale's length where an operation never ended, in that of the others, so that its bar can be seen."""
+
 NAMES: Mapping[str, str] = {"final": "final read"}
 
 
@@ -24,9 +27,11 @@ def _witness(witness: Mapping[str, Any]) -> Row:
     operations = witness["operations"]
     first = min(operation["start"] for operation in operations)
     last = max(operation["end"] or operation["start"] for operation in operations)
+    endless = any(operation["end"] is None for operation in operations)
+    length = max(1, last - first) * (OPEN_LENGTH if endless else 1)
     return {
         "caption": ", ".join(_caption(witness)),
-        "operations": [_row(operation, first, max(1, last - first)) for operation in operations],
+        "operations": [_row(operation, first, length) for operation in operations],
     }
 
 
@@ -37,7 +42,7 @@ def _caption(witness: Mapping[str, Any]) -> Iterator[str]:
         yield f"stale for {span(witness['staleness_s'])}"
 
 
-def _row(operation: Operation, first: int, length: int) -> Row:
+def _row(operation: Operation, first: int, length: float) -> Row:
     """Return an operation: times in ms since the first one, the bar's place and width in percent."""
     start, end = operation["start"], operation["end"]
     width = (first + length if end is None else end) - start

@@ -123,6 +123,7 @@ class MongoCluster(LocalCluster):
         dead = [server for server in self.servers.values() if server.state == "dead"]
         self._require_living(server for server in dead if server.name in bout.launched)
         if dead:
+            self._require_room(dead)
             self._settle_ports([server.name for server in dead], bout.progress)
         for server in dead:
             bout.progress(f"{server.name}: starting on {self.addresses()[server.name]}")
@@ -150,17 +151,16 @@ class MongoCluster(LocalCluster):
         data = server.folder / "data"
         port = self.addresses()[server.name].rpartition(":")[2]
         with home.writing(server.folder):
-            if not data.exists():
-                self._require_room(server)
-                data.mkdir(parents=True)
+            data.mkdir(parents=True, exist_ok=True)
             server.start(mongod.arguments(program, data, port))
 
-    def _require_room(self, server: ServerProcess) -> None:
-        free = shutil.disk_usage(self.home).free
-        if free < mongod.BYTES_A_NODE:
+    def _require_room(self, servers: Sequence[ServerProcess]) -> None:
+        new = [server.name for server in servers if not (server.folder / "data").exists()]
+        needed, free = len(new) * mongod.BYTES_A_NODE, shutil.disk_usage(self.home).free
+        if free < needed:
             raise DiskFull(
-                f"{server.name} needs {mongod.BYTES_A_NODE >> 20} MB below {home.shown(self.home)}, where only "
-                f"{free >> 20} MB are free: make room or set {home.VARIABLE} to a folder elsewhere"
+                f"{', '.join(new)} need {needed >> 20} MB below {home.shown(self.home)}, where only {free >> 20} MB "
+                f"are free: make room or set {home.VARIABLE} to a folder elsewhere"
             )
 
     def _assemble(self, bout: "_Bout") -> None:

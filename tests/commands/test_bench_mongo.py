@@ -1,0 +1,249 @@
+"""`bench.py mongo` on a real replica set, as its users run it."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import venv
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from history.operation import Read, Write
+from history.reader import History
+from replication.local.mongo import MongoCluster
+from reports.check import judge_files
+from reports.result import check_result
+
+ROOT = Path(__file__).parents[2]
+TIMEOUT_S = 120
+
+pytestmark = pytest.mark.server
+
+
+def bench(*arguments: str, python: Path | str = sys.executable, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [python, "bench.py", *arguments],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+
+
+def result_of(done: subprocess.CompletedProcess[str], path: Path) -> dict[str, Any]:
+    assert done.returncode == 0, done.stderr
+    result: dict[str, Any] = json.loads(path.read_text())
+    return result
+
+
+def test_weaker_levels_show_more_old_data(whole: MongoCluster, tmp_path: Path) -> None:
+    """The three scenarios of the demo, with sessions that read at once what they have just written."""
+    rates = {}
+    for write_concern, read_from in (("1", "secondary"), ("majority", "primary"), ("majority", "secondary")):
+        report = tmp_path / "result.json"
+        load = ("--ops", "6000", "--users", "4", "--write-ratio", "0.5", "--reread", "1")
+        levels = ("--write-concern", write_concern, "--read-from", read_from)
+        done = bench("mongo", "--mongo-uri", whole.uri(), *levels, *load, "--json", str(report))
+        found = result_of(done, report)
+        rates[write_concern, read_from] = found["guarantees"]["stale_reads"]["rate"]
+        if read_from == "primary":
+            assert found["verdict"] == "valid"
+    assert rates["majority", "primary"] == 0
+    assert rates["1", "secondary"] > rates["majority", "secondary"] > 0
+
+
+@pytest.fixture
+def delayed(whole: MongoCluster) -> Iterator[str]:
+    """The address of a member that applies everything two seconds late."""
+    MongoCluster(whole.home, delay_secondary_s=2).start(print)
+    try:
+        yield whole.nodes()[2]
+    finally:
+        MongoCluster(whole.home, delay_secondary_s=0).start(print)
+
+
+def test_staleness_is_the_delay_of_the_member_that_was_read(whole: MongoCluster, delayed: str, tmp_path: Path) -> None:
+    report, history = tmp_path / "result.json", tmp_path / "history.jsonl"
+    load = ("--duration", "12", "--users", "4", "--rate", "300", "--keys", "50", "--reread", "0")
+    outputs = ("--json", str(report), "--history", str(history))
+    done = bench("mongo", "--mongo-uri", whole.uri(), "--write-concern", "1", "--read-from", delayed, *load, *outputs)
+    stale = result_of(done, report)["guarantees"]["stale_reads"]
+    assert stale["violated"] > 500
+    assert 1.3 <= stale["staleness_s"]["p50"] <= 2.4
+    assert stale["staleness_s"]["max"] <= 3.0
+    recomputed = sorted(staleness_from_recorded_times(history))
+    assert len(recomputed) == stale["violated"]
+    assert recomputed[-1] / 1e9 == pytest.approx(stale["staleness_s"]["max"], abs=1e-9)
+    assert {operation.node for operation, _ in History([history]).operations() if isinstance(operation, Read)} == {
+        delayed
+    }
+
+
+def staleness_from_recorded_times(path: Path) -> Iterator[int]:
+    """Compare every read with every write, as the definition says."""
+    operations = [operation for operation, _ in History([path]).operations()]
+    writes: dict[str, list[tuple[int, int]]] = {}
+    for write in operations:
+        if isinstance(write, Write) and write.outcome == "ok" and write.end is not None and write.version is not None:
+            writes.setdefault(write.key, []).append((write.version, write.end))
+    for read in operations:
+        if isinstance(read, Read) and read.outcome == "ok" and read.version is not None:
+            newer = [end for version, end in writes.get(read.key, []) if version > read.version and end < read.start]
+            if newer:
+                yield read.start - min(newer)
+
+
+@pytest.mark.parametrize("fault", ["kill", "pause"])
+def test_a_primary_that_dies_or_hangs_costs_errors_but_no_majority_write(
+    whole: MongoCluster, tmp_path: Path, fault: str, eventually: Callable[..., None]
+) -> None:
+    report, history = tmp_path / "result.json", tmp_path / "history.jsonl"
+    command = [sys.executable, "bench.py", "mongo", "--mongo-uri", whole.uri(), "--write-concern", "majority"]
+    load = ["--read-concern", "linearizable", "--duration", "14", "--users", "8", "--rate", "150"]
+    running = subprocess.Popen([*command, *load, "--json", report, "--history", history], cwd=ROOT, text=True)
+    try:
+        eventually(lambda: history.exists() and history.stat().st_size > 20_000)
+        primary = whole.primary()
+        assert primary is not None
+        getattr(whole, fault)(primary)
+        assert running.wait(TIMEOUT_S) == 0
+    finally:
+        running.kill()
+        running.wait()
+        whole.start(print)
+    result = json.loads(report.read_text())
+    assert {row["outcome"] for row in result["errors"]} <= {"fail", "unknown"}
+    assert all(row["error"] for row in result["errors"])
+    assert result["operations"]["write"]["fail"] + result["operations"]["write"]["unknown"] > 0
+    assert result["verdict"] == "valid", result["guarantees"]
+    assert result["guarantees"]["lost_writes"]["checked"] > 100
+    ends = [
+        operation.end for operation, _ in History([history]).operations() if getattr(operation, "outcome", "") == "ok"
+    ]
+    assert max(later - earlier for earlier, later in pairwise(ends)) < 10e9  # type: ignore[operator]
+
+
+@pytest.fixture(scope="module")
+def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A virtual environment with the three drivers and nothing else."""
+    folder = tmp_path_factory.mktemp("bare")
+    venv.create(folder, with_pip=True)
+    python = folder / "bin" / "python"
+    packages = ("pymongo>=4.20", "cassandra-driver>=3.30,<3.31", "requests")
+    subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True, timeout=TIMEOUT_S)
+    return python
+
+
+SHAPES = (
+    r"write avg/p95 ms: \d+\.\d+ / \d+\.\d+",
+    r"read avg/p95 ms: \d+\.\d+ / \d+\.\d+",
+    r"stale_read_rate: \d\.\d{4} \(\d+/\d+, 95% \d\.\d{4}-\d\.\d{4}\)",
+    r"ryw_violation_rate: \d\.\d{4} \(\d+/\d+, 95% \d\.\d{4}-\d\.\d{4}\)",
+    r"monotonic_violation_rate: \d\.\d{4} \(\d+/\d+, 95% \d\.\d{4}-\d\.\d{4}\)",
+    r"conflicts: 0",
+)
+
+
+@pytest.mark.parametrize(
+    ("write_concern", "read_from"), [("1", "secondary"), ("majority", "primary"), ("majority", "secondary")]
+)
+def test_a_bare_container_runs_the_texts_command_lines(
+    whole: MongoCluster, bare_python: Path, write_concern: str, read_from: str, tmp_path: Path
+) -> None:
+    history = tmp_path / "history.jsonl"
+    line = (
+        f"mongo --mongo-uri {whole.uri()} --db bench --coll kv --write-concern {write_concern} --read-from {read_from} "
+        f"--ops 5000 --keys 1000 --write-ratio 0.3 --history {history}"
+    )
+    done = bench(*line.split(), python=bare_python, PYTHONPATH="", COLUMNS="40")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    for shape, text in zip(SHAPES, lines, strict=False):
+        assert re.fullmatch(shape, text)
+    counted = re.search(r"\((\d+)/(\d+)", lines[2])
+    assert counted is not None
+    stale = check_result(judge_files([history]))["guarantees"]["stale_reads"]
+    assert (stale["violated"], stale["checked"]) == tuple(map(int, counted.groups()))
+
+
+def test_with_greenlets_the_same_lines_come_out(whole: MongoCluster) -> None:
+    done = bench("mongo", "--mongo-uri", whole.uri(), "--ops", "2000")
+    assert done.returncode == 0, done.stderr
+    for shape, text in zip(SHAPES, done.stdout.splitlines(), strict=False):
+        assert re.fullmatch(shape, text)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--write-ratio", "1.5"], 2, "--write-ratio"),
+        (["--write-concern", "most"], 2, "--write-concern"),
+        (["--read-concern", "vague"], 2, "--read-concern"),
+        (["--mongo-uri", "mongo://user:secret@127.0.0.1/"], 2, "mongodb://"),
+        (["--mongo-uri", "mongodb://127.0.0.1:9/?replicaSet=rs0", "--timeout", "0.5"], 3, "127.0.0.1:9"),
+        (["--expect", "stale=0"], 2, "stale"),
+    ],
+)
+def test_bad_input_is_one_clear_line_with_its_exit_code(arguments: list[str], code: int, words: str) -> None:
+    address = [] if "--mongo-uri" in arguments else ["--mongo-uri", "mongodb://127.0.0.1:9/?replicaSet=rs0"]
+    done = bench("mongo", *address, *arguments)
+    assert done.returncode == code, done.stderr
+    told = [line for line in done.stderr.splitlines() if line.startswith("bench.py")]
+    assert len(told) == 1
+    assert words in told[0]
+    assert "secret" not in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_missed_expectation_is_exit_code_1(whole: MongoCluster) -> None:
+    done = bench("mongo", "--mongo-uri", whole.uri(), "--ops", "500", "--expect", "write.p95_ms<0.0001,lost_writes=0")
+    assert done.returncode == 1
+    assert "expected write.p95_ms<0.0001: it is" in done.stdout
+    assert "expected lost_writes" not in done.stdout
+
+
+def test_ctrl_c_prints_the_table_and_keeps_the_history_whole(
+    whole: MongoCluster, tmp_path: Path, eventually: Callable[..., None]
+) -> None:
+    history = tmp_path / "history.jsonl"
+    command = [sys.executable, "bench.py", "mongo", "--mongo-uri", whole.uri(), "--duration", "100"]
+    running = subprocess.Popen([*command, "--history", history], cwd=ROOT, text=True, stdout=subprocess.PIPE)
+    try:
+        eventually(lambda: history.exists() and history.stat().st_size > 50_000)
+        children = psutil.Process(running.pid).children(recursive=True)
+        running.send_signal(signal.SIGINT)
+        printed, _ = running.communicate(timeout=TIMEOUT_S)
+    finally:
+        running.kill()
+        running.wait()
+    assert running.returncode == 130
+    assert "stale_read_rate" in printed
+    counted = re.search(r"reads ok/fail/unknown: (\d+) / (\d+) / (\d+)", printed)
+    assert counted is not None
+    read = History([history])
+    assert read.complete
+    assert sum(isinstance(one, Read) for one, _ in read.operations()) == sum(map(int, counted.groups()))
+    assert not [child for child in children if child.is_running()]
+
+
+def test_a_run_leaves_nothing_behind_unless_asked_to(whole: MongoCluster) -> None:
+    import pymongo  # noqa: PLC0415
+
+    with pymongo.MongoClient(whole.uri()) as client:
+        left = client["left_behind"]["kv"]
+        for more, documents in (([], 0), (["--keep"], 20)):
+            done = bench(
+                "mongo", "--mongo-uri", whole.uri(), "--db", "left_behind", "--ops", "100", "--keys", "20", *more
+            )
+            assert done.returncode == 0, done.stderr
+            assert left.count_documents({}) == documents
+        client.drop_database("left_behind")

@@ -1,0 +1,83 @@
+from argparse import Namespace
+
+import pytest
+
+from clients.errors import BadAddress
+from workloads.options import DEFAULT_OPERATIONS, OPTIONS, LoadOptions, options_from
+
+
+def given(**options: str) -> LoadOptions:
+    return options_from(Namespace(**options))
+
+
+def test_what_is_not_given_has_its_default() -> None:
+    assert given(seed="4") == LoadOptions(seed=4)
+
+
+def test_what_is_given_is_taken() -> None:
+    texts = {
+        "users": "3",
+        "ops": "10",
+        "duration": "2.5",
+        "warmup": "1",
+        "rate": "50",
+        "keys": "7",
+        "write_ratio": "0.5",
+        "reread": "0",
+        "value_size": "9",
+        "distribution": "latest",
+        "seed": "0",
+    }
+    assert set(texts) == {option.name for option in OPTIONS}
+    assert given(**texts) == LoadOptions(
+        users=3,
+        operations=10,
+        duration_s=2.5,
+        warmup_s=1.0,
+        rate=50.0,
+        keys=7,
+        write_ratio=0.5,
+        reread=0.0,
+        value_size=9,
+        distribution="latest",
+        seed=0,
+    )
+
+
+def test_a_duration_alone_takes_as_many_operations_as_come() -> None:
+    assert given(duration="5").operations is None
+    assert given(duration="5", ops="10").operations == 10
+    assert given().operations == DEFAULT_OPERATIONS
+
+
+def test_without_a_seed_every_run_has_another() -> None:
+    assert given().seed != given().seed
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "complaint"),
+    [
+        ("users", "0", "a whole number from 1 on"),
+        ("users", "2.5", "a whole number"),
+        ("ops", "0", "a whole number from 1 on"),
+        ("ops", "many", "a whole number"),
+        ("duration", "0", "a number above 0"),
+        ("duration", "inf", "a number above 0"),
+        ("warmup", "-1", "a number of seconds, 0 or more"),
+        ("warmup", "nan", "a number of seconds, 0 or more"),
+        ("rate", "0", "a number above 0"),
+        ("rate", "fast", "a number"),
+        ("keys", "0", "a whole number from 1 on"),
+        ("write_ratio", "1.5", "a share from 0 to 1"),
+        ("write_ratio", "nan", "a share from 0 to 1"),
+        ("reread", "-0.1", "a share from 0 to 1"),
+        ("reread", "half", "a number"),
+        ("value_size", "-1", "a whole number from 0 on"),
+        ("distribution", "gauss", "one of uniform, zipfian, latest"),
+        ("seed", "-1", "a whole number from 0 on"),
+    ],
+)
+def test_a_value_that_makes_no_sense_is_refused_with_its_flag(name: str, text: str, complaint: str) -> None:
+    flag = name.replace("_", "-")
+    with pytest.raises(BadAddress, match=rf"^--{flag} '{text}': must be {complaint}$"):
+        given(**{name: text})

@@ -1,0 +1,103 @@
+"""Open and closed loop on simulated time, where due times can be held against the formula to the nanosecond."""
+
+import pytest
+
+from clients.memory_options import MemoryOptions
+from clients.simulated_time import EPOCH_NS, SimulatedClock
+from history.clock import Clock
+from tests.workloads.running import HookedClient, Played, play, simulated
+from workloads.options import LoadOptions
+from workloads.pacing import NAP_S, OpenLoop
+
+SECOND_NS = 1_000_000_000
+STALL_NS = (EPOCH_NS + 1 * SECOND_NS, EPOCH_NS + 3 * SECOND_NS)
+
+
+def steady(load: LoadOptions) -> Played:
+    return play(simulated(topology="linearizable", service="constant", service_s=0.001), load)
+
+
+def stalling(load: LoadOptions) -> Played:
+    """Play against a store that answers nobody from the first to the third second."""
+    clock = SimulatedClock()
+
+    def stall(_session: str, _kind: str) -> None:
+        if STALL_NS[0] <= clock.now() < STALL_NS[1]:
+            clock.sleep((STALL_NS[1] - clock.now()) / 1e9)
+
+    options = MemoryOptions("linearizable", service="constant", service_s=0.001)
+    return play(HookedClient(options, clock, stall), load)
+
+
+def waits(clock: Clock) -> list[float]:
+    """Return a list that fills with the sleeps of a clock."""
+    slept, sleep = [], clock.sleep
+
+    def noted(seconds: float) -> None:
+        slept.append(seconds)
+        sleep(seconds)
+
+    clock.sleep = noted  # type: ignore[method-assign] # watched
+    return slept
+
+
+@pytest.mark.parametrize("rate", [1000.0, 333.3, 7.0])
+def test_operations_are_due_at_even_times_and_start_then(rate: float) -> None:
+    operations = steady(LoadOptions(users=7, operations=500, rate=rate)).loaded
+    dues = sorted(one.due or 0 for one in operations)
+    assert dues == [pytest.approx(EPOCH_NS + number * SECOND_NS / rate, abs=1) for number in range(500)]
+    assert all(one.start == one.due for one in operations)
+
+
+def test_nothing_is_due_in_a_closed_loop() -> None:
+    run = steady(LoadOptions(users=7, operations=500))
+    assert all(one.due is None for one in run.loaded)
+    assert not run.recorder.statistics.response["read"].count
+
+
+@pytest.mark.parametrize("users", [1, 20])
+def test_the_rate_is_met_where_the_store_can_keep_up(users: int) -> None:
+    run = steady(LoadOptions(users=users, operations=None, duration_s=10, rate=200))
+    assert len(run.loaded) == 2000
+    assert run.run.duration_s == pytest.approx(10, abs=0.01)
+
+
+def test_a_stalled_store_delays_all_that_was_due_meanwhile_and_each_is_measured_from_then() -> None:
+    run = stalling(LoadOptions(users=10, operations=None, duration_s=5, rate=100))
+    assert len(run.loaded) == 500
+    meanwhile = [one for one in run.loaded if STALL_NS[0] < (one.due or 0) < STALL_NS[1]]
+    assert len(meanwhile) == 199
+    assert all((one.end or 0) >= STALL_NS[1] for one in meanwhile)
+    response, service = (run.recorder.statistics.response["read"], run.recorder.statistics.service["read"])
+    assert response.count == service.count > 300
+    share_waiting = sum(ns > 0.1 * SECOND_NS for ns in response._counts.elements()) / response.count
+    assert 0.3 < share_waiting < 0.4
+    assert response.max_ns >= 1.9 * SECOND_NS
+    assert service.quantiles_ns(0.95) == [1_000_000]
+
+
+def test_a_closed_loop_hides_the_same_stall() -> None:
+    run = stalling(LoadOptions(users=10, operations=None, duration_s=5))
+    service = run.recorder.statistics.service["read"]
+    assert sum(ns > 0.1 * SECOND_NS for ns in service._counts.elements()) <= 10
+    assert service.quantiles_ns(0.99) == [1_000_000]
+
+
+def test_a_late_session_catches_up_without_a_pause() -> None:
+    run = stalling(LoadOptions(users=10, operations=None, duration_s=5, rate=100))
+    late = [one for one in run.loaded if (one.due or 0) < one.start < STALL_NS[1] + SECOND_NS]
+    assert all(one.start <= STALL_NS[1] + 25_000_000 for one in late)
+
+
+def test_waiting_for_a_time_long_after_the_end_of_the_run_ends_with_the_run() -> None:
+    clock = SimulatedClock()
+    slept = waits(clock)
+    over = iter([False, False, True])
+    assert OpenLoop(clock, EPOCH_NS + 3600 * SECOND_NS, SECOND_NS).wait(lambda: next(over)) == EPOCH_NS + 3600 * SECOND_NS
+    assert slept == [NAP_S, NAP_S]
+
+
+def test_a_run_whose_operations_are_used_up_ends_before_the_idle_sessions_are_due() -> None:
+    run = steady(LoadOptions(users=20, operations=5, rate=1))
+    assert len(run.loaded) == 5
+    assert 4 < run.run.duration_s < 4 + 2 * NAP_S

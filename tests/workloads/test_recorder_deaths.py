@@ -1,0 +1,203 @@
+"""A write that was sent is recorded once, whatever becomes of its session."""
+
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from clients.memory_options import MemoryOptions
+from clients.protocol import Answer
+from clients.simulated_time import SimulatedClock
+from history.clock import RealClock
+from history.operation import Final, Operation, Write
+from history.reader import History
+from reports.check import judge_files
+from reports.result import check_result
+from tests.workloads.running import PATIENCE_S, HookedClient, given_to, play, recorder_of, unheard
+from workloads import runner
+from workloads.keys import Uniform
+from workloads.options import LoadOptions
+from workloads.recorder import NEVER_ENDED, Recorder
+from workloads.register import RegisterSession
+from workloads.runner import Run
+
+WRITES = LoadOptions(users=1, operations=1, keys=1, write_ratio=1)
+
+
+def writing(recorder: Recorder, error: BaseException) -> RegisterSession:
+    def die(_session: str, _kind: str) -> None:
+        raise error
+
+    client = HookedClient(MemoryOptions(), recorder.clock, die)
+    return RegisterSession("s0", client, recorder, Uniform(["k"]), WRITES)
+
+
+def outcomes(operations: list[Operation]) -> list[tuple[str, str | None, bool]]:
+    return [(one.outcome, one.error, one.end is None) for one in operations if isinstance(one, Write)]
+
+
+def assert_same_verdicts(recorder: Recorder, history: Path) -> None:
+    assert check_result(judge_files([history])) == check_result(recorder.judge)
+
+
+def test_a_write_that_an_unforeseen_error_ends_is_unknown_and_the_session_goes_on(tmp_path: Path) -> None:
+    recorder = recorder_of(SimulatedClock(), tmp_path / "h.jsonl")
+    session = writing(recorder, ZeroDivisionError("a bug in a driver"))
+    session.write("k")
+    session.write("k")
+    recorder.finish()
+    assert outcomes(given_to(recorder)) == [("unknown", "ZeroDivisionError", False)] * 2
+    assert_same_verdicts(recorder, tmp_path / "h.jsonl")
+
+
+@pytest.mark.parametrize("death", [SystemExit, KeyboardInterrupt, GeneratorExit])
+def test_a_write_whose_session_is_killed_is_recorded_once_as_unknown(
+    tmp_path: Path, death: type[BaseException]
+) -> None:
+    recorder = recorder_of(SimulatedClock(), tmp_path / "h.jsonl")
+    session = writing(recorder, death())
+    with pytest.raises(death):
+        session.write("k")
+    recorder.finish()
+    assert outcomes(given_to(recorder)) == [("unknown", "interrupted", False)]
+    assert_same_verdicts(recorder, tmp_path / "h.jsonl")
+
+
+def test_a_read_whose_session_is_killed_is_recorded_once_as_unknown() -> None:
+    recorder = recorder_of(SimulatedClock())
+    with pytest.raises(SystemExit):
+        writing(recorder, SystemExit()).read("k")
+    assert [(one.outcome, one.error) for one in given_to(recorder)] == [("unknown", "interrupted")]  # type: ignore[union-attr] # reads
+
+
+def test_writes_in_flight_at_the_end_are_recorded_once_without_an_end(tmp_path: Path) -> None:
+    recorder = recorder_of(SimulatedClock(), tmp_path / "h.jsonl")
+    for key in ("k", "k", "l"):
+        recorder.begin_write("s0", key)
+    recorder.end_write(recorder.begin_write("s1", "k"), Answer())
+    recorder.finish()
+    recorder.finish()
+    assert outcomes(given_to(recorder)) == [("ok", None, False)] + [("unknown", NEVER_ENDED, True)] * 3
+    assert recorder.statistics.outcomes["write"] == {"ok": 1, "unknown": 3}
+    assert_same_verdicts(recorder, tmp_path / "h.jsonl")
+
+
+def test_answers_that_come_after_the_end_change_nothing(tmp_path: Path) -> None:
+    recorder = recorder_of(SimulatedClock(), tmp_path / "h.jsonl")
+    write = recorder.begin_write("s0", "k")
+    recorder.finish()
+    before = (len(given_to(recorder)), check_result(recorder.judge))
+    recorder.end_write(write, Answer("ok", node="m1"))
+    recorder.end_read("s1", "k", write.start, Answer("ok", 1))
+    recorder.end_final("k", write.start, Answer("ok", 1))
+    assert (len(given_to(recorder)), check_result(recorder.judge)) == before
+    assert outcomes(given_to(recorder)) == [("unknown", NEVER_ENDED, True)]
+    assert_same_verdicts(recorder, tmp_path / "h.jsonl")
+
+
+def test_warm_up_writes_in_flight_at_the_end_are_judged_and_not_counted() -> None:
+    recorder = recorder_of(SimulatedClock())
+    write = recorder.begin_write("s0", "k")
+    recorder.counting_from_ns = write.start + 1
+    recorder.finish()
+    assert given_to(recorder) == [write]
+    assert not recorder.statistics.outcomes["write"]
+
+
+def test_a_session_that_never_ends_holds_an_interrupted_run_up_only_so_long_and_its_write_is_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "JOIN_S", 0.05)
+    stuck, freed = threading.Event(), threading.Event()
+
+    def hang(session: str, kind: str) -> None:
+        if session == "s1" and kind == "write":
+            stuck.set()
+            freed.wait(PATIENCE_S)
+
+    clock, history = RealClock(), tmp_path / "h.jsonl"
+    client = HookedClient(MemoryOptions("linearizable", service_s=0.001), clock, hang)
+    recorder = recorder_of(clock, history)
+    run = Run(client, recorder, LoadOptions(users=4, operations=None, duration_s=3600, keys=3), "r")
+    run.preload()
+    interrupter = threading.Thread(target=lambda: (stuck.wait(PATIENCE_S), run.interrupt()))
+    interrupter.start()
+    run.load(unheard)
+    recorder.finish()
+    interrupter.join()
+    never_ended = [one for one in given_to(recorder) if isinstance(one, Write) and one.end is None]
+    assert [(one.session, one.outcome) for one in never_ended] == [("s1", "unknown")]
+    before = check_result(recorder.judge)
+    hung = next(thread for thread in threading.enumerate() if thread.name == "s1")
+    freed.set()
+    hung.join(PATIENCE_S)
+    assert (never_ended[0].outcome, never_ended[0].end) == ("unknown", None)
+    assert check_result(recorder.judge) == before
+    assert_same_verdicts(recorder, history)
+    assert [one for one, _ in History([history]).operations()] == given_to(recorder)
+
+
+def test_a_bug_in_one_session_ends_the_run_and_is_raised_where_it_waits(tmp_path: Path) -> None:
+    calls = threading.Semaphore(50)
+
+    def die_in_the_end(_session: str, _kind: str) -> None:
+        if not calls.acquire(blocking=False):
+            raise SystemExit("a bug of ours")
+
+    history = tmp_path / "h.jsonl"
+    client = HookedClient(MemoryOptions(), SimulatedClock(), die_in_the_end)
+    recorder = recorder_of(client.clock, history)
+    with pytest.raises(SystemExit, match="a bug of ours"):
+        play(client, LoadOptions(users=5, operations=10_000, keys=3), recorder)
+    assert not any(isinstance(one, Final) for one in given_to(recorder))
+    assert_same_verdicts(recorder, history)
+
+
+GREENLETS = """
+import sys
+from gevent import monkey; monkey.patch_all()
+import gevent, gevent.event
+from pathlib import Path
+from clients.memory_options import MemoryOptions
+from history.clock import RealClock
+from tests.workloads.running import HookedClient, recorder_of
+from workloads.keys import Uniform
+from workloads.options import LoadOptions
+from workloads.register import RegisterSession
+
+clock, never = RealClock(), gevent.event.Event()
+recorder = recorder_of(clock, Path(sys.argv[1]))
+client = HookedClient(MemoryOptions(), clock, lambda session, kind: never.wait())
+sessions = [
+    RegisterSession(f"s{n}", client, recorder, Uniform(["k"]), LoadOptions(write_ratio=1)) for n in range(6)
+]
+greenlets = [gevent.spawn(session.step) for session in sessions]
+gevent.sleep(0)
+gevent.killall(greenlets[:2])  # in the middle of their writes
+recorder._lock.acquire()
+gevent.killall(greenlets[2:4], block=False)
+gevent.sleep(0)
+gevent.killall(greenlets[2:4], block=False)  # once more, as they wait to record that they were killed
+gevent.sleep(0)
+recorder._lock.release()
+gevent.joinall(greenlets[:4])
+recorder.finish()
+gevent.killall(greenlets[4:])  # when all is over
+"""
+
+
+def test_a_write_whose_greenlet_is_killed_is_recorded_once_also_when_killed_again_and_after_the_end(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("gevent")
+    history = tmp_path / "h.jsonl"
+    subprocess.run([sys.executable, "-c", GREENLETS, history], check=True, timeout=60)
+    lines = [json.loads(line) for line in history.read_text().splitlines()]
+    found = sorted((one["session"], one["outcome"], one["error"], one["end"] is None) for one in lines[1:-1])
+    killed = [(f"s{number}", "unknown", "interrupted", False) for number in range(2)]
+    assert found == killed + [(f"s{number}", "unknown", NEVER_ENDED, True) for number in range(2, 6)]
+    assert lines[-1]["op"] == "close"
+    assert judge_files([history]).verdict() == "unknown"

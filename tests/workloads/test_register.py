@@ -1,0 +1,150 @@
+from collections import Counter
+from dataclasses import replace
+from random import Random
+
+import pytest
+
+from clients.memory import MemoryClient
+from clients.memory_options import MemoryOptions
+from clients.protocol import Answer, Value
+from clients.simulated_time import SimulatedClock
+from history.operation import Read, Write
+from tests.workloads.running import Played, assert_share, given_to, play, recorder_of, simulated
+from workloads.keys import Uniform
+from workloads.options import LoadOptions
+from workloads.register import OWN_KEYS, RegisterSession, payload
+
+LOAD = LoadOptions(users=4, operations=4000, keys=200, seed=5)
+
+
+def played(load: LoadOptions) -> Played:
+    return play(simulated(topology="linearizable"), load)
+
+
+def choices(load: LoadOptions) -> dict[str, list[tuple[type, str]]]:
+    """Return what each session did, in its own order."""
+    done: dict[str, list[tuple[type, str]]] = {}
+    for operation in played(load).loaded:
+        done.setdefault(operation.session, []).append((type(operation), operation.key))
+    return done
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.05, 0.3, 0.95, 1.0])
+def test_the_share_of_writes_is_as_asked(ratio: float) -> None:
+    assert_share(len(played(replace(LOAD, write_ratio=ratio)).writes), LOAD.operations or 0, ratio)
+
+
+def steps_back(load: LoadOptions) -> Counter[int | None]:
+    """Count by how many of its own writes each read of a session went back; None: to none of the last."""
+    own: dict[str, list[str]] = {}
+    found: Counter[int | None] = Counter()
+    for operation in played(load).loaded:
+        mine = own.setdefault(operation.session, [])
+        if isinstance(operation, Write):
+            mine.insert(0, operation.key)
+        elif len(mine) >= OWN_KEYS:
+            found[mine.index(operation.key) if operation.key in mine[:OWN_KEYS] else None] += 1
+    return found
+
+
+def test_rereads_go_back_to_own_writes_each_half_as_often_as_the_one_after_it() -> None:
+    found = steps_back(replace(LOAD, keys=20_000, reread=1.0, operations=8000))
+    reads = found.total()
+    assert found[None] == 0
+    for step in range(OWN_KEYS - 1):
+        assert_share(found[step], reads, 0.5 ** (step + 1))
+    assert_share(found[OWN_KEYS - 1], reads, 0.5 ** (OWN_KEYS - 1))
+
+
+@pytest.mark.parametrize("reread", [0.0, 0.3, 0.8])
+def test_the_share_of_rereads_is_as_asked(reread: float) -> None:
+    found = steps_back(replace(LOAD, keys=50_000, reread=reread))
+    assert_share(found.total() - found[None], found.total(), reread)
+
+
+def test_a_session_that_has_written_nothing_reads_any_key() -> None:
+    reads = played(replace(LOAD, write_ratio=0.0, reread=1.0)).reads
+    assert len({read.key for read in reads}) > 190
+
+
+def test_the_same_seed_makes_the_same_run() -> None:
+    assert played(LOAD).given == played(LOAD).given
+
+
+def test_each_session_and_each_seed_has_choices_of_its_own() -> None:
+    one, other = choices(LOAD), choices(replace(LOAD, seed=6))
+    firsts = [tuple(done[:20]) for done in (*one.values(), *other.values())]
+    assert len(set(firsts)) == 2 * LOAD.users
+
+
+def test_a_session_chooses_the_same_whatever_the_database_answers() -> None:
+    load = replace(LOAD, users=1)
+    slow = play(simulated(topology="quorum", refusals=0.3, timeouts=0.1, seed=9), load).loaded
+    assert [(type(one), one.key) for one in slow] == choices(load)["s0"]
+
+
+class Noting(MemoryClient):
+    """A store that keeps the values it is given."""
+
+    def __init__(self) -> None:
+        super().__init__(MemoryOptions(), SimulatedClock())
+        self.values: list[Value] = []
+
+    def session(self, name: str) -> "Noting":  # type: ignore[override] # its own session
+        return self
+
+    def read(self, key: str) -> Answer:
+        return Answer(version=0)
+
+    def write(self, key: str, value: Value) -> Answer:
+        self.values.append(value)
+        return Answer()
+
+
+@pytest.mark.parametrize("size", [0, 1, 1000])
+def test_values_carry_as_much_padding_as_asked_their_version_and_their_author(size: int) -> None:
+    client = Noting()
+    session = RegisterSession("s3", client, recorder_of(client.clock), Uniform(["k"]), LoadOptions(value_size=size))
+    session.write("k")
+    session.write("k")
+    assert [(value.version, value.author, len(value.payload)) for value in client.values] == [
+        (1, "s3", size),
+        (2, "s3", size),
+    ]
+
+
+def test_padding_is_ascii_and_depends_on_the_seed_alone() -> None:
+    padding = payload(LoadOptions(value_size=5000, seed=1))
+    assert len(padding.encode()) == 5000
+    assert padding == payload(LoadOptions(value_size=5000, seed=1, users=3))
+    assert padding != payload(LoadOptions(value_size=5000, seed=2))
+    assert len(set(padding)) == 36
+
+
+def test_what_the_database_says_of_an_operation_is_on_its_record() -> None:
+    class Telling(Noting):
+        def read(self, key: str) -> Answer:
+            return Answer("ok", 3, "b", siblings=[1, 2])
+
+        def write(self, key: str, value: Value) -> Answer:
+            return Answer("ok", None, "a", superseded=True)
+
+    client = Telling()
+    recorder = recorder_of(client.clock)
+    session = RegisterSession("s0", client, recorder, Uniform(["k"]), LoadOptions())
+    session.write("k", due=7)
+    session.read("k", due=8)
+    start = client.clock.now()
+    about = {"session": "s0", "key": "k", "start": start, "end": start, "outcome": "ok"}
+    assert given_to(recorder) == [
+        Write(**about, version=1, node="a", superseded=True, due=7),  # type: ignore[arg-type] # the fields of both
+        Read(**about, version=3, node="b", siblings=[1, 2], due=8),  # type: ignore[arg-type] # the fields of both
+    ]
+
+
+def test_a_session_that_fails_to_write_goes_back_to_that_key_too() -> None:
+    run = play(simulated(refusals=1.0), replace(LOAD, users=1, operations=200, reread=1.0, keys=5000))
+    written = {write.key for write in run.writes}
+    first = next(place for place, one in enumerate(run.loaded) if isinstance(one, Write))
+    assert {read.key for read in run.loaded[first:]} <= written
+    assert Random(0)

@@ -1,0 +1,206 @@
+import threading
+from pathlib import Path
+
+import pytest
+
+from clients.errors import ClientError
+from clients.memory import MemoryClient
+from clients.memory_options import MemoryOptions, Outage
+from clients.protocol import Answer
+from clients.simulated_time import EPOCH_NS, SimulatedClock
+from history.operation import Final, Read, Write
+from tests.workloads.running import HookedClient, Played, given_to, play, recorder_of, simulated
+from workloads.options import LoadOptions
+from workloads.runner import RECOVERY_S, Progress, Run
+
+TROUBLES = {"refusals": 0.3, "timeouts": 0.1, "timeout_s": 0.02}
+
+
+def counted(run: Played) -> int:
+    return sum(outcomes.total() for outcomes in run.recorder.statistics.outcomes.values())
+
+
+@pytest.mark.parametrize("users", [1, 7, 40])
+def test_every_attempt_counts_to_the_operations_asked_for(users: int) -> None:
+    run = play(simulated(**TROUBLES), LoadOptions(users=users, operations=1001))
+    assert len(run.loaded) == counted(run) == 1001
+    assert sum(one.outcome == "fail" for one in run.loaded) > 100
+    assert sum(one.outcome == "unknown" for one in run.loaded) > 50
+
+
+def test_a_run_ends_after_its_duration_with_as_many_operations_as_came() -> None:
+    run = play(simulated(), LoadOptions(users=5, operations=None, duration_s=2))
+    assert run.run.duration_s == pytest.approx(2, abs=0.05)
+    assert all(one.start < EPOCH_NS + 2 * 10**9 for one in run.loaded)
+    assert 5000 < len(run.loaded) < 15_000
+
+
+def test_duration_or_operations_end_a_run_whichever_comes_first() -> None:
+    assert play(simulated(), LoadOptions(operations=100, duration_s=60)).run.duration_s < 1
+    assert counted(play(simulated(), LoadOptions(operations=10**6, duration_s=0.1))) < 10_000
+
+
+@pytest.mark.parametrize("rate", [None, 500.0])
+def test_operations_of_the_warm_up_are_judged_and_recorded_but_not_counted(rate: float | None, tmp_path: Path) -> None:
+    client, history = simulated(read_from="follower", lag_s=0.05), tmp_path / "h.jsonl"
+    load = LoadOptions(users=5, operations=500, keys=5, warmup_s=1, rate=rate)
+    run = play(client, load, recorder_of(client.clock, history))
+    early = [one for one in run.loaded if one.start < EPOCH_NS + 10**9]
+    assert len(run.loaded) - len(early) == counted(run) == 500
+    assert len(early) > 400
+    stale = run.recorder.judge.verdicts()["stale_reads"]
+    assert min(violation.operations[-1].start for violation in stale.witnesses) < EPOCH_NS + 10**9
+    assert stale.checked > run.recorder.statistics.outcomes["read"]["ok"]
+    assert len(history.read_bytes().splitlines()) == len(run.given) + 2
+
+
+def test_the_duration_begins_after_the_warm_up() -> None:
+    run = play(simulated(), LoadOptions(users=5, operations=None, duration_s=0.5, warmup_s=1))
+    assert run.run.duration_s == pytest.approx(0.5, abs=0.05)
+    assert max(one.start for one in run.loaded) >= EPOCH_NS + 1.4e9
+
+
+def test_every_key_with_an_acknowledged_write_is_read_in_the_end_and_no_other() -> None:
+    run = play(simulated(refusals=0.5), LoadOptions(operations=300, keys=1000))
+    finals = [one for one in run.given if isinstance(one, Final)]
+    acknowledged = {write.key for write in run.writes if write.outcome == "ok"}
+    assert sorted(final.key for final in finals) == sorted(acknowledged)
+    assert {final.outcome for final in finals} == {"ok"}
+    assert min(final.start for final in finals) >= max(one.end or 0 for one in run.loaded)
+
+
+def test_a_run_without_an_acknowledged_write_has_no_final_reads() -> None:
+    assert not [one for one in play(simulated(), LoadOptions(operations=50, write_ratio=0)).given if type(one) is Final]
+
+
+class Recovering(MemoryClient):
+    """A store whose final reads fail until a moment."""
+
+    def __init__(self, ready_s: float) -> None:
+        super().__init__(MemoryOptions(), SimulatedClock())
+        self._ready_ns = EPOCH_NS + ready_s * 1e9
+
+    def final(self, key: str) -> Answer:
+        if self.clock.now() < self._ready_ns:
+            raise ConnectionError("still starting")
+        return super().final(key)
+
+
+def test_final_reads_are_tried_again_until_the_store_has_recovered() -> None:
+    run = play(Recovering(ready_s=12), LoadOptions(operations=200))
+    assert {one.outcome for one in run.given if isinstance(one, Final)} == {"ok"}
+    assert run.recorder.judge.verdicts()["lost_writes"].verdict == "holds"
+
+
+def test_keys_that_cannot_be_read_in_the_end_are_unchecked() -> None:
+    run = play(Recovering(ready_s=10 * RECOVERY_S), LoadOptions(operations=200))
+    assert {(one.outcome, one.error) for one in run.given if isinstance(one, Final)} == {("unknown", "ConnectionError")}
+    assert run.recorder.judge.verdicts()["lost_writes"].verdict == "no_evidence"
+
+
+def test_final_reads_see_what_a_failover_took() -> None:
+    losing = (Outage(at_s=1, for_s=2, takeover_s=0.5, writes="loses"),)
+    client = simulated(lag_s=0.2, outages=losing)
+    run = play(client, LoadOptions(users=10, operations=None, duration_s=3, rate=500, keys=2000))
+    lost = {(write.key, write.version) for write in client.truth.lost()}
+    assert run.violated()["lost_writes"] == len(lost) > 10
+
+
+def test_an_interrupted_run_ends_its_operations_and_leaves_the_final_reads_out(tmp_path: Path) -> None:
+    calls = threading.Semaphore(200)
+    client = HookedClient(
+        MemoryOptions(), SimulatedClock(), lambda *_: None if calls.acquire(blocking=False) else run.interrupt()
+    )
+    recorder = recorder_of(client.clock, tmp_path / "h.jsonl")
+    run = Run(client, recorder, LoadOptions(users=5, operations=10**9), "r")
+    run.preload()
+    run.load(lambda _state: None)
+    recorder.finish()
+    assert run.interrupted
+    assert 200 < len(given_to(recorder)) <= 206
+    assert all(isinstance(one, Read | Write) and one.end is not None for one in given_to(recorder))
+
+
+def test_interrupted_final_reads_end_early() -> None:
+    client = Recovering(ready_s=10**6)
+    recorder = recorder_of(client.clock)
+    run = Run(client, recorder, LoadOptions(operations=200, keys=100), "r")
+    run.preload()
+    run.load(lambda _state: None)
+    run.interrupted = True
+    run.final_reads(lambda _state: None)
+    assert not [one for one in given_to(recorder) if isinstance(one, Final)]
+
+
+def test_keys_carry_the_run_and_its_worker_and_are_removed_in_the_end() -> None:
+    client = simulated()
+    run = Run(client, recorder_of(client.clock), LoadOptions(keys=3), "run7", worker=2)
+    assert run.keys == ["run7-w2-0", "run7-w2-1", "run7-w2-2"]
+    run.preload()
+    with pytest.raises(ClientError, match="exists already"):
+        run.preload()
+    run.clean()
+    run.preload()
+
+
+@pytest.mark.parametrize(
+    ("load", "last"),
+    [
+        (LoadOptions(operations=300), Progress("load", 300, 300, "operations")),
+        (LoadOptions(operations=None, duration_s=2), Progress("load", 2, 2, "s")),
+    ],
+)
+def test_progress_ends_at_its_total(load: LoadOptions, last: Progress) -> None:
+    client = simulated()
+    run, states = Run(client, recorder_of(client.clock), load, "r"), list[Progress]()
+    run.load(states.append)
+    assert states[-1] == last
+    run.final_reads(states.append)
+    assert states[-1].phase == "final reads"
+    assert states[-1].done == states[-1].total > 0
+
+
+def test_the_warm_up_is_a_phase_of_its_own() -> None:
+    client, seen = simulated(), list[Progress]()
+    hooked = HookedClient(client.options, client.clock, lambda *_: seen.append(run._progress()))
+    run = Run(hooked, recorder_of(client.clock), LoadOptions(users=2, operations=500, warmup_s=1), "r")
+    run.load(seen.append)
+    phases = list(dict.fromkeys((state.phase, state.total, state.unit) for state in seen))
+    assert phases == [("warm-up", 1, "s"), ("load", 500, "operations")]
+    assert all(0 <= state.done <= state.total for state in seen)
+
+
+def test_listeners_hear_of_every_operation_and_what_it_showed() -> None:
+    client = simulated(read_from="follower", lag_s=0.05)
+    recorder, heard = recorder_of(client.clock), list[object]()
+    violated = 0
+
+    def listen(operation: object, violations: object) -> None:
+        nonlocal violated
+        heard.append(operation)
+        violated += len(violations)  # type: ignore[arg-type] # a sequence
+
+    recorder.listeners.append(listen)
+    run = play(client, LoadOptions(operations=1000, keys=10), recorder)
+    assert heard == run.given
+    assert violated == sum(run.violated().values()) > 0
+
+
+def test_the_timeline_adds_up_to_the_totals() -> None:
+    run = play(
+        simulated(read_from="follower", lag_s=0.05, **TROUBLES),
+        LoadOptions(operations=None, duration_s=3, rate=300, keys=20),
+    )
+    statistics, timeline = run.recorder.statistics, run.recorder.statistics.timeline()
+    assert [second["second"] for second in timeline] == list(range(len(timeline)))
+    for kind, outcomes in statistics.outcomes.items():
+        for outcome, number in outcomes.items():
+            assert sum(second.get(f"{kind}_{outcome}", 0) for second in timeline) == number
+    assert sum(second.get("stale_reads", 0) for second in timeline) == run.violated()["stale_reads"] > 0
+
+
+def test_errors_are_counted_by_kind_outcome_and_name() -> None:
+    statistics = play(simulated(**TROUBLES), LoadOptions(operations=1000)).recorder.statistics
+    rows = {(row["operation"], row["outcome"], row["error"]): row["count"] for row in statistics.error_rows()}
+    assert set(rows) == {(kind, *what) for kind in ("read", "write") for what in (("fail", "Refused"), ("unknown", "Timeout"))}
+    assert sum(rows.values()) == 1000 - sum(outcomes["ok"] for outcomes in statistics.outcomes.values())  # type: ignore[misc, arg-type] # counts
