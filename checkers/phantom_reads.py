@@ -8,6 +8,9 @@ from checkers.scene import Scene
 from checkers.verdict import Violation
 from history.operation import Read, Write
 
+FAILURES = 256
+"""How many failed writes of a key are kept as witnesses; which versions failed is never forgotten."""
+
 
 class PhantomReads(Guarantee):
     """Matches every version shown with its write.
@@ -26,7 +29,10 @@ class PhantomReads(Guarantee):
     def on_write(self, write: Write, version: int, register: Register, source: int) -> tuple[Violation, ...]:
         """Record the version, and decide the reads that waited for it."""
         if write.outcome == "fail":
-            register.failed[version] = (write, source)
+            register.failed.add(version)
+            register.failures[version] = (write, source)
+            if len(register.failures) > FAILURES:
+                del register.failures[next(iter(register.failures))]
         else:
             register.applied.add(version)
             if write.end is None:
@@ -46,15 +52,20 @@ class PhantomReads(Guarantee):
             self.verdict.checked += 1
             return None
         if version in register.failed:
-            return self._decide(read, source, *register.failed[version])
+            return self._failed(read, register.failures.get(version))
         register.waiting.setdefault(version, []).append((read, source))
         self._waited[register] = None
         return None
 
-    def _decide(self, read: Read, source: int, write: Write, write_source: int) -> Violation | None:
+    def _failed(self, read: Read, failure: tuple[Write, int] | None) -> Violation:
         self.verdict.checked += 1
+        return self.verdict.add(Violation(self.name, (read, failure[0]) if failure else (read,), cause="failed"))
+
+    def _decide(self, read: Read, source: int, write: Write, write_source: int) -> Violation | None:
+        """Judge a read of a write that is recorded, perhaps after the read."""
         if write.outcome == "fail":
-            return self.verdict.add(Violation(self.name, (read, write), cause="failed"))
+            return self._failed(read, (write, write_source))
+        self.verdict.checked += 1
         margin = self.scene.margin(source, write_source)
         if margin is not None and write.start > read.end + margin:
             return self.verdict.add(Violation(self.name, (read, write), cause="not_started"))

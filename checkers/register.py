@@ -26,7 +26,7 @@ class View:
 class Register:
     """One key's versions: acknowledged and shown as staircases over time, written ones as ranges."""
 
-    __slots__ = ("acknowledged", "applied", "failed", "kept", "never_ended", "shown", "views", "waiting")
+    __slots__ = ("acknowledged", "applied", "failed", "failures", "kept", "never_ended", "shown", "views", "waiting")
 
     def __init__(self, scene: Scene) -> None:
         self.acknowledged = scene.stairs()
@@ -35,7 +35,9 @@ class Register:
         self.kept: dict[int, Acknowledged] = {}
         self.applied = VersionRanges()
         """Versions whose write did not fail: acknowledged or unknown."""
-        self.failed: dict[int, tuple[Write, int]] = {}
+        self.failed = VersionRanges()
+        self.failures: dict[int, tuple[Write, int]] = {}
+        """The last failed writes by version, with their source, to be witnesses."""
         self.never_ended: dict[int, tuple[Write, int]] = {}
         self.waiting: dict[int, list[tuple[Read, int]]] = {}
         """Reads, with their source, of versions whose write is not recorded yet."""

@@ -59,15 +59,21 @@ def judge_files(paths: Sequence[Path]) -> Judge:
 
 def _progress(count: int) -> None:
     if sys.stderr.isatty():
-        print(f"\r{count / 1e6:.0f} million operations", end="", file=sys.stderr, flush=True)
+        print(f"{count / 1e6:.0f} million operations", end="\r", file=sys.stderr, flush=True)
 
 
 def _print(judge: Judge, paths: Sequence[Path]) -> None:
-    show(", ".join(str(path) for path in paths), COLUMNS, rows(judge.verdicts()))
+    show(_names(paths), COLUMNS, rows(judge.verdicts()))
     if judge.duplicate_items or judge.phantom_items:
         print(f"duplicate_items: {judge.duplicate_items}")
         print(f"phantom_items: {judge.phantom_items}")
-    incomplete = [str(path) for path, source in zip(paths, judge.scene.sources, strict=True) if not source.complete]
+    incomplete = [path for path, source in zip(paths, judge.scene.sources, strict=True) if not source.complete]
     if incomplete:
-        print(f"incomplete, judged as far as it goes: {', '.join(incomplete)}")
+        print(f"incomplete, judged as far as it goes: {_names(incomplete)}")
     print(f"verdict: {judge.verdict()}")
+
+
+def _names(paths: Sequence[Path]) -> str:
+    """Return the files' names as standard output can show them: a name may be any bytes."""
+    names, encoding = ", ".join(map(str, paths)), sys.stdout.encoding
+    return names.encode(encoding, "backslashreplace").decode(encoding)

@@ -12,7 +12,7 @@ DEFAULT_OPERATIONS = 5000
 
 def share(text: str) -> float:
     """Return a share; raise ValueError unless it is a number from 0 to 1."""
-    value = float(text)
+    value = _number(text)
     if not 0 <= value <= 1:
         raise ValueError("must be a share from 0 to 1")
     return value
@@ -41,9 +41,16 @@ def _whole(text: str) -> int:
         raise ValueError("must be a whole number") from None
 
 
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError("must be a number") from None
+
+
 def positive(text: str) -> float:
     """Return a number; raise ValueError unless it is finite and above 0."""
-    value = float(text)
+    value = _number(text)
     if not 0 < value < float("inf"):
         raise ValueError("must be a number above 0")
     return value
@@ -51,7 +58,7 @@ def positive(text: str) -> float:
 
 def seconds(text: str) -> float:
     """Return a time in seconds; raise ValueError unless it is finite and not negative."""
-    value = float(text)
+    value = _number(text)
     if not 0 <= value < float("inf"):
         raise ValueError("must be a number of seconds, 0 or more")
     return value

@@ -23,8 +23,10 @@ class OpenLoop:
     the operations that were due meanwhile, and each is measured from when it was due.
     """
 
-    def __init__(self, clock: Clock, first_ns: int, period_ns: float) -> None:
+    def __init__(self, clock: Clock, first_ns: int, period_ns: float, deadline_ns: float = float("inf")) -> None:
+        """Make operations due every `period_ns` from `first_ns` on; nobody waits beyond `deadline_ns`."""
         self._clock = clock
+        self._deadline_ns = deadline_ns
         self._first_ns = first_ns
         self._period_ns = period_ns
         self._number = 0
@@ -33,6 +35,7 @@ class OpenLoop:
         """Sleep until the next operation is due and return that time, in ns; return early where the run is over."""
         due = self._first_ns + round(self._number * self._period_ns)
         self._number += 1
-        while (left_ns := due - self._clock.now()) > 0 and not over():
+        until = min(due, self._deadline_ns)
+        while (left_ns := until - self._clock.now()) > 0 and not over():
             self._clock.sleep(min(NAP_S, left_ns / 1e9))
         return due

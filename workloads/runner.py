@@ -101,7 +101,7 @@ class Run:
         pace: ClosedLoop | OpenLoop = ClosedLoop()
         if options.rate is not None:
             first = begin + round(number * 1e9 / options.rate)
-            pace = OpenLoop(self._clock, first, options.users * 1e9 / options.rate)
+            pace = OpenLoop(self._clock, first, options.users * 1e9 / options.rate, self._deadline_ns)
 
         def work() -> None:
             while not self._over():

@@ -45,7 +45,7 @@ def waits(clock: Clock) -> list[float]:
 def test_operations_are_due_at_even_times_and_start_then(rate: float) -> None:
     operations = steady(LoadOptions(users=7, operations=500, rate=rate)).loaded
     dues = sorted(one.due or 0 for one in operations)
-    assert dues == [pytest.approx(EPOCH_NS + number * SECOND_NS / rate, abs=1) for number in range(500)]
+    assert all(abs(due - EPOCH_NS - round(number * SECOND_NS / rate)) <= 1 for number, due in enumerate(dues))
     assert all(one.start == one.due for one in operations)
 
 
@@ -59,7 +59,7 @@ def test_nothing_is_due_in_a_closed_loop() -> None:
 def test_the_rate_is_met_where_the_store_can_keep_up(users: int) -> None:
     run = steady(LoadOptions(users=users, operations=None, duration_s=10, rate=200))
     assert len(run.loaded) == 2000
-    assert run.run.duration_s == pytest.approx(10, abs=0.01)
+    assert run.run.duration_s == pytest.approx(10, abs=0.001)
 
 
 def test_a_stalled_store_delays_all_that_was_due_meanwhile_and_each_is_measured_from_then() -> None:
@@ -77,7 +77,7 @@ def test_a_stalled_store_delays_all_that_was_due_meanwhile_and_each_is_measured_
 
 
 def test_a_closed_loop_hides_the_same_stall() -> None:
-    run = stalling(LoadOptions(users=10, operations=None, duration_s=5))
+    run = stalling(LoadOptions(users=10, operations=None, duration_s=3.5))
     service = run.recorder.statistics.service["read"]
     assert sum(ns > 0.1 * SECOND_NS for ns in service._counts.elements()) <= 10
     assert service.quantiles_ns(0.99) == [1_000_000]
@@ -93,7 +93,9 @@ def test_waiting_for_a_time_long_after_the_end_of_the_run_ends_with_the_run() ->
     clock = SimulatedClock()
     slept = waits(clock)
     over = iter([False, False, True])
-    assert OpenLoop(clock, EPOCH_NS + 3600 * SECOND_NS, SECOND_NS).wait(lambda: next(over)) == EPOCH_NS + 3600 * SECOND_NS
+    assert (
+        OpenLoop(clock, EPOCH_NS + 3600 * SECOND_NS, SECOND_NS).wait(lambda: next(over)) == EPOCH_NS + 3600 * SECOND_NS
+    )
     assert slept == [NAP_S, NAP_S]
 
 

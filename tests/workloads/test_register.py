@@ -1,6 +1,5 @@
 from collections import Counter
 from dataclasses import replace
-from random import Random
 
 import pytest
 
@@ -147,4 +146,3 @@ def test_a_session_that_fails_to_write_goes_back_to_that_key_too() -> None:
     written = {write.key for write in run.writes}
     first = next(place for place, one in enumerate(run.loaded) if isinstance(one, Write))
     assert {read.key for read in run.loaded[first:]} <= written
-    assert Random(0)
