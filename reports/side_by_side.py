@@ -31,7 +31,7 @@ _ROWS: dict[str, Callable[[Result], str]] = {
     "stale reads": _rate("stale_reads"),
     "own writes missed": _rate("read_your_writes"),
     "went back in time": _rate("monotonic_reads"),
-    "lost writes": lambda result: str(result["guarantees"]["lost_writes"]["violated"]),
+    "lost writes": lambda result: _count(result["guarantees"]["lost_writes"]),
     "staleness, median": _staleness("p50"),
     "staleness, worst": _staleness("max"),
     "write p95": _p95("write"),
@@ -54,6 +54,10 @@ def _stale(stale: Mapping[str, Any]) -> str:
         return f"none of {stale['checked']} reads was stale"
     age = _duration(stale["staleness_s"]["max"])
     return f"{stale['violated']} of {stale['checked']} reads were stale ({_percent(stale['rate'])}), by up to {age}"
+
+
+def _count(row: Mapping[str, Any]) -> str:
+    return str(row["violated"]) if row["checked"] else "no evidence"
 
 
 def _percent(rate: float | None) -> str:

@@ -24,6 +24,9 @@ def _row(verdict: Verdict) -> tuple[str, ...]:
     )
 
 
+WIDEST = 10_000
+"""Columns that a table in a file may take; on a terminal it takes those that are there."""
+
 STYLES = {
     "holds": "green",
     "valid": "green",
@@ -53,7 +56,7 @@ def show(title: str, columns: tuple[str, ...], body: Iterable[tuple[str, ...]]) 
         table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
     console = Console()
     if not console.is_terminal:
-        console.width = max(console.width, console.measure(table).maximum)  # a file is as wide as it has to be
+        console.width = console.measure(table, options=console.options.update(max_width=WIDEST)).maximum
     with console.capture() as text:  # rich's own printing turns a closed pipe into exit code 1
         console.print(table)
     print(text.get(), end="")

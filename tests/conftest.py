@@ -1,20 +1,78 @@
-"""What all tests share: real servers, and the rule that nothing is skipped where everything must run."""
+"""What all tests share: a real replica set, and the rule that nothing is skipped where everything must run."""
 
 import os
-from collections.abc import Generator
+import time
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
 
 import pytest
+
+from replication.local import home, mongod, ports, programs
+from replication.local.mongo import USUAL_PORTS, MongoCluster
+from replication.protocol import MissingProgram
 
 REQUIRE_ALL = "STALEWATCH_REQUIRE_ALL"
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Make a skipped test a failed one where everything must run."""
     report = yield
     if os.environ.get(REQUIRE_ALL) == "1" and report.skipped and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
         report.longrepr = f"skipped, but {REQUIRE_ALL}=1: {report.longrepr}"
     return report
+
+
+def eventually(condition: Callable[[], object], timeout_s: float = 60.0) -> None:
+    """Wait until the condition holds."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not become true"
+        time.sleep(0.05)
+
+
+@pytest.fixture(name="eventually")
+def _eventually() -> Callable[..., None]:
+    return eventually
+
+
+@pytest.fixture(scope="session")
+def mongod_program() -> Path:
+    try:
+        return programs.find(mongod.PROGRAM)
+    except MissingProgram as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def away_from_the_usual_ports() -> Callable[[MongoCluster], MongoCluster]:
+    """Let a cluster start on ports that whoever works on this machine does not use."""
+
+    def move(cluster: MongoCluster) -> MongoCluster:
+        cluster.folder.mkdir(parents=True)
+        home.remember(cluster._state_file, {"ports": dict(zip(USUAL_PORTS, ports.free(3), strict=True))})
+        return cluster
+
+    return move
+
+
+@pytest.fixture(scope="session")
+def shared_cluster(
+    mongod_program: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    away_from_the_usual_ports: Callable[[MongoCluster], MongoCluster],
+) -> Iterator[MongoCluster]:
+    assert mongod_program
+    cluster = away_from_the_usual_ports(MongoCluster(tmp_path_factory.mktemp("shared")))
+    try:
+        yield cluster
+    finally:
+        cluster.stop(print, wipe=True)
+
+
+@pytest.fixture
+def whole(shared_cluster: MongoCluster) -> MongoCluster:
+    """A cluster that is whole when the test begins, whatever the test before did to it."""
+    shared_cluster.start(print)
+    return shared_cluster

@@ -4,6 +4,9 @@ from collections.abc import Callable
 
 from history.clock import Clock
 
+NEVER = 2**63 - 1
+"""Later than any time in nanoseconds."""
+
 NAP_S = 0.2
 """The longest sleep before a session looks whether the run is over."""
 
@@ -23,7 +26,7 @@ class OpenLoop:
     the operations that were due meanwhile, and each is measured from when it was due.
     """
 
-    def __init__(self, clock: Clock, first_ns: int, period_ns: float, deadline_ns: float = float("inf")) -> None:
+    def __init__(self, clock: Clock, first_ns: int, period_ns: float, deadline_ns: int = NEVER) -> None:
         """Make operations due every `period_ns` from `first_ns` on; nobody waits beyond `deadline_ns`."""
         self._clock = clock
         self._deadline_ns = deadline_ns

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from clients.protocol import Answer, Client
 from workloads.keys import DISTRIBUTIONS
 from workloads.options import LoadOptions
-from workloads.pacing import ClosedLoop, OpenLoop
+from workloads.pacing import NEVER, ClosedLoop, OpenLoop
 from workloads.recorder import Recorder
 from workloads.register import RegisterSession, payload
 
@@ -57,7 +57,7 @@ class Run:
         self._operations = float("inf") if options.operations is None else options.operations
         self._started = 0
         self._load_ns = 0
-        self._deadline_ns: float = float("inf")
+        self._deadline_ns = NEVER
         self._crashed: BaseException | None = None
 
     def interrupt(self) -> None:
@@ -74,7 +74,7 @@ class Run:
         self._load_ns = begin + round(options.warmup_s * 1e9)
         self._recorder.counting_from_ns = self._load_ns
         if options.duration_s is not None:
-            self._deadline_ns = self._load_ns + options.duration_s * 1e9
+            self._deadline_ns = self._load_ns + round(options.duration_s * 1e9)
         names = [f"s{number}" for number in range(options.users)]
         self._in_threads([self._session(name, number, begin) for number, name in enumerate(names)], names, report)
         self.duration_s = max(0, self._clock.now() - self._load_ns) / 1e9
@@ -82,7 +82,7 @@ class Run:
     def final_reads(self, report: Report) -> None:
         """Read every written key at the level that proves loss, trying again until the servers have recovered."""
         keys = self._recorder.written_keys()
-        total, deadline_ns = len(keys), self._clock.now() + RECOVERY_S * 1e9
+        total, deadline_ns = len(keys), self._clock.now() + round(RECOVERY_S * 1e9)
         keys.reverse()
         readers = min(FINAL_READERS, len(keys))
         work = [lambda: self._read_finals(keys, deadline_ns)] * readers
@@ -129,7 +129,7 @@ class Run:
                 self._started += 1
             return True
 
-    def _read_finals(self, keys: list[str], deadline_ns: float) -> None:
+    def _read_finals(self, keys: list[str], deadline_ns: int) -> None:
         while not self.interrupted:
             try:
                 key = keys.pop()
@@ -137,7 +137,7 @@ class Run:
                 return
             self._read_final(key, deadline_ns)
 
-    def _read_final(self, key: str, deadline_ns: float) -> None:
+    def _read_final(self, key: str, deadline_ns: int) -> None:
         while True:
             start = self._clock.now()
             try:

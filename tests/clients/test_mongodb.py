@@ -23,7 +23,6 @@ from clients.protocol import Answer, Value
 from history.clock import RealClock
 from history.operation import Depends
 from replication.local import mongod, ports, programs
-from replication.local.cluster import silent
 from replication.local.mongo import MongoCluster
 
 pytestmark = pytest.mark.server
@@ -31,26 +30,20 @@ pytestmark = pytest.mark.server
 PASSWORD = "hunter2/"  # noqa: S105 # of servers that live as long as these tests
 
 
-@pytest.fixture(scope="session")
-def mongo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoCluster]:
-    cluster = MongoCluster(tmp_path_factory.mktemp("mongo"))
-    try:
-        cluster.start(silent)
-        yield cluster
-    finally:
-        cluster.stop(silent, wipe=True)
-
-
-@pytest.fixture(scope="session")
-def mongo_uri(mongo: MongoCluster) -> str:
-    return mongo.uri()
+@pytest.fixture
+def mongo(whole: MongoCluster) -> MongoCluster:
+    return whole
 
 
 @pytest.fixture
-def breakable(mongo: MongoCluster) -> Iterator[MongoCluster]:
-    """A cluster that the test may break: it is whole again afterwards."""
-    yield mongo
-    mongo.start(silent)
+def mongo_uri(whole: MongoCluster) -> str:
+    return whole.uri()
+
+
+@pytest.fixture
+def breakable(whole: MongoCluster) -> MongoCluster:
+    """A cluster that the test may break: it is whole again before the next one."""
+    return whole
 
 
 Opener = Callable[..., MongoDatabaseClient]

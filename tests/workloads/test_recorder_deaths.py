@@ -123,7 +123,12 @@ def test_a_session_that_never_ends_holds_an_interrupted_run_up_only_so_long_and_
     recorder = recorder_of(clock, history)
     run = Run(client, recorder, LoadOptions(users=4, operations=None, duration_s=3600, keys=3), "r")
     run.preload()
-    interrupter = threading.Thread(target=lambda: (stuck.wait(PATIENCE_S), run.interrupt()))
+
+    def interrupt_once_stuck() -> None:
+        stuck.wait(PATIENCE_S)
+        run.interrupt()
+
+    interrupter = threading.Thread(target=interrupt_once_stuck)
     interrupter.start()
     run.load(unheard)
     recorder.finish()

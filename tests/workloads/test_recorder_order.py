@@ -1,4 +1,4 @@
-"""The order law with real threads: what the judge and the file get is in the order of `end`, versions in that of `start`."""
+"""The order law with real threads: judge and file get operations in the order of `end`; versions rise with `start`."""
 
 import sys
 import threading

@@ -206,4 +206,4 @@ def test_errors_are_counted_by_kind_outcome_and_name() -> None:
     assert set(rows) == {
         (kind, *what) for kind in ("read", "write") for what in (("fail", "Refused"), ("unknown", "Timeout"))
     }
-    assert sum(rows.values()) == 1000 - sum(outcomes["ok"] for outcomes in statistics.outcomes.values())  # type: ignore[misc, arg-type] # counts
+    assert sum(rows.values()) == 1000 - sum(outcomes["ok"] for outcomes in statistics.outcomes.values())  # type: ignore[arg-type] # counts

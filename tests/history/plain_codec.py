@@ -1,0 +1,26 @@
+"""The codec as it is where msgspec is not installed, beside the one that runs."""
+
+import importlib
+import sys
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
+from types import ModuleType
+from unittest import mock
+
+
+@contextmanager
+def _absent(package: str, reloading: str) -> Iterator[None]:
+    """Make imports find no such package, and another room anew; everything is as before in the end."""
+    modules: MutableMapping[str, ModuleType | None] = sys.modules  # type: ignore[assignment] # None: do not import
+    others = {name for name in modules if name == reloading or name.startswith(f"{reloading}.")}
+    with mock.patch.dict(modules):
+        for name in others:
+            del modules[name]
+        modules[package] = None
+        yield
+
+
+def load() -> tuple[ModuleType, ModuleType]:
+    """Return another `history.codec`, which uses json, and the `history.operation` that it uses."""
+    with _absent("msgspec", reloading="history"):
+        return importlib.import_module("history.codec"), importlib.import_module("history.operation")

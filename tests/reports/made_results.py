@@ -1,0 +1,66 @@
+"""Results of runs made of given figures, as a command would write them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from checkers.distribution import Distribution
+from checkers.judge import Judge
+from checkers.verdict import wilson
+from reports.result import run_result
+
+KINDS = ("read", "write")
+
+
+def result(run: str = "r1", database: str = "memory", **options: object) -> dict[str, Any]:
+    """Return the result of a run in which nothing was done."""
+    judge = Judge()
+    judge.finish()
+    about = {
+        "database": database,
+        "run": run,
+        "options": options,
+        "duration_s": 1.5,
+        "interrupted": False,
+        "operations": {kind: {"ok": 0, "fail": 0, "unknown": 0} for kind in KINDS},
+        "errors": [],
+        "timeline": [],
+    }
+    return run_result(judge, about, {kind: (Distribution(), Distribution()) for kind in KINDS})
+
+
+def judged(made: dict[str, Any], guarantee: str, violated: int, checked: int) -> dict[str, Any]:
+    """Give a result the counts of one guarantee."""
+    made["guarantees"][guarantee] |= {
+        "verdict": "violated" if violated else "holds",
+        "checked": checked,
+        "violated": violated,
+        "rate": violated / checked,
+        "interval": list(wilson(violated, checked)),
+    }
+    made["verdict"] = "invalid" if violated else made["verdict"]
+    return made
+
+
+def timed(made: dict[str, Any], kind: str, times: str = "service_ms", **figures: float) -> dict[str, Any]:
+    """Give a result latencies."""
+    made["latency"][kind][times] = {"avg": 1.0, "p50": 1.0, "p95": 2.0, "p99": 3.0, "max": 4.0} | figures
+    return made
+
+
+def aged(made: dict[str, Any], p50: float, largest: float) -> dict[str, Any]:
+    """Give the stale reads of a result their ages, in seconds."""
+    ages = {"p50": p50, "p95": largest, "p99": largest, "max": largest}
+    made["guarantees"]["stale_reads"]["staleness_s"] = ages
+    return made
+
+
+def stale(run: str, violated: int, checked: int, **options: object) -> dict[str, Any]:
+    """Return the result of a run with stale reads."""
+    return aged(judged(result(run, **options), "stale_reads", violated, checked), 0.0123, 1.5)  # type: ignore[arg-type] # options
+
+
+def written(folder: Path, name: str, made: object) -> Path:
+    path = folder / name
+    path.write_text(json.dumps(made))
+    return path

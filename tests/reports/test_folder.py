@@ -1,0 +1,120 @@
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+import stalewatch
+from tests.reports.made_results import result, stale, written
+
+
+def report(*arguments: object) -> int:
+    return stalewatch.main(["report", *map(str, arguments)])
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    written(tmp_path, "2.json", stale("second", 1, 10, topology="leader", write_acks=1, read_from="m2"))
+    written(tmp_path, "1.json", stale("first", 5, 10, topology="leader", write_acks=1, read_from="m1"))
+    (tmp_path / "history.jsonl").write_text("no result, and not looked at")
+    return tmp_path
+
+
+def test_all_results_of_a_folder_stand_side_by_side_and_on_a_page(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("plotly")
+    assert report(folder) == 0
+    out = capsys.readouterr().out
+    assert out.index("m1") < out.index("m2")
+    assert "5 of 10 reads were stale" in out
+    assert out.splitlines()[-1] == f"report: {folder / 'report.html'}"
+    assert "<html" in (folder / "report.html").read_text()
+
+
+def test_files_may_be_named_and_the_page_may_go_elsewhere(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("plotly")
+    page = folder / "new" / "page.html"
+    assert report(folder / "2.json", "--html", page) == 0
+    assert page.exists()
+    assert "m1" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("{", "Expecting"),
+        ("[]", "not the result of a run"),
+        ("null", "not the result of a run"),
+        ('{"verdict": "valid", "guarantees": {}}', "not the result of a run"),
+        ("\udcff", "codec can't decode"),
+    ],
+)
+def test_what_is_no_result_is_named(
+    folder: Path, text: str, complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = folder / "3.json"
+    bad.write_bytes(text.encode(errors="surrogateescape"))
+    assert report(folder) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"stalewatch report: {bad}: ")
+    assert complaint in captured.err
+    assert captured.out == ""
+
+
+@pytest.mark.parametrize("field", ["guarantees", "verdict", "database", "options", "run", "latency", "operations"])
+@pytest.mark.parametrize("value", [None, 3])
+def test_a_result_with_a_field_missing_or_of_the_wrong_kind_is_none(
+    tmp_path: Path, field: str, value: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = result() | {field: value}
+    if value is None:
+        del made[field]
+    bad = written(tmp_path, "r.json", made)
+    assert report(bad) == 2
+    assert str(bad) in capsys.readouterr().err
+
+
+def test_a_result_without_one_of_the_guarantees_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = result()
+    del made["guarantees"]["unique_ids"]
+    assert report(written(tmp_path, "r.json", made)) == 2
+    assert "not the result of a run" in capsys.readouterr().err
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert report(tmp_path / "none.json") == 2
+    assert str(tmp_path / "none.json") in capsys.readouterr().err
+
+
+def test_a_folder_without_results_says_how_to_make_some(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert report(tmp_path) == 2
+    assert "write some with bench.py ... --json FILE" in capsys.readouterr().err
+
+
+def test_a_page_that_cannot_be_written_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("plotly")
+    assert report(folder, "--html", folder / "1.json" / "page.html") == 2
+    assert "stalewatch report: " in capsys.readouterr().err
+
+
+def test_without_plotly_the_table_is_printed_and_the_package_is_named(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "plotly", None)
+    assert report(folder) == 2
+    captured = capsys.readouterr()
+    assert "5 of 10 reads were stale" in captured.out
+    assert "pip install" in captured.err
+    assert "plotly" in captured.err
+
+
+def test_a_result_that_the_bench_wrote_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("plotly")
+    import bench  # noqa: PLC0415 # only here
+
+    path = tmp_path / "r.json"
+    assert bench.main(["memory", "--ops", "200", "--json", str(path)]) == 0
+    assert report(path) == 0
+    assert json.loads(path.read_text())["run"]
+    assert "reads was stale" in capsys.readouterr().out

@@ -1,0 +1,54 @@
+from reports.lines import plain_lines
+from tests.reports.made_results import aged, judged, result, timed
+
+
+def test_a_run_without_operations_says_that_nothing_is_known() -> None:
+    assert list(plain_lines(result())) == [
+        "write avg/p95 ms: n/a / n/a",
+        "read avg/p95 ms: n/a / n/a",
+        "stale_read_rate: n/a (0/0, no evidence)",
+        "ryw_violation_rate: n/a (0/0, no evidence)",
+        "monotonic_violation_rate: n/a (0/0, no evidence)",
+        "conflicts: 0",
+        "lost_writes: n/a (0/0, no evidence)",
+        "reads ok/fail/unknown: 0 / 0 / 0",
+        "writes ok/fail/unknown: 0 / 0 / 0",
+        "verdict: unknown",
+    ]
+
+
+def test_rates_stand_with_their_counts_and_interval() -> None:
+    lines = list(plain_lines(judged(result(), "stale_reads", 432, 3500) | {"operations": {}}))
+    assert "stale_read_rate: 0.1234 (432/3500, 95% 0.1129-0.1347)" in lines
+
+
+def test_each_rate_is_that_of_its_guarantee() -> None:
+    made = result()
+    for number, guarantee in enumerate(("read_your_writes", "monotonic_reads", "lost_writes", "conflicts"), start=1):
+        judged(made, guarantee, number, 100)
+    lines = "\n".join(plain_lines(made))
+    assert "ryw_violation_rate: 0.0100 (1/100, 95% " in lines
+    assert "monotonic_violation_rate: 0.0200 (2/100, 95% " in lines
+    assert "lost_writes: 0.0300 (3/100, 95% " in lines
+    assert "conflicts: 4\n" in lines
+
+
+def test_latencies_are_of_the_right_kind_and_response_times_stand_apart() -> None:
+    made = timed(timed(result(), "write", avg=1.234, p95=4.567), "read", "response_ms", avg=10, p95=20)
+    lines = list(plain_lines(made))
+    assert lines[:3] == [
+        "write avg/p95 ms: 1.23 / 4.57",
+        "read avg/p95 ms: n/a / n/a",
+        "read response avg/p95 ms: 10.00 / 20.00",
+    ]
+
+
+def test_staleness_is_told_only_where_something_was_stale() -> None:
+    made = judged(aged(result(), 0.0123, 1.5), "stale_reads", 1, 10)
+    assert "staleness p50/p95/max ms: 12.30 / 1500.00 / 1500.00" in list(plain_lines(made))
+    assert "staleness" not in "\n".join(plain_lines(judged(aged(result(), 0.1, 0.1), "stale_reads", 0, 10)))
+
+
+def test_errors_stand_with_outcome_and_count() -> None:
+    errors = [{"operation": "write", "outcome": "unknown", "error": "Timeout", "count": 3}]
+    assert "write unknown: 3 x Timeout" in list(plain_lines(result() | {"errors": errors}))

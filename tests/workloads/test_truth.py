@@ -1,0 +1,100 @@
+"""What a whole run measures against what is known of the simulated store."""
+
+from math import exp
+
+import pytest
+
+from checkers.verdict import wilson
+from clients.memory_options import MemoryOptions
+from history.operation import Read
+from tests.workloads.running import Played, play, simulated
+from workloads.options import LoadOptions
+
+LAG_S = 0.02
+LAGGING = {
+    "read_from": "follower",
+    "lag": "exponential",
+    "lag_s": LAG_S,
+    "lag_order": "key",
+    "service": "constant",
+    "service_s": 1e-4,
+    "remember": True,
+}
+LOAD = LoadOptions(users=10, operations=40_000, rate=2000, keys=1000, write_ratio=0.3, reread=0.3)
+
+
+def ages_of(run: Played) -> list[tuple[float, bool, Read]]:
+    """Return, for every read that could be stale, seconds since its floor was written, whether it is, and the read."""
+    acknowledged, found = dict[str, list[tuple[int, int]]](), list[tuple[float, bool, Read]]()
+    for operation in run.loaded:
+        writes = acknowledged.setdefault(operation.key, [])
+        if not isinstance(operation, Read):
+            writes.append((operation.version or 0, operation.end or 0))
+        elif floor := max(((version, end) for version, end in writes if end < operation.start), default=None):
+            found.append(((operation.start - floor[1]) / 1e9, (operation.version or 0) < floor[0], operation))
+    return found
+
+
+def expected_rate(run: Played) -> float:
+    """Return the mean probability of a stale read, by the truth."""
+    acknowledged, chances = dict[str, list[tuple[int, int]]](), []
+    for operation in run.loaded:
+        writes = acknowledged.setdefault(operation.key, [])
+        if not isinstance(operation, Read):
+            writes.append((operation.version or 0, operation.end or 0))
+        elif floor := max((version for version, end in writes if end < operation.start), default=0):
+            middle = (operation.start + operation.end) // 2
+            chances.append(run.client.truth.stale_probability(operation.key, floor, middle))
+    return sum(chances) / len(chances)
+
+
+@pytest.fixture(scope="module")
+def lagging() -> Played:
+    return play(simulated(seed=1, **LAGGING), LOAD)
+
+
+def test_the_measured_rate_of_stale_reads_has_the_true_one_in_its_interval(lagging: Played) -> None:
+    stale = lagging.recorder.judge.verdicts()["stale_reads"]
+    assert stale.interval is not None
+    assert stale.checked > 10_000
+    assert stale.interval[0] <= expected_rate(lagging) <= stale.interval[1]
+
+
+def test_staleness_falls_with_the_time_since_the_write_as_an_exponential_lag_says(lagging: Played) -> None:
+    ages = sorted(ages_of(lagging), key=lambda one: one[0])
+    young = [one for one in ages if one[0] < 4 * LAG_S]
+    inside, bins = 0, 8
+    for place in range(bins):
+        of_bin = young[place * len(young) // bins : (place + 1) * len(young) // bins]
+        low, high = wilson(sum(stale for _, stale, _ in of_bin), len(of_bin))
+        inside += low <= sum(exp(-age_s / LAG_S) for age_s, _, _ in of_bin) / len(of_bin) <= high
+    assert inside >= bins - 1  # of eight 95 % intervals, one may miss
+
+
+def test_the_staleness_told_is_the_time_since_the_oldest_write_that_the_read_missed(lagging: Played) -> None:
+    stale = lagging.recorder.judge.verdicts()["stale_reads"]
+    assert stale.violated == sum(is_stale for _, is_stale, _ in ages_of(lagging))
+    for violation in stale.witnesses:
+        write, read = violation.operations[0], violation.operations[-1]
+        assert violation.staleness_ns == read.start - (write.end or 0)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_linearizable_store_with_timeouts_and_refusals_never_shows_a_violation(seed: int) -> None:
+    client = simulated(
+        topology="linearizable", seed=seed, timeouts=0.02, refusals=0.02, timeout_s=0.05, service="lognormal"
+    )
+    load = LoadOptions(users=20, operations=10_000, keys=20, write_ratio=0.4, reread=0.5, seed=seed)
+    run = play(client, load)
+    verdicts = run.recorder.judge.verdicts()
+    assert run.violated() == {}
+    assert len(run.loaded) == 10_000
+    assert sum(one.outcome == "unknown" for one in run.writes) > 50
+    assert all(verdicts[name].checked > 1000 for name in ("stale_reads", "read_regressions", "phantom_reads"))
+
+
+def test_the_same_run_with_followers_is_caught() -> None:
+    options = MemoryOptions(read_from="follower", lag_s=0.001, timeouts=0.02, refusals=0.02, timeout_s=0.05)
+    client = simulated(**vars(options))
+    run = play(client, LoadOptions(users=20, operations=10_000, keys=20, write_ratio=0.4, reread=0.5))
+    assert {"stale_reads", "read_your_writes", "monotonic_reads", "read_regressions"} <= run.violated().keys()
