@@ -202,13 +202,16 @@ def _options(arguments: argparse.Namespace, load: LoadOptions) -> dict[str, Any]
 
 @contextmanager
 def _signals(run: Run) -> Iterator[list[int]]:
-    """End the run in order at Ctrl-C or a termination; the second one ends it at once."""
+    """End the run in order at Ctrl-C or a termination; the second one ends it at once.
+
+    That one may strike in any greenlet, gevent's own too. From there `SystemExit` reaches the main one in silence.
+    """
     received: list[int] = []
 
     def stop(number: int, _frame: object) -> None:
-        if received:
-            raise KeyboardInterrupt
         received.append(128 + number)
+        if len(received) > 1:
+            raise SystemExit(received[0])
         run.interrupt()
         _tell("stopping; once more to leave at once")
 
@@ -233,7 +236,7 @@ def _perform(run: Run, recorder: Recorder, *, keep: bool) -> None:
             run.load(report)
             if not run.interrupted:
                 run.final_reads(report)
-    except KeyboardInterrupt:
+    except SystemExit:
         if not keep:
             _left_behind(run, "leaving at once")
         keep = True

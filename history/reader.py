@@ -154,9 +154,10 @@ def _refuse_what_cannot_be_read_once_each(paths: Sequence[Path]) -> None:
             status = path.stat()
         if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
             raise BadHistory(path, None, "not a regular file; a history is read twice, so save it to a file first")
-        first = given.setdefault((status.st_dev, status.st_ino), path)
-        if first is not path:
-            raise BadHistory(path, None, f"the same file as {first}; give each file once")
+        file = (status.st_dev, status.st_ino)
+        if file in given:
+            raise BadHistory(path, None, f"the same file as {given[file]}; give each file once")
+        given[file] = path
 
 
 def _header(path: Path) -> Header:

@@ -92,6 +92,13 @@ def _await_primary(wanted: Wanted, views: Sequence[View]) -> Step | None:
     return Step(f"waiting for a primary and its secondaries: {', '.join(roles)}")
 
 
+def _await_config(wanted: Wanted, views: Sequence[View]) -> Step | None:
+    # A member hears of a new config with a heartbeat; until then it is not delayed.
+    newest = newest_config(views)
+    behind = [name for name, view in zip(wanted.addresses, views, strict=True) if view.config != newest]
+    return Step(f"waiting for {', '.join(behind)} to take over the newest config") if behind else None
+
+
 def _delay(wanted: Wanted, views: Sequence[View]) -> Step | None:
     config, led = newest_config(views), leader(views)
     if config is None or led is None or wanted.delay_s in {None, delay_s(views)}:
@@ -111,6 +118,7 @@ _STAGES: tuple[Callable[[Wanted, Sequence[View]], Step | None], ...] = (
     _initiate,
     _move,
     _await_primary,
+    _await_config,
     _delay,
 )
 

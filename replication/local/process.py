@@ -185,11 +185,12 @@ class ServerProcess:
 
 def _lives(process: "psutil.Process") -> bool:
     child = _CHILDREN.get(process.pid)
-    if child and child.poll() is not None:
-        return False
+    if child and child.poll() is None:
+        return True
     try:
-        return process.status() not in {psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD}
-    except psutil.NoSuchProcess:
+        # The first thread can be a zombie while others still hold ports and files.
+        return process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1
+    except psutil.Error:
         return False
 
 

@@ -9,15 +9,16 @@ from typing import Any
 import zstandard
 
 from history.codec import decode
-from history.operation import FORMAT, FORMAT_VERSION, Close, Operation
+from history.operation import FORMAT, FORMAT_VERSION, Close, Header, Operation, Write
 from history.reader import History
 
 Line = dict[str, Any] | bytes
 """A record as a JSON object, or the very bytes of a line (without a newline)."""
 
+MILLISECOND_NS = 1_000_000
 ENDINGS = (".jsonl", ".jsonl.gz", ".jsonl.zst")
 
-CLOSE: Line = {"op": "close", "clock_error_ns": 0}
+CLOSE: dict[str, Any] = {"op": "close", "clock_error_ns": 0}
 
 
 def header(**more: Any) -> dict[str, Any]:
@@ -63,8 +64,7 @@ def fault(start: int, end: int | None) -> dict[str, Any]:
     return {"op": "fault", "fault": "kill", "node": "a", "start": start, "end": end}
 
 
-def without(line: Line, name: str) -> Line:
-    assert isinstance(line, dict)
+def without(line: dict[str, Any], name: str) -> dict[str, Any]:
     return {field: value for field, value in line.items() if field != name}
 
 
@@ -96,3 +96,16 @@ def operations_of(*paths: Path) -> list[Operation]:
 def as_operations(lines: Sequence[Line]) -> list[Operation]:
     records = [decode(as_bytes(line)) for line in lines]
     return [record for record in records if not isinstance(record, Close)]
+
+
+# Records to write.
+
+
+def a_header(**more: object) -> Header:
+    return Header(format=FORMAT, version=FORMAT_VERSION, run="r1", clock_error_ns=0, closes=True, **more)  # type: ignore[arg-type] # any field
+
+
+def a_write(number: int) -> Write:
+    """Return one of a long row of writes, a millisecond apart."""
+    start = number * MILLISECOND_NS
+    return Write(session=f"s{number % 7}", key="k", version=number + 1, start=start, end=start + 1, outcome="ok")

@@ -2,18 +2,20 @@
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from types import ModuleType
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import history.codec
 import history.operation
-from history.operation import FORMAT, FORMAT_VERSION
+from history.operation import FORMAT, FORMAT_VERSION, Header
 from history.record import HAVE_MSGSPEC
 from tests.history import plain_codec
+from tests.history.examples import examples
 from tests.history.lines import CLOSE, append, as_bytes, draw, fault, final, header, read, write
 
 FAST = history.codec
@@ -81,7 +83,7 @@ def tagged(op: str) -> st.SearchStrategy[dict[str, Any]]:
     return st.fixed_dictionaries({"op": st.just(op), **FIELDS[op]})
 
 
-RECORDS = st.one_of(map(tagged, FIELDS))
+RECORDS = st.one_of([tagged(op) for op in FIELDS])
 
 
 def built(codec: ModuleType, fields: dict[str, Any]) -> Any:
@@ -92,7 +94,7 @@ def built(codec: ModuleType, fields: dict[str, Any]) -> Any:
     return codec.RECORD_TYPES[fields["op"]](**values)
 
 
-@settings(max_examples=400)
+@examples(120)
 @given(RECORDS)
 def test_a_record_is_the_same_bytes_with_both(fields: dict[str, Any]) -> None:
     line = FAST.encode(built(FAST, fields))
@@ -100,16 +102,16 @@ def test_a_record_is_the_same_bytes_with_both(fields: dict[str, Any]) -> None:
     assert b"\n" not in line
 
 
-@settings(max_examples=200)
+@examples(120)
 @given(HEADERS)
 def test_a_header_is_the_same_bytes_with_both(fields: dict[str, Any]) -> None:
-    line = FAST.encode_header(FAST.Header(**fields))
-    assert PLAIN.encode_header(PLAIN.Header(**fields)) == line
+    line = FAST.encode_header(Header(**fields))
+    assert PLAIN.encode_header(PLAIN_KINDS.Header(**fields)) == line
     assert json.loads(line) == fields
 
 
 @both
-@settings(max_examples=300)
+@examples(150)
 @given(fields=RECORDS)
 def test_a_record_comes_back_as_it_was(codec: ModuleType, fields: dict[str, Any]) -> None:
     record = built(codec, fields)
@@ -118,10 +120,10 @@ def test_a_record_comes_back_as_it_was(codec: ModuleType, fields: dict[str, Any]
 
 
 @both
-@settings(max_examples=200)
+@examples(120)
 @given(fields=HEADERS)
 def test_a_header_comes_back_as_it_was(codec: ModuleType, fields: dict[str, Any]) -> None:
-    made = codec.Header(**fields)
+    made = KINDS[codec].Header(**fields)
     assert codec.decode_header(codec.encode_header(made)) == made
 
 
@@ -139,7 +141,7 @@ def test_fields_that_say_nothing_are_left_out_but_an_open_end_is_said(codec: Mod
 @pytest.mark.parametrize("options", [{"x": float("nan")}, {"x": float("inf")}, {"x": "\ud800"}])
 def test_a_header_that_could_not_be_read_again_is_not_written(codec: ModuleType, options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"float values|surrogates"):
-        codec.encode_header(codec.Header(format=FORMAT, version=FORMAT_VERSION, options=options))
+        codec.encode_header(KINDS[codec].Header(format=FORMAT, version=FORMAT_VERSION, options=options))
 
 
 # Reading: what is a record.
@@ -155,8 +157,7 @@ def answer(codec: ModuleType, line: bytes) -> bytes | None:
     """Return the record of that line as written again, or None where there is none; other errors are raised."""
     try:
         record = codec.decode(line)
-    except codec.Malformed as error:
-        assert str(error)
+    except codec.Malformed:
         return None
     written: bytes = codec.encode(record)
     return written
@@ -165,8 +166,7 @@ def answer(codec: ModuleType, line: bytes) -> bytes | None:
 def header_answer(codec: ModuleType, line: bytes) -> bytes | None:
     try:
         record = codec.decode_header(line)
-    except codec.Malformed as error:
-        assert str(error)
+    except codec.Malformed:
         return None
     written: bytes = codec.encode_header(record)
     return written
@@ -309,7 +309,7 @@ WHOLE: dict[str, dict[str, Any]] = {
     "draw": draw(1, 1, 2),
     "final": {**final(1, 1, 2), "items": ["i", 1]},
     "fault": fault(1, 2),
-    "close": dict(CLOSE),
+    "close": CLOSE,
 }
 OPTIONAL = {"version", "superseded", "depends", "siblings", "item", "items", "value", "node"}
 MAY_BE_NULL = {"write": {"end"}, "append": {"end"}, "draw": {"end"}, "fault": {"end"}, "close": {"clock_error_ns"}}
@@ -339,11 +339,11 @@ def test_no_field_may_be_a_float_or_a_wrong_word(codec: ModuleType, op: str, nam
         assert not accepts(codec, as_bytes({**WHOLE[op], name: "x"}))
 
 
-def test_the_message_names_the_field(subtests: pytest.Subtests) -> None:
-    for name, codec in CODECS.items():
-        for line in (as_bytes(read(None, 1, 2, end="x")), b'{"op":"close"}'):
-            with subtests.test(codec=name, line=line), pytest.raises(codec.Malformed, match=r"end|clock_error_ns"):
-                codec.decode(line)
+@both
+@pytest.mark.parametrize(("op", "name"), EVERY_FIELD)
+def test_the_message_names_the_field(codec: ModuleType, op: str, name: str) -> None:
+    with pytest.raises(codec.Malformed, match=name):
+        codec.decode(as_bytes({**WHOLE[op], name: 1.5}))
 
 
 # Reading: the same decision on whatever line.
@@ -356,7 +356,7 @@ VALUES = st.recursive(
 NAMES = st.sampled_from(sorted({name for fields in FIELDS.values() for name in fields})) | TEXTS
 
 
-@settings(max_examples=500)
+@examples(500)
 @given(RECORDS, st.dictionaries(NAMES, VALUES, max_size=2), st.sets(NAMES, max_size=1))
 def test_both_take_the_same_objects(record: dict[str, Any], more: dict[str, Any], missing: set[str]) -> None:
     fields = {name: value for name, value in {**record, **more}.items() if name not in missing}
@@ -364,37 +364,19 @@ def test_both_take_the_same_objects(record: dict[str, Any], more: dict[str, Any]
         assert answer(PLAIN, line) == answer(FAST, line)
 
 
-@settings(max_examples=300)
+@examples(150)
 @given(HEADERS, st.dictionaries(st.sampled_from(sorted(header())) | TEXTS, VALUES, max_size=2), st.booleans())
 def test_both_take_the_same_headers(fields: dict[str, Any], more: dict[str, Any], whole: bool) -> None:  # noqa: FBT001 # drawn
     line = as_bytes({**fields, **more} if whole else more)
     assert header_answer(PLAIN, line) == header_answer(FAST, line)
 
 
-PIECES = st.sampled_from(
-    [
-        b"",
-        b"\xff",
-        b"\xc3",
-        b"\xef\xbb\xbf",
-        b"\\",
-        b'"',
-        b"\\u",
-        b"\\ud800",
-        b"\\n",
-        b"0",
-        b"-",
-        b".",
-        b"e",
-        b",",
-        b":",
-    ]
-    + [b"{", b"}", b"[", b"]", b" ", b"\r", b"\x00", b"\x7f", b"null", b"NaN", b"true", b"1.0", b"1e5", b'"x":1,', b"/"]
-)
+MARKS = (*'{}[]:,"-.e0/ \r\x00\x7f', "null", "NaN", "true", "1.0", "1e5", '"x":1,', "\\", "\\u", "\\ud800", "\\n")
+PIECES = st.sampled_from([b"", b"\xff", b"\xc3", b"\xef\xbb\xbf", *(mark.encode() for mark in MARKS)])
 EDITS = st.lists(st.tuples(st.integers(0, 160), st.integers(0, 3), PIECES | st.binary(max_size=2)), max_size=3)
 
 
-@settings(max_examples=1500)
+@examples(500)
 @given(RECORDS | HEADERS, EDITS)
 def test_both_take_the_same_lines_however_mangled(fields: dict[str, Any], edits: list[tuple[int, int, bytes]]) -> None:
     line = as_bytes(fields)
@@ -405,11 +387,11 @@ def test_both_take_the_same_lines_however_mangled(fields: dict[str, Any], edits:
 
 
 @both
-def test_nesting_is_refused_or_not_but_never_breaks(codec: ModuleType) -> None:
-    for depth in range(880, 1010):
+@pytest.mark.parametrize("nest", [(b"[", b"]"), (b'{"a":', b"}")], ids=["lists", "objects"])
+def test_nesting_is_refused_or_not_but_never_breaks(codec: ModuleType, nest: tuple[bytes, bytes]) -> None:
+    for depth in range(850, 1010, 8):
+        value = nest[0] * depth + b"1" + nest[1] * depth
         for field in (b'"x":', b'"version":', b'"siblings":', b'"depends":'):
-            for left, right in ((b"[", b"]"), (b'{"a":', b"}")):
-                answer(codec, READ + b"," + field + left * depth + b"1" + right * depth + b"}")
-                header_answer(
-                    codec, as_bytes(header())[:-1] + b',"options":' + left * depth + b"1" + right * depth + b"}"
-                )
+            answer(codec, READ + b"," + field + value + b"}")
+        with suppress(codec.Malformed):
+            codec.decode_header(as_bytes(header())[:-1] + b',"options":' + value + b"}")

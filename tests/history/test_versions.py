@@ -4,8 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from history.versions import VersionRanges
+from tests.history.examples import examples
 
-VERSIONS = st.lists(st.integers(-3, 40) | st.integers(), max_size=60)
+SMALL = st.integers(-3, 12)
+VERSIONS = st.lists(SMALL, max_size=20) | st.lists(SMALL | st.integers(), max_size=20)
 
 
 def ranges_of(versions: list[int]) -> VersionRanges:
@@ -15,6 +17,7 @@ def ranges_of(versions: list[int]) -> VersionRanges:
     return ranges
 
 
+@examples(100)
 @given(VERSIONS)
 def test_it_holds_what_was_added_and_nothing_else(versions: list[int]) -> None:
     ranges, members = VersionRanges(), set[int]()
@@ -26,7 +29,8 @@ def test_it_holds_what_was_added_and_nothing_else(versions: list[int]) -> None:
     assert {version for version in near if version in ranges} == members
 
 
-@given(VERSIONS, st.integers(-5, 42) | st.integers())
+@examples(100)
+@given(VERSIONS, SMALL | st.integers())
 def test_the_members_above_a_version_are_those_greater_than_it(versions: list[int], version: int) -> None:
     above, members = ranges_of(versions).above(version), {member for member in versions if member > version}
     assert len(above) == len(members)
@@ -34,12 +38,14 @@ def test_the_members_above_a_version_are_those_greater_than_it(versions: list[in
     assert version not in above
 
 
-@given(st.lists(st.integers(-3, 40), max_size=60))
+@examples(100)
+@given(VERSIONS)
 def test_its_size_is_the_number_of_runs(versions: list[int]) -> None:
     runs = sum(version - 1 not in versions for version in set(versions))
     assert len(ranges_of(versions)._firsts) == runs
 
 
+@examples(100)
 @given(st.permutations(range(30)))
 def test_versions_without_gaps_are_one_range_in_whatever_order_they_came(versions: list[int]) -> None:
     ranges = ranges_of(versions)

@@ -71,10 +71,20 @@ def test_members_on_new_ports_are_told_by_force() -> None:
     assert moved["version"] == 5
 
 
-def test_the_newest_config_is_the_one_that_counts() -> None:
+def test_the_newest_config_is_the_one_that_counts_and_every_member_is_to_have_it() -> None:
     behind, *others = views(shared=config(version=9))
     old = config(("h:7", "h:8", "h:9"), 3)
-    assert next_step(Wanted(ADDRESSES), [replace(behind, config=old), *others]) is None
+    step = next_step(Wanted(ADDRESSES), [replace(behind, config=old), *others])
+    assert step
+    assert step.command is None
+    assert "mongo1" in step.text
+
+
+def test_a_delay_is_in_force_when_the_delayed_member_knows_of_it() -> None:
+    first, second, third = views(shared=config(version=2, delay=3))
+    step = next_step(Wanted(ADDRESSES, 3), [first, second, replace(third, config=config(version=1))])
+    assert step
+    assert step.command is None
 
 
 @pytest.mark.parametrize(

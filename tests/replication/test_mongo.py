@@ -94,6 +94,17 @@ class Stranger(socketserver.TCPServer):
 
 
 @pytest.fixture
+def delay(whole: MongoCluster) -> Iterator[Callable[[int], None]]:
+    """Set the third member's delay, which ends with the test."""
+
+    def start(seconds: int) -> None:
+        MongoCluster(whole.home, delay_secondary_s=seconds).start(print)
+
+    yield start
+    start(0)
+
+
+@pytest.fixture
 def occupied() -> Iterator[Callable[[int], None]]:
     with ExitStack() as held:
 
@@ -338,30 +349,31 @@ def test_two_starts_at_once_make_one_cluster(new_cluster: MongoCluster) -> None:
 
 
 def test_a_delayed_secondary_shows_writes_late_is_never_elected_and_can_be_freed(
-    whole: MongoCluster, eventually: Callable[..., None]
+    whole: MongoCluster, delay: Callable[[int], None], eventually: Callable[..., None]
 ) -> None:
     third = whole.addresses()["mongo3"]
-    delaying = MongoCluster(whole.home, delay_secondary_s=2)
-    delaying.start(print)
+    delay(2)
     assert_whole(whole)
     assert [node.note for node in whole.status()] == ["", "", "delayed by 2 s"]
     with client(whole) as connected, member(third) as late:
+        begun = time.monotonic()
         connected.test.delayed.with_options(write_concern=pymongo.WriteConcern("majority")).insert_one({"_id": "seen"})
-        written = time.monotonic()
         eventually(lambda: late.test.delayed.find_one() is not None)
-        assert time.monotonic() - written > 0.9  # whole seconds: a delay of 2 shows between 1 and 2
+        assert time.monotonic() - begun > 0.9  # whole seconds: a delay of 2 shows between 1 and 2
         config = late.admin.command("replSetGetConfig")["config"]["members"][2]
         assert (config["priority"], config["votes"], config["hidden"]) == (0, 1, False)
     whole.start(print)
     assert whole.status()[2].note == "delayed by 2 s"
-    MongoCluster(whole.home, delay_secondary_s=0).start(print)
+    delay(0)
     assert_whole(whole)
     assert whole.status()[2].note == ""
     with member(third) as freed:
         assert freed.admin.command("replSetGetConfig")["config"]["members"][2]["priority"] == 1
 
 
-def test_a_primary_that_is_to_be_delayed_hands_over_first(whole: MongoCluster, eventually: Callable[..., None]) -> None:
+def test_a_primary_that_is_to_be_delayed_hands_over_first(
+    whole: MongoCluster, delay: Callable[[int], None], eventually: Callable[..., None]
+) -> None:
     third = whole.addresses()["mongo3"]
 
     def elected() -> bool:
@@ -370,9 +382,8 @@ def test_a_primary_that_is_to_be_delayed_hands_over_first(whole: MongoCluster, e
         return whole.primary() == third
 
     eventually(elected)
-    MongoCluster(whole.home, delay_secondary_s=1).start(print)
+    delay(1)
     assert whole.primary() not in {None, third}
-    MongoCluster(whole.home, delay_secondary_s=0).start(print)
 
 
 def test_a_delay_can_be_had_from_the_start(new_cluster: MongoCluster) -> None:

@@ -25,7 +25,7 @@ def stalling(load: LoadOptions) -> Played:
         if STALL_NS[0] <= clock.now() < STALL_NS[1]:
             clock.sleep((STALL_NS[1] - clock.now()) / 1e9)
 
-    options = MemoryOptions("linearizable", service="constant", service_s=0.001)
+    options = MemoryOptions("linearizable", service="constant", service_s=0.005)
     return play(HookedClient(options, clock, stall), load)
 
 
@@ -73,20 +73,21 @@ def test_a_stalled_store_delays_all_that_was_due_meanwhile_and_each_is_measured_
     share_waiting = sum(ns > 0.1 * SECOND_NS for ns in response._counts.elements()) / response.count
     assert 0.3 < share_waiting < 0.4
     assert response.max_ns >= 1.9 * SECOND_NS
-    assert service.quantiles_ns(0.95) == [1_000_000]
+    assert service.quantiles_ns(0.95) == [5_000_000]
 
 
 def test_a_closed_loop_hides_the_same_stall() -> None:
     run = stalling(LoadOptions(users=10, operations=None, duration_s=3.5))
     service = run.recorder.statistics.service["read"]
     assert sum(ns > 0.1 * SECOND_NS for ns in service._counts.elements()) <= 10
-    assert service.quantiles_ns(0.99) == [1_000_000]
+    assert service.quantiles_ns(0.95) == [5_000_000]
 
 
 def test_a_late_session_catches_up_without_a_pause() -> None:
     run = stalling(LoadOptions(users=10, operations=None, duration_s=5, rate=100))
     late = [one for one in run.loaded if (one.due or 0) < one.start < STALL_NS[1] + SECOND_NS]
-    assert all(one.start <= STALL_NS[1] + 25_000_000 for one in late)
+    assert len(late) > 150
+    assert all(one.start <= STALL_NS[1] + 25 * 5_000_000 for one in late)  # some twenty each, one after the other
 
 
 def test_waiting_for_a_time_long_after_the_end_of_the_run_ends_with_the_run() -> None:

@@ -20,7 +20,7 @@ LAGGING = {
     "service_s": 1e-4,
     "remember": True,
 }
-LOAD = LoadOptions(users=10, operations=40_000, rate=2000, keys=1000, write_ratio=0.3, reread=0.3)
+LOAD = LoadOptions(users=10, operations=20_000, rate=2000, keys=1000, write_ratio=0.3, reread=0.3)
 
 
 def ages_of(run: Played) -> list[tuple[float, bool, Read]]:
@@ -56,7 +56,7 @@ def lagging() -> Played:
 def test_the_measured_rate_of_stale_reads_has_the_true_one_in_its_interval(lagging: Played) -> None:
     stale = lagging.recorder.judge.verdicts()["stale_reads"]
     assert stale.interval is not None
-    assert stale.checked > 10_000
+    assert stale.checked > 5000
     assert stale.interval[0] <= expected_rate(lagging) <= stale.interval[1]
 
 

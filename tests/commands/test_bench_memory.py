@@ -1,0 +1,452 @@
+"""`python bench.py memory`: what it prints, writes and returns, and how it ends."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+import bench
+import stalewatch
+from checkers.judge import GUARANTEES
+from clients.memory import MemoryClient
+from history.operation import Operation
+from history.reader import History
+from tests.checkers import oracle
+
+ROOT = Path(__file__).parents[2]
+DEADLINE_S = 60
+ENDLESS = ("--ops", "1000000000", "--keys", "50", "--seed", "3")
+STALE = ("--read-from", "secondary", "--lag", "0.05", "--keys", "50", "--seed", "3", "--ops", "1000")
+
+RATE = r"(n/a \(0/0, no evidence\)|[01]\.\d{4} \(\d+/\d+, 95% [01]\.\d{4}-[01]\.\d{4}\))"
+LATENCY = r"(n/a|\d+\.\d\d) / (n/a|\d+\.\d\d)"
+LINES = [
+    rf"write avg/p95 ms: {LATENCY}",
+    rf"read avg/p95 ms: {LATENCY}",
+    rf"stale_read_rate: {RATE}",
+    rf"ryw_violation_rate: {RATE}",
+    rf"monotonic_violation_rate: {RATE}",
+    r"conflicts: \d+",
+]
+"""The lines that scripts rely on, in their order; others may stand between and after them."""
+
+WRAPPED = """
+import runpy, sys
+blocked, before = sys.argv[1], sys.argv[2]
+for name in filter(None, blocked.split(",")):
+    sys.modules[name] = None
+exec(before)
+sys.argv = ["bench.py", "memory", *sys.argv[3:]]
+runpy.run_path("bench.py", run_name="__main__")
+"""
+
+
+running: list[subprocess.Popen[str]] = []
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_running() -> Iterator[None]:
+    yield
+    for process in running:
+        with process:
+            process.kill()
+    running.clear()
+
+
+def start(
+    *arguments: object, without: str = "", before: str = "", env: dict[str, str] | None = None
+) -> subprocess.Popen[str]:
+    """Start the bench where some packages cannot be imported and some code runs first."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", WRAPPED, without, before, *map(str, arguments)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **(env or {})},
+    )
+    running.append(process)
+    return process
+
+
+def run(*arguments: object, without: str = "", env: dict[str, str] | None = None) -> tuple[int, list[str], str]:
+    """Run the bench in a process of its own and return exit code, lines of standard output, and standard error."""
+    process = start(*arguments, without=without, env=env)
+    out, err = process.communicate(timeout=DEADLINE_S)
+    return process.returncode, out.splitlines(), err
+
+
+def here(*arguments: object) -> int:
+    """Run the bench in this process; bad usage of the command line ends in its exit code too."""
+    try:
+        return bench.main(["memory", *map(str, arguments)])
+    except SystemExit as error:
+        return cast("int", error.code)
+
+
+def result_of(path: Path, *arguments: object) -> dict[str, Any]:
+    """Run the bench in this process and return its JSON result."""
+    assert here(*arguments, "--json", path / "r.json", "--history", path / "h.jsonl") == 0
+    made: dict[str, Any] = json.loads((path / "r.json").read_text())
+    return made
+
+
+def checked(capsys: pytest.CaptureFixture[str], *files: Path) -> tuple[int, dict[str, Any]]:
+    capsys.readouterr()
+    code = stalewatch.main(["check", "--json", *map(str, files)])
+    return code, json.loads(capsys.readouterr().out)
+
+
+def operations_of(history: Path) -> list[Operation]:
+    return [operation for operation, _ in History([history]).operations()]
+
+
+def assert_lines(lines: Sequence[str]) -> None:
+    places = []
+    for pattern in LINES:
+        found = [place for place, line in enumerate(lines) if re.fullmatch(pattern, line)]
+        assert len(found) == 1, (pattern, lines)
+        places += found
+    assert places == sorted(places)
+
+
+# What it prints
+
+
+@pytest.mark.parametrize("columns", ["1", "500"])
+def test_the_plain_lines_are_as_documented_and_never_wrapped(columns: str) -> None:
+    code, lines, _ = run(*STALE, env={"COLUMNS": columns})
+    assert code == 0
+    assert_lines(lines)
+
+
+def test_the_plain_lines_stand_also_where_nothing_could_be_checked(capsys: pytest.CaptureFixture[str]) -> None:
+    assert here("--ops", 1, "--refusals", 1) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert_lines(lines)
+    assert "stale_read_rate: n/a (0/0, no evidence)" in lines
+
+
+def test_an_open_loop_adds_the_response_times(capsys: pytest.CaptureFixture[str]) -> None:
+    assert here("--ops", 300, "--rate", 1000) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert_lines(lines)
+    for kind in ("write", "read"):
+        assert any(re.fullmatch(rf"{kind} response avg/p95 ms: {LATENCY}", line) for line in lines)
+
+
+def test_the_lines_say_what_the_json_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = result_of(tmp_path, *STALE)
+    lines = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines() if ": " in line)
+    stale, times = made["guarantees"]["stale_reads"], made["latency"]["write"]["service_ms"]
+    assert lines["stale_read_rate"].startswith(f"{stale['rate']:.4f} ({stale['violated']}/{stale['checked']}, 95% ")
+    assert lines["write avg/p95 ms"] == f"{times['avg']:.2f} / {times['p95']:.2f}"
+    assert lines["verdict"] == made["verdict"] == "invalid"
+
+
+def test_without_rich_the_table_is_parted_by_tabs() -> None:
+    code, lines, _ = run(*STALE, without="rich")
+    assert code == 0
+    assert_lines(lines)
+    assert any(re.fullmatch(r"stale_reads\t\d+\t\d+\t0\.\d{4}\t0\.\d{4}-0\.\d{4}\tviolated", line) for line in lines)
+
+
+# What it writes
+
+
+def test_the_json_result_has_every_fixed_field(tmp_path: Path) -> None:
+    made = result_of(tmp_path, *STALE, "--rate", 1000)
+    fields = {"guarantees", "verdict", "database", "options", "run", "duration_s", "latency", "operations"}
+    assert fields <= made.keys()
+    assert (made["database"], made["options"]["seed"], made["options"]["read_from"]) == ("memory", 3, "secondary")
+    assert made["duration_s"] == pytest.approx(1, abs=0.3)
+    assert list(made["guarantees"]) == list(GUARANTEES)
+    for name, row in made["guarantees"].items():
+        assert {"verdict", "checked", "violated", "rate", "interval", "witnesses"} <= row.keys()
+        assert len(row["witnesses"]) == min(5, row["violated"])
+        assert (row["rate"] is None) == (row["interval"] is None) == (row["checked"] == 0), name
+    stale = made["guarantees"]["stale_reads"]
+    assert stale["causes"] == {"lag": stale["violated"]}
+    assert set(stale["staleness_s"]) == {"p50", "p95", "p99", "max"}
+    assert set(stale["witnesses"][0]) == {"operations", "cause", "staleness_s"}
+    for kind in ("read", "write"):
+        assert set(made["operations"][kind]) == {"ok", "fail", "unknown"}
+        for times in ("service_ms", "response_ms"):
+            figures = made["latency"][kind][times]
+            assert 0 < figures["p50"] <= figures["p95"] <= figures["p99"] <= figures["max"]
+            assert 0 < figures["avg"] <= figures["max"]
+
+
+def test_there_are_no_response_times_in_a_closed_loop_and_every_attempt_is_counted(tmp_path: Path) -> None:
+    made = result_of(tmp_path, "--ops", 500, "--refusals", 0.2, "--timeouts", 0.1)
+    assert [made["latency"][kind]["response_ms"] for kind in ("read", "write")] == [None, None]
+    assert sum(sum(outcomes.values()) for outcomes in made["operations"].values()) == 500
+    assert all(count for outcomes in made["operations"].values() for count in outcomes.values())
+
+
+TROUBLES = ("--refusals", "0.03", "--timeouts", "0.03", "--timeout", "0.1")
+OUTAGE = ("--rate", "300", "--duration", "5", "--outage")
+STORES = {
+    "linearizable": ("--topology", "linearizable", *TROUBLES),
+    "followers": ("--read-from", "secondary", "--lag", "0.02", *TROUBLES),
+    "majority": ("--write-acks", "majority", "--read-from", "any", *TROUBLES),
+    "quorum 1/1": ("--topology", "quorum", "--lag", "0.05", *TROUBLES),
+    "quorum 2/2": ("--topology", "quorum", "--write-acks", "2", "--read-acks", "majority", *TROUBLES),
+    "two leaders": ("--topology", "multi-leader", "--lag", "0.05", *TROUBLES),
+    "loses": (*OUTAGE, "1:2:loses", "--lag", "0.2", "--read-from", "any", *TROUBLES),
+    "keeps": (*OUTAGE, "1:2:keeps", "--lag", "0.2", "--read-from", "any", *TROUBLES),
+    "open loop": ("--rate", "2000", "--warmup", "0.2", "--read-from", "secondary", "--distribution", "latest"),
+    "large": ("--topology", "multi-leader", "--value-size", "100", "--distribution", "zipfian", "--reread", "1"),
+}
+CONFLICTING = {"two leaders", "large"}
+UNBROKEN = {"linearizable", "quorum 2/2"}
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("store", STORES)
+def test_checking_the_history_again_finds_what_the_run_found(
+    store: str, seed: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = result_of(tmp_path, "--ops", 1000, "--keys", 60, *STORES[store], "--seed", seed)
+    code, again = checked(capsys, tmp_path / "h.jsonl")
+    assert again["guarantees"] == made["guarantees"]
+    assert again["complete"]
+    assert again["verdict"] == made["verdict"]
+    assert code == {"valid": 0, "invalid": 1, "unknown": 2}[made["verdict"]]
+    assert (made["guarantees"]["conflicts"]["violated"] > 0) == (store in CONFLICTING)
+    if store in UNBROKEN:
+        assert made["verdict"] == "valid"
+
+
+@pytest.mark.parametrize("store", STORES)
+def test_brute_force_finds_the_same(store: str, tmp_path: Path) -> None:
+    load = ("--ops", 350, "--users", 6, "--keys", 8, "--seed", 7)
+    made = result_of(tmp_path, *STORES[store], *load)
+    found = oracle.judge([oracle.File(operations_of(tmp_path / "h.jsonl"))])
+    for name, row in made["guarantees"].items():
+        assert (row["checked"], row["violated"]) == (found[name].checked, found[name].violated), name
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_failover_loses_acknowledged_writes_only_where_it_is_told_to(seed: int, tmp_path: Path) -> None:
+    def lost(writes: str) -> tuple[int, int]:
+        common = ("--lag", 0.2, "--keys", 3000, "--seed", seed)
+        row = result_of(tmp_path, *OUTAGE, f"1:3:{writes}", *common)["guarantees"]["lost_writes"]
+        return row["violated"], row["checked"]
+
+    assert lost("loses")[0] > 0
+    kept, checked_writes = lost("keeps")
+    assert (kept, checked_writes > 300) == (0, True)
+
+
+def test_a_compressed_history_holds_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("zstandard")
+    for name in ("h.jsonl", "h.jsonl.gz", "h.jsonl.zst"):
+        assert here(*STALE, "--history", tmp_path / name) == 0
+    plain, *packed = (checked(capsys, tmp_path / name)[1] for name in ("h.jsonl", "h.jsonl.gz", "h.jsonl.zst"))
+    assert packed == [plain, plain]
+
+
+def test_the_same_seed_gives_the_same_bytes_with_greenlets_and_threads_and_without_fast_packages(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("gevent")
+    written = {}
+    for number, without in enumerate(("", "gevent", "gevent,msgspec,rich,zstandard,plotly,psutil", "msgspec")):
+        paths = (tmp_path / f"{number}.jsonl", tmp_path / f"{number}.json")
+        load = ("--topology", "multi-leader", "--rate", 3000, *TROUBLES, "--ops", 1500, "--seed", 5)
+        code, lines, err = run(*load, "--history", paths[0], "--json", paths[1], without=without)
+        assert (code, "Traceback" in err) == (0, False)
+        written[without] = (*(path.read_bytes() for path in paths), lines[: lines.index("verdict: invalid")])
+    assert len(set(map(repr, written.values()))) == 1
+
+
+def test_another_seed_gives_another_history(tmp_path: Path) -> None:
+    one, other = (tmp_path / name for name in ("1.jsonl", "2.jsonl"))
+    for seed, path in ((1, one), (2, other)):
+        assert here("--ops", 300, "--seed", seed, "--history", path) == 0
+    assert one.read_text().splitlines()[1:] != other.read_text().splitlines()[1:]
+
+
+def test_a_run_deletes_its_keys_unless_told_to_keep_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    removed: list[int] = []
+    monkeypatch.setattr(MemoryClient, "remove", lambda _client, keys: removed.append(len(keys)))
+    assert here("--ops", 10, "--keys", 7, "--keep") == 0
+    assert removed == []
+    assert here("--ops", 10, "--keys", 7) == 0
+    assert removed == [7]
+
+
+# How it ends
+
+
+def test_expectations_that_are_met_end_in_success(capsys: pytest.CaptureFixture[str]) -> None:
+    assert here("--ops", 500, "--keys", 20, "--expect", "stale_reads=0,read.p95_ms<1000,lost_writes.violated=0") == 0
+    assert "expected" not in capsys.readouterr().out
+
+
+def test_every_expectation_that_is_missed_has_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert here(*STALE, "--expect", "stale_reads=0,lost_writes=0,unique_ids=0") == 1
+    missed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("expected")]
+    assert len(missed) == 2
+    assert re.fullmatch(r"expected stale_reads=0: it is 0\.\d+", missed[0])
+    assert missed[1] == "expected unique_ids=0: no evidence"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ("--write-ratio 1.5", "--write-ratio '1.5': must be a share from 0 to 1"),
+        ("--users 0", "--users '0': must be a whole number from 1 on"),
+        ("--expect freshness=1", "unknown name 'freshness'"),
+        ("--expect stale_reads~1", "is not NAME OP NUMBER"),
+        ("--topology ring", "--topology 'ring': must be one of"),
+        ("--write-acks 9", "write_acks is 9"),
+        ("--outage soon", "--outage 'soon': must be AT:FOR"),
+        ("--nonsense", "unrecognized arguments: --nonsense"),
+        ("--json /nowhere/r.json", "/nowhere/r.json: No such file or directory"),
+        ("--json /", "/: Is a directory"),
+        ("--history /nowhere/h.jsonl", "/nowhere/h.jsonl: No such file or directory"),
+        ("--report /nowhere/r.html", "/nowhere/r.html: No such file or directory"),
+    ],
+)
+def test_what_makes_no_sense_is_said_before_anything_is_done(
+    arguments: str, complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert here(*arguments.split()) == 2
+    captured = capsys.readouterr()
+    assert complaint in captured.err
+    assert "creating" not in captured.err
+    assert captured.out == ""
+
+
+def test_a_run_that_never_began_leaves_no_files_and_old_ones_as_they_were(tmp_path: Path) -> None:
+    old = tmp_path / "old.json"
+    old.write_text("old")
+    assert here("--topology", "ring", "--json", tmp_path / "new.json", "--history", tmp_path / "h.jsonl") == 2
+    assert here("--topology", "ring", "--json", old) == 2
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"old.json": "old"}
+
+
+@pytest.mark.parametrize("package", ["plotly", "jinja2"])
+def test_a_report_without_its_packages_is_refused_beforehand_with_their_names(
+    package: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    assert here("--report", tmp_path / "r.html") == 2
+    captured = capsys.readouterr()
+    assert package in captured.err
+    assert "pip install" in captured.err
+    assert (captured.out, list(tmp_path.iterdir())) == ("", [])
+
+
+def test_a_compression_without_its_package_is_refused_with_its_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    assert here("--history", tmp_path / "h.jsonl.zst") == 2
+    assert "pip install zstandard" in capsys.readouterr().err
+
+
+def test_a_report_is_written_beside_the_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("plotly")
+    assert here(*STALE, "--report", tmp_path / "r.html") == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"report: {tmp_path / 'r.html'}"
+    assert "<html" in (tmp_path / "r.html").read_text()
+
+
+def wait_for(process: subprocess.Popen[str], tells: Callable[[str], bool]) -> None:
+    """Read standard error until a line tells what was waited for."""
+    assert process.stderr is not None
+    assert any(tells(line) for line in process.stderr), "the bench ended before it said so"
+
+
+LOUD = "import reports.progress; reports.progress.PLAIN_EVERY_S = 0"
+
+
+@pytest.mark.parametrize(
+    ("number", "without"), [(signal.SIGINT, ""), (signal.SIGINT, "gevent"), (signal.SIGTERM, "gevent")]
+)
+def test_a_signal_ends_the_run_in_order(
+    number: signal.Signals, without: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    history, figures = tmp_path / "h.jsonl", tmp_path / "r.json"
+    process = start(*ENDLESS, "--history", history, "--json", figures, without=without, before=LOUD)
+    wait_for(process, lambda line: line.startswith("load: ") and float(line[6:].split("/")[0]) > 2000)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 128 + number
+    assert_lines(out.splitlines())
+    assert "Traceback" not in err
+    made = json.loads(figures.read_text())
+    assert made["interrupted"]
+    assert history.read_text().splitlines()[-1] == '{"op":"close","clock_error_ns":0}'
+    code, again = checked(capsys, history)
+    assert (code, again["complete"], again["guarantees"]) == (0, True, made["guarantees"])
+    done = sum(sum(outcomes.values()) for outcomes in made["operations"].values())
+    assert len(operations_of(history)) == done > 0
+
+
+HANGING = f"""
+{LOUD}
+import sys, threading, time
+from clients.memory import MemorySession
+
+def hang(session, key, *value):
+    print("hanging", file=sys.stderr, flush=True)
+    while True:
+        NAP
+
+MemorySession.read = MemorySession.write = hang
+"""
+WAITS, SPINS = "threading.Event().wait()", "time.sleep(0)"
+
+
+@pytest.mark.parametrize("nap", [WAITS, SPINS], ids=["waiting", "spinning"])
+@pytest.mark.parametrize("without", ["", "gevent"], ids=["greenlets", "threads"])
+def test_a_second_interruption_leaves_at_once_with_all_that_was_done(without: str, nap: str, tmp_path: Path) -> None:
+    history = tmp_path / "h.jsonl"
+    load = (*ENDLESS, "--write-ratio", 1, "--history", history)
+    process = start(*load, without=without, before=HANGING.replace("NAP", nap))
+    wait_for(process, lambda line: "hanging" in line)
+    process.send_signal(signal.SIGINT)
+    wait_for(process, lambda line: "stopping" in line)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 130
+    assert out == ""
+    assert "left behind: leaving at once" in err
+    assert "Traceback" not in err
+    lines = [json.loads(line) for line in history.read_text().splitlines()]
+    assert [one["op"] for one in lines[1:]] == ["write", "close"]
+    assert lines[1]["outcome"] == "unknown"
+    assert operations_of(history)
+
+
+def test_a_reader_that_leaves_early_ends_it_quietly_and_the_files_are_written_all_the_same(tmp_path: Path) -> None:
+    figures = tmp_path / "r.json"
+    process = start("--ops", 200, "--json", figures)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.wait(DEADLINE_S) == 141
+    assert process.stderr is not None
+    assert process.stderr.read() == "creating 1000 keys\n"
+    process.stderr.close()
+    assert json.loads(figures.read_text())["verdict"]
+
+
+@pytest.mark.parametrize("without", ["", "rich"])
+def test_only_its_first_line_can_be_asked_for(without: str) -> None:
+    process = start("--ops", 200, without=without)
+    head = subprocess.run(["head", "-1"], stdin=process.stdout, capture_output=True, text=True, check=True)
+    _, err = process.communicate(timeout=DEADLINE_S)
+    assert re.fullmatch(LINES[0] + "\n", head.stdout)
+    assert process.returncode in {0, 141}  # all was in the pipe before it was closed, or not
+    assert err == "creating 1000 keys\n"

@@ -1,0 +1,7 @@
+"""How many examples a property is tried on; never against a clock, for the machine may be busy."""
+
+from hypothesis import HealthCheck, settings
+
+
+def examples(number: int) -> settings:
+    return settings(max_examples=number, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -1,0 +1,269 @@
+"""Several files of one run: merged by end, as far as their clocks agree."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from checkers.judge import Judge
+from history.operation import Operation
+from history.reader import BadHistory, History
+from reports.check import judge_files
+from tests.checkers.histories import history_text, multi_file_histories
+from tests.checkers.oracle import File
+from tests.history.lines import CLOSE, ENDINGS, as_operations, fault, file_of, header, operations_of, read, write
+
+Lines = list[dict[str, Any]]
+
+
+class Worker(NamedTuple):
+    """One worker's file: its lines, the clock errors that header and close line say, and its ending."""
+
+    lines: Lines
+    clock_error_ns: int | None = 0
+    in_header: int | None = 0
+    closes: bool = True
+    number: int | None = None
+    ending: str = ".jsonl"
+
+
+def files_of(folder: Path, *workers: Worker) -> list[Path]:
+    return [
+        file_of(
+            folder,
+            header(worker=place if worker.number is None else worker.number, clock_error_ns=worker.in_header),
+            *worker.lines,
+            *([{**CLOSE, "clock_error_ns": worker.clock_error_ns}] if worker.closes else []),
+            name=f"{place}{worker.ending}",
+        )
+        for place, worker in enumerate(workers)
+    ]
+
+
+def judged(folder: Path, *workers: Worker) -> Judge:
+    return judge_files(files_of(folder, *workers))
+
+
+def counts(judge: Judge, guarantee: str) -> tuple[int, int]:
+    verdict = judge.verdicts()[guarantee]
+    return verdict.checked, verdict.violated
+
+
+def bad(*paths: Path) -> str:
+    """Return why the files are bad input."""
+    with pytest.raises(BadHistory) as caught:
+        operations_of(*paths)
+    return str(caught.value)
+
+
+# Order.
+
+
+def test_operations_come_in_the_order_of_their_end_with_the_file_that_they_are_from(tmp_path: Path) -> None:
+    first = [write(1, 1, 2), write(2, 3, 7), write(3, 8, 9)]
+    second = [read(1, 2, 4), read(2, 6, 8), fault(3, 20)]
+    third = [read(1, 2, 3)]
+    paths = files_of(tmp_path, Worker(first), Worker(second, ending=".jsonl.zst"), Worker(third, ending=".jsonl.gz"))
+    found = [((operation.start, operation.end), source) for operation, source in History(paths).operations()]
+    in_order = [((1, 2), 0), ((2, 3), 2), ((2, 4), 1), ((3, 7), 0), ((6, 8), 1), ((8, 9), 0), ((3, 20), 1)]
+    assert found == in_order
+
+
+def test_what_ends_together_comes_in_the_order_of_the_files_and_then_of_the_lines(tmp_path: Path) -> None:
+    first, second = [read(0, 1, 5), read(0, 0, 5, session="a")], [read(0, 3, 5), read(0, 2, 5, session="b")]
+    paths = files_of(tmp_path, Worker(first), Worker(second))
+    assert [operation.start for operation in operations_of(*paths)] == [1, 0, 3, 2]
+    assert [operation.start for operation in operations_of(*reversed(paths))] == [3, 2, 1, 0]
+
+
+def test_what_never_ended_keeps_its_place_in_its_file(tmp_path: Path) -> None:
+    first = [write(1, 90, None, outcome="unknown"), write(2, 1, 4), write(3, 0, None, outcome="unknown")]
+    second = [read(0, 1, 2), read(0, 4, 5), fault(1, None)]
+    paths = files_of(tmp_path, Worker(first), Worker(second))
+    assert [operation.start for operation in operations_of(*paths)] == [90, 1, 1, 0, 4, 1]
+
+
+def by_end(operations: list[tuple[Operation, int]]) -> list[int]:
+    return [operation.end for operation, _ in operations if operation.end is not None]
+
+
+@settings(
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
+@given(files=multi_file_histories())
+def test_nothing_is_lost_and_ends_only_rise(files: list[File], tmp_path: Path) -> None:
+    paths = []
+    for index, file in enumerate(files):
+        paths.append(tmp_path / f"{index}.jsonl")
+        paths[-1].write_text(history_text(file))
+    found = list(History(paths).operations())
+    assert by_end(found) == sorted(by_end(found))
+    for index, file in enumerate(files):
+        alone = [operation for operation, source in found if source == index]
+        assert alone == operations_of(paths[index])
+        assert sorted(map(repr, alone)) == sorted(map(repr, file.operations))
+
+
+# One run.
+
+
+def test_files_of_another_run_are_refused(tmp_path: Path) -> None:
+    one = file_of(tmp_path, header(run="r1"), CLOSE, name="one.jsonl")
+    other = file_of(tmp_path, header(run="r2", worker=1), CLOSE, name="other.jsonl")
+    same = file_of(tmp_path, header(run="r1", worker=1, database="couch"), CLOSE, name="same.jsonl")
+    assert bad(one, other) == f"{other}:1: run 'r2' is not run 'r1' of {one}"
+    assert bad(other, one, same) == f"{one}:1: run 'r1' is not run 'r2' of {other}"
+    assert operations_of(one, same) == []
+
+
+def test_a_version_is_written_once_in_all_files(tmp_path: Path) -> None:
+    twice = files_of(tmp_path, Worker([write(1, 1, 2)]), Worker([write(2, 1, 2), write(1, 3, 4)]))
+    assert bad(*twice) == f"{twice[1]}:3: version 1 of key 'k' is written twice"
+    lost = files_of(tmp_path, Worker([write(1, 5, 6)]), Worker([write(1, 1, None, outcome="unknown")]))
+    assert "version 1 of key 'k' is written twice" in bad(*lost)
+    once = files_of(tmp_path, Worker([write(1, 1, 2)]), Worker([write(2, 1, 2), write(1, 3, 4, key="other")]))
+    assert len(operations_of(*once)) == 3
+
+
+def test_a_copy_of_a_file_is_refused_for_its_writes(tmp_path: Path) -> None:
+    path, *_ = files_of(tmp_path, Worker([write(1, 1, 2)]))
+    copy = tmp_path / "copy.jsonl"
+    copy.write_bytes(path.read_bytes())
+    assert bad(path, copy) == f"{copy}:2: version 1 of key 'k' is written twice"
+
+
+def test_each_bad_file_is_named(tmp_path: Path) -> None:
+    for ending in ENDINGS:
+        good, wrong = files_of(tmp_path, Worker([read(0, 1, 2)]), Worker([read(0, 1, 2), read(0, 0, 1)], ending=ending))
+        assert bad(good, wrong).startswith(f"{wrong}:3: ")
+        assert bad(wrong, good).startswith(f"{wrong}:3: ")
+
+
+def test_the_longest_horizon_counts(tmp_path: Path) -> None:
+    paths = [
+        file_of(tmp_path, header(horizon_s=s, worker=place), CLOSE, name=f"{place}") for place, s in enumerate((1, 0.5))
+    ]
+    assert History(paths).horizon_ns == 1_000_000_000
+    assert History(paths[1:]).horizon_ns == 500_000_000
+    endless = file_of(tmp_path, header(horizon_s=10**400), CLOSE)
+    assert History([endless]).horizon_ns > 10**18
+
+
+# Clocks: a before b means a.end + e_a < b.start - e_b.
+
+LAGGING = [write(1, 10, 20)]
+
+
+def late_read(start: int) -> Lines:
+    return [read(0, start, 100, owner=0)]
+
+
+@pytest.mark.parametrize(
+    ("start", "errors", "ordered"),
+    [
+        (21, (0, 0), True),
+        (20, (0, 0), False),
+        (26, (3, 2), True),
+        (25, (3, 2), False),
+        (26, (5, 0), True),
+        (26, (0, 5), True),
+        (25, (5, 0), False),
+        (25, (0, 5), False),
+        (99, (None, 0), False),
+        (99, (0, None), False),
+        (99, (None, None), False),
+    ],
+)
+def test_an_end_is_before_a_start_in_another_file_where_both_clock_errors_allow_no_other_order(
+    start: int,
+    errors: tuple[int | None, int | None],
+    ordered: bool,  # noqa: FBT001 # a column of the table
+    tmp_path: Path,
+) -> None:
+    judge = judged(tmp_path, Worker(LAGGING, errors[0]), Worker(late_read(start), errors[1]))
+    assert counts(judge, "stale_reads") == ((1, 1) if ordered else (0, 0))
+    assert judge.verdict() == ("invalid" if ordered else "unknown")
+
+
+def test_within_a_file_its_clock_error_does_not_matter(tmp_path: Path) -> None:
+    for error in (1000, None):
+        alone = judged(tmp_path, Worker([write(1, 10, 20), read(0, 21, 22)], error))
+        assert counts(alone, "stale_reads") == (1, 1)
+        beside = judged(tmp_path, Worker([write(1, 10, 20), read(0, 21, 22)], error), Worker([], 0))
+        assert counts(beside, "stale_reads") == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("in_header", "in_close", "closes", "counted"),
+    [
+        (0, 1000, True, 1000),
+        (1000, 0, True, 0),
+        (None, 0, True, 0),
+        (0, None, True, None),
+        (1000, 0, False, 1000),
+        (0, 1000, False, 0),
+    ],
+)
+def test_the_clock_error_of_the_close_line_wins_over_that_of_the_header(
+    in_header: int | None,
+    in_close: int | None,
+    closes: bool,  # noqa: FBT001 # a column of the table
+    counted: int | None,
+    tmp_path: Path,
+) -> None:
+    lagging = Worker(LAGGING, in_close, in_header, closes)
+    paths = files_of(tmp_path, lagging, Worker(late_read(50)))
+    assert [source.clock_error_ns for source in History(paths).sources] == [counted, 0]
+    owned = judged(tmp_path, lagging, Worker([read(0, 50, 100)]))
+    assert counts(owned, "stale_reads") == ((1, 1) if counted == 0 else (0, 0))
+
+
+# Whose key it is.
+
+READS = [read(1, 30, 40, owner=0), read(0, 50, 60, owner=0)]
+
+
+def test_a_read_of_another_workers_key_is_judged_by_its_complete_file(tmp_path: Path) -> None:
+    judge = judged(tmp_path, Worker(LAGGING), Worker(READS))
+    assert judge.verdict() == "invalid"
+    assert counts(judge, "stale_reads") == (2, 1)
+    assert counts(judge, "read_regressions") == (1, 1)
+    assert counts(judge, "phantom_reads") == (1, 0)
+    assert counts(judge, "monotonic_reads") == (1, 1)
+
+
+@pytest.mark.parametrize("owner", ["incomplete", "absent", "another worker"])
+def test_without_its_owners_complete_file_only_monotonic_reads_judges_it(owner: str, tmp_path: Path) -> None:
+    owners = {
+        "incomplete": [Worker(LAGGING, closes=False)],
+        "absent": [],
+        "another worker": [Worker(LAGGING, number=7)],
+    }
+    judge = judged(tmp_path, *owners[owner], Worker(READS, number=1))
+    checked = {name: verdict.checked for name, verdict in judge.verdicts().items() if verdict.checked}
+    assert checked == {"monotonic_reads": 1}
+    assert judge.verdict() == "invalid"
+
+
+def test_a_key_of_an_incomplete_file_may_show_a_version_whose_write_was_cut_off(tmp_path: Path) -> None:
+    shown = [write(1, 1, 2), read(5, 3, 4)]
+    assert counts(judged(tmp_path, Worker(shown)), "phantom_reads") == (1, 1)
+    incomplete = judged(tmp_path, Worker(shown, closes=False))
+    assert counts(incomplete, "phantom_reads") == (0, 0)
+    assert (incomplete.verdict(), counts(incomplete, "stale_reads")) == ("unknown", (1, 0))
+
+
+# Sessions.
+
+
+def test_sessions_of_two_workers_are_two_even_where_they_have_one_name(tmp_path: Path) -> None:
+    mine, theirs = [write(1, 1, 2, session="s1")], [read(0, 3, 4, session="s1")]
+    assert counts(judged(tmp_path, Worker(mine), Worker(theirs)), "read_your_writes") == (0, 0)
+    assert counts(judged(tmp_path, Worker([*mine, *theirs])), "read_your_writes") == (1, 1)
+    assert counts(judged(tmp_path, Worker(mine, number=3), Worker(theirs, number=3)), "read_your_writes") == (1, 1)
+
+
+def test_sessions_of_two_workers_may_overlap(tmp_path: Path) -> None:
+    mine, theirs = [read(0, 1, 4)], [read(0, 2, 3)]
+    assert operations_of(*files_of(tmp_path, Worker(mine), Worker(theirs))) == as_operations([*theirs, *mine])
