@@ -14,6 +14,8 @@ __version__ = "0.1.0"
 
 USAGE_ERROR = 2
 CHECK_USAGE_ERROR = 64
+OUTPUT_ERROR = 74
+"""What could not be written (a full disk); not 1, which means that a guarantee was violated."""
 
 
 class Command:
@@ -48,6 +50,15 @@ class _Parser(argparse.ArgumentParser):
 
     usage_error = USAGE_ERROR
 
+    def parse_known_args(  # type: ignore[override] # the overloads only differ in the namespace
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Refuse unknown arguments here, for the parser above has another exit code."""
+        parsed, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return parsed, unknown
+
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and how the command is used."""
         self.print_usage(sys.stderr)
@@ -74,6 +85,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except BrokenPipeError:
         return leave_quietly()
+    except OSError as error:
+        print(f"stalewatch {parsed.command}: {error}", file=sys.stderr)
+        return OUTPUT_ERROR
     except KeyboardInterrupt:
         return 130
     return code

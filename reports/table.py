@@ -49,7 +49,7 @@ def show(title: str, columns: tuple[str, ...], body: Iterable[tuple[str, ...]]) 
         for row in (columns, *body):
             print("\t".join(row).replace("\n", " "))
         return
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for index, column in enumerate(columns):
         table.add_column(column, justify="right" if index else "left", no_wrap=True)
     for row in body:
