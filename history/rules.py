@@ -22,24 +22,23 @@ class Rules:
 
     def check(self, operation: Operation) -> None:
         """Raise `Broken` where the operation breaks a rule."""
-        end = operation.end
+        start, end = operation.start, operation.end
         if end is None:
             self._never_ended(operation)
-        else:
-            if end < operation.start:
-                raise Broken(f"`end` {end} is before `start` {operation.start}")
-            if not self._last_end <= end < FOREVER:
-                raise self._misplaced(end)
+        elif start <= end and self._last_end <= end < FOREVER:
             self._last_end = end
-        kind = type(operation)
-        if kind is Read or kind is Write:
-            self._register(operation, end)  # type: ignore[arg-type] # the two classes just named
-        elif kind is Append or kind is Draw:
-            self._item_or_draw(operation, end)  # type: ignore[arg-type] # the two classes just named
-        elif kind is Final:
-            self._final(operation)  # type: ignore[arg-type] # the class just named
+        else:
+            raise self._misplaced(start, end)
+        if isinstance(operation, (Read, Write)):
+            self._register(operation, start, end)
+        elif isinstance(operation, (Append, Draw)):
+            self._item_or_draw(operation, start, end)
+        elif isinstance(operation, Final):
+            self._final(operation)
 
-    def _misplaced(self, end: int) -> Broken:
+    def _misplaced(self, start: int, end: int) -> Broken:
+        if end < start:
+            return Broken(f"`end` {end} is before `start` {start}")
         if not NEVER < end < FOREVER:
             return Broken("`end` is no time")
         return Broken(f"`end` {end} is before the end {self._last_end} of an earlier line")
@@ -48,10 +47,12 @@ class Rules:
         if not isinstance(operation, Fault) and operation.outcome != "unknown":
             raise Broken(f"an operation that never ended cannot be {operation.outcome!r}")
 
-    def _register(self, operation: Read | Write, end: int | None) -> None:
-        version = operation.version
-        if operation.outcome != "unknown":
-            self._sequential(operation.session, operation.start, end)  # type: ignore[arg-type] # ended, see above
+    def _register(self, operation: Read | Write, start: int, end: int | None) -> None:
+        version, session = operation.version, operation.session
+        if operation.outcome != "unknown" and end is not None:
+            if start == end or start < self._session_end.get(session, NEVER):
+                self._sequential(session, start, end)
+            self._session_end[session] = end
             if version is None and operation.outcome == "ok":
                 raise Broken("an ok operation has a `version`")
         if version is None:
@@ -70,9 +71,10 @@ class Rules:
         if not ranges.add(version):
             raise Broken(f"version {version} of key {key!r} is written twice")
 
-    def _item_or_draw(self, operation: Append | Draw, end: int | None) -> None:
-        if operation.outcome != "unknown":
-            self._sequential(operation.session, operation.start, end)  # type: ignore[arg-type] # ended, see above
+    def _item_or_draw(self, operation: Append | Draw, start: int, end: int | None) -> None:
+        if operation.outcome != "unknown" and end is not None:
+            self._sequential(operation.session, start, end)
+            self._session_end[operation.session] = end
         if operation.outcome != "ok":
             return
         if isinstance(operation, Append) and operation.item is None:
@@ -99,4 +101,3 @@ class Rules:
                 raise Broken(f"session {session!r} overlaps itself: start {start} is before its earlier end {last}")
         elif start == end and last < end:
             self._before_instant[session] = (end, last)
-        self._session_end[session] = end

@@ -37,16 +37,16 @@ WORDS: Mapping[str, Words] = {
         "{violated} of {checked} reads ({rate}) took back what somebody had already been shown",
         "no read took back what somebody had been shown ({checked} reads)",
     ),
-    "phantom_reads": Words(
-        "A read shows only what was really written: nothing from a write that failed or had not started yet.",
-        "{violated} of {checked} reads ({rate}) showed something that had not been written",
-        "every value read had been written ({checked} reads)",
-    ),
     "consistent_prefix": Words(
         "Whoever sees a value also sees what its author had read or written before. Only direct dependencies are "
         "followed, so the count is a lower bound.",
         "{violated} of {checked} reads ({rate}) missed what a value read before depends on",
         "every value came with what it depends on ({checked} reads)",
+    ),
+    "phantom_reads": Words(
+        "A read shows only what was really written: nothing from a write that failed or had not started yet.",
+        "{violated} of {checked} reads ({rate}) showed something that had not been written",
+        "every value read had been written ({checked} reads)",
     ),
     "lost_writes": Words(
         "Every acknowledged write is still there at the end. Exact for lists; for single values a lower bound, since a "
