@@ -8,6 +8,7 @@ from clients.options import Option, chosen
 from workloads.keys import DISTRIBUTIONS
 
 DEFAULT_OPERATIONS = 5000
+MOST_USERS = 10_000
 
 
 def share(text: str) -> float:
@@ -23,6 +24,14 @@ def count(text: str) -> int:
     value = _whole(text)
     if value < 1:
         raise ValueError("must be a whole number from 1 on")
+    return value
+
+
+def users(text: str) -> int:
+    """Return a number of sessions; raise ValueError unless one process can hold them."""
+    value = count(text)
+    if value > MOST_USERS:
+        raise ValueError(f"must be {MOST_USERS} at most: every session is a thread or greenlet of this process")
     return value
 
 
@@ -86,7 +95,7 @@ class LoadOptions:
 
 
 OPTIONS: tuple[Option, ...] = (
-    Option("--users", "sessions at a time, each a simulated user", default=20, parse=count),
+    Option("--users", "sessions at a time, each a simulated user", default=20, parse=users),
     Option(
         "--ops", f"operations of all sessions together, failed ones too (default {DEFAULT_OPERATIONS})", parse=count
     ),

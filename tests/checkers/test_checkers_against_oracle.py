@@ -1,9 +1,10 @@
 """The streaming checkers against the brute-force oracle: equal counts on thousands of generated histories."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 
 from checkers.judge import GUARANTEES, Judge
@@ -13,7 +14,7 @@ from history.reader import History
 from tests.checkers import oracle
 from tests.checkers.histories import history_text, multi_file_histories, random_history, single_file_histories
 
-SEEDS = 6000
+SEEDS, SOAK_SEEDS = 2000, 100_000
 
 
 # Which operation of a witness broke the promise: the last one, but for these.
@@ -89,7 +90,16 @@ def test_several_files_give_the_counts_of_the_definitions(files: list[oracle.Fil
 
 
 def test_thousands_of_seeded_histories_give_the_counts_of_the_definitions(tmp_path: Path) -> None:
-    for seed in range(SEEDS):
+    compare(range(SEEDS), tmp_path)
+
+
+@pytest.mark.soak
+def test_a_hundred_thousand_seeded_histories_give_the_counts_of_the_definitions(tmp_path: Path) -> None:
+    compare(range(SEEDS, SOAK_SEEDS), tmp_path)
+
+
+def compare(seeds: Iterable[int], tmp_path: Path) -> None:
+    for seed in seeds:
         files = random_history(seed)
         assert found(*judge_from_text(files, tmp_path)) == expected(files), f"random_history({seed})"
 

@@ -311,10 +311,10 @@ def test_every_expectation_that_is_missed_has_a_line(capsys: pytest.CaptureFixtu
         ("--write-acks 9", "write_acks is 9"),
         ("--outage soon", "--outage 'soon': must be AT:FOR"),
         ("--nonsense", "unrecognized arguments: --nonsense"),
-        ("--json /nowhere/r.json", "/nowhere/r.json: No such file or directory"),
+        ("--json /dev/null/r.json", "/dev/null/r.json: Not a directory"),
         ("--json /", "/: Is a directory"),
-        ("--history /nowhere/h.jsonl", "/nowhere/h.jsonl: No such file or directory"),
-        ("--report /nowhere/r.html", "/nowhere/r.html: No such file or directory"),
+        ("--history /dev/null/h.jsonl", "/dev/null/h.jsonl: Not a directory"),
+        ("--report /dev/null/r.html", "/dev/null/r.html: Not a directory"),
     ],
 )
 def test_what_makes_no_sense_is_said_before_anything_is_done(
@@ -397,7 +397,7 @@ def test_a_signal_ends_the_run_in_order(
 HANGING = f"""
 {LOUD}
 import sys, threading, time
-from clients.memory import MemorySession
+from clients.memory import MemoryClient, MemorySession
 
 def hang(session, key, *value):
     print("hanging", file=sys.stderr, flush=True)
@@ -405,6 +405,7 @@ def hang(session, key, *value):
         NAP
 
 MemorySession.read = MemorySession.write = hang
+MemoryClient.remove = lambda client, keys: print("removing", file=sys.stderr)
 """
 WAITS, SPINS = "threading.Event().wait()", "time.sleep(0)"
 
@@ -423,6 +424,7 @@ def test_a_second_interruption_leaves_at_once_with_all_that_was_done(without: st
     assert process.returncode == 130
     assert out == ""
     assert "left behind: leaving at once" in err
+    assert "removing" not in err
     assert "Traceback" not in err
     lines = [json.loads(line) for line in history.read_text().splitlines()]
     assert [one["op"] for one in lines[1:]] == ["write", "close"]

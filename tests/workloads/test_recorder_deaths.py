@@ -161,6 +161,26 @@ def test_a_bug_in_one_session_ends_the_run_and_is_raised_where_it_waits(tmp_path
     assert_same_verdicts(recorder, history)
 
 
+def test_a_bug_in_one_session_is_not_held_up_by_one_that_hangs() -> None:
+    hung, freed = threading.Event(), threading.Event()
+
+    def hang_or_die(session: str, _kind: str) -> None:
+        if session == "s0":
+            hung.set()
+            freed.wait(PATIENCE_S)
+        else:
+            hung.wait(PATIENCE_S)
+            raise SystemExit("a bug of ours")
+
+    client = HookedClient(MemoryOptions(), RealClock(), hang_or_die)
+    with pytest.raises(SystemExit, match="a bug of ours"):
+        play(client, LoadOptions(users=2, operations=10, keys=3))
+    sessions = [thread for thread in threading.enumerate() if thread.name == "s0"]
+    assert [thread.is_alive() for thread in sessions] == [True]
+    freed.set()
+    sessions[0].join(PATIENCE_S)
+
+
 GREENLETS = """
 import sys
 from gevent import monkey; monkey.patch_all()

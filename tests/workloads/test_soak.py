@@ -1,0 +1,30 @@
+"""The long one: no false positive in ten million operations on a linearizable store with timeouts and refusals."""
+
+import pytest
+
+from checkers.judge import Judge
+from clients.memory import MemoryClient
+from clients.memory_options import MemoryOptions
+from clients.simulated_time import SimulatedClock
+from workloads.options import LoadOptions
+from workloads.recorder import Recorder
+from workloads.runner import Run
+
+RUNS, OPERATIONS = 20, 500_000
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(RUNS))
+def test_a_linearizable_store_shows_no_violation_in_ten_million_operations(seed: int) -> None:
+    options = MemoryOptions(topology="linearizable", seed=seed, timeouts=0.01, refusals=0.01)
+    client = MemoryClient(options, SimulatedClock())
+    client.prepare()
+    recorder = Recorder(client.clock, Judge())
+    run = Run(client, recorder, LoadOptions(operations=OPERATIONS, seed=seed), f"soak{seed}")
+    run.preload()
+    run.load(lambda _progress: None)
+    run.final_reads(lambda _progress: None)
+    recorder.finish()
+    found = {name: verdict.violated for name, verdict in recorder.judge.verdicts().items() if verdict.violated}
+    assert found == {}
+    assert recorder.judge.verdicts()["stale_reads"].checked > OPERATIONS / 3
