@@ -27,7 +27,7 @@ demo: install ## Three MongoDB members on this machine, three scenarios, one tab
 	@$(BIN)/python demo.py
 
 test: install ## All tests that this machine can run (STALEWATCH_REQUIRE_ALL=1: a skip is a failure)
-	$(BIN)/python -m pytest -q -m "not soak"
+	$(BIN)/python -m pytest -q
 
 test-fast: install ## The tests without servers, in under 30 s
 	$(BIN)/python -m pytest -q -n auto -m "not server and not soak"

@@ -18,6 +18,7 @@ import secrets
 import signal
 import sys
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,6 +46,10 @@ from workloads.recorder import Recorder
 from workloads.runner import Progress, Run
 
 DONE, MISSED, USAGE, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
+EXITS = (
+    "Exit codes: 0 done and expectations met, 1 an expectation missed, 2 usage, 3 no database reached or no rights, "
+    "130 Ctrl-C (after the table)."
+)
 
 
 class Database(NamedTuple):
@@ -89,10 +94,14 @@ DATABASES = {
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line of the bench."""
-    top = argparse.ArgumentParser(prog="bench.py", description="Load a database and say what its sessions saw.")
+    top = argparse.ArgumentParser(
+        prog="bench.py", description="Load a database and say what its sessions saw.", epilog=EXITS, allow_abbrev=False
+    )
     databases = top.add_subparsers(dest="database", required=True, metavar="DATABASE")
     for name, database in DATABASES.items():
-        one = databases.add_parser(name, help=database.help, description=database.help)
+        one = databases.add_parser(
+            name, help=database.help, description=database.help, epilog=EXITS, allow_abbrev=False
+        )
         add_arguments(one.add_argument_group("database"), database.options())
         add_arguments(one.add_argument_group("load"), workloads.options.OPTIONS)
         _add_outputs(one.add_argument_group("output"))
@@ -106,18 +115,16 @@ def _add_outputs(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--keep", action="store_true", help="leave the run's keys in the database")
     group.add_argument(
         "--expect",
-        type=_expectations,
-        default=[],
         metavar="LIST",
         help="e.g. read_your_writes=0,stale_reads<0.05; exit 1 where missed",
     )
 
 
-def _expectations(text: str) -> list[expect.Expectation]:
+def _expectations(text: str | None) -> list[expect.Expectation]:
     try:
-        return expect.parse(text)
+        return [] if text is None else expect.parse(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+        raise BadAddress(f"--expect: {error}") from None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -144,6 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _bench(arguments: argparse.Namespace) -> int:
     load = workloads.options.options_from(arguments)
+    expectations = _expectations(arguments.expect)
     if arguments.report:
         page.require()
     for path in (arguments.json, arguments.report, arguments.history):
@@ -158,7 +166,7 @@ def _bench(arguments: argparse.Namespace) -> int:
     finally:
         client.close()
     _deliver(arguments, recorder.judge, result)
-    missed = expect.missed(arguments.expect, result)
+    missed = expect.missed(expectations, result)
     for line in missed:
         print(line)
     return received[0] if received else MISSED if missed else DONE
@@ -175,7 +183,7 @@ def _require_writable(path: Path | None) -> None:
 
 
 def _start(arguments: argparse.Namespace, load: LoadOptions, client: Client) -> tuple[Run, Recorder]:
-    name = _run_name(arguments.database, load)
+    name = _run_name(arguments.database, load, _options(arguments, load))
     header = Header(
         format=FORMAT,
         version=FORMAT_VERSION,
@@ -190,9 +198,11 @@ def _start(arguments: argparse.Namespace, load: LoadOptions, client: Client) -> 
     return Run(client, recorder, load, name), recorder
 
 
-def _run_name(database: str, load: LoadOptions) -> str:
-    """Return a name that no other run has; a simulated run is repeatable to the last byte, so its seed names it."""
-    return f"seed{load.seed}" if database == "memory" else f"{time.strftime('%Y%m%d%H%M%S')}{secrets.token_hex(2)}"
+def _run_name(database: str, load: LoadOptions, options: dict[str, Any]) -> str:
+    """Return a name that no other run has; a simulated run is repeatable, so its seed and options name it."""
+    if database == "memory":
+        return f"seed{load.seed}-{zlib.crc32(repr(sorted(options.items())).encode()):08x}"
+    return f"{time.strftime('%Y%m%d%H%M%S')}{secrets.token_hex(2)}"
 
 
 def _options(arguments: argparse.Namespace, load: LoadOptions) -> dict[str, Any]:

@@ -45,7 +45,11 @@ OPTIONS: tuple[Option, ...] = (
     Option("--timeout", "seconds until the client gives up", default=1.0, parse=float),
     Option("--timeouts", "share of operations that time out, applied or not", default=0.0, parse=float),
     Option("--refusals", "share of operations that are refused", default=0.0, parse=float),
-    Option("--outage", "lose the leader: AT:FOR[:loses|keeps] in seconds", parse=outage),
+    Option(
+        "--outage",
+        "lose the leader: AT:FOR[:loses|keeps] in seconds; a follower takes over after 1 s, if it is not back by then",
+        parse=outage,
+    ),
 )
 
 

@@ -75,5 +75,6 @@ def shown(options: Iterable[Option], namespace: object) -> dict[str, object]:
     public = [option for option in options if not option.secret]
     values = chosen(public, namespace)
     return {
-        name: value if isinstance(value, int | float | str | None) else str(value) for name, value in values.items()
+        name: value if isinstance(value, int | float | str | None) else str(getattr(namespace, name))
+        for name, value in values.items()
     }

@@ -29,7 +29,7 @@ class Write(Struct, tag_field="op", tag="write", kw_only=True, omit_defaults=Tru
     start: int
     end: int | None
     outcome: Outcome
-    superseded: bool = False
+    superseded: bool | None = False
     node: str | None = None
     error: str | None = None
     due: int | None = None

@@ -53,7 +53,10 @@ class Expectation:
 
 def parse(text: str) -> list[Expectation]:
     """Return the expectations, or raise ValueError with what is wrong."""
-    return [_parse(part) for part in text.split(",") if part.strip()]
+    found = [_parse(part) for part in text.split(",") if part.strip()]
+    if not found:  # an empty variable must not pass as an expectation that is met
+        raise ValueError("nothing is expected; give NAME OP NUMBER, such as stale_reads<0.05")
+    return found
 
 
 def _parse(part: str) -> Expectation:

@@ -17,7 +17,11 @@ class KeyChoice(Protocol):
     """A distribution over the keys of one worker; shared by its sessions."""
 
     def choose(self, random: Random) -> str:
-        """Return the next key."""
+        """Return the next key to read."""
+        ...
+
+    def choose_to_write(self, random: Random) -> str:
+        """Return the next key to write."""
         ...
 
     def note_write(self, key: str) -> None:
@@ -35,6 +39,8 @@ class Uniform:
         """Return any key."""
         return self._keys[int(random.random() * len(self._keys))]
 
+    choose_to_write = choose
+
     def note_write(self, key: str) -> None:
         """Do nothing: the past does not matter."""
 
@@ -50,12 +56,18 @@ class Zipfian:
         """Return a key, mostly one of the first."""
         return self._keys[bisect_left(self._weights, random.random() * self._weights[-1])]
 
+    choose_to_write = choose
+
     def note_write(self, key: str) -> None:
         """Do nothing: the past does not matter."""
 
 
 class Latest:
-    """The key written n writes ago with a weight of 1 / n ** 0.99: news is read most."""
+    """News is read most: reads choose the key written n writes ago with a weight of 1 / n ** 0.99.
+
+    Writes choose every key alike. Were they drawn to the news too, each would make its key newer still, and soon all
+    the load would fall on one key.
+    """
 
     def __init__(self, keys: Sequence[str]) -> None:
         self._all = Uniform(keys)
@@ -68,6 +80,10 @@ class Latest:
         if not recent:
             return self._all.choose(random)
         return recent[bisect_left(self._weights, random.random() * self._weights[len(recent) - 1])]
+
+    def choose_to_write(self, random: Random) -> str:
+        """Return any key."""
+        return self._all.choose(random)
 
     def note_write(self, key: str) -> None:
         """Put the key first."""

@@ -33,7 +33,7 @@ class RegisterSession:
         """Do one operation; `due` (ns) is when it should have started, in an open loop."""
         random = self._random
         if random.random() < self._write_ratio:
-            self.write(self._keys.choose(random), due)
+            self.write(self._keys.choose_to_write(random), due)
         elif self._own and random.random() < self._reread:
             self.read(self._lately(), due)
         else:

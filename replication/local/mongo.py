@@ -61,7 +61,7 @@ class MongoCluster(LocalCluster):
             "--delay-secondary",
             type=_whole_seconds,
             metavar="SECONDS",
-            help="let the third member apply everything this late (0 takes the delay away; default: as it was)",
+            help="whole seconds by which the third member applies everything late (0: no longer; default: as it was)",
         )
 
     @classmethod
@@ -239,7 +239,6 @@ def _carry_out(step: assembly.Step) -> str:
 
 
 def _whole_seconds(text: str) -> int:
-    seconds = int(text)
-    if seconds < 0:
-        raise argparse.ArgumentTypeError(f"{text} is below zero")
-    return seconds
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of seconds, 0 or more")
+    return int(text)

@@ -327,7 +327,7 @@ def test_only_the_optional_fields_may_be_missing(codec: ModuleType, op: str, nam
 @both
 @pytest.mark.parametrize(("op", "name"), EVERY_FIELD)
 def test_only_some_fields_may_be_null(codec: ModuleType, op: str, name: str) -> None:
-    legal = name in MAY_BE_NULL.get(op, set()) | OPTIONAL - {"superseded"}
+    legal = name in MAY_BE_NULL.get(op, set()) | OPTIONAL
     assert accepts(codec, as_bytes({**WHOLE[op], name: None})) is legal
 
 

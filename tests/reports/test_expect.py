@@ -14,7 +14,12 @@ def test_expectations_are_parted_by_commas_and_may_have_spaces() -> None:
         Expectation("read_your_writes", "=", 0),
         Expectation("stale_reads", "<=", 0.05),
     ]
-    assert parse("") == []
+
+
+@pytest.mark.parametrize("nothing", ["", " ", ",,"])
+def test_expecting_nothing_is_refused_for_it_would_always_be_met(nothing: str) -> None:
+    with pytest.raises(ValueError, match="nothing is expected"):
+        parse(nothing)
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,7 @@ def header(run: str = "r") -> Header:
 
 def given_to(recorder: Recorder) -> list[Operation]:
     assert isinstance(recorder.judge, NotingJudge)
+    recorder.settle()
     return recorder.judge.given
 
 
