@@ -11,7 +11,7 @@ import sys
 
 from replication.local.mongo import ensure
 
-ROUNDS = 7
+ROUNDS = 5
 OPERATIONS = 10_000
 USERS = 20
 
