@@ -73,7 +73,7 @@ def delayed(whole: MongoCluster) -> Iterator[str]:
 
 def test_staleness_is_the_delay_of_the_member_that_was_read(whole: MongoCluster, delayed: str, tmp_path: Path) -> None:
     report, history = tmp_path / "result.json", tmp_path / "history.jsonl"
-    load = ("--duration", "12", "--users", "4", "--rate", "300", "--keys", "50", "--reread", "0")
+    load = ("--duration", "12", "--users", "4", "--rate", "300", "--keys", "5", "--reread", "0")
     outputs = ("--json", str(report), "--history", str(history))
     done = bench("mongo", "--mongo-uri", whole.uri(), "--write-concern", "1", "--read-from", delayed, *load, *outputs)
     stale = result_of(done, report)["guarantees"]["stale_reads"]
