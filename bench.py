@@ -19,21 +19,21 @@ import signal
 import sys
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import clients.memory_flags
 import workloads.options
 from checkers.judge import Judge
+from clients.databases import DATABASES
 from clients.errors import BadAddress, ClientError
-from clients.options import Option, add_arguments, shown
+from clients.options import add_arguments, shown
 from clients.protocol import Client
-from history.clock import RealClock
 from history.compression import MissingCodec
 from history.operation import FORMAT, FORMAT_VERSION, Header
 from history.writer import HistoryWriter
+from replication.local.addresses import addresses
 from replication.protocol import ClusterError
 from reports import expect, page
 from reports.lines import plain_lines
@@ -50,46 +50,6 @@ EXITS = (
     "Exit codes: 0 done and expectations met, 1 an expectation missed, 2 usage, 3 no database reached or no rights, "
     "130 Ctrl-C (after the table)."
 )
-
-
-class Database(NamedTuple):
-    """What the bench knows of a database: how to choose its options, and how to open it."""
-
-    help: str
-    options: Callable[[], tuple[Option, ...]]
-    client: Callable[[argparse.Namespace, LoadOptions], Client]
-
-
-def _memory(arguments: argparse.Namespace, load: LoadOptions) -> Client:
-    from clients.memory import MemoryClient  # noqa: PLC0415 # each database is loaded only where it is asked for
-    from clients.simulated_time import SimulatedClock  # noqa: PLC0415
-
-    return MemoryClient(clients.memory_flags.options_from(arguments, load.seed), SimulatedClock())
-
-
-def _mongo_options() -> tuple[Option, ...]:
-    from clients.mongodb_options import OPTIONS  # noqa: PLC0415
-
-    return OPTIONS
-
-
-def _mongo(arguments: argparse.Namespace, load: LoadOptions) -> Client:
-    from clients.mongodb import MongoDatabaseClient  # noqa: PLC0415
-    from clients.mongodb_options import options_from  # noqa: PLC0415
-    from clients.options import chosen  # noqa: PLC0415
-    from replication.local.mongo import ensure  # noqa: PLC0415
-
-    if chosen(_mongo_options(), arguments)["mongo_uri"] is None:
-        arguments.mongo_uri = ensure(_tell)
-    return MongoDatabaseClient(options_from(arguments, pool_size=load.users + 20), RealClock())
-
-
-DATABASES = {
-    "mongo": Database("a MongoDB replica set: a single leader with followers", _mongo_options, _mongo),
-    "memory": Database(
-        "a simulated store with a known truth, in simulated time", lambda: clients.memory_flags.OPTIONS, _memory
-    ),
-}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -156,7 +116,7 @@ def _bench(arguments: argparse.Namespace) -> int:
         page.require()
     for path in (arguments.json, arguments.report, arguments.history):
         _require_writable(path)
-    client = DATABASES[arguments.database].client(arguments, load)
+    client = _client(arguments, load)
     client.prepare()
     try:
         run, recorder = _start(arguments, load, client)
@@ -170,6 +130,13 @@ def _bench(arguments: argparse.Namespace) -> int:
     for line in missed:
         print(line)
     return received[0] if received else MISSED if missed else DONE
+
+
+def _client(arguments: argparse.Namespace, load: LoadOptions) -> Client:
+    database = DATABASES[arguments.database]
+    if database.lacks_address(arguments):
+        vars(arguments).update(addresses(arguments.database, _tell))
+    return database.open(arguments, load.users, load.seed, database.clock())
 
 
 def _require_writable(path: Path | None) -> None:

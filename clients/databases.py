@@ -1,0 +1,68 @@
+"""Every database that load can be put on: how to choose its options, and how to open it. A new one is one row.
+
+Each database's modules, and so its driver, are loaded only where it is asked for.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import clients.memory_flags
+from clients.options import Option, chosen
+from clients.protocol import Client
+from clients.simulated_time import SimulatedClock
+from history.clock import Clock, RealClock
+
+SPARE_CONNECTIONS = 20
+"""Connections of a pool beyond one a session, for what is done beside the sessions."""
+
+
+class Database(NamedTuple):
+    """What the commands know of a database.
+
+    `open` takes the parsed arguments, the most sessions at a time, the seed and the clock. `addresses` names the
+    options that say where the servers are; where none of them is given, the local cluster is meant. `clock` makes the
+    clock of a run in one process.
+    """
+
+    help: str
+    options: Callable[[], tuple[Option, ...]]
+    open: Callable[[object, int, int, Clock], Client]
+    addresses: tuple[str, ...] = ()
+    clock: Callable[[], Clock] = RealClock
+
+    def lacks_address(self, arguments: object) -> bool:
+        """Tell whether nothing says where the servers are (raises `BadAddress` for an address that makes no sense)."""
+        options = [option for option in self.options() if option.name in self.addresses]
+        return bool(options) and all(value is None for value in chosen(options, arguments).values())
+
+
+def _memory(arguments: object, _users: int, seed: int, clock: Clock) -> Client:
+    from clients.memory import MemoryClient  # noqa: PLC0415
+
+    return MemoryClient(clients.memory_flags.options_from(arguments, seed), clock)
+
+
+def _mongo_options() -> tuple[Option, ...]:
+    from clients.mongodb_options import OPTIONS  # noqa: PLC0415
+
+    return OPTIONS
+
+
+def _mongo(arguments: object, users: int, _seed: int, clock: Clock) -> Client:
+    from clients.mongodb import MongoDatabaseClient  # noqa: PLC0415
+    from clients.mongodb_options import options_from  # noqa: PLC0415
+
+    return MongoDatabaseClient(options_from(arguments, pool_size=users + SPARE_CONNECTIONS), clock)
+
+
+DATABASES: dict[str, Database] = {
+    "mongo": Database(
+        "a MongoDB replica set: a single leader with followers", _mongo_options, _mongo, addresses=("mongo_uri",)
+    ),
+    "memory": Database(
+        "a simulated store with a known truth, in simulated time",
+        lambda: clients.memory_flags.OPTIONS,
+        _memory,
+        clock=SimulatedClock,
+    ),
+}
