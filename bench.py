@@ -42,8 +42,9 @@ from reports.result import run_result
 from reports.stdout import leave_quietly
 from reports.table import COLUMNS, rows, show
 from workloads.options import LoadOptions
+from workloads.progress import Progress
 from workloads.recorder import Recorder
-from workloads.runner import Progress, Run
+from workloads.runner import Run
 
 DONE, MISSED, USAGE, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
 EXITS = (
@@ -245,15 +246,9 @@ def _result(
         "options": {**_options(arguments, load), "driver": client.settings()},
         "duration_s": run.duration_s,
         "interrupted": run.interrupted,
-        "operations": {
-            kind: {one: counts[one] for one in ("ok", "fail", "unknown")}
-            for kind, counts in statistics.outcomes.items()
-        },
-        "errors": statistics.error_rows(),
-        "timeline": statistics.timeline(),
+        **statistics.figures(),
     }
-    latencies = {kind: (statistics.service[kind], statistics.response[kind]) for kind in ("read", "write")}
-    return run_result(recorder.judge, about, latencies)
+    return run_result(recorder.judge.findings(), about, statistics.latencies())
 
 
 def _deliver(arguments: argparse.Namespace, judge: Judge, result: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from checkers.conflicts import Conflicts
 from checkers.consistent_prefix import ConsistentPrefix
+from checkers.findings import Findings
 from checkers.lost_writes import LostWrites
 from checkers.monotonic_reads import MonotonicReads
 from checkers.phantom_reads import PhantomReads
@@ -15,7 +16,7 @@ from checkers.register import Register, View
 from checkers.scene import Scene
 from checkers.stale_reads import StaleReads
 from checkers.unique_ids import UniqueIds
-from checkers.verdict import RunVerdict, Verdict, Violation, overall
+from checkers.verdict import RunVerdict, Verdict, Violation
 from history.operation import Append, Draw, Fault, Final, Operation, Read, Write
 
 GUARANTEES: dict[str, type[Guarantee]] = {
@@ -179,10 +180,22 @@ class Judge:
             name: self._guarantees[name].verdict if name in self._guarantees else Verdict(name) for name in GUARANTEES
         }
 
+    def findings(self) -> Findings:
+        """Return what was found so far; the verdicts in it go on counting."""
+        complete = all(source.complete for source in self.scene.sources)
+        return Findings(self.verdicts(), complete, self.duplicate_items, self.phantom_items)
+
+    def take(self) -> Findings:
+        """Hand over what was found since the last time, and count anew; what is known of keys and sessions stays."""
+        taken = self.findings()
+        for guarantee in self._guarantees.values():
+            guarantee.verdict = Verdict(guarantee.name)
+        self.duplicate_items = self.phantom_items = 0
+        return taken
+
     def verdict(self) -> RunVerdict:
         """Return the verdict of all that was observed."""
-        complete = all(source.complete for source in self.scene.sources)
-        return overall(self.verdicts().values(), complete=complete)
+        return self.findings().verdict()
 
     def merge(self, other: "Judge") -> None:
         """Add what another judge found of other keys."""

@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"stalewatch check: {error}", file=sys.stderr)
         return BAD_INPUT
     if arguments.json:
-        print(json.dumps(check_result(judge)))
+        print(json.dumps(check_result(judge.findings())))
     else:
         _print(judge, arguments.files)
     return EXIT[judge.verdict()]

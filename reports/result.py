@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from checkers.distribution import Distribution
-from checkers.judge import Judge
+from checkers.findings import Findings
 from checkers.verdict import Verdict, Violation
 from history.codec import encode
 
@@ -17,15 +17,14 @@ def guarantees(verdicts: Mapping[str, Verdict]) -> dict[str, Any]:
     return {name: _guarantee(verdict) for name, verdict in verdicts.items()}
 
 
-def check_result(judge: Judge) -> dict[str, Any]:
-    """Return what `stalewatch check` prints of a finished judge."""
-    verdicts = judge.verdicts()
+def check_result(findings: Findings) -> dict[str, Any]:
+    """Return what `stalewatch check` prints of what a finished judge found."""
     return {
-        "verdict": judge.verdict(),
-        "complete": all(source.complete for source in judge.scene.sources),
-        "guarantees": guarantees(verdicts),
-        "duplicate_items": judge.duplicate_items,
-        "phantom_items": judge.phantom_items,
+        "verdict": findings.verdict(),
+        "complete": findings.complete,
+        "guarantees": guarantees(findings.verdicts),
+        "duplicate_items": findings.duplicate_items,
+        "phantom_items": findings.phantom_items,
     }
 
 
@@ -78,11 +77,11 @@ def _milliseconds(times: Distribution) -> dict[str, float | None]:
 
 
 def run_result(
-    judge: Judge, about: Mapping[str, Any], latencies: Mapping[str, tuple[Distribution, Distribution]]
+    findings: Findings, about: Mapping[str, Any], latencies: Mapping[str, tuple[Distribution, Distribution]]
 ) -> dict[str, Any]:
     """Return the JSON result of a run: `about` holds database, options, run, duration_s, operations and errors."""
     return {
-        **check_result(judge),
+        **check_result(findings),
         **about,
         "latency": {kind: latency(*times) for kind, times in latencies.items()},
     }

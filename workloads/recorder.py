@@ -1,16 +1,17 @@
 """Where operations get their numbers and their times, and are handed on in the order of their end."""
 
 import threading
-from collections import Counter
 from collections.abc import Callable, Sequence
 
-from checkers.distribution import Distribution
+from checkers.findings import Findings
 from checkers.judge import Judge
 from checkers.verdict import Violation
 from clients.protocol import Answer
 from history.clock import Clock
 from history.operation import Final, Operation, Read, Write
 from history.writer import HistoryWriter
+from workloads.pulse import Pulse, Steady
+from workloads.statistics import Statistics
 
 Listener = Callable[[Operation, Sequence[Violation]], None]
 
@@ -18,59 +19,10 @@ UNJUDGED_OPERATIONS = 64
 UNJUDGED_NS = 500_000_000
 """How many operations may wait to be judged together, and how long: 64 take a fraction of a millisecond."""
 
+STEADY = Steady()
+
 NEVER_ENDED = "never ended"
 """The error of a write that was still in flight when the run was over."""
-
-
-class Statistics:
-    """How often and how long, by kind of operation: ``read`` and ``write``. Times are of ok operations."""
-
-    def __init__(self) -> None:
-        self.outcomes: dict[str, Counter[str]] = {"read": Counter(), "write": Counter()}
-        self.errors: Counter[tuple[str, str, str]] = Counter()
-        """By kind, outcome and error."""
-        self.service = {"read": Distribution(), "write": Distribution()}
-        """From request to answer."""
-        self.response = {"read": Distribution(), "write": Distribution()}
-        """From when the operation was due to the answer; empty in a closed loop."""
-
-        self._seconds: dict[int, Counter[str]] = {}
-
-    def count(self, kind: str, operation: Read | Write, violations: Sequence[Violation]) -> None:
-        """Count an operation and what it showed."""
-        outcome = operation.outcome
-        self.outcomes[kind][outcome] += 1
-        second = self._second(operation)
-        second[f"{kind}_{outcome}"] += 1
-        for violation in violations:
-            second[violation.guarantee] += 1
-        if outcome != "ok":
-            self.errors[kind, outcome, operation.error or ""] += 1
-        elif operation.end is not None:
-            self.service[kind].add(operation.end - operation.start)
-            if operation.due is not None:
-                self.response[kind].add(operation.end - operation.due)
-
-    def _second(self, operation: Read | Write) -> Counter[str]:
-        number = (operation.end or operation.start) // 1_000_000_000
-        second = self._seconds.get(number)
-        if second is None:
-            second = self._seconds[number] = Counter()
-        return second
-
-    def error_rows(self) -> list[dict[str, object]]:
-        """Return every kind of error with its count, the most frequent first."""
-        return [
-            {"operation": kind, "outcome": outcome, "error": error, "count": count}
-            for (kind, outcome, error), count in self.errors.most_common()
-        ]
-
-    def timeline(self) -> list[dict[str, int]]:
-        """Return a row a second, from the first operation on: outcomes by kind, and violations by guarantee."""
-        if not self._seconds:
-            return []
-        first, last = min(self._seconds), max(self._seconds)
-        return [{"second": number - first, **self._seconds.get(number, {})} for number in range(first, last + 1)]
 
 
 class Recorder:
@@ -87,7 +39,13 @@ class Recorder:
     no cache, and judging one operation then costs several times what it costs in a row.
     """
 
-    def __init__(self, clock: Clock, judge: Judge, history: HistoryWriter | None = None) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        judge: Judge,
+        history: HistoryWriter | None = None,
+        pulse: Pulse | Steady = STEADY,
+    ) -> None:
         self.clock = clock
         self.judge = judge
         self.statistics = Statistics()
@@ -95,6 +53,7 @@ class Recorder:
         """Operations that started earlier are judged but not counted (warm-up)."""
         self.listeners: list[Listener] = []
         self._history = history
+        self._pulse = pulse
         self._lock = threading.Lock()
         self._versions: dict[str, int] = {}
         self._written: set[str] = set()
@@ -172,7 +131,16 @@ class Recorder:
         with self._lock:
             return sorted(self._written)
 
-    def finish(self) -> None:
+    def take(self) -> tuple[Findings, Statistics]:
+        """Hand over what was found and counted since the last time; the history file then holds at least as much."""
+        with self._lock:
+            self._judge()
+            if self._history is not None and not self._finished:
+                self._history.flush(self.clock.now())
+            statistics, self.statistics = self.statistics, Statistics()
+            return self.judge.take(), statistics
+
+    def finish(self, clock_error_ns: int | None = 0) -> None:
         """Record the writes that never ended, and let the judge decide what waited; the history file ends here."""
         with self._lock:
             if self._finished:
@@ -185,7 +153,7 @@ class Recorder:
             self._judge()
             self.judge.finish()
             if self._history is not None:
-                self._history.close(clock_error_ns=0)
+                self._history.close(clock_error_ns)
 
     def _hand_on(self, operation: Operation) -> None:
         unjudged = self._unjudged
@@ -201,7 +169,9 @@ class Recorder:
             if self._history is not None:
                 self._history.add(operation)
             if isinstance(operation, Read | Write) and operation.start >= self.counting_from_ns:
-                self.statistics.count("read" if isinstance(operation, Read) else "write", operation, violations)
+                stalled = operation.end is not None and self._pulse.met(operation.start, operation.end)
+                kind = "read" if isinstance(operation, Read) else "write"
+                self.statistics.count(kind, operation, violations, stalled=stalled)
             for listener in self.listeners:
                 listener(operation, violations)
         self._unjudged.clear()

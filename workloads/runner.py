@@ -3,37 +3,20 @@
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
-from clients.protocol import Answer, Client
+from clients.protocol import Client
+from workloads.final_reads import FinalReads
 from workloads.keys import DISTRIBUTIONS
 from workloads.options import LoadOptions
 from workloads.pacing import NEVER, ClosedLoop, OpenLoop
+from workloads.progress import Progress, Report
 from workloads.recorder import Recorder
 from workloads.register import RegisterSession, payload
 
-RECOVERY_S = 30.0
-"""How long final reads are tried again before their keys go unchecked."""
-
-RETRY_S = 0.5
 JOIN_S = 10.0
 """How long an interrupted run waits for its sessions' last operations; drivers' time-outs are shorter."""
 
-FINAL_READERS = 20
 REPORT_S = 0.1
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a phase is: what it does, and how much of it in operations, keys or seconds."""
-
-    phase: str
-    done: float
-    total: float
-    unit: str
-
-
-Report = Callable[[Progress], None]
 
 
 class Run:
@@ -81,15 +64,10 @@ class Run:
 
     def final_reads(self, report: Report) -> None:
         """Read every written key at the level that proves loss, trying again until the servers have recovered."""
-        keys = self._recorder.written_keys()
-        total, deadline_ns = len(keys), self._clock.now() + round(RECOVERY_S * 1e9)
-        keys.reverse()
-        readers = min(FINAL_READERS, len(keys))
-        work = [lambda: self._read_finals(keys, deadline_ns)] * readers
-        names = [f"f{number}" for number in range(readers)]
-        self._in_threads(
-            work, names, lambda _progress: report(Progress("final reads", total - len(keys), total, "keys"))
-        )
+        finals = FinalReads(self._client, self._recorder, lambda: self.interrupted)
+        work = [finals.work] * finals.readers
+        names = [f"f{number}" for number in range(finals.readers)]
+        self._in_threads(work, names, lambda _progress: report(finals.progress()))
 
     def clean(self) -> None:
         """Delete the run's keys (raises a `ClientError`)."""
@@ -128,26 +106,6 @@ class Run:
             if self._clock.now() >= self._load_ns:
                 self._started += 1
             return True
-
-    def _read_finals(self, keys: list[str], deadline_ns: int) -> None:
-        while not self.interrupted:
-            try:
-                key = keys.pop()
-            except IndexError:
-                return
-            self._read_final(key, deadline_ns)
-
-    def _read_final(self, key: str, deadline_ns: int) -> None:
-        while True:
-            start = self._clock.now()
-            try:
-                answer = self._client.final(key)
-            except Exception as error:  # noqa: BLE001 # whatever it is, the read did not succeed
-                answer = Answer("unknown", error=self._client.explain(error).error)
-            if answer.outcome == "ok" or self.interrupted or self._clock.now() >= deadline_ns:
-                self._recorder.end_final(key, start, answer)
-                return
-            self._clock.sleep(RETRY_S)
 
     def _in_threads(self, work: Sequence[Callable[[], None]], names: Sequence[str], report: Report) -> None:
         """Run each piece as a session of the clock, in a thread of its own; report until all have ended."""

@@ -171,7 +171,7 @@ def test_a_bare_container_runs_the_texts_command_lines(
         assert re.fullmatch(shape, text)
     counted = re.search(r"\((\d+)/(\d+)", lines[2])
     assert counted is not None
-    stale = check_result(judge_files([history]))["guarantees"]["stale_reads"]
+    stale = check_result(judge_files([history]).findings())["guarantees"]["stale_reads"]
     assert (stale["violated"], stale["checked"]) == tuple(map(int, counted.groups()))
 
 

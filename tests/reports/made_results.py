@@ -26,7 +26,7 @@ def result(run: str = "r1", database: str = "memory", **options: object) -> dict
         "errors": [],
         "timeline": [],
     }
-    return run_result(judge, about, {kind: (Distribution(), Distribution()) for kind in KINDS})
+    return run_result(judge.findings(), about, {kind: (Distribution(), Distribution()) for kind in KINDS})
 
 
 def judged(made: dict[str, Any], guarantee: str, violated: int, checked: int) -> dict[str, Any]:

@@ -15,8 +15,9 @@ from history.clock import Clock
 from history.operation import FORMAT, FORMAT_VERSION, Header, Operation, Read, Write
 from history.writer import HistoryWriter
 from workloads.options import LoadOptions
+from workloads.progress import Progress
 from workloads.recorder import Recorder
-from workloads.runner import Progress, Run
+from workloads.runner import Run
 
 PATIENCE_S = 20.0
 

@@ -40,7 +40,7 @@ def outcomes(operations: list[Operation]) -> list[tuple[str, str | None, bool]]:
 
 
 def assert_same_verdicts(recorder: Recorder, history: Path) -> None:
-    assert check_result(judge_files([history])) == check_result(recorder.judge)
+    assert check_result(judge_files([history]).findings()) == check_result(recorder.judge.findings())
 
 
 def test_a_write_that_an_unforeseen_error_ends_is_unknown_and_the_session_goes_on(tmp_path: Path) -> None:
@@ -89,11 +89,11 @@ def test_answers_that_come_after_the_end_change_nothing(tmp_path: Path) -> None:
     recorder = recorder_of(SimulatedClock(), tmp_path / "h.jsonl")
     write = recorder.begin_write("s0", "k")
     recorder.finish()
-    before = (len(given_to(recorder)), check_result(recorder.judge))
+    before = (len(given_to(recorder)), check_result(recorder.judge.findings()))
     recorder.end_write(write, Answer("ok", node="m1"))
     recorder.end_read("s1", "k", write.start, Answer("ok", 1))
     recorder.end_final("k", write.start, Answer("ok", 1))
-    assert (len(given_to(recorder)), check_result(recorder.judge)) == before
+    assert (len(given_to(recorder)), check_result(recorder.judge.findings())) == before
     assert outcomes(given_to(recorder)) == [("unknown", NEVER_ENDED, True)]
     assert_same_verdicts(recorder, tmp_path / "h.jsonl")
 
@@ -135,12 +135,12 @@ def test_a_session_that_never_ends_holds_an_interrupted_run_up_only_so_long_and_
     interrupter.join()
     never_ended = [one for one in given_to(recorder) if isinstance(one, Write) and one.end is None]
     assert [(one.session, one.outcome) for one in never_ended] == [("s1", "unknown")]
-    before = check_result(recorder.judge)
+    before = check_result(recorder.judge.findings())
     hung = next(thread for thread in threading.enumerate() if thread.name == "s1")
     freed.set()
     hung.join(PATIENCE_S)
     assert (never_ended[0].outcome, never_ended[0].end) == ("unknown", None)
-    assert check_result(recorder.judge) == before
+    assert check_result(recorder.judge.findings()) == before
     assert_same_verdicts(recorder, history)
     assert [one for one, _ in History([history]).operations()] == given_to(recorder)
 

@@ -10,8 +10,10 @@ from clients.protocol import Answer
 from clients.simulated_time import EPOCH_NS, SimulatedClock
 from history.operation import Final, Read, Write
 from tests.workloads.running import HookedClient, Played, given_to, play, recorder_of, simulated
+from workloads.final_reads import RECOVERY_S
 from workloads.options import LoadOptions
-from workloads.runner import RECOVERY_S, Progress, Run
+from workloads.progress import Progress
+from workloads.runner import Run
 
 TROUBLES = {"refusals": 0.3, "timeouts": 0.1, "timeout_s": 0.02}
 

@@ -1,0 +1,75 @@
+"""Whether this process stood still: a beat that comes late tells that nothing else ran either."""
+
+import threading
+from typing import NamedTuple
+
+from history.clock import Clock
+
+BEAT_S = 0.05
+LATE_NS = 500_000_000
+"""How much later than due a beat must be to count as a stall: what a busy but healthy process stays below."""
+
+
+class Stall(NamedTuple):
+    """A time in which nothing of this process ran, in nanoseconds of its clock."""
+
+    start: int
+    end: int
+
+
+class Pulse:
+    """Notices when the whole process stood still: a long computation, a garbage collection, a stopped process.
+
+    An operation that was under way then has a late end, for the answer lay unread. Its latency would be ours, not the
+    database's, so it is left out. Verdicts and staleness need no such care: a read's start is taken before its request
+    is sent and a write's end after its answer was read, and a late end only lowers floors and shortens staleness. So
+    nothing is flagged, or made staler, by our own delay.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._beat = clock.now()
+        self._last = Stall(0, 0)
+        self._over = threading.Event()
+        self.stalls: list[Stall] = []
+
+    def start(self) -> None:
+        """Begin to beat, in a thread (a greenlet where gevent is patched in) of its own."""
+        self._beat = self._clock.now()
+        threading.Thread(target=self._run, name="pulse", daemon=True).start()
+
+    def stop(self) -> None:
+        """Beat no more."""
+        self._over.set()
+
+    def take(self) -> list[Stall]:
+        """Hand over the stalls since the last time."""
+        taken, self.stalls = self.stalls, []
+        return taken
+
+    def met(self, start: int, end: int) -> bool:
+        """Tell whether an operation, judged soon after its end, was under way during a stall."""
+        self.look()
+        return start < self._last.end and end > self._last.start
+
+    def look(self) -> None:
+        """Note a stall where the next beat is overdue: sessions may wake up before the beat does."""
+        now = self._clock.now()
+        if now - self._beat > LATE_NS:
+            self.stalls.append(Stall(self._beat, now))
+            goes_on = self._beat == self._last.end
+            self._last = Stall(self._last.start if goes_on else self._beat, now)
+            self._beat = now
+
+    def _run(self) -> None:
+        while not self._over.wait(BEAT_S):
+            self.look()
+            self._beat = self._clock.now()
+
+
+class Steady:
+    """The pulse of a process whose stalls do not matter, as in simulated time."""
+
+    def met(self, start: int, end: int) -> bool:
+        """Return False."""
+        return False
