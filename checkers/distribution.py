@@ -43,10 +43,28 @@ class Distribution:
         """Count everything that the other counted."""
         if not other._exact and self._exact:
             self._round()
-        total_ns, max_ns = self.total_ns + other.total_ns, max(self.max_ns, other.max_ns)
+        counts, round_too = self._counts, other._exact and not self._exact
         for duration_ns, times in other._counts.items():
-            self.add(duration_ns, times)
-        self.total_ns, self.max_ns = total_ns, max_ns
+            counts[_rounded(duration_ns) if round_too else duration_ns] += times
+        self.count += other.count
+        self.total_ns += other.total_ns
+        self.max_ns = max(self.max_ns, other.max_ns)
+        if self._exact and len(counts) > EXACT_VALUES:
+            self._round()
+
+    def state(self) -> tuple[dict[int, int], bool, int, int]:
+        """Return all there is to know: how often each value was seen, whether exactly, the sum and the maximum."""
+        return self._counts, self._exact, self.total_ns, self.max_ns
+
+    @classmethod
+    def restored(cls, counts: dict[int, int], exact: bool, total_ns: int, max_ns: int) -> Self:  # noqa: FBT001 # a state
+        """Return the distribution of that state."""
+        distribution = cls()
+        distribution._counts = Counter(counts)
+        distribution._exact = exact
+        distribution.count = sum(counts.values())
+        distribution.total_ns, distribution.max_ns = total_ns, max_ns
+        return distribution
 
     def quantiles_ns(self, *shares: float) -> list[int]:
         """Return, for each share in (0, 1], the least duration that at least this share does not exceed."""

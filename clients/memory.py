@@ -17,7 +17,7 @@ from clients.memory_options import MemoryOptions
 from clients.memory_quorum import QuorumStore
 from clients.memory_stores import NEVER, Store, nanoseconds
 from clients.memory_truth import Truth
-from clients.protocol import Answer, Failure, Value
+from clients.protocol import Answer, Failure, Levels, Value
 from clients.simulated_time import SimulatedClock
 from history.clock import Clock
 
@@ -189,6 +189,12 @@ class MemoryClient:
         """Return what kind of store it is and where its sessions read and write."""
         options = self._store.options
         return {"topology": options.topology, "reads_at": options.reads_at, "writes_at": options.writes_at}
+
+    def levels(self) -> Levels:
+        """Return the nodes that confirm a write, and who answers reads."""
+        options = self._store.options
+        read = f"r={options.read_acks}" if options.topology == "quorum" else options.reads_at
+        return Levels(f"w={options.write_acks}", read)
 
     def remove(self, keys: Sequence[str]) -> None:
         """Delete keys."""

@@ -20,7 +20,7 @@ from clients.mongodb_connection import Access, connect
 from clients.mongodb_errors import explain
 from clients.mongodb_options import MongoClientOptions
 from clients.mongodb_troubles import explained
-from clients.protocol import Answer, Failure, Value
+from clients.protocol import Answer, Failure, Levels, Value
 from history.clock import Clock
 from history.operation import Depends, Outcome
 
@@ -89,6 +89,10 @@ class MongoDatabaseClient:
     def settings(self) -> dict[str, object]:
         """Return the levels and the driver's settings in force, without any credentials, for reports."""
         return self._access.settings()
+
+    def levels(self) -> Levels:
+        """Return the write concern and whom reads ask, with the read concern where one is set."""
+        return self._access.levels()
 
     def close(self) -> None:
         """Drop the connections."""

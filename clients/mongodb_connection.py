@@ -16,6 +16,7 @@ from clients.mongodb_address import Address, Document, DriverClient, node_names
 from clients.mongodb_options import MongoClientOptions
 from clients.mongodb_primary import PrimaryNode
 from clients.mongodb_troubles import explained, no_member, no_primary, one_server, other_set
+from clients.protocol import Levels
 
 WTIMEOUT_SHARE = 0.9
 """The part of the time-out after which a server gives up on followers, so that its word still arrives in time."""
@@ -66,6 +67,12 @@ class Access(NamedTuple):
             "max_pool_size": pool.max_pool_size,
             "driver": f"pymongo {pymongo.version}",
         }
+
+    def levels(self) -> Levels:
+        """Return the write concern and whom reads ask, with the read concern where one is set."""
+        concern = self.reads.read_concern.level
+        read = self.read_from if concern is None else f"{self.read_from}, {concern}"
+        return Levels(f"w={self.writes.write_concern.document.get('w', 1)}", read)
 
     def close(self) -> None:
         """Drop the connections."""

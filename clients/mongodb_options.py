@@ -3,8 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Literal, cast
 
+from clients import urls
 from clients.errors import BadAddress
-from clients.options import Option, chosen
+from clients.options import Option, Seal, chosen
 
 ReadConcernLevel = Literal["local", "majority", "linearizable"]
 
@@ -90,6 +91,7 @@ OPTIONS: tuple[Option, ...] = (
         "time-outs, ...) stands unless a flag says otherwise",
         env="STALEWATCH_MONGO_URI",
         secret=True,
+        seal=Seal(urls.bare, urls.whole),
     ),
     Option("--db", "database", default="bench"),
     Option("--coll", "collection; a run creates and deletes its own documents in it", default="kv"),

@@ -8,12 +8,26 @@ from typing import NamedTuple
 from clients.errors import BadAddress
 
 
+class Seal(NamedTuple):
+    """How a value that holds a secret is sent elsewhere: `bare` of it, and made `whole` by one that knows the secret.
+
+    `whole` takes the bare value and the receiver's own.
+    """
+
+    bare: Callable[[str], str]
+    whole: Callable[[str, str], str]
+
+
+SEALED = Seal(lambda _value: "", lambda _bare, own: own)
+"""A value that is secret as a whole."""
+
+
 class Option(NamedTuple):
     """One option: its flag, what it means, what it may be and where else its value may come from.
 
     `parse` turns text into the value, or raises ValueError; `choices` are compared with what it returns. `env` names
     an environment variable that is used where nothing was given. The value of a `secret` option may hold a password:
-    it belongs on no page and in no message, log or report.
+    it belongs on no page and in no log or report, and in messages only as its `seal` allows.
     """
 
     flag: str
@@ -23,6 +37,7 @@ class Option(NamedTuple):
     parse: Callable[[str], object] = str
     env: str | None = None
     secret: bool = False
+    seal: Seal = SEALED
 
     @property
     def name(self) -> str:

@@ -57,6 +57,13 @@ class ClientSession(Protocol):
         ...
 
 
+class Levels(NamedTuple):
+    """At which levels a client writes and reads, in a word or two each, such as ``w=1`` and ``secondary``."""
+
+    write: str
+    read: str
+
+
 class Client(Protocol):
     """One process's access to one database: connections, schema, preload, final reads, cleaning up."""
 
@@ -88,6 +95,10 @@ class Client(Protocol):
 
     def settings(self) -> dict[str, object]:
         """Return the levels and driver settings in force, without credentials, for reports."""
+        ...
+
+    def levels(self) -> Levels:
+        """Return the levels in force, to name operations by."""
         ...
 
     def remove(self, keys: Sequence[str]) -> None:

@@ -38,6 +38,12 @@ class RealClock:
     def __init__(self) -> None:
         self._anchor = time.time_ns() - time.monotonic_ns()
 
+    def shifted(self, offset_ns: int) -> "RealClock":
+        """Return this clock moved by so much, such as to the clock of another machine."""
+        clock = RealClock()
+        clock._anchor = self._anchor + offset_ns
+        return clock
+
     def now(self) -> int:
         """Return nanoseconds since the epoch."""
         return self._anchor + time.monotonic_ns()

@@ -140,20 +140,21 @@ class Recorder:
             statistics, self.statistics = self.statistics, Statistics()
             return self.judge.take(), statistics
 
-    def finish(self, clock_error_ns: int | None = 0) -> None:
-        """Record the writes that never ended, and let the judge decide what waited; the history file ends here."""
+    def finish(self, clock_error_ns: int | None = 0) -> Sequence[Violation]:
+        """Record the writes that never ended, and return what the judge decides at last; the history file ends here."""
         with self._lock:
             if self._finished:
-                return
+                return ()
             self._finished = True
             for write in self._in_flight.values():
                 write.error = NEVER_ENDED
                 self._hand_on(write)
             self._in_flight.clear()
             self._judge()
-            self.judge.finish()
+            found = self.judge.finish()
             if self._history is not None:
                 self._history.close(clock_error_ns)
+            return found
 
     def _hand_on(self, operation: Operation) -> None:
         unjudged = self._unjudged

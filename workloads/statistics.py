@@ -34,7 +34,7 @@ class Statistics:
         """Count an operation and what it showed."""
         outcome = operation.outcome
         self.outcomes[kind][outcome] += 1
-        second = self._second((operation.end or operation.start) // 1_000_000_000)
+        second = self.second((operation.end or operation.start) // 1_000_000_000)
         second[f"{kind}_{outcome}"] += 1
         for violation in violations:
             second[violation.guarantee] += 1
@@ -47,7 +47,8 @@ class Statistics:
             if operation.due is not None:
                 self.response[kind].add(operation.end - operation.due)
 
-    def _second(self, number: int) -> Counter[str]:
+    def second(self, number: int) -> Counter[str]:
+        """Return the counts of that second of the epoch."""
         second = self.seconds.get(number)
         if second is None:
             second = self.seconds[number] = Counter()
@@ -62,7 +63,7 @@ class Statistics:
         self.errors += other.errors
         self.stalled += other.stalled
         for number, counts in other.seconds.items():
-            self._second(number).update(counts)
+            self.second(number).update(counts)
 
     def figures(self) -> dict[str, Any]:
         """Return what a run's JSON result says of operations, errors and time."""

@@ -1,0 +1,65 @@
+"""How stalewatch gets into Locust: its options, and in every process the sides that it plays."""
+
+import sys
+from argparse import Namespace
+from collections.abc import Collection, Iterator
+from typing import Any
+
+from locust import User, events
+from locust.env import Environment
+from locust.runners import MasterRunner, Runner, WorkerRunner
+
+from clients.errors import BadAddress
+from load import flags
+from load.coordinator import USAGE, Coordinator
+from load.participant import Participant
+from load.secrets import Vault
+from load.web import ConsistencyPages
+from reports import page
+
+
+def install(base: type[User]) -> None:
+    """Register with Locust, once; the loaded subclasses of `base` say which databases there are options for."""
+
+    def add_arguments(parser: Any, **_: Any) -> None:  # noqa: ANN401 # Locust's parser is not typed
+        flags.add_arguments(parser, _databases(_subclasses(base)))
+
+    def take_part(environment: Environment, runner: Runner | None, **_: Any) -> None:  # noqa: ANN401 # Locust's extras
+        if runner is None or environment.parsed_options is None:
+            return
+        vault = Vault(flags.options_of(_databases(_subclasses(base))), environment.parsed_options)
+        if not isinstance(runner, WorkerRunner):
+            _require_sense(environment.parsed_options, chosen(environment))
+            coordinator = Coordinator(environment, runner, chosen)
+            if environment.web_ui is not None:
+                ConsistencyPages(environment.web_ui, coordinator, chosen)
+        if not isinstance(runner, MasterRunner):
+            Participant(environment, runner, vault)
+
+    def chosen(environment: Environment) -> Collection[str]:
+        return _databases(one for one in environment.user_classes if issubclass(one, base))
+
+    events.init_command_line_parser.add_listener(add_arguments)
+    events.init.add_listener(take_part)
+
+
+def _require_sense(options: Namespace, databases: Collection[str]) -> None:
+    """End the process with one line where an option makes no sense."""
+    try:
+        flags.check(options, databases)
+        if flags.path(options, "report") is not None:
+            page.require()
+    except (BadAddress, page.MissingPackage) as error:
+        print(f"locust: {error}", file=sys.stderr)
+        sys.exit(USAGE)
+
+
+def _subclasses(base: type[User]) -> Iterator[type[User]]:
+    for subclass in base.__subclasses__():
+        if not subclass.abstract:
+            yield subclass
+        yield from _subclasses(subclass)
+
+
+def _databases(classes: Any) -> list[str]:  # noqa: ANN401 # user classes, which have a `database`
+    return sorted({str(one.database) for one in classes})

@@ -1,0 +1,101 @@
+"""One process's share of one run: a part for each database that its users need, and what is reported of them all."""
+
+import socket
+from itertools import count
+
+from gevent.event import Event
+
+from load.clock_offset import ClockOffset
+from load.part import Part, Setting, Trouble
+from load.report import HistoryFile, Report, counts_of, verdict_rows
+from load.totals import Totals
+from workloads.progress import Progress
+
+
+class Share:
+    """Begins at the test's start; ends once, whoever asks first, and all who ask wait for the end."""
+
+    def __init__(self, setting: Setting, offset: ClockOffset | None) -> None:
+        """Take part in a run; `offset` is that of the master's clock, None where this process is its own master."""
+        self.setting = setting
+        self.offset = offset
+        self.over = False
+        self.ended = Event()
+        self.abandoned = False
+        self._parts: dict[str, Part] = {}
+        self._sessions = count()
+        self._numbers = count()
+        self._progress = Progress("load", 0, 0, "")
+        setting.pulse.start()
+
+    def part(self, database: str) -> Part:
+        """Return the part on that database; the first call opens it."""
+        part = self._parts.get(database)
+        if part is None:
+            first_key = len(self._parts) * self.setting.load.keys
+            part = self._parts[database] = Part(database, first_key, self.setting)
+        return part
+
+    def session_name(self) -> str:
+        """Return a name that no other session of this run has."""
+        return f"w{self.setting.worker}-s{next(self._sessions)}"
+
+    @property
+    def trouble(self) -> Trouble | None:
+        """What keeps the run from going on here, or went wrong in it."""
+        return next((part.trouble for part in self._parts.values() if part.trouble), None)
+
+    def end(self) -> None:
+        """End every part: sessions, final reads, histories, keys."""
+        if self.over:
+            self.ended.wait()
+            return
+        self.over = True
+        for part in self._parts.values():
+            part.over = True
+        try:
+            for part in self._parts.values():
+                part.end(self._note, lambda: self.abandoned, self._clock_error_ns)
+        finally:
+            self.setting.pulse.stop()
+            self.ended.set()
+
+    def _note(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def _clock_error_ns(self) -> int:
+        # The offset was measured against the unshifted clock.
+        own_now = self.setting.clock.now() - (self.offset.offset_ns if self.offset else 0)
+        return self.offset.error_ns(own_now) if self.offset else 0
+
+    def report(self, *, last: bool = False) -> Report:
+        """Return what was found and counted since the last report."""
+        totals = Totals()
+        for taken in filter(None, map(Part.take, self._parts.values())):
+            totals.merge(Totals(*taken))
+        setting, progress, trouble = self.setting, self._progress, self.trouble
+        return Report(
+            run=setting.run,
+            worker=setting.worker,
+            number=next(self._numbers),
+            host=socket.gethostname(),
+            phase=progress.phase,
+            done=progress.done,
+            total=progress.total,
+            unit=progress.unit,
+            verdicts=verdict_rows(totals.findings),
+            counts=counts_of(totals.statistics),
+            duplicate_items=totals.findings.duplicate_items,
+            phantom_items=totals.findings.phantom_items,
+            stalls=setting.pulse.take(),
+            settings={part.database: part.settings for part in self._parts.values()},
+            histories=[
+                HistoryFile(part.database, str(part.history.resolve()), part.counting_from_ns)
+                for part in self._parts.values()
+                if part.history is not None
+            ],
+            clock_error_ns=self._clock_error_ns(),
+            trouble=trouble.text if trouble else None,
+            exit_code=trouble.exit_code if trouble else 0,
+            last=last,
+        )

@@ -1,0 +1,19 @@
+"""Users of a MongoDB replica set: `locust -f locustfiles/mongo_users.py`.
+
+Without `--mongo-uri` a local one is started.
+"""
+
+from locust import task
+
+from load.user import RegisterUser
+
+
+class MongoRegisterUser(RegisterUser):
+    """Reads and writes documents, and often reads again what it has just written."""
+
+    database = "mongo"
+
+    @task
+    def read_or_write(self) -> None:
+        """Write a key, read one that it wrote lately, or read any."""
+        self.step()
