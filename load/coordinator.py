@@ -33,7 +33,7 @@ USAGE, INTERRUPTED = 2, 130
 LOCAL = "local"
 """What Locust calls a process that is its own master."""
 
-NEWEST = 20
+NEWEST = 50
 """How many of the newest violations are kept to be shown."""
 
 REFUSALS_TOLD = 10
@@ -259,7 +259,7 @@ class Coordinator:
     def _decide(self, run: Run) -> None:
         for member in run.roster:
             if not member.whole:
-                salvage(member, run.name)
+                salvage(member, run.name, flags.path(run.options, "history_dir"))
         duration_s = (run.stopped or time.monotonic()) - run.began
         run.outcome = outcome(run.name, run.roster, run.options, run.databases, duration_s)
         self.exit_code = run.outcome.exit_code

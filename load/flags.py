@@ -33,6 +33,12 @@ def add_arguments(parser: Any, databases: Collection[str]) -> None:  # noqa: ANN
     ):
         parser.add_argument(flag, metavar=metavar, help=text, include_in_web_ui=False)
     parser.add_argument(
+        "--help-all",  # Locust answers --help before it has loaded any locustfile
+        action="help",
+        help="show every option, with those that the locustfile brings",
+        include_in_web_ui=False,
+    )
+    parser.add_argument(
         "--keep", action="store_true", help="leave the run's keys in the database", include_in_web_ui=False
     )
 
@@ -57,11 +63,13 @@ def _add(parser: Any, flag: str, options: dict[str, Option]) -> None:  # noqa: A
     first = every[0]
     default = _common(str(option.default) for option in every if option.default is not None and not option.env)
     choices = first.choices if all(option.choices == first.choices for option in every) else None
+    if choices and default is None:  # the form shows the first choice where nothing is chosen
+        choices, default = ("", *choices), ""
     parser.add_argument(
         flag,
         default=default,
         metavar=None if choices else first.name.upper(),
-        choices=None if choices is None else (*choices, "") if default is None else choices,
+        choices=choices,
         help=_help(options).replace("%", "%%"),
         include_in_web_ui=not any(option.secret for option in every),
     )

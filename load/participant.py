@@ -28,6 +28,9 @@ REPORT_S = 1.0
 
 CLOCK_SAMPLES = 5
 CLOCK_WAIT_S = 2.0
+REFUSED = 1
+"""The exit code of a worker that the master does not want."""
+
 LOCAL_MASTERS = frozenset({"127.0.0.1", "localhost", "::1"})
 
 _PARTICIPANTS: "WeakKeyDictionary[Environment, Participant]" = WeakKeyDictionary()
@@ -51,6 +54,7 @@ class Participant:
         self._share: AsyncResult[Share | None] = AsyncResult()
         self._share.set(None)
         self._reported_last: set[str] = set()
+        self._refused = False
         self._clock_answers: dict[int, AsyncResult[Sample]] = {}
         _PARTICIPANTS[environment] = self
         self._listen()
@@ -160,12 +164,13 @@ class Participant:
 
     def _on_refused(self, msg: Any, **_: Any) -> None:  # noqa: ANN401 # Locust's message
         share = self._share.get() if self._share.ready() else None
-        if share is not None and share.setting.run != msg.data["run"]:
+        if share is not None and share.setting.run != msg.data["run"] and not self._refused:
             log.error(
                 "refused: this worker still takes part in run %s, the master %s; it leaves now, start it again",
                 share.setting.run,
                 f"runs {msg.data['run']}" if msg.data["run"] else "runs nothing",
             )
+            self._refused = True
             gevent.spawn(self._runner.quit)
 
     def _on_quitting(self, **_: Any) -> None:  # noqa: ANN401 # Locust's extras
@@ -173,6 +178,8 @@ class Participant:
 
         A second Ctrl-C leaves the final reads out.
         """
+        if isinstance(self._runner, WorkerRunner):  # what is missed or fails is the master's to say
+            self._environment.process_exit_code = REFUSED if self._refused else 0
         share = self._share.get(timeout=CLOCK_WAIT_S * CLOCK_SAMPLES)
         if share is None:
             return

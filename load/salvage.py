@@ -21,14 +21,18 @@ SLICE = 2000
 """Operations that are judged at a stretch, some 10 ms, before the hub gets its turn."""
 
 
-def salvage(member: Member, run: str) -> bool:
+def salvage(member: Member, run: str, folder: Path | None) -> bool:
     """Replace a lost worker's totals by those of its history files, if all of them can be read on this machine.
 
     A worker writes to its file before it reports, so the file holds all that was reported, and then what was done until
-    the worker died, save the last second that it had not written yet.
+    the worker died, save the last second that it had not written yet. One that died before it could tell of its files
+    may have left them in the folder of the master's own.
     """
-    found = [file for file in member.histories if _is_there(file, run, member.worker)]
-    if not found or len(found) < len(member.histories):
+    told = member.histories or [
+        HistoryFile("", str(path), 0) for path in (folder.glob(f"{run}-w{member.worker}-*") if folder else ())
+    ]
+    found = [file for file in told if _is_there(file, run, member.worker)]
+    if not found or len(found) < len(told):
         return False
     totals = nothing_yet()
     try:

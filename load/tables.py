@@ -52,15 +52,16 @@ def consistency_rows(run: Run | None) -> list[Row]:
     The page sorts rows by `name` until somebody clicks on a heading.
     """
     totals = _shown(run)
-    newest = {violation.guarantee: violation for violation in (run.newest if run else ())}
+    newest = {violation.guarantee: violation for violation in _newest(run)}
     verdicts = totals.findings.verdicts.values()
     rows = [
         _row(verdict.name, verdict=verdict.verdict.replace("_", " "))
         | _figures(verdict)
-        | ({"witness": proof(newest[verdict.name])} if verdict.name in newest else {})
+        | ({"witness": proof(newest[verdict.name], run)} if verdict.name in newest else {})
         for verdict in verdicts
     ]
-    rows.append(_row("whole run", checked=totals.operations, verdict=totals.findings.verdict()))
+    operations = f"{totals.operations} operations"
+    rows.append(_row("whole run", verdict=totals.findings.verdict(), witness=operations))
     rows += _worker_rows(run)
     return [{"name": f"{number:04}", **row} for number, row in enumerate(rows)]
 
@@ -88,7 +89,7 @@ def _figures(verdict: Verdict) -> Row:
     figures: Row = {"checked": verdict.checked, "violated": verdict.violated}
     if verdict.rate is not None and verdict.interval is not None:
         low, high = verdict.interval
-        figures |= {"rate": f"{verdict.rate:.4f}", "interval": f"{low:.4f} - {high:.4f}"}
+        figures |= {"rate": f"{verdict.rate:.4f}", "interval": f"{low:.4f}-{high:.4f}"}
     if verdict.staleness.count:
         figures["staleness"] = _quantiles(verdict.staleness)
     return figures
@@ -114,23 +115,31 @@ def _worker_rows(run: Run | None) -> Iterator[Row]:
 
 def witness_rows(run: Run | None) -> list[Row]:
     """Return the newest violations, the newest first."""
-    newest = reversed(run.newest) if run else ()
     return [
         {
             "name": f"{number:04}",
             "guarantee": violation.guarantee,
             "cause": violation.cause or "",
             "staleness": "" if violation.staleness_ns is None else f"{violation.staleness_ns / 1e6:.1f}",
-            "proof": proof(violation),
+            "proof": proof(violation, run),
         }
-        for number, violation in enumerate(newest)
+        for number, violation in enumerate(reversed(_newest(run)))
     ]
 
 
-def proof(violation: Violation) -> str:
-    """Return the operations that prove a violation in words, with times relative to the first, in milliseconds."""
+def _newest(run: Run | None) -> list[Violation]:
+    """Return the newest violations in the order in which they showed."""
+    return sorted(run.newest if run else (), key=lambda violation: violation.operations[-1].end or 0)
+
+
+def proof(violation: Violation, run: Run | None = None) -> str:
+    """Return the operations that prove a violation in words, with times relative to the first, in milliseconds.
+
+    Keys are told without the name of the run, which they all begin with.
+    """
     begin = min(operation.start for operation in violation.operations)
-    return "; ".join(_words(operation, begin) for operation in violation.operations)
+    words = "; ".join(_words(operation, begin) for operation in violation.operations)
+    return words if run is None else words.replace(f"{run.name}-", "")
 
 
 def _words(operation: Operation, begin: int) -> str:

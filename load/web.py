@@ -17,7 +17,7 @@ from load import flags
 from load.coordinator import Coordinator
 from load.tables import CONSISTENCY, WITNESSES, consistency_rows, witness_rows
 
-LAST_LOOK_S = 5.0
+LAST_LOOK_S = 3.0
 """How long after the verdict the page is told that the test still runs: it asks every two seconds until it does not,
 and would never learn of the final reads."""
 
