@@ -5,27 +5,24 @@ import secrets
 import signal
 import time
 from argparse import Namespace
-from collections import deque
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
 from random import SystemRandom
 from typing import Any, NoReturn
 
 import gevent
-from gevent.event import Event
 from locust.env import Environment
 from locust.exception import StopTest
 from locust.runners import STATE_STOPPING, MasterRunner, Runner
 
-from checkers.verdict import Violation
 from clients.errors import BadAddress
 from history.clock import RealClock
 from load import flags, messages
-from load.outcome import Outcome, outcome
+from load.outcome import outcome
 from load.report import Report, decode
-from load.roster import SILENCE_S, Roster
+from load.roster import SILENCE_S
+from load.run import Run
 from load.salvage import salvage
-from load.totals import Totals, nothing_yet
+from load.totals import nothing_yet
 
 log = logging.getLogger("stalewatch")
 
@@ -33,38 +30,10 @@ USAGE, INTERRUPTED = 2, 130
 LOCAL = "local"
 """What Locust calls a process that is its own master."""
 
-NEWEST = 50
-"""How many of the newest violations are kept to be shown."""
-
 REFUSALS_TOLD = 10
 TICK_S = 0.1
 TELL_S = 5.0
 """How often the wait for the last reports is told of."""
-
-
-@dataclass
-class Run:
-    """One run, from the test's start until its verdict."""
-
-    name: str
-    options: Namespace
-    databases: Collection[str]
-    began: float = field(default_factory=time.monotonic)
-    stopped: float | None = None
-    roster: Roster = field(default_factory=Roster)
-    shown: Totals = field(default_factory=nothing_yet)
-    """What the web page shows: everything since the last reset of the statistics."""
-    awaited: set[str] = field(default_factory=set)
-    """Processes that must still say something before the verdict."""
-    newest: deque[Violation] = field(default_factory=lambda: deque(maxlen=NEWEST))
-    concluding: bool = False
-    hurried: bool = False
-    """Somebody pressed Ctrl-C while the last reports were awaited."""
-    concluded: Event = field(default_factory=Event)
-    outcome: Outcome | None = None
-    decided: float | None = None
-    reset: bool = False
-    """The statistics were reset, so the page shows less than the verdict covers."""
 
 
 class Coordinator:

@@ -6,8 +6,8 @@ from typing import NamedTuple
 from checkers.distribution import Distribution
 from checkers.verdict import Verdict, Violation
 from history.operation import Append, Draw, Fault, Final, Operation, Read, Write
-from load.coordinator import Run
 from load.outcome import unchecked
+from load.run import Run
 from load.totals import Totals, nothing_yet
 
 

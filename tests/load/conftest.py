@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -82,6 +83,14 @@ class Swarm:
         while self.log(pid).count(text) < times:
             assert time.monotonic() < deadline, f"{text!r} is not in:\n{self.log(pid)}"
             time.sleep(0.05)
+
+    def await_page(self) -> None:
+        """Wait until the web page answers."""
+        deadline = time.monotonic() + WAIT_S
+        with socket.socket() as probe:
+            while probe.connect_ex(("127.0.0.1", self.web_port)):
+                assert time.monotonic() < deadline, "the web page does not answer"
+                time.sleep(0.05)
 
     def await_operations(self, workers: int = 1, lines: int = 500) -> None:
         """Wait until so many workers have written so many operations."""

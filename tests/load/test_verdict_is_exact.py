@@ -109,8 +109,8 @@ def test_stop_and_start_again_on_the_web_page_are_two_runs(swarm: Swarm, eventua
 
 
 def test_a_reset_of_the_statistics_changes_what_is_shown_but_not_the_verdict(swarm: Swarm) -> None:
-    pid = swarm.alone(*LOAD)
-    swarm.await_log(pid, "Starting web interface")
+    swarm.alone(*LOAD)
+    swarm.await_page()
     swarm.post("/swarm", user_count=10, spawn_rate=100)
     swarm.await_operations(lines=3000)
     before = shown(swarm)["stale_reads"]["checked"]

@@ -1,0 +1,42 @@
+"""One run under Locust, from the test's start until its verdict, as the coordinator knows it."""
+
+import time
+from argparse import Namespace
+from collections import deque
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from gevent.event import Event
+
+from checkers.verdict import Violation
+from load.outcome import Outcome
+from load.roster import Roster
+from load.totals import Totals, nothing_yet
+
+NEWEST = 50
+"""How many of the newest violations are kept to be shown."""
+
+
+@dataclass
+class Run:
+    """One run, from the test's start until its verdict."""
+
+    name: str
+    options: Namespace
+    databases: Collection[str]
+    began: float = field(default_factory=time.monotonic)
+    stopped: float | None = None
+    roster: Roster = field(default_factory=Roster)
+    shown: Totals = field(default_factory=nothing_yet)
+    """What the web page shows: everything since the last reset of the statistics."""
+    awaited: set[str] = field(default_factory=set)
+    """Processes that must still say something before the verdict."""
+    newest: deque[Violation] = field(default_factory=lambda: deque(maxlen=NEWEST))
+    concluding: bool = False
+    hurried: bool = False
+    """Somebody pressed Ctrl-C while the last reports were awaited."""
+    concluded: Event = field(default_factory=Event)
+    outcome: Outcome | None = None
+    decided: float | None = None
+    reset: bool = False
+    """The statistics were reset, so the page shows less than the verdict covers."""
