@@ -121,7 +121,8 @@ class Coordinator:
     def _add(self, run: Run, sender: str, report: Report) -> None:
         totals, first_word = report.totals(), not run.roster.knows(sender)
         told_of = None if first_word else run.roster.member(sender).trouble
-        member = run.roster.take(sender, report, totals)
+        member = run.roster.take(sender, report)
+        run.totals.merge(totals)
         run.shown.merge(totals)
         run.newest.extend(violation for row in report.verdicts for violation in row.witnesses)
         for stall in report.stalls:
@@ -228,9 +229,9 @@ class Coordinator:
     def _decide(self, run: Run) -> None:
         for member in run.roster:
             if not member.whole:
-                salvage(member, run.name, flags.path(run.options, "history_dir"))
+                run.totals.merge(salvage(member, run.name, flags.path(run.options, "history_dir")))
         duration_s = (run.stopped or time.monotonic()) - run.began
-        run.outcome = outcome(run.name, run.roster, run.options, run.databases, duration_s)
+        run.outcome = outcome(run.name, run.roster, run.totals, run.options, run.databases, duration_s)
         self.exit_code = run.outcome.exit_code
         for failure in run.outcome.write(run.options):
             log.error("%s", failure)

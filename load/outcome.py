@@ -9,7 +9,7 @@ from typing import Any
 from clients.options import shown
 from load import flags
 from load.roster import Member, Roster
-from load.totals import Totals, nothing_yet
+from load.totals import Totals
 from reports import expect, page
 from reports.lines import plain_lines
 from reports.result import run_result
@@ -56,11 +56,11 @@ class Outcome:
         page.write(path, [self.result])
 
 
-def outcome(run: str, roster: Roster, options: Namespace, databases: Iterable[str], duration_s: float) -> Outcome:
-    """Add up what the workers reported, and say what it means."""
-    members, totals = list(roster), nothing_yet()
-    for member in members:
-        totals.merge(member.totals)
+def outcome(
+    run: str, roster: Roster, totals: Totals, options: Namespace, databases: Iterable[str], duration_s: float
+) -> Outcome:
+    """Say what the totals of all workers mean."""
+    members = list(roster)
     totals.findings.complete = all(member.whole for member in members)
     used = sorted({database for member in members for database in member.settings})
     about = {
@@ -90,7 +90,7 @@ def worker_row(member: Member, roster: Roster) -> dict[str, Any]:
         "id": member.client_id,
         "host": member.host,
         "state": member.state,
-        "operations": member.totals.operations,
+        "operations": member.operations,
         "clock_error_ns": member.clock_error_ns,
         "stalls": [{"start": stall.start, "end": stall.end} for stall in member.stalls],
         "histories": [file.path for file in member.histories],

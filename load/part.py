@@ -21,6 +21,7 @@ from history.clock import RealClock
 from history.operation import FORMAT, FORMAT_VERSION, Header
 from history.writer import HistoryWriter
 from load.flags import options_of
+from load.report import HistoryFile
 from load.requests import Requests
 from replication.local.addresses import addresses
 from replication.protocol import ClusterError
@@ -109,10 +110,11 @@ class Part:
         """Hand over what was found and counted since the last time, if there is anything."""
         return None if self._recorder is None else self._recorder.take()
 
-    @property
-    def counting_from_ns(self) -> int:
-        """When operations begin to count, after the warm-up."""
-        return 0 if self._recorder is None else self._recorder.counting_from_ns
+    def history_file(self) -> HistoryFile | None:
+        """Return where its history is, and how much of it was handed over so far."""
+        if self.history is None or self._recorder is None:
+            return None
+        return HistoryFile(str(self.history.resolve()), self._recorder.counting_from_ns, self._recorder.judged)
 
     def _open(self) -> None:
         try:

@@ -39,11 +39,13 @@ class Counts(msgspec.Struct, array_like=True):
 
 
 class HistoryFile(msgspec.Struct, array_like=True):
-    """A file that a worker writes, on its own machine: the database, the path, and since when operations count."""
+    """A file that a worker writes, on its own machine."""
 
-    database: str
     path: str
     counting_from_ns: int
+    """When operations begin to count, after the warm-up."""
+    reported: int
+    """How many of its operations, from the first on, have been reported with this report or before."""
 
 
 class Report(msgspec.Struct, array_like=True):
@@ -72,6 +74,11 @@ class Report(msgspec.Struct, array_like=True):
     """What the trouble makes of the exit code."""
     last: bool
     """Nothing comes after this: the worker's share of the run is done."""
+
+    @property
+    def operations(self) -> int:
+        """How many operations were counted since the last report."""
+        return sum(sum(outcomes.values()) for outcomes in self.counts.outcomes.values())
 
     def totals(self) -> Totals:
         """Return what was found and counted, to be added up."""

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from load.report import HistoryFile, Report
-from load.totals import Totals, nothing_yet
 from workloads.pulse import Stall
 
 SILENCE_S = 10.0
@@ -30,7 +29,7 @@ class Member:
     next_number: int = 0
     phase: str = ""
     progress: tuple[float, float, str] = (0, 0, "")
-    totals: Totals = field(default_factory=nothing_yet)
+    operations: int = 0
     stalls: list[Stall] = field(default_factory=list)
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     histories: list[HistoryFile] = field(default_factory=list)
@@ -38,7 +37,7 @@ class Member:
     trouble: str | None = None
     exit_code: int = 0
     from_history: bool = False
-    """Its totals were made anew from its history file."""
+    """What it did after its last report was found in its history file."""
 
     @property
     def whole(self) -> bool:
@@ -50,14 +49,14 @@ class Member:
         """How it is, in a word."""
         return "done" if self.done else "lost" if self.lost else "running"
 
-    def take(self, report: Report, totals: Totals, now: float) -> None:
+    def take(self, report: Report, now: float) -> None:
         """Add what a report says."""
         self.gap = self.gap or report.number != self.next_number
         self.next_number = report.number + 1
         self.heard_at, self.lost, self.done = now, False, report.last
         self.host, self.phase = report.host, report.phase
         self.progress = (report.done, report.total, report.unit)
-        self.totals.merge(totals)
+        self.operations += report.operations
         self.stalls += report.stalls
         self.settings, self.histories = report.settings, report.histories
         self.clock_error_ns = report.clock_error_ns
@@ -76,12 +75,12 @@ class Roster:
         """Go through the members by worker."""
         return iter(sorted(self._members.values(), key=lambda member: member.worker))
 
-    def take(self, client_id: str, report: Report, totals: Totals) -> Member:
+    def take(self, client_id: str, report: Report) -> Member:
         """Add what a worker reports."""
         member = self._members.get(client_id)
         if member is None:
             member = self._members[client_id] = Member(report.worker, client_id, self._now())
-        member.take(report, totals, self._now())
+        member.take(report, self._now())
         return member
 
     def member(self, client_id: str) -> Member:

@@ -27,6 +27,8 @@ class Run:
     began: float = field(default_factory=time.monotonic)
     stopped: float | None = None
     roster: Roster = field(default_factory=Roster)
+    totals: Totals = field(default_factory=nothing_yet)
+    """What all workers found and counted; of single workers only how much it was, for fifty would fill the memory."""
     shown: Totals = field(default_factory=nothing_yet)
     """What the web page shows: everything since the last reset of the statistics."""
     awaited: set[str] = field(default_factory=set)

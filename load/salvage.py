@@ -1,18 +1,19 @@
-"""What a worker that is gone left behind: its history file, judged again, holds more than its last report."""
+"""What a worker that is gone left behind: its history file holds more than it reported."""
 
 import logging
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import gevent
 
 from checkers.judge import Judge
 from checkers.scene import Scene
-from history.operation import Read, Write
+from history.operation import Operation, Read, Write
 from history.reader import BadHistory, History
 from load.report import HistoryFile
 from load.roster import Member
-from load.totals import Totals, nothing_yet
+from load.totals import Totals
 from workloads.statistics import Statistics
 
 log = logging.getLogger("stalewatch")
@@ -21,28 +22,30 @@ SLICE = 2000
 """Operations that are judged at a stretch, some 10 ms, before the hub gets its turn."""
 
 
-def salvage(member: Member, run: str, folder: Path | None) -> bool:
-    """Replace a lost worker's totals by those of its history files, if all of them can be read on this machine.
+def salvage(member: Member, run: str, folder: Path | None) -> Totals:
+    """Return what a lost worker did after its last report, if all of its history can be read on this machine.
 
-    A worker writes to its file before it reports, so the file holds all that was reported, and then what was done until
-    the worker died, save the last second that it had not written yet. One that died before it could tell of its files
-    may have left them in the folder of the master's own.
+    A worker hands its operations to the file in the order in which they are judged, and before it reports on them. So
+    the file begins with everything that was reported, and goes on with what was done until the worker died, save the
+    last second that was not written yet. Judging it from the start, and leaving out what is found among the reported
+    ones, adds just the rest. One that died before it could tell of its files may have left them in `folder`.
     """
     told = member.histories or [
-        HistoryFile("", str(path), 0) for path in (folder.glob(f"{run}-w{member.worker}-*") if folder else ())
+        HistoryFile(str(path), 0, 0) for path in (folder.glob(f"{run}-w{member.worker}-*") if folder else ())
     ]
     found = [file for file in told if _is_there(file, run, member.worker)]
+    totals = Totals()
     if not found or len(found) < len(told):
-        return False
-    totals = nothing_yet()
+        return totals
     try:
         for file in found:
-            totals.merge(_judged(file))
+            totals.merge(_rest(file))
     except BadHistory as error:
         log.warning("the history of worker %d cannot be used: %s", member.worker, error)
-        return False
-    member.totals, member.from_history = totals, True
-    return True
+        return Totals()
+    member.operations += totals.operations
+    member.from_history = True
+    return totals
 
 
 def _is_there(file: HistoryFile, run: str, worker: int) -> bool:
@@ -56,10 +59,15 @@ def _is_there(file: HistoryFile, run: str, worker: int) -> bool:
     return header.run == run and header.worker == worker
 
 
-def _judged(file: HistoryFile) -> Totals:
+def _rest(file: HistoryFile) -> Totals:
+    """Return what the operations show that the file holds beyond the reported ones."""
     history = History([Path(file.path)])
     judge, statistics = Judge(Scene(tuple(history.sources), history.horizon_ns)), Statistics()
-    for operation, source in _in_slices(history):
+    operations = _in_slices(history)
+    for operation, source in islice(operations, file.reported):
+        judge.observe(operation, source)
+    judge.take()
+    for operation, source in operations:
         violations = judge.observe(operation, source)
         if isinstance(operation, Read | Write) and operation.start >= file.counting_from_ns:
             kind = "read" if isinstance(operation, Read) else "write"
@@ -68,8 +76,8 @@ def _judged(file: HistoryFile) -> Totals:
     return Totals(judge.findings(), statistics)
 
 
-def _in_slices(history: History) -> Iterator[tuple[Read | Write, int]]:
+def _in_slices(history: History) -> Iterator[tuple[Operation, int]]:
     for count, pair in enumerate(history.operations()):
-        yield pair  # type: ignore[misc] # every kind of operation; the judge takes them all
+        yield pair
         if count % SLICE == 0:
             gevent.sleep(0)

@@ -7,7 +7,7 @@ from gevent.event import Event
 
 from load.clock_offset import ClockOffset
 from load.part import Part, Setting, Trouble
-from load.report import HistoryFile, Report, counts_of, verdict_rows
+from load.report import Report, counts_of, verdict_rows
 from load.totals import Totals
 from workloads.progress import Progress
 
@@ -89,11 +89,7 @@ class Share:
             phantom_items=totals.findings.phantom_items,
             stalls=setting.pulse.take(),
             settings={part.database: part.settings for part in self._parts.values()},
-            histories=[
-                HistoryFile(part.database, str(part.history.resolve()), part.counting_from_ns)
-                for part in self._parts.values()
-                if part.history is not None
-            ],
+            histories=[file for part in self._parts.values() if (file := part.history_file())],
             clock_error_ns=self._clock_error_ns(),
             trouble=trouble.text if trouble else None,
             exit_code=trouble.exit_code if trouble else 0,

@@ -110,7 +110,7 @@ def _worker_rows(run: Run | None) -> Iterator[Row]:
         if member.lost or (run.outcome is not None and not member.whole):
             told.append(unchecked(member, run.roster) or "")
         if told:
-            yield _row(f"worker {member.worker}", member.totals.operations, member.state, "; ".join(told))
+            yield _row(f"worker {member.worker}", member.operations, member.state, "; ".join(told))
 
 
 def witness_rows(run: Run | None) -> list[Row]:

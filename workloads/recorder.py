@@ -51,6 +51,8 @@ class Recorder:
         self.statistics = Statistics()
         self.counting_from_ns = 0
         """Operations that started earlier are judged but not counted (warm-up)."""
+        self.judged = 0
+        """How many operations the judge has seen, and the history file has been given."""
         self.listeners: list[Listener] = []
         self._history = history
         self._pulse = pulse
@@ -175,4 +177,5 @@ class Recorder:
                 self.statistics.count(kind, operation, violations, stalled=stalled)
             for listener in self.listeners:
                 listener(operation, violations)
+        self.judged += len(self._unjudged)
         self._unjudged.clear()

@@ -1,0 +1,182 @@
+"""What fifty workers cost the master: its CPU and its memory while reports of a thousand operations come every second.
+
+    python -m benchmarks.master [SECONDS]     # default: ten minutes
+
+The master is a real one. The workers are played by this process: they send what workers send, at the same pace.
+"""
+
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import msgpack
+import psutil
+import zmq
+
+from checkers.judge import Judge
+from history.operation import Read, Write
+from load import messages
+from load.report import Report, counts_of, encode, verdict_rows
+from replication.local.ports import free
+from workloads.statistics import Statistics
+
+WORKERS = 50
+OPERATIONS_A_REPORT = 1000
+KEYS = 200
+WRITES, STALE = 0.3, 0.05
+"""Shares of the operations."""
+SETTLE_S = 10
+LOCUST_EVERY = 3
+"""Locust's own report comes every three seconds."""
+
+
+class PlayedWorker:
+    """What a worker says, over a socket of its own."""
+
+    def __init__(self, context: zmq.Context[Any], index: int, port: int) -> None:
+        self.index = index
+        self.run = ""
+        self.ended = False
+        self._name = f"played-{index}"
+        self._number = 0
+        self._ticks = index  # so that not all report at once
+        self._socket = context.socket(zmq.DEALER)
+        self._socket.setsockopt(zmq.IDENTITY, self._name.encode())
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.connect(f"tcp://127.0.0.1:{port}")
+        self._random = Random(index)
+        self._say("client_ready", version("locust"))
+
+    def tick(self) -> None:
+        """Do what a worker does every second."""
+        self._ticks += 1
+        self._hear()
+        state = {"state": "running" if self.run else "ready", "current_cpu_usage": 50, "current_memory_usage": 1 << 27}
+        self._say("heartbeat", state)
+        if self.run and not self.ended:
+            self._report(last=False)
+            if self._ticks % LOCUST_EVERY == 0:
+                self._say("stats", self._locust_stats())
+
+    def _hear(self) -> None:
+        while self._socket.poll(0):
+            kind, data, _ = msgpack.loads(self._socket.recv(), strict_map_key=False)
+            if kind == "spawn":
+                self._start(data)
+            elif kind == messages.DRAIN and not self.ended:
+                self.ended = True
+                self._report(last=True)
+
+    def _start(self, data: dict[str, Any]) -> None:
+        self.run = data["parsed_options"][messages.RUN]
+        classes = data["user_classes_count"]
+        users = {"user_classes_count": classes, "user_count": sum(classes.values())}
+        self._say("spawning", None)
+        self._say("spawning_complete", users)
+
+    def _say(self, kind: str, data: object) -> None:
+        self._socket.send(msgpack.dumps((kind, data, self._name)))
+
+    def _report(self, *, last: bool) -> None:
+        judge, statistics, random, now = Judge(), Statistics(), self._random, time.time_ns()
+        written: dict[str, int] = {}
+        for number in range(OPERATIONS_A_REPORT):
+            start, end = now + number * 1_000_000, now + number * 1_000_000 + round(random.expovariate(1 / 2e6))
+            key = f"{self.run}-w{self.index}-{random.randrange(KEYS)}"
+            operation: Read | Write
+            if random.random() < WRITES:
+                written[key] = written.get(key, 0) + 1
+                operation = Write(session="s", key=key, version=written[key], start=start, end=end, outcome="ok")
+            else:
+                shown = max(0, written.get(key, 0) - (random.random() < STALE))
+                operation = Read(session="s", key=key, version=shown, start=start, end=end, outcome="ok")
+            kind = "write" if isinstance(operation, Write) else "read"
+            statistics.count(kind, operation, judge.observe(operation), stalled=False)
+        self._say(messages.REPORT, {"report": self._encoded(judge, statistics, last=last)})
+        self._number += 1
+
+    def _encoded(self, judge: Judge, statistics: Statistics, *, last: bool) -> bytes:
+        return encode(
+            Report(
+                run=self.run,
+                worker=self.index,
+                number=self._number,
+                host="played",
+                phase="load",
+                done=0,
+                total=0,
+                unit="",
+                verdicts=verdict_rows(judge.take()),
+                counts=counts_of(statistics),
+                duplicate_items=0,
+                phantom_items=0,
+                stalls=[],
+                settings={},
+                histories=[],
+                clock_error_ns=0,
+                trouble=None,
+                exit_code=0,
+                last=last,
+            )
+        )
+
+    def _locust_stats(self) -> dict[str, Any]:
+        entry = {
+            "last_request_timestamp": time.time(),
+            "start_time": time.time() - 3,
+            "num_requests": 3 * OPERATIONS_A_REPORT,
+            "num_none_requests": 0,
+            "num_failures": 0,
+            "total_response_time": 6000,
+            "max_response_time": 20,
+            "min_response_time": 1,
+            "total_content_length": 0,
+            "response_times": dict.fromkeys(range(1, 20), 100),
+            "num_reqs_per_sec": {int(time.time()): 1000},
+            "num_fail_per_sec": {},
+        }
+        entries = [{"name": name, "method": "memory", **entry} for name in ("read", "write")]
+        users = {"user_classes_count": {"MemoryRegisterUser": 1}, "user_count": 1}
+        return {"stats": entries, "stats_total": {"name": "Aggregated", "method": "", **entry}, "errors": {}, **users}
+
+
+def main(seconds: float) -> None:
+    """Print the master's share of a core, and its memory at the beginning and at the end."""
+    (port,) = free(1)
+    with tempfile.TemporaryDirectory() as folder, zmq.Context() as context:
+        master = _master(port, Path(folder) / "result.json", seconds)
+        played = [PlayedWorker(context, index, port) for index in range(WORKERS)]
+        process, begun = psutil.Process(master.pid), time.monotonic()
+        marks: list[tuple[float, float, int]] = []
+        while master.poll() is None:
+            _tick(played)
+            if time.monotonic() - begun > SETTLE_S + len(marks) * max(5.0, seconds / 10) and master.poll() is None:
+                times = process.cpu_times()
+                marks.append((time.monotonic(), times.user + times.system, process.memory_info().rss))
+        first, last = marks[0], marks[-1]
+    print(f"master with {WORKERS} workers: {(last[1] - first[1]) / (last[0] - first[0]):.1%} of a core")
+    print("memory, MB: " + ", ".join(f"{rss / 2**20:.0f}" for _, _, rss in marks))
+
+
+def _tick(played: list[PlayedWorker]) -> None:
+    """Let every worker do its second, spread over that second."""
+    for worker in played:
+        due = time.monotonic() + 1 / len(played)
+        worker.tick()
+        time.sleep(max(0.0, due - time.monotonic()))
+
+
+def _master(port: int, result: Path, seconds: float) -> subprocess.Popen[bytes]:
+    options = ("--headless", "--only-summary", "-u", str(WORKERS), "-r", "100", "-t", f"{seconds + SETTLE_S:.0f}s")
+    ports = ("--master", "--master-bind-port", str(port), "--expect-workers", str(WORKERS))
+    command = [sys.executable, "-m", "locust", "-f", "locustfiles/memory_users.py", *options, *ports]
+    return subprocess.Popen([*command, "--report-json", str(result)], stdout=subprocess.DEVNULL)
+
+
+if __name__ == "__main__":
+    main(float(sys.argv[1]) if len(sys.argv) > 1 else 600)
