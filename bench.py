@@ -30,6 +30,7 @@ from clients.databases import DATABASES
 from clients.errors import BadAddress, ClientError
 from clients.options import add_arguments, shown
 from clients.protocol import Client
+from history.clock import Clock, RealClock
 from history.compression import MissingCodec
 from history.operation import FORMAT, FORMAT_VERSION, Header
 from history.writer import HistoryWriter
@@ -43,6 +44,7 @@ from reports.stdout import leave_quietly
 from reports.table import COLUMNS, rows, show
 from workloads.options import LoadOptions
 from workloads.progress import Progress
+from workloads.pulse import Pulse, Steady
 from workloads.recorder import Recorder
 from workloads.runner import Run
 
@@ -162,8 +164,16 @@ def _start(arguments: argparse.Namespace, load: LoadOptions, client: Client) -> 
         options=_options(arguments, load),
     )
     history = HistoryWriter(arguments.history, header) if arguments.history else None
-    recorder = Recorder(client.clock, Judge(), history)
+    recorder = Recorder(client.clock, Judge(), history, _pulse(client.clock))
     return Run(client, recorder, load, name), recorder
+
+
+def _pulse(clock: Clock) -> Pulse | Steady:
+    if not isinstance(clock, RealClock):
+        return Steady()  # simulated time stands still with the process
+    pulse = Pulse(clock)
+    pulse.start()
+    return pulse
 
 
 def _run_name(database: str, load: LoadOptions, options: dict[str, Any]) -> str:

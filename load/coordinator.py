@@ -2,7 +2,6 @@
 
 import logging
 import secrets
-import signal
 import time
 from argparse import Namespace
 from collections.abc import Callable, Collection
@@ -17,6 +16,7 @@ from locust.runners import STATE_STOPPING, MasterRunner, Runner
 from clients.errors import BadAddress
 from history.clock import RealClock
 from load import flags, messages
+from load.interrupts import Interrupts
 from load.outcome import outcome
 from load.report import Report, decode
 from load.roster import SILENCE_S
@@ -40,7 +40,11 @@ class Coordinator:
     """Listens to Locust's events and to the workers' messages; `databases_of` says what the chosen users load."""
 
     def __init__(
-        self, environment: Environment, runner: Runner, databases_of: Callable[[Environment], Collection[str]]
+        self,
+        environment: Environment,
+        runner: Runner,
+        interrupts: Interrupts,
+        databases_of: Callable[[Environment], Collection[str]],
     ) -> None:
         self.run: Run | None = None
         self.exit_code = 0
@@ -52,6 +56,7 @@ class Coordinator:
         self._users = 0
         self._interrupted = False
         self._listen()
+        interrupts.add_listener(self._on_interrupt)
         gevent.spawn(self._watch_for_ever)
 
     def _listen(self) -> None:
@@ -66,13 +71,13 @@ class Coordinator:
         events.spawning_complete.add_listener(self._on_spawning_complete)
         events.quitting.add_listener(self._on_quitting)
         events.quit.add_listener(self._on_quit)
-        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, self._on_interrupt)
 
-    def _on_interrupt(self, number: int, frame: Any) -> None:  # noqa: ANN401 # a frame
-        """Remember that a run was cut short, and do what Python does."""
-        self._interrupted = self._interrupted or (self.run is not None and not self.run.concluded.is_set())
-        signal.default_int_handler(number, frame)
+    def _on_interrupt(self) -> None:
+        """Remember that a run was cut short; where its end is under way, wait for nobody any more."""
+        run = self.run
+        if run is not None and not run.concluded.is_set():
+            self._interrupted = True
+            run.hurried = run.concluding
 
     def _on_test_start(self, environment: Environment, **_: Any) -> None:  # noqa: ANN401 # Locust's extras
         options, databases = environment.parsed_options, self._databases_of(environment)
@@ -184,21 +189,19 @@ class Coordinator:
         run = self.run
         if run is None or run.concluded.is_set():
             return
-        try:
-            if run.concluding:
-                run.concluded.wait()
-            else:
-                run.concluding, run.stopped = True, time.monotonic()
+        if run.concluding:
+            run.concluded.wait()
+        else:
+            run.concluding, run.stopped = True, time.monotonic()
+            try:
                 self._drain(run)
-        except KeyboardInterrupt:
-            run.hurried = True
-        if run.outcome is None:
-            self._decide(run)
+            finally:  # whatever kills this greenlet, those who wait get a verdict
+                self._decide(run)
 
     def _drain(self, run: Run) -> None:
-        lost = {member.client_id for member in run.roster if member.lost}
+        ended = {member.client_id for member in run.roster if not run.roster.is_running(member)}
         run.awaited = self._processes() | {member.client_id for member in run.roster.running()}
-        run.awaited -= lost
+        run.awaited -= ended
         for process in list(run.awaited):
             self._send(messages.DRAIN, {"run": run.name}, process)
         began = told = time.monotonic()

@@ -15,6 +15,7 @@ from clients.errors import BadAddress
 from history.clock import RealClock
 from load import flags, messages
 from load.clock_offset import ClockOffset, Sample
+from load.interrupts import Interrupts
 from load.part import Setting
 from load.report import encode
 from load.secrets import Vault
@@ -44,7 +45,7 @@ def participant_of(environment: Environment) -> "Participant":
 class Participant:
     """Takes its share of every run that the master starts, reports on it, and ends it when asked or when it leaves."""
 
-    def __init__(self, environment: Environment, runner: Runner, vault: Vault) -> None:
+    def __init__(self, environment: Environment, runner: Runner, interrupts: Interrupts, vault: Vault) -> None:
         self.users = 1
         """The users that there are to be in the whole run, among whom the rate is divided."""
         self._environment = environment
@@ -58,6 +59,7 @@ class Participant:
         self._clock_answers: dict[int, AsyncResult[Sample]] = {}
         _PARTICIPANTS[environment] = self
         self._listen()
+        interrupts.add_listener(self._on_interrupt)
         gevent.spawn(self._report_for_ever)
 
     def _listen(self) -> None:
@@ -138,10 +140,10 @@ class Participant:
 
     def _drain(self, run: str) -> None:
         share = self._share.get()
-        if share is None or share.setting.run != run:
+        if share is None or share.setting.run != run or run in self._reported_last:
             self._runner.send_message(messages.IDLE, {"run": run})
-            return
-        self._end(share)
+        else:
+            self._end(share)
 
     def _end(self, share: Share) -> None:
         share.end()
@@ -174,17 +176,15 @@ class Participant:
             gevent.spawn(self._runner.quit)
 
     def _on_quitting(self, **_: Any) -> None:  # noqa: ANN401 # Locust's extras
-        """Leave in order: whatever ends this process, what its sessions saw reaches the master first.
-
-        A second Ctrl-C leaves the final reads out.
-        """
+        """Leave in order: whatever ends this process, what its sessions saw reaches the master first."""
         if isinstance(self._runner, WorkerRunner):  # what is missed or fails is the master's to say
             self._environment.process_exit_code = REFUSED if self._refused else 0
         share = self._share.get(timeout=CLOCK_WAIT_S * CLOCK_SAMPLES)
-        if share is None:
-            return
-        try:
+        if share is not None:
             self._end(share)
-        except KeyboardInterrupt:
-            share.abandoned = True
-            self._end(share)
+
+    def _on_interrupt(self) -> None:
+        """Leave the final reads out where the end is under way already."""
+        share = self._share.get() if self._share.ready() else None
+        if share is not None:
+            share.abandoned = share.over

@@ -12,6 +12,7 @@ from locust.runners import MasterRunner, Runner, WorkerRunner
 from clients.errors import BadAddress
 from load import flags
 from load.coordinator import USAGE, Coordinator
+from load.interrupts import Interrupts
 from load.participant import Participant
 from load.secrets import Vault
 from load.web import ConsistencyPages
@@ -28,13 +29,14 @@ def install(base: type[User]) -> None:
         if runner is None or environment.parsed_options is None:
             return
         vault = Vault(flags.options_of(_databases(_subclasses(base))), environment.parsed_options)
+        interrupts = Interrupts()
         if not isinstance(runner, WorkerRunner):
             _require_sense(environment.parsed_options, chosen(environment))
-            coordinator = Coordinator(environment, runner, chosen)
+            coordinator = Coordinator(environment, runner, interrupts, chosen)
             if environment.web_ui is not None:
                 ConsistencyPages(environment.web_ui, coordinator, chosen)
         if not isinstance(runner, MasterRunner):
-            Participant(environment, runner, vault)
+            Participant(environment, runner, interrupts, vault)
 
     def chosen(environment: Environment) -> Collection[str]:
         return _databases(one for one in environment.user_classes if issubclass(one, base))

@@ -3,6 +3,7 @@
 import socket
 from itertools import count
 
+import gevent
 from gevent.event import Event
 
 from load.clock_offset import ClockOffset
@@ -46,11 +47,13 @@ class Share:
         return next((part.trouble for part in self._parts.values() if part.trouble), None)
 
     def end(self) -> None:
-        """End every part: sessions, final reads, histories, keys."""
-        if self.over:
-            self.ended.wait()
-            return
-        self.over = True
+        """End every part: sessions, final reads, histories, keys; in a greenlet that nobody kills."""
+        if not self.over:
+            self.over = True
+            gevent.spawn(self._end_parts)
+        self.ended.wait()
+
+    def _end_parts(self) -> None:
         for part in self._parts.values():
             part.over = True
         try:

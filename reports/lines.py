@@ -28,6 +28,8 @@ def plain_lines(result: Mapping[str, Any]) -> Iterator[str]:
         yield f"{kind}s ok/fail/unknown: {outcomes['ok']} / {outcomes['fail']} / {outcomes['unknown']}"
     for error in result.get("errors", ()):
         yield f"{error['operation']} {error['outcome']}: {error['count']} x {error['error']}"
+    if result.get("stalled_operations"):
+        yield f"left out of latencies: {result['stalled_operations']} operations met by a standstill of our own"
     if result.get("interrupted"):
         yield "interrupted: no final reads were made, so lost writes were not looked for"
     yield f"verdict: {result['verdict']}"

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import psutil
+import pytest
 
 from tests.load.conftest import STALE, Swarm, assert_agrees
 
@@ -140,13 +141,14 @@ def test_slow_operations_in_flight_at_the_end_are_all_accounted_for(swarm: Swarm
     assert not result["guarantees"]["lost_writes"]["violated"]
 
 
-def test_ctrl_c_keeps_everything_and_says_130(swarm: Swarm) -> None:
-    pid = swarm.alone("--headless", "--processes", "2", *LOAD)
-    swarm.await_operations(workers=2)
+@pytest.mark.parametrize("workers", [0, 2], ids=["alone", "with workers"])
+def test_ctrl_c_keeps_everything_and_says_130(swarm: Swarm, workers: int) -> None:
+    pid = swarm.alone("--headless", *(("--processes", "2") if workers else ()), *LOAD)
+    swarm.await_operations(workers=workers or 1)
     swarm.interrupt(pid)
     assert swarm.code(pid) == 130
     result = swarm.result()
-    assert_agrees(result, swarm.histories, workers=2)
+    assert_agrees(result, swarm.histories, workers=workers or 1)
     assert result["complete"]
     assert result["guarantees"]["lost_writes"]["checked"]
     assert not swarm.living()
@@ -174,3 +176,29 @@ def test_a_worker_that_is_asked_to_end_reports_first(swarm: Swarm) -> None:
     result = swarm.result()
     assert_agrees(result, swarm.histories, workers=2)
     assert result["complete"]
+
+
+def test_ctrl_c_at_the_master_alone_ends_the_workers_too(swarm: Swarm, eventually: Eventually) -> None:
+    pid = swarm.master("--headless", "--expect-workers", "2", *LOAD)
+    workers = [swarm.worker(), swarm.worker()]
+    swarm.await_operations(workers=2)
+    os.kill(pid, signal.SIGINT)
+    assert swarm.code(pid) == 130
+    assert [swarm.code(worker) for worker in workers] == [0, 0]
+    assert_agrees(swarm.result(), swarm.histories, workers=2)
+    eventually(lambda: not swarm.living())
+
+
+def test_a_second_ctrl_c_leaves_at_once_with_what_there_is(swarm: Swarm) -> None:
+    pid = swarm.alone("--headless", *LOAD, "--service", "6", "--timeout", "9")
+    swarm.await_log(pid, "All users spawned")
+    time.sleep(1)
+    begun = time.monotonic()
+    swarm.interrupt(pid)
+    time.sleep(0.5)
+    swarm.interrupt(pid)
+    assert swarm.code(pid) == 130
+    assert time.monotonic() - begun < 5
+    result = swarm.result()
+    assert_agrees(result, swarm.histories, workers=1)
+    assert result["operations"]["write"]["unknown"]
