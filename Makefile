@@ -49,6 +49,8 @@ benchmarks: install ## What it costs: judge, bench over a bare driver loop, chec
 	$(BIN)/python -m benchmarks.judge
 	$(BIN)/python -m benchmarks.check
 	$(BIN)/python -m benchmarks.overhead
+	$(BIN)/python -m benchmarks.under_locust
+	$(BIN)/python -m benchmarks.master
 
 clean: ## Remove what was built and measured here; .stalewatch (clusters) goes with `stalewatch cluster down --wipe`
 	rm -rf $(VENV) build dist results *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

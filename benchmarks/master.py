@@ -60,6 +60,7 @@ class PlayedWorker:
         self._say("heartbeat", state)
         if self.run and not self.ended:
             self._report(last=False)
+            self._say(messages.CLOCK, {"sent": time.monotonic_ns()})
             if self._ticks % LOCUST_EVERY == 0:
                 self._say("stats", self._locust_stats())
 
@@ -122,6 +123,8 @@ class PlayedWorker:
                 trouble=None,
                 exit_code=0,
                 last=last,
+                whole=True,
+                counting_from_ns=1,
             )
         )
 

@@ -19,6 +19,7 @@ from replication.local.ports import free
 ROUNDS = 5
 SECONDS = 12
 USERS = 20
+CROWD = 100
 OPERATIONS = 15_000
 LOADED = ("--read-from", "secondary", "--keys", "1000")
 
@@ -58,12 +59,12 @@ def _locust(uri: str) -> float:
 
 
 def _carried(workers: int) -> float:
-    """Return the operations a second of that many workers, each with users that keep it well below a full core."""
+    """Return the operations a second that a fixed number of users, enough to fill a core, do with that many workers."""
     (port,) = free(1)
     ports = ("--master-bind-port", str(port), "--master-port", str(port))
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "result.json"
-        load = ("-u", str(USERS * workers), "-r", "200", "-t", "6s", "--service", "0.01")
+        load = ("-u", str(CROWD), "-r", "200", "-t", "6s", "--service", "0.002")
         command = [*_command(*load, "--processes", str(workers), *ports), "--report-json", str(result)]
         subprocess.run([*command, "MemoryRegisterUser"], capture_output=True, check=True)
         found = json.loads(result.read_text())

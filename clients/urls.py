@@ -11,17 +11,17 @@ _SECRET_SETTING = re.compile(r"[?&](?P<setting>[^=&?]*(?:password|authmechanismp
 
 def bare(url: str) -> str:
     """Return the address without its user, its password and the settings that are secret; nothing if it is no URL."""
-    part = _URL.fullmatch(_without_secret_settings(url))
-    return part["scheme"] + part["rest"] if part else ""
+    part = _URL.fullmatch(url)
+    return _without_secret_settings(part["scheme"] + part["rest"]) if part else ""
 
 
 def whole(url: str, own: str) -> str:
     """Return a bare address with the user, the password and the secret settings of an address of one's own."""
-    part, known = _URL.fullmatch(url), _URL.fullmatch(_without_secret_settings(own))
+    part, known = _URL.fullmatch(url), _URL.fullmatch(own)
     if part is None or known is None:
         return own
     joined = f"{part['scheme']}{known['user'] or ''}{part['rest']}"
-    for setting in _SECRET_SETTING.finditer(own):
+    for setting in _SECRET_SETTING.finditer(known["rest"]):
         joined += ("&" if "?" in joined else "?") + setting["setting"]
     return joined
 

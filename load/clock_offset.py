@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
-DRIFT_SHARE = 500e-6
-"""How far two clocks may drift apart a second: as fast as NTP may slew a clock; quartz alone stays within a fifth."""
+DRIFT_SHARE = 1000e-6
+"""How far two clocks may drift apart a second: each as fast as NTP may slew it, one up and one down."""
 
 
 class Sample(NamedTuple):
@@ -31,7 +31,7 @@ class ClockOffset:
     trip of the sample's; in between it drifts by `DRIFT_SHARE` at the most. So the error a moment after a sample is
     bounded by how far that sample is from the offset in use, half its round trip, and the drift since. The largest
     bound of the run is what its history says. A bound from the shortest round trip of the start alone would be wrong
-    an hour later: at 500 ppm two clocks are 1.8 s apart by then.
+    an hour later: at 1000 ppm two clocks are 3.6 s apart by then.
     """
 
     def __init__(self, samples: list[Sample]) -> None:

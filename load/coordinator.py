@@ -17,8 +17,9 @@ from clients.errors import BadAddress
 from history.clock import RealClock
 from load import flags, messages
 from load.interrupts import Interrupts
-from load.outcome import outcome
+from load.part import USAGE
 from load.report import Report, decode
+from load.result import outcome
 from load.roster import SILENCE_S
 from load.run import Run
 from load.salvage import salvage
@@ -26,7 +27,11 @@ from load.totals import nothing_yet
 
 log = logging.getLogger("stalewatch")
 
-USAGE, INTERRUPTED = 2, 130
+INTERRUPTED = 130
+ENDING = "the last run is still ending: wait for its verdict, then start again"
+HURRY_S = 2.0
+"""How long a hurried end still waits: workers that were hurried too have sent their last word by then."""
+
 LOCAL = "local"
 """What Locust calls a process that is its own master."""
 
@@ -54,9 +59,12 @@ class Coordinator:
         self._clock = RealClock()
         self._listener: object = None
         self._users = 0
+        self._own_seed: str | None = None
+        """The seed of the last run, where nobody gave one."""
         self._interrupted = False
         self._listen()
-        interrupts.add_listener(self._on_interrupt)
+        interrupts.hurries(self._on_interrupt)
+        interrupts.leaves_start(self._leave_start)
         gevent.spawn(self._watch_for_ever)
 
     def _listen(self) -> None:
@@ -72,27 +80,46 @@ class Coordinator:
         events.quitting.add_listener(self._on_quitting)
         events.quit.add_listener(self._on_quit)
 
-    def _on_interrupt(self) -> None:
-        """Remember that a run was cut short; where its end is under way, wait for nobody any more."""
+    def _on_interrupt(self) -> bool:
+        """Remember that a run was cut short; hurry its end where that is under way, and tell whether it is."""
         run = self.run
-        if run is not None and not run.concluded.is_set():
-            self._interrupted = True
-            run.hurried = run.concluding
+        if run is None or run.phase == "over":
+            return False
+        self._interrupted = True
+        run.hurried = run.hurried or run.ending
+        return run.ending
+
+    def _leave_start(self, code: int) -> BaseException | None:
+        """Return what to raise in the main greenlet where it is still in Locust's start, and so takes no signal yet."""
+        options, environment = self._environment.parsed_options, self._environment
+        if options is None or not (options.headless or options.autostart):
+            return None
+        if self.run is None and isinstance(self._runner, MasterRunner):  # waiting for workers
+            for process in self._runner.clients:
+                self._send("quit", {}, process)
+            return SystemExit(code)
+        if environment.shape_class is not None and self.run is not None and not self.run.ending:
+            self._interrupted = self._interrupted or code == INTERRUPTED
+            return KeyboardInterrupt()
+        return None
 
     def _on_test_start(self, environment: Environment, **_: Any) -> None:  # noqa: ANN401 # Locust's extras
         options, databases = environment.parsed_options, self._databases_of(environment)
         assert options is not None  # noqa: S101 # Locust's command line always has some
+        if self.is_ending:
+            raise StopTest(ENDING)
         try:
             flags.check(options, databases)
         except BadAddress as error:
             self._refuse(str(error))
         name = f"{time.strftime('%Y%m%d%H%M%S')}{secrets.token_hex(2)}"
         self._users = self._runner.target_user_count
-        options.seed = options.seed or str(SystemRandom().randrange(1 << 32))
+        if options.seed in (None, "", self._own_seed):
+            options.seed = self._own_seed = str(SystemRandom().randrange(1 << 32))
         setattr(options, messages.RUN, name)
         setattr(options, messages.TARGET, self._users)
         self.exit_code = 0
-        self.run = Run(name, Namespace(**vars(options)), databases)
+        self.run = Run(name, Namespace(**vars(options)), databases, self._users)
         log.info("run %s", name)
 
     def _refuse(self, reason: str) -> NoReturn:
@@ -112,7 +139,7 @@ class Coordinator:
         report, run, sender = decode(msg.data["report"]), self.run, str(msg.node_id)
         if run is None or report.run != run.name:
             self._turn_away(sender, report, run)
-        elif run.concluded.is_set():
+        elif run.phase in {"decide", "over"}:  # what comes now would be counted beside what was salvaged
             if not report.last:  # a worker that was given up woke up again
                 self._send(messages.DRAIN, {"run": run.name}, sender)
         else:
@@ -126,15 +153,16 @@ class Coordinator:
     def _add(self, run: Run, sender: str, report: Report) -> None:
         totals, first_word = report.totals(), not run.roster.knows(sender)
         told_of = None if first_word else run.roster.member(sender).trouble
+        known = 0 if first_word else len(run.roster.member(sender).stalls)
         member = run.roster.take(sender, report)
         run.totals.merge(totals)
         run.shown.merge(totals)
         run.newest.extend(violation for row in report.verdicts for violation in row.witnesses)
-        for stall in report.stalls:
+        for stall in member.stalls[known:]:
             log.warning("worker %d stood still for %.1f s", member.worker, (stall.end - stall.start) / 1e9)
         if report.trouble and report.trouble != told_of:
             log.error("worker %d: %s", member.worker, report.trouble)
-            if not run.concluding:
+            if not run.ending:
                 self._end_test()
         if report.last:
             run.awaited.discard(sender)
@@ -153,7 +181,7 @@ class Coordinator:
         while True:
             gevent.sleep(1)
             run = self.run
-            if run is None or run.concluding:
+            if run is None or run.ending:
                 continue
             self._note_lost(run)
             if self._runner.target_user_count != self._users:
@@ -180,36 +208,52 @@ class Coordinator:
         """Drain before Locust ends anything, so that nothing of the tail is lost."""
         self._runner.update_state(STATE_STOPPING)
         self.conclude()
-        run = self.run
+        run, options = self.run, self._environment.parsed_options
         if run is not None and run.outcome is not None and self._environment.web_ui is not None:
             run.outcome.tell()
+        if isinstance(self._runner, MasterRunner) and not self._runner.worker_count and options and options.headless:
+            gevent.spawn(self._runner.quit)  # Locust only stops when its last worker is gone
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether a run is over for its users, and has no verdict yet."""
+        return self.run is not None and self.run.phase in {"drain", "decide"}
 
     def conclude(self) -> None:
         """Drain the run that is under way and make its verdict; whoever asks meanwhile waits for it."""
         run = self.run
-        if run is None or run.concluded.is_set():
+        if run is None or run.phase == "over":
             return
-        if run.concluding:
-            run.concluded.wait()
-        else:
-            run.concluding, run.stopped = True, time.monotonic()
+        if run.ending:
+            if gevent.getcurrent() is not self._listener_of_many:
+                run.concluded.wait()
+            return
+        run.phase, run.stopped_ns = "drain", self._clock.now()
+        try:
+            self._drain(run)
+        finally:  # whatever kills this greenlet, those who wait get a verdict
+            run.phase = "decide"
             try:
-                self._drain(run)
-            finally:  # whatever kills this greenlet, those who wait get a verdict
                 self._decide(run)
+            finally:
+                run.phase, run.decided = "over", time.monotonic()
+                run.concluded.set()
 
     def _drain(self, run: Run) -> None:
-        ended = {member.client_id for member in run.roster if not run.roster.is_running(member)}
+        ended = {member.client_id for member in run.roster if member.state != "running"}
         run.awaited = self._processes() | {member.client_id for member in run.roster.running()}
         run.awaited -= ended
         for process in list(run.awaited):
             self._send(messages.DRAIN, {"run": run.name}, process)
         began = told = time.monotonic()
+        leave_at = float("inf")
         # The greenlet that hears the workers must not wait for their word: Locust stops the test from there when its
         # last worker has left, and then there is nobody to wait for.
-        while run.awaited and not run.hurried and gevent.getcurrent() is not self._listener_of_many:
+        while run.awaited and time.monotonic() < leave_at and gevent.getcurrent() is not self._listener_of_many:
             gevent.sleep(TICK_S)
             self._note_lost(run)
+            if run.hurried:
+                leave_at = min(leave_at, time.monotonic() + HURRY_S)
             if time.monotonic() - began > SILENCE_S:
                 run.awaited = {process for process in run.awaited if run.roster.knows(process)}
             if time.monotonic() - told > TELL_S:
@@ -230,18 +274,17 @@ class Coordinator:
             log.info("worker %d: %s %.0f/%.0f %s", member.worker, member.phase, done, total, unit)
 
     def _decide(self, run: Run) -> None:
+        self.exit_code = USAGE  # should anything fail here
         for member in run.roster:
-            if not member.whole:
+            member.give_up(run.roster.silent_s(member))
+            if member.lost and not member.gap:
                 run.totals.merge(salvage(member, run.name, flags.path(run.options, "history_dir")))
-        duration_s = (run.stopped or time.monotonic()) - run.began
-        run.outcome = outcome(run.name, run.roster, run.totals, run.options, run.databases, duration_s)
+        run.outcome = outcome(run)
         self.exit_code = run.outcome.exit_code
         for failure in run.outcome.write(run.options):
             log.error("%s", failure)
             self.exit_code = self.exit_code or USAGE
-        run.decided = time.monotonic()
         log.info("run %s: %s", run.name, run.outcome.result["verdict"])
-        run.concluded.set()
 
     def _on_quitting(self, **_: Any) -> None:  # noqa: ANN401 # Locust's extras
         self.conclude()

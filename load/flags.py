@@ -82,12 +82,12 @@ def _common(values: Iterable[str]) -> str | None:
 
 
 def _help(options: dict[str, Option]) -> str:
-    texts = {
-        f"{option.help}{f' [{option.env}]' if option.env else ''}": database for database, option in options.items()
-    }
+    texts: dict[str, list[str]] = {}
+    for database, option in options.items():
+        texts.setdefault(f"{option.help} [{option.env}]" if option.env else option.help, []).append(database)
     if len(texts) == 1:
         return next(iter(texts))
-    return "; ".join(f"{database}: {text}" for text, database in texts.items())
+    return "; ".join(f"{', '.join(databases)}: {text}" for text, databases in texts.items())
 
 
 def check(namespace: Namespace, databases: Iterable[str]) -> LoadOptions:

@@ -1,21 +1,18 @@
-"""The result of a run under Locust: one verdict over all workers, its files, its lines and its exit code."""
+"""What a run under Locust came to: its result, the lines and the files that show it, and what is said of workers."""
 
 import json
 from argparse import Namespace
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from clients.options import shown
 from load import flags
-from load.roster import Member, Roster
+from load.roster import Member
 from load.totals import Totals
-from reports import expect, page
+from reports import page
 from reports.lines import plain_lines
-from reports.result import run_result
 from reports.table import COLUMNS, rows, show
-
-DONE, MISSED = 0, 1
 
 
 @dataclass(frozen=True)
@@ -49,41 +46,14 @@ class Outcome:
                 failed.append(f"{path}: {error.strerror or error}")
         return failed
 
-    def _write_json(self, path: Any) -> None:  # noqa: ANN401 # a path
+    def _write_json(self, path: Path) -> None:
         path.write_text(json.dumps(self.result, indent=1) + "\n")
 
-    def _write_page(self, path: Any) -> None:  # noqa: ANN401 # a path
+    def _write_page(self, path: Path) -> None:
         page.write(path, [self.result])
 
 
-def outcome(
-    run: str, roster: Roster, totals: Totals, options: Namespace, databases: Iterable[str], duration_s: float
-) -> Outcome:
-    """Say what the totals of all workers mean."""
-    members = list(roster)
-    totals.findings.complete = all(member.whole for member in members)
-    used = sorted({database for member in members for database in member.settings})
-    about = {
-        "database": ",".join(used or databases),
-        "run": run,
-        "options": {**shown(flags.options_of(databases), options), "driver": _settings(members)},
-        "duration_s": duration_s,
-        **totals.statistics.figures(),
-        "workers": [worker_row(member, roster) for member in members],
-    }
-    result = run_result(totals.findings, about, totals.statistics.latencies())
-    missed = expect.missed(flags.expectations(options), result)
-    trouble = max((member.exit_code for member in members), default=0)
-    return Outcome(result, totals, missed, trouble or (MISSED if missed else DONE))
-
-
-def _settings(members: Iterable[Member]) -> dict[str, Any]:
-    """Return the driver's settings in force: of the one database, or by database where there are several."""
-    found = {database: settings for member in members for database, settings in member.settings.items()}
-    return next(iter(found.values())) if len(found) == 1 else dict(found)
-
-
-def worker_row(member: Member, roster: Roster) -> dict[str, Any]:
+def worker_row(member: Member) -> dict[str, Any]:
     """Return what the JSON result says of a worker."""
     return {
         "worker": member.worker,
@@ -93,27 +63,31 @@ def worker_row(member: Member, roster: Roster) -> dict[str, Any]:
         "operations": member.operations,
         "clock_error_ns": member.clock_error_ns,
         "stalls": [{"start": stall.start, "end": stall.end} for stall in member.stalls],
+        "stood_still_s": member.stood_still_ns / 1e9,
         "histories": [file.path for file in member.histories],
         "trouble": member.trouble,
-        "unchecked": unchecked(member, roster),
+        "unchecked": unchecked(member),
     }
 
 
-def unchecked(member: Member, roster: Roster) -> str | None:
+NO_FINAL_READS = "final reads are missing, so lost writes were not, or not all, looked for"
+
+
+def unchecked(member: Member) -> str | None:
     """Say what of a worker could not be checked."""
     if member.whole:
         return None
-    if not member.lost and not member.gap:
-        return "it had not ended when the verdict was made: no final reads, so lost writes were not looked for"
+    if member.gap:
+        return "a report of it never arrived, and what it told is not counted"
+    if member.done:
+        return f"it could not end in order, see its log; {NO_FINAL_READS}"
+    if not member.lost:
+        return f"it had not ended when the verdict was made; {NO_FINAL_READS}"
     if member.from_history:
-        return (
-            "judged from its history file, which holds all but what it had not written in its last second; "
-            "no final reads, so lost writes were not looked for"
-        )
-    reason = "a report of it never arrived" if member.gap else f"last heard of {roster.silent_s(member):.1f} s before"
+        return f"counted to the end of its history file, which lacks at most its last second; {NO_FINAL_READS}"
     return (
-        f"{reason}: what it did after its last report is not counted, and no final reads were made, "
-        "so lost writes were not looked for"
+        f"last heard of {member.silent_s:.1f} s before: what it did after its last report is not counted; "
+        f"{NO_FINAL_READS}"
     )
 
 
@@ -121,9 +95,8 @@ def worker_lines(workers: Iterable[dict[str, Any]]) -> Iterator[str]:
     """Yield a line for every worker of which something is to be said."""
     for row in workers:
         name = f"worker {row['worker']} ({row['id']})"
-        for stall in row["stalls"]:
-            seconds = (stall["end"] - stall["start"]) / 1e9
-            yield f"{name} stood still for {seconds:.1f} s: latencies of what was under way are left out"
+        if row["stood_still_s"]:
+            yield f"{name} stood still for {row['stood_still_s']:.1f} s: latencies of what was under way are left out"
         if row["trouble"]:
             yield f"{name}: {row['trouble']}"
         if row["unchecked"]:

@@ -3,6 +3,7 @@
 import logging
 from argparse import Namespace
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,7 +40,7 @@ log = logging.getLogger("stalewatch")
 USAGE, UNREACHABLE = 2, 3
 
 IN_FLIGHT_S = 10.0
-"""How long the end of a run waits for operations that are under way; drivers' time-outs are shorter."""
+"""How long the end of a run waits for operations that are under way: longer than drivers' usual time-outs."""
 
 LOOK_S = 0.02
 
@@ -55,8 +56,8 @@ class Trouble(NamedTuple):
 class Setting:
     """What the parts of one process's share of a run have in common.
 
-    `options` hold the passwords that this process was given. `local` allows to start a cluster on this machine where
-    no address is given.
+    `options` hold the passwords that this process was given. `own_master`: there are no workers. `local`: a cluster may
+    be started on this machine where no address is given.
     """
 
     run: str
@@ -67,6 +68,7 @@ class Setting:
     pulse: Pulse
     environment: Environment
     history_dir: Path | None
+    own_master: bool
     local: bool
 
 
@@ -102,19 +104,35 @@ class Part:
         try:
             session.step(due)
         except OSError as error:  # not the database's: those are answers. The history could not be written.
-            self.trouble = Trouble(f"{self.history or error.filename}: {error.strerror or error}", USAGE)
+            self._cannot_write(error)
         finally:
             self._under_way -= 1
 
     def take(self) -> tuple[Findings, Statistics] | None:
         """Hand over what was found and counted since the last time, if there is anything."""
-        return None if self._recorder is None else self._recorder.take()
+        if self._recorder is None:
+            return None
+        try:
+            return self._recorder.take()
+        except OSError as error:  # it fails once; nothing is lost but the rest of the file
+            self._cannot_write(error)
+            return self._recorder.take()
+
+    def _cannot_write(self, error: OSError) -> None:
+        self.trouble = Trouble(f"{self.history or error.filename}: {error.strerror or error}", USAGE)
 
     def history_file(self) -> HistoryFile | None:
         """Return where its history is, and how much of it was handed over so far."""
         if self.history is None or self._recorder is None:
             return None
-        return HistoryFile(str(self.history.resolve()), self._recorder.counting_from_ns, self._recorder.judged)
+        recorder = self._recorder
+        path = str(self.history.resolve())
+        return HistoryFile(path, recorder.counting_from_ns, recorder.judged, recorder.finished)
+
+    @property
+    def counting_from_ns(self) -> int | None:
+        """When operations begin to count, after the warm-up; None while the part is not open."""
+        return None if self._recorder is None else self._recorder.counting_from_ns
 
     def _open(self) -> None:
         try:
@@ -125,6 +143,9 @@ class Part:
             self.trouble = Trouble(f"{self.database}: {error}", UNREACHABLE)
         except OSError as error:
             self.trouble = Trouble(f"{error.filename or self.database}: {error.strerror or error}", USAGE)
+        except Exception as error:
+            log.exception("%s cannot be opened", self.database)
+            self.trouble = Trouble(f"{self.database}: {type(error).__name__}: {error}", USAGE)
         finally:
             self._opened.set()
 
@@ -132,13 +153,19 @@ class Part:
         setting, database = self._setting, DATABASES[self.database]
         if database.lacks_address(setting.options):
             self._use_local_cluster()
-        client = database.open(setting.options, MOST_USERS, setting.load.seed, setting.clock)
-        client.prepare()
-        self.settings = client.settings()
-        recorder = Recorder(setting.clock, Judge(), self._history_writer(), setting.pulse)
+        with ExitStack() as undo:
+            client = database.open(setting.options, MOST_USERS, setting.load.seed, setting.clock)
+            undo.callback(client.close)
+            client.prepare()
+            self.settings = client.settings()
+            history = self._history_writer()
+            if history is not None:
+                undo.callback(history.abandon)
+            log.info("%s: creating %d keys", self.database, len(self.keys))
+            client.preload(self.keys, payload(setting.load))
+            undo.pop_all()
+        recorder = Recorder(setting.clock, Judge(), history, setting.pulse)
         recorder.counting_from_ns = setting.clock.now() + round(setting.load.warmup_s * 1e9)
-        log.info("%s: creating %d keys", self.database, len(self.keys))
-        client.preload(self.keys, payload(setting.load))
         self._requests = Requests(setting.environment, self.database, client.levels(), setting.pulse)
         recorder.listeners.append(self._requests)
         self._client, self._recorder = client, recorder
@@ -172,15 +199,20 @@ class Part:
     def end(self, report: Report, abandoned: Callable[[], bool], clock_error_ns: Callable[[], int | None]) -> None:
         """End the sessions in order, make the final reads, close the history, and delete the keys."""
         self.over = True
-        self._opened.wait()
+        while not self._opened.wait(LOOK_S * 5) and not abandoned():
+            report(Progress("connecting, creating keys", 0, len(self.keys), "keys"))
         client, recorder = self._client, self._recorder
         if client is None or recorder is None:
             return
         self._await_sessions(abandoned)
         self._read_finals(client, recorder, report, abandoned)
-        found = recorder.finish(clock_error_ns())
-        if self._requests is not None:
-            self._requests.tell(found)
+        try:
+            found = recorder.finish(clock_error_ns())
+        except OSError as error:
+            self._cannot_write(error)
+        else:
+            if self._requests is not None:
+                self._requests.tell(found)
         if not self._setting.options.keep:
             report(Progress("deleting the run's keys", 0, len(self.keys), "keys"))
             self._clean(client)

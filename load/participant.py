@@ -11,7 +11,6 @@ from locust.env import Environment
 from locust.runners import Runner, WorkerRunner
 
 import workloads.options
-from clients.errors import BadAddress
 from history.clock import RealClock
 from load import flags, messages
 from load.clock_offset import ClockOffset, Sample
@@ -29,7 +28,7 @@ REPORT_S = 1.0
 
 CLOCK_SAMPLES = 5
 CLOCK_WAIT_S = 2.0
-REFUSED = 1
+UNWANTED = 1
 """The exit code of a worker that the master does not want."""
 
 LOCAL_MASTERS = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -59,7 +58,7 @@ class Participant:
         self._clock_answers: dict[int, AsyncResult[Sample]] = {}
         _PARTICIPANTS[environment] = self
         self._listen()
-        interrupts.add_listener(self._on_interrupt)
+        interrupts.hurries(self._on_interrupt)
         gevent.spawn(self._report_for_ever)
 
     def _listen(self) -> None:
@@ -86,13 +85,16 @@ class Participant:
         gevent.spawn(self._begin, options).link(beginning)
 
     def _begin(self, options: Namespace) -> Share | None:
+        try:
+            return self._begun(options)
+        except Exception:  # nobody may wait for a share that never comes
+            log.exception("this worker cannot take part: does the master run the same locustfile?")
+            return None
+
+    def _begun(self, options: Namespace) -> Share:
+        load = workloads.options.options_from(options)
         offset = self._measured_offset()
         clock = self._own_clock.shifted(offset.offset_ns if offset else 0)
-        try:
-            load = workloads.options.options_from(options)
-        except BadAddress as error:
-            log.error("%s", error)  # noqa: TRY400 # the message says it all
-            return None
         setting = Setting(
             run=str(getattr(options, messages.RUN)),
             worker=int(getattr(self._runner, "worker_index", 0)),
@@ -102,6 +104,7 @@ class Participant:
             pulse=Pulse(clock),
             environment=self._environment,
             history_dir=flags.path(options, "history_dir"),
+            own_master=not isinstance(self._runner, WorkerRunner),
             local=not isinstance(self._runner, WorkerRunner) or self._runner.master_host in LOCAL_MASTERS,
         )
         share = Share(setting, offset)
@@ -160,7 +163,10 @@ class Participant:
             share = self._share.get() if self._share.ready() else None
             if share is None or share.setting.run in self._reported_last:
                 continue
-            self._send(share)
+            try:
+                self._send(share)
+            except Exception:  # whatever it was, a silent worker would count as lost
+                log.exception("a report could not be sent")
             if share.offset is not None and (sample := self._clock_sample()):
                 share.offset.take(sample)
 
@@ -178,13 +184,15 @@ class Participant:
     def _on_quitting(self, **_: Any) -> None:  # noqa: ANN401 # Locust's extras
         """Leave in order: whatever ends this process, what its sessions saw reaches the master first."""
         if isinstance(self._runner, WorkerRunner):  # what is missed or fails is the master's to say
-            self._environment.process_exit_code = REFUSED if self._refused else 0
+            self._environment.process_exit_code = UNWANTED if self._refused else 0
         share = self._share.get(timeout=CLOCK_WAIT_S * CLOCK_SAMPLES)
         if share is not None:
             self._end(share)
 
-    def _on_interrupt(self) -> None:
-        """Leave the final reads out where the end is under way already."""
+    def _on_interrupt(self) -> bool:
+        """Leave the final reads out where the end is under way already; tell whether it is."""
         share = self._share.get() if self._share.ready() else None
-        if share is not None:
-            share.abandoned = share.over
+        if share is None or not share.over or share.ended.is_set():
+            return False
+        share.abandoned = True
+        return True

@@ -11,8 +11,9 @@ from locust.runners import MasterRunner, Runner, WorkerRunner
 
 from clients.errors import BadAddress
 from load import flags
-from load.coordinator import USAGE, Coordinator
+from load.coordinator import Coordinator
 from load.interrupts import Interrupts
+from load.part import USAGE
 from load.participant import Participant
 from load.secrets import Vault
 from load.web import ConsistencyPages

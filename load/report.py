@@ -46,6 +46,8 @@ class HistoryFile(msgspec.Struct, array_like=True):
     """When operations begin to count, after the warm-up."""
     reported: int
     """How many of its operations, from the first on, have been reported with this report or before."""
+    finished: bool
+    """Whether what is decided at the end only, such as lost writes, has been reported too."""
 
 
 class Report(msgspec.Struct, array_like=True):
@@ -74,6 +76,10 @@ class Report(msgspec.Struct, array_like=True):
     """What the trouble makes of the exit code."""
     last: bool
     """Nothing comes after this: the worker's share of the run is done."""
+    whole: bool
+    """Nothing went wrong that would leave a part of the share out."""
+    counting_from_ns: int | None
+    """When the first of its operations began to count, by the master's clock."""
 
     @property
     def operations(self) -> int:

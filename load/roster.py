@@ -11,6 +11,9 @@ from workloads.pulse import Stall
 SILENCE_S = 10.0
 """How long a worker may be silent before it counts as lost. Locust's own limit is 3 s; who wakes up is taken back."""
 
+STALLS = 20
+"""Stalls of a worker that are kept one by one."""
+
 State = Literal["running", "done", "lost"]
 
 
@@ -30,7 +33,15 @@ class Member:
     phase: str = ""
     progress: tuple[float, float, str] = (0, 0, "")
     operations: int = 0
+    in_order: bool = True
+    """Nothing went wrong at its end."""
+    silent_s: float = 0.0
+    """For how long it had been silent when it was given up."""
     stalls: list[Stall] = field(default_factory=list)
+    """The first ones."""
+    stood_still_ns: int = 0
+    """How long it stood still, all in all."""
+    counting_from_ns: int | None = None
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     histories: list[HistoryFile] = field(default_factory=list)
     clock_error_ns: int | None = None
@@ -42,12 +53,22 @@ class Member:
     @property
     def whole(self) -> bool:
         """Whether all of its share is in the totals."""
-        return self.done and not self.gap
+        return self.done and self.well
+
+    @property
+    def well(self) -> bool:
+        """Whether nothing is missing of it so far."""
+        return self.in_order and not self.gap and not self.lost
 
     @property
     def state(self) -> State:
         """How it is, in a word."""
         return "done" if self.done else "lost" if self.lost else "running"
+
+    def give_up(self, silent_s: float) -> None:
+        """Note, as the verdict is made, for how long nothing was heard of one that is not done."""
+        if not self.done:
+            self.silent_s = silent_s
 
     def take(self, report: Report, now: float) -> None:
         """Add what a report says."""
@@ -57,7 +78,9 @@ class Member:
         self.host, self.phase = report.host, report.phase
         self.progress = (report.done, report.total, report.unit)
         self.operations += report.operations
-        self.stalls += report.stalls
+        self.stalls += report.stalls[: STALLS - len(self.stalls)]
+        self.stood_still_ns += sum(stall.end - stall.start for stall in report.stalls)
+        self.in_order, self.counting_from_ns = report.whole, report.counting_from_ns
         self.settings, self.histories = report.settings, report.histories
         self.clock_error_ns = report.clock_error_ns
         self.trouble, self.exit_code = report.trouble, report.exit_code
@@ -94,7 +117,7 @@ class Roster:
     def mark_lost(self) -> list[Member]:
         """Return those that fell silent too long ago, each once."""
         silent = [
-            one for one in self._members.values() if self.is_running(one) and self.silent_s(one) > self._silence_s
+            one for one in self._members.values() if one.state == "running" and self.silent_s(one) > self._silence_s
         ]
         for member in silent:
             member.lost = True
@@ -104,11 +127,6 @@ class Roster:
         """Return for how many seconds nothing was heard of it."""
         return self._now() - member.heard_at
 
-    @staticmethod
-    def is_running(member: Member) -> bool:
-        """Tell whether more is to come of it."""
-        return member.state == "running"
-
     def running(self) -> list[Member]:
         """Return those of whom more is to come."""
-        return [member for member in self if self.is_running(member)]
+        return [member for member in self if member.state == "running"]

@@ -1,10 +1,10 @@
 """One run under Locust, from the test's start until its verdict, as the coordinator knows it."""
 
-import time
 from argparse import Namespace
 from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from typing import Literal
 
 from gevent.event import Event
 
@@ -17,6 +17,10 @@ NEWEST = 50
 """How many of the newest violations are kept to be shown."""
 
 
+Phase = Literal["load", "drain", "decide", "over"]
+"""Sessions work; they end, and last reports come; what was reported is made a verdict; the verdict stands."""
+
+
 @dataclass
 class Run:
     """One run, from the test's start until its verdict."""
@@ -24,8 +28,10 @@ class Run:
     name: str
     options: Namespace
     databases: Collection[str]
-    began: float = field(default_factory=time.monotonic)
-    stopped: float | None = None
+    users: int = 0
+    phase: Phase = "load"
+    stopped_ns: int = 0
+    """When the sessions were told to end, by the master's clock."""
     roster: Roster = field(default_factory=Roster)
     totals: Totals = field(default_factory=nothing_yet)
     """What all workers found and counted; of single workers only how much it was, for fifty would fill the memory."""
@@ -34,11 +40,27 @@ class Run:
     awaited: set[str] = field(default_factory=set)
     """Processes that must still say something before the verdict."""
     newest: deque[Violation] = field(default_factory=lambda: deque(maxlen=NEWEST))
-    concluding: bool = False
     hurried: bool = False
     """Somebody pressed Ctrl-C while the last reports were awaited."""
     concluded: Event = field(default_factory=Event)
     outcome: Outcome | None = None
     decided: float | None = None
+    """When the verdict was made, in seconds of the monotonic clock."""
     reset: bool = False
     """The statistics were reset, so the page shows less than the verdict covers."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is missing of any worker, as far as is known."""
+        return all(member.whole if self.phase in {"decide", "over"} else member.well for member in self.roster)
+
+    @property
+    def duration_s(self) -> float:
+        """How long operations counted, from the first worker's on."""
+        begun = [member.counting_from_ns for member in self.roster if member.counting_from_ns is not None]
+        return max(0, self.stopped_ns - min(begun)) / 1e9 if begun else 0.0
+
+    @property
+    def ending(self) -> bool:
+        """Whether the sessions have been told to end."""
+        return self.phase != "load"

@@ -30,9 +30,8 @@ def salvage(member: Member, run: str, folder: Path | None) -> Totals:
     last second that was not written yet. Judging it from the start, and leaving out what is found among the reported
     ones, adds just the rest. One that died before it could tell of its files may have left them in `folder`.
     """
-    told = member.histories or [
-        HistoryFile(str(path), 0, 0) for path in (folder.glob(f"{run}-w{member.worker}-*") if folder else ())
-    ]
+    left = folder.glob(f"{run}-w{member.worker}-*") if folder else ()
+    told = member.histories or [HistoryFile(str(path), 0, 0, finished=False) for path in left]
     found = [file for file in told if _is_there(file, run, member.worker)]
     totals = Totals()
     if not found or len(found) < len(told):
@@ -72,7 +71,8 @@ def _rest(file: HistoryFile) -> Totals:
         if isinstance(operation, Read | Write) and operation.start >= file.counting_from_ns:
             kind = "read" if isinstance(operation, Read) else "write"
             statistics.count(kind, operation, violations, stalled=False)
-    judge.finish()
+    if not file.finished:
+        judge.finish()
     return Totals(judge.findings(), statistics)
 
 

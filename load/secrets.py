@@ -26,7 +26,7 @@ class Vault:
             value = given or environ.get(option.env or "")
             if value:
                 self._own[option.name] = value
-            setattr(namespace, option.name, option.seal.bare(given) if given else None)
+            setattr(namespace, option.name, option.seal.bare(value) if value else None)
 
     def opened(self, namespace: Namespace) -> Namespace:
         """Return a copy of the options with the secrets in it, for the clients of this process alone."""

@@ -1,5 +1,6 @@
 """One process's share of one run: a part for each database that its users need, and what is reported of them all."""
 
+import logging
 import socket
 from itertools import count
 
@@ -12,6 +13,8 @@ from load.report import Report, counts_of, verdict_rows
 from load.totals import Totals
 from workloads.progress import Progress
 
+log = logging.getLogger("stalewatch")
+
 
 class Share:
     """Begins at the test's start; ends once, whoever asks first, and all who ask wait for the end."""
@@ -23,6 +26,7 @@ class Share:
         self.over = False
         self.ended = Event()
         self.abandoned = False
+        self._whole = True
         self._parts: dict[str, Part] = {}
         self._sessions = count()
         self._numbers = count()
@@ -56,20 +60,23 @@ class Share:
     def _end_parts(self) -> None:
         for part in self._parts.values():
             part.over = True
-        try:
-            for part in self._parts.values():
+        for part in self._parts.values():
+            try:
                 part.end(self._note, lambda: self.abandoned, self._clock_error_ns)
-        finally:
-            self.setting.pulse.stop()
-            self.ended.set()
+            except Exception:
+                log.exception("%s did not end in order", part.database)
+                self._whole = False
+        self.setting.pulse.stop()
+        self.ended.set()
 
     def _note(self, progress: Progress) -> None:
         self._progress = progress
 
-    def _clock_error_ns(self) -> int:
-        # The offset was measured against the unshifted clock.
-        own_now = self.setting.clock.now() - (self.offset.offset_ns if self.offset else 0)
-        return self.offset.error_ns(own_now) if self.offset else 0
+    def _clock_error_ns(self) -> int | None:
+        """Return the bound of the error until now; 0 for the master's own clock, None where it was never measured."""
+        if self.offset is None:
+            return 0 if self.setting.own_master else None
+        return self.offset.error_ns(self.setting.clock.now() - self.offset.offset_ns)  # measured by the unshifted clock
 
     def report(self, *, last: bool = False) -> Report:
         """Return what was found and counted since the last report."""
@@ -97,4 +104,6 @@ class Share:
             trouble=trouble.text if trouble else None,
             exit_code=trouble.exit_code if trouble else 0,
             last=last,
+            whole=self._whole,
+            counting_from_ns=min(filter(None, (part.counting_from_ns for part in self._parts.values())), default=None),
         )

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from checkers.distribution import Distribution
-from checkers.verdict import Verdict, Violation
+from checkers.verdict import Verdict, Violation, overall
 from history.operation import Append, Draw, Fault, Final, Operation, Read, Write
 from load.outcome import unchecked
 from load.run import Run
@@ -61,7 +61,8 @@ def consistency_rows(run: Run | None) -> list[Row]:
         for verdict in verdicts
     ]
     operations = f"{totals.operations} operations"
-    rows.append(_row("whole run", verdict=totals.findings.verdict(), witness=operations))
+    whole = overall(totals.findings.verdicts, complete=run is None or run.complete)
+    rows.append(_row("whole run", verdict=whole, witness=operations))
     rows += _worker_rows(run)
     return [{"name": f"{number:04}", **row} for number, row in enumerate(rows)]
 
@@ -104,11 +105,11 @@ def _worker_rows(run: Run | None) -> Iterator[Row]:
     if run is None:
         return
     for member in run.roster:
-        told = [f"stood still for {(stall.end - stall.start) / 1e9:.1f} s" for stall in member.stalls]
+        told = [f"stood still for {member.stood_still_ns / 1e9:.1f} s"] if member.stood_still_ns else []
         if member.trouble:
             told.append(member.trouble)
         if member.lost or (run.outcome is not None and not member.whole):
-            told.append(unchecked(member, run.roster) or "")
+            told.append(unchecked(member) or "")
         if told:
             yield _row(f"worker {member.worker}", member.operations, member.state, "; ".join(told))
 

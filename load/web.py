@@ -9,17 +9,25 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from flask import Response, jsonify, make_response, request
+from flask_login import current_user
+from locust.argument_parser import ui_extra_args_dict
 from locust.env import Environment
 from locust.web import WebUI
 
 from clients.errors import BadAddress
 from load import flags
-from load.coordinator import Coordinator
+from load.coordinator import ENDING, Coordinator
+from load.run import Run
 from load.tables import CONSISTENCY, WITNESSES, consistency_rows, witness_rows
 
 LAST_LOOK_S = 3.0
 """How long after the verdict the page is told that the test still runs: it asks every two seconds until it does not,
 and would never learn of the final reads."""
+
+LOCUSTS_FIELDS = frozenset(
+    {"user_count", "num_users", "spawn_rate", "host", "user_classes", "run_time", "profile", "shape_class"}
+)
+"""What Locust's own form has."""
 
 ENDED = frozenset({"stopping", "stopped", "cleanup", "ready"})
 
@@ -33,6 +41,8 @@ class ConsistencyPages:
         self._environment = web_ui.environment
         self._coordinator = coordinator
         self._databases_of = databases_of
+        self._web_ui = web_ui
+        self._fields = LOCUSTS_FIELDS | ui_extra_args_dict().keys()
         options = self._environment.parsed_options
         self._base = (options.web_base_path if options else "") or ""
         web_ui.template_args.update(
@@ -48,14 +58,32 @@ class ConsistencyPages:
 
     def _check_form(self) -> Response | None:
         """Refuse a form whose options make no sense, with the reason, before anything starts."""
-        if request.method != "POST" or request.path != f"{self._base}/swarm":
+        if request.method != "POST" or request.path != f"{self._base}/swarm" or not self._may_start():
             return None
+        reason = ENDING if self._coordinator.is_ending else self._objection()
+        if reason is None:
+            return None
+        return jsonify({"success": False, "message": reason, "host": self._environment.host})
+
+    def _may_start(self) -> bool:
+        """Tell whether whoever asks is let in; where not, Locust says so itself."""
+        return not self._web_ui.web_login or bool(current_user.is_authenticated)
+
+    def _objection(self) -> str | None:
+        """Return what is wrong with the form, if anything is.
+
+        Locust takes every option from it that there is, from any page that the browser shows. So an address could be
+        set to which the password would go, or a file that would be written.
+        """
         options = Namespace(**vars(self._environment.parsed_options or Namespace()))
-        vars(options).update({name: value for name, value in request.form.items() if hasattr(options, name)})
+        given = {name: value for name, value in request.form.items() if hasattr(options, name)}
+        if foreign := given.keys() - self._fields:
+            return f"not to be set on the page: {', '.join(sorted(foreign))}"
+        vars(options).update(given)
         try:
             flags.check(options, self._databases(request.form.getlist("user_classes")))
         except BadAddress as error:
-            return jsonify({"success": False, "message": str(error), "host": self._environment.host})
+            return str(error)
         return None
 
     def _databases(self, picked: list[str]) -> Collection[str]:
@@ -73,16 +101,15 @@ class ConsistencyPages:
             {"key": CONSISTENCY.key, "data": consistency_rows(run)},
             {"key": WITNESSES.key, "data": witness_rows(run)},
         ]
-        if run is not None and data.get("state") in ENDED and self._is_news():
+        if run is not None and run.ending and data.get("state") in ENDED and self._is_news(run):
             data["state"] = "running"
         response.set_data(json.dumps(data))
         return response
 
-    def _is_news(self) -> bool:
-        run = self._coordinator.run
-        return (
-            run is not None and run.concluding and (run.decided is None or time.monotonic() - run.decided < LAST_LOOK_S)
-        )
+    @staticmethod
+    def _is_news(run: Run) -> bool:
+        """Tell whether the page may not have shown the verdict yet."""
+        return run.decided is None or time.monotonic() - run.decided < LAST_LOOK_S
 
     def _csv(self) -> Response:
         text = io.StringIO()

@@ -27,6 +27,8 @@ class FinalReads:
         self._keys = recorder.written_keys()[::-1]
         self._total = len(self._keys)
         self._deadline_ns = self._clock.now() + round(RECOVERY_S * 1e9)
+        self._given_up: Answer | None = None
+        """The answer of the failure after which no more keys are tried."""
         self.readers = min(READERS, self._total)
 
     def progress(self) -> Progress:
@@ -43,13 +45,20 @@ class FinalReads:
             self._read(key)
 
     def _read(self, key: str) -> None:
+        """Read a key until it is read; once the servers had their time, the first failure is the end of all tries."""
         while True:
             start = self._clock.now()
-            try:
-                answer = self._client.final(key)
-            except Exception as error:  # noqa: BLE001 # whatever it is, the read did not succeed
-                answer = Answer("unknown", error=self._client.explain(error).error)
-            if answer.outcome == "ok" or self._abandoned() or self._clock.now() >= self._deadline_ns:
+            answer = self._given_up or self._asked(key)
+            late = self._clock.now() >= self._deadline_ns
+            if late and answer.outcome != "ok":
+                self._given_up = answer
+            if answer.outcome == "ok" or self._abandoned() or late:
                 self._recorder.end_final(key, start, answer)
                 return
             self._clock.sleep(RETRY_S)
+
+    def _asked(self, key: str) -> Answer:
+        try:
+            return self._client.final(key)
+        except Exception as error:  # noqa: BLE001 # whatever it is, the read did not succeed
+            return Answer("unknown", error=self._client.explain(error).error)

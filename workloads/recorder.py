@@ -123,6 +123,11 @@ class Recorder:
                 final.end = self.clock.now()
                 self._hand_on(final)
 
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more is recorded, and the judge has decided what waited for the end."""
+        return self._finished
+
     def settle(self) -> None:
         """Judge what was recorded so far, so that verdicts and statistics are up to date."""
         with self._lock:
@@ -152,10 +157,12 @@ class Recorder:
                 write.error = NEVER_ENDED
                 self._hand_on(write)
             self._in_flight.clear()
-            self._judge()
-            found = self.judge.finish()
-            if self._history is not None:
-                self._history.close(clock_error_ns)
+            try:
+                self._judge()
+            finally:
+                found = self.judge.finish()
+                if self._history is not None:
+                    self._history.close(clock_error_ns)
             return found
 
     def _hand_on(self, operation: Operation) -> None:
@@ -167,15 +174,29 @@ class Recorder:
             self._judge()
 
     def _judge(self) -> None:
-        for operation in self._unjudged:
-            violations = self.judge.observe(operation)
-            if self._history is not None:
-                self._history.add(operation)
-            if isinstance(operation, Read | Write) and operation.start >= self.counting_from_ns:
-                stalled = operation.end is not None and self._pulse.met(operation.start, operation.end)
-                kind = "read" if isinstance(operation, Read) else "write"
-                self.statistics.count(kind, operation, violations, stalled=stalled)
-            for listener in self.listeners:
-                listener(operation, violations)
-        self.judged += len(self._unjudged)
-        self._unjudged.clear()
+        """Judge what waits, each operation once whatever fails.
+
+        Were one judged again, what came after it would stand in the register already: a perfect store would seem to go
+        back in time.
+        """
+        unjudged, self._unjudged = self._unjudged, []
+        failure: Exception | None = None
+        for operation in unjudged:
+            try:
+                self._judge_one(operation)
+            except Exception as error:  # noqa: BLE001 # a full disk, or a listener that is not ours
+                failure = failure or error
+        if failure is not None:
+            raise failure
+
+    def _judge_one(self, operation: Operation) -> None:
+        violations = self.judge.observe(operation)
+        self.judged += 1
+        if isinstance(operation, Read | Write) and operation.start >= self.counting_from_ns:
+            stalled = operation.end is not None and self._pulse.met(operation.start, operation.end)
+            kind = "read" if isinstance(operation, Read) else "write"
+            self.statistics.count(kind, operation, violations, stalled=stalled)
+        if self._history is not None:
+            self._history.add(operation)
+        for listener in self.listeners:
+            listener(operation, violations)

@@ -49,6 +49,8 @@ def report(number: int = 0, *, last: bool = False, stalls: tuple[Stall, ...] = (
         trouble=None,
         exit_code=0,
         last=last,
+        whole=True,
+        counting_from_ns=0,
     )
 
 

@@ -51,7 +51,7 @@ def test_nothing_is_counted_twice_and_nothing_is_missing(file: Path, reported: i
     for operation, _ in list(History([file]).operations())[:reported]:
         judge.observe(operation)
     totals.findings.merge(judge.take())
-    member = Member(2, "x", 0, histories=[HistoryFile(str(file), 0, reported)], operations=reported)
+    member = Member(2, "x", 0, histories=[HistoryFile(str(file), 0, reported, finished=False)], operations=reported)
     totals.merge(salvage(member, RUN, None))
     totals.findings.complete = False
     assert check_result(totals.findings) == check_result(judge_files([file]).findings())
@@ -77,15 +77,26 @@ def test_a_file_that_is_not_the_workers_or_cannot_be_read_adds_nothing(file: Pat
         path = file.with_name("elsewhere.jsonl")
     else:
         path.write_text(path.read_text().replace('"op":"read"', '"op":"rad"', 1))
-    member = Member(worker, "x", 0, histories=[HistoryFile(str(path), 0, 0)], operations=5)
+    member = Member(worker, "x", 0, histories=[HistoryFile(str(path), 0, 0, finished=False)], operations=5)
     assert salvage(member, run, None).operations == 0
     assert not member.from_history
     assert member.operations == 5
 
 
 def test_operations_of_the_warm_up_are_judged_and_not_counted(file: Path) -> None:
-    member = Member(2, "x", 0, histories=[HistoryFile(str(file), 1000, 0)])
+    member = Member(2, "x", 0, histories=[HistoryFile(str(file), 1000, 0, finished=False)])
     totals = salvage(member, RUN, None)
     assert totals.operations == sum(operation.start >= 1000 for operation in operations())
     whole = judge_files([file]).findings()
     assert totals.findings.verdicts["stale_reads"].checked == whole.verdicts["stale_reads"].checked
+
+
+def test_what_was_decided_at_the_end_and_reported_is_not_decided_again(file: Path) -> None:
+    with file.open("a") as lines:
+        lines.write('{"op":"close","clock_error_ns":0}\n')
+    whole = judge_files([file]).findings()
+    assert whole.verdicts["phantom_reads"].violated == 1
+    for finished, violated in ((True, 0), (False, 1)):
+        history = HistoryFile(str(file), 0, len(operations()), finished)
+        rest = salvage(Member(2, "x", 0, histories=[history]), RUN, None)
+        assert rest.findings.verdicts["phantom_reads"].violated == violated

@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.load.conftest import STALE, Swarm, assert_agrees
+from tests.load.conftest import MEMORY, STALE, Swarm, assert_agrees
 
 LOAD = ("-u", "20", "-r", "100", "--keys", "100", *STALE)
 Eventually = Callable[..., None]
@@ -69,7 +69,7 @@ def test_a_killed_worker_is_named_with_what_could_not_be_checked(swarm: Swarm) -
     assert not result["complete"]
     states = {worker["state"]: worker for worker in result["workers"]}
     assert set(states) == {"done", "lost"}
-    assert "lost writes were not looked for" in states["lost"]["unchecked"]
+    assert "final reads are missing" in states["lost"]["unchecked"]
     assert f"worker {states['lost']['worker']}" in swarm.log(pid)
     assert not swarm.living()
 
@@ -202,3 +202,48 @@ def test_a_second_ctrl_c_leaves_at_once_with_what_there_is(swarm: Swarm) -> None
     result = swarm.result()
     assert_agrees(result, swarm.histories, workers=1)
     assert result["operations"]["write"]["unknown"]
+
+
+def test_a_second_ctrl_c_hurries_the_workers_too(swarm: Swarm) -> None:
+    pid = swarm.alone("--headless", "--processes", "2", *LOAD, "--service", "6", "--timeout", "9")
+    swarm.await_log(pid, "All users spawned")
+    time.sleep(1)
+    swarm.interrupt(pid)
+    time.sleep(0.5)
+    swarm.interrupt(pid)
+    assert swarm.code(pid) == 130
+    assert_agrees(swarm.result(), swarm.histories, workers=2)
+    assert not swarm.living()
+
+
+def test_when_all_workers_are_gone_a_headless_run_ends_with_its_verdict(swarm: Swarm) -> None:
+    pid = swarm.master("--headless", *LOAD)
+    worker = swarm.worker()
+    swarm.await_operations()
+    os.kill(worker, signal.SIGKILL)
+    assert swarm.code(pid) == 0
+    result = swarm.result()
+    assert_agrees(result, swarm.histories, workers=1)
+    assert not result["complete"]
+    assert "verdict: invalid" in swarm.log(pid)
+
+
+def test_a_master_with_a_shape_takes_a_sigterm(swarm: Swarm) -> None:
+    pid = swarm.master("--headless", *LOAD, "-t", "60s", locustfile=f"{MEMORY},shapes/steps.py")
+    worker = swarm.worker(locustfile=f"{MEMORY},shapes/steps.py")
+    swarm.await_operations()
+    os.kill(pid, signal.SIGTERM)
+    assert swarm.code(pid) == 0
+    assert swarm.code(worker) == 0
+    assert_agrees(swarm.result(), swarm.histories, workers=1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_master_that_waits_for_workers_lets_those_it_has_go(swarm: Swarm, number: signal.Signals) -> None:
+    pid = swarm.master("--headless", "--expect-workers", "2", *LOAD)
+    worker = swarm.worker()
+    swarm.await_log(pid, "reported as ready")
+    os.kill(pid, number)
+    assert swarm.code(pid) == 128 + number
+    assert swarm.code(worker) == 0
+    assert "Traceback" not in swarm.log(pid)

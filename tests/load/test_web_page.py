@@ -3,6 +3,8 @@
 import csv
 import io
 import shutil
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -172,3 +174,27 @@ def test_who_is_not_logged_in_sees_nothing(swarm: Swarm) -> None:
         answer = swarm.get(path)
         assert answer.url.partition("?")[0].endswith("/login")
         assert "stale_reads" not in answer.text
+
+
+def test_what_is_not_in_the_form_cannot_be_set_by_it(swarm: Swarm) -> None:
+    swarm.alone("--mongo-uri", "mongodb://carol:s3cret@127.0.0.1:1/", locustfile="locustfiles/mongo_users.py")
+    swarm.await_page()
+    for name in ("mongo_uri", "report_json", "history_dir"):
+        answer = swarm.post("/swarm", user_count=1, spawn_rate=1, **{name: "elsewhere"}).json()
+        assert not answer["success"]
+        assert name in answer["message"]
+
+
+def test_no_run_starts_while_the_last_one_is_ending(swarm: Swarm) -> None:
+    pid = swarm.alone(*LOAD, "--service", "4", "--timeout", "9")
+    swarm.await_page()
+    swarm.post("/swarm", user_count=5, spawn_rate=50)
+    swarm.await_log(pid, "All users spawned")
+    stopping = threading.Thread(target=swarm.post, args=("/stop",))
+    stopping.start()
+    time.sleep(1)
+    answer = swarm.post("/swarm", user_count=9, spawn_rate=50).json()
+    stopping.join()
+    assert not answer["success"]
+    assert "still ending" in answer["message"]
+    assert_agrees(swarm.result(), swarm.histories, workers=1)

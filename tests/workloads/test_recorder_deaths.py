@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from checkers.judge import Judge
 from clients.memory_options import MemoryOptions
 from clients.protocol import Answer
 from clients.simulated_time import SimulatedClock
 from history.clock import RealClock
-from history.operation import Final, Operation, Write
+from history.operation import FORMAT, FORMAT_VERSION, Final, Header, Operation, Read, Write
 from history.reader import History
+from history.writer import HistoryWriter
 from reports.check import judge_files
 from reports.result import check_result
 from tests.workloads.running import PATIENCE_S, HookedClient, given_to, play, recorder_of, unheard
@@ -226,3 +228,29 @@ def test_a_write_whose_greenlet_is_killed_is_recorded_once_also_when_killed_agai
     assert found == killed + [(f"s{number}", "unknown", NEVER_ENDED, True) for number in range(2, 6)]
     assert lines[-1]["op"] == "close"
     assert judge_files([history]).verdict() == "unknown"
+
+
+def test_a_history_that_cannot_be_written_makes_no_violation(tmp_path: Path) -> None:
+    class Full(HistoryWriter):
+        def add(self, operation: Operation) -> None:
+            if isinstance(operation, Read) and operation.version == 40:
+                raise OSError(28, "No space left on device")
+            super().add(operation)
+
+    clock = RealClock()
+    header = Header(format=FORMAT, version=FORMAT_VERSION, clock_error_ns=0)
+    recorder = Recorder(clock, Judge(), Full(tmp_path / "full.jsonl", header))
+    failures = 0
+    for version in range(1, 200):
+        try:
+            write = recorder.begin_write("a", "k")
+            recorder.end_write(write, Answer())
+            recorder.end_read("a", "k", clock.now(), Answer(version=version))
+        except OSError:
+            failures += 1
+    findings, statistics = recorder.take()
+    recorder.finish()
+    assert failures == 1
+    assert not any(verdict.violated for verdict in findings.verdicts.values())
+    assert statistics.outcomes["read"]["ok"] == statistics.outcomes["write"]["ok"] == 199
+    assert recorder.judged == 398

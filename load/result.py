@@ -1,0 +1,46 @@
+"""The JSON result of a run under Locust, from what its workers reported."""
+
+from argparse import Namespace
+from collections.abc import Collection
+from typing import Any
+
+from clients.databases import DATABASES
+from clients.options import shown
+from load import flags
+from load.outcome import Outcome, worker_row
+from load.run import Run
+from reports import expect
+from reports.result import run_result
+
+DONE, MISSED = 0, 1
+
+
+def outcome(run: Run) -> Outcome:
+    """Say what the totals of all workers mean."""
+    totals, members = run.totals, list(run.roster)
+    totals.findings.complete = run.complete
+    settings = {database: found for member in members for database, found in member.settings.items()}
+    databases = sorted(settings) or list(run.databases)
+    about = {
+        "database": ",".join(databases),
+        "run": run.name,
+        "options": _options(run.options, databases) | {"users": run.users, "driver": _of_one(settings)},
+        "duration_s": run.duration_s,
+        **totals.statistics.figures(),
+        "workers": [worker_row(member) for member in members],
+    }
+    result = run_result(totals.findings, about, totals.statistics.latencies())
+    missed = expect.missed(flags.expectations(run.options), result)
+    trouble = max((member.exit_code for member in members), default=0)
+    return Outcome(result, totals, missed, trouble or (MISSED if missed else DONE))
+
+
+def _options(options: Namespace, databases: Collection[str]) -> dict[str, Any]:
+    """Return the options in force; those of several databases by database, for flags may mean different things."""
+    each = {database: shown(DATABASES[database].options(), options) for database in databases}
+    return shown(flags.LOAD, options) | _of_one(each)
+
+
+def _of_one(by_database: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return what is there for the one database, or everything by database where there are several."""
+    return next(iter(by_database.values())) if len(by_database) == 1 else dict(by_database)
