@@ -2,6 +2,7 @@
 
 import logging
 import ssl
+import time
 from contextlib import ExitStack
 from typing import NamedTuple
 
@@ -27,6 +28,7 @@ from clients.cassandra_writes import way
 from clients.errors import BadAddress
 
 CONNECT_S = 2.0
+ALL_CONNECT_S = 5.0
 RECONNECT_S = 0.5
 HEARTBEAT_S = 5.0
 """A frozen node is noticed after two of them; with the driver's half minutes, each request to it costs a time-out."""
@@ -34,6 +36,7 @@ HEARTBEAT_S = 5.0
 # Nodes that go down and come back are in the history, as errors; without this each is a warning on stderr too.
 logging.getLogger("cassandra").addHandler(logging.NullHandler())
 
+_POLL_S = 0.02
 _READ = "SELECT d FROM {table} WHERE k = ?"
 
 
@@ -67,16 +70,27 @@ def connect(options: CassandraClientOptions) -> Access:
     """Connect, find or create the table, prepare what is asked for; raise `BadAddress` or `Unreachable`."""
     options.check()
     with ExitStack() as undo:
-        cluster = _cluster(options)
-        undo.callback(cluster.shutdown)
         with explained(options):
+            cluster = _cluster(options)
+            undo.callback(cluster.shutdown)
             session = cluster.connect()
             session.use_client_timestamp = False
             nodes = Nodes(cluster, options)
+            _await_all(session, nodes)
             table = cassandra_schema.prepare(session, options, nodes.data_centers())
             statements = _statements(session, options)
         undo.pop_all()
     return Access(cluster, session, statements, table, nodes)
+
+
+def _await_all(session: Session, nodes: Nodes) -> None:
+    """Wait for a connection to each node that is not down: the driver goes on once it has one to any."""
+    deadline = time.monotonic() + ALL_CONNECT_S
+    while time.monotonic() < deadline:
+        connected = session.get_pool_state()
+        if all(host in connected or host.is_up is False for host in nodes.all()):
+            return
+        time.sleep(_POLL_S)
 
 
 def _cluster(options: CassandraClientOptions) -> Cluster:

@@ -30,10 +30,6 @@ class Nodes:
         self._sessions = count()
         self._one = None if options.coordinator in COORDINATORS else self._named(options.coordinator)
         self._reader = None if options.read_from is None else self._named(options.read_from)
-        if options.data_center and options.data_center not in self.data_centers():
-            raise BadAddress(
-                f"--data-center {options.data_center}: the ring has {', '.join(sorted(self.data_centers()))}"
-            )
 
     def all(self) -> list[Host]:
         """Return every node, in the order of their addresses."""

@@ -44,8 +44,10 @@ def _innermost(error: BaseException) -> BaseException:
 
 
 def _lost(error: BaseException, options: CassandraClientOptions) -> ClientError:
+    center = f" in the data center {options.data_center}" if options.data_center else ""
+    check = "--hosts, --port and --data-center" if center else "--hosts and --port"
     return Unreachable(
-        f"no Cassandra node answers at {options.hosts} ({_words(error)}); check --hosts and --port, or {START_LOCAL}"
+        f"no Cassandra node{center} answers at {options.hosts} ({_words(error)}); check {check}, or {START_LOCAL}"
     )
 
 
