@@ -37,7 +37,6 @@ HEARTBEAT_S = 5.0
 logging.getLogger("cassandra").addHandler(logging.NullHandler())
 
 _POLL_S = 0.02
-_READ = "SELECT d FROM {table} WHERE k = ?"
 
 
 class Statements(NamedTuple):
@@ -78,7 +77,7 @@ def connect(options: CassandraClientOptions) -> Access:
             nodes = Nodes(cluster, options)
             _await_all(session, nodes)
             table = cassandra_schema.prepare(session, options, nodes.data_centers())
-            statements = _statements(session, options)
+            statements = _statements(session, options, table)
         undo.pop_all()
     return Access(cluster, session, statements, table, nodes)
 
@@ -88,7 +87,7 @@ def _await_all(session: Session, nodes: Nodes) -> None:
     deadline = time.monotonic() + ALL_CONNECT_S
     while time.monotonic() < deadline:
         connected = session.get_pool_state()
-        if all(host in connected or host.is_up is False for host in nodes.all()):
+        if all(host in connected or host.is_up is False for host in nodes.eligible()):
             return
         time.sleep(_POLL_S)
 
@@ -137,16 +136,19 @@ def _tls(options: CassandraClientOptions) -> ssl.SSLContext:
     return context
 
 
-def _statements(session: Session, options: CassandraClientOptions) -> Statements:
+def _statements(session: Session, options: CassandraClientOptions, table: cassandra_schema.Table) -> Statements:
+    # A server keeps what it prepared, by its text, with the table's properties of that time: another text is prepared
+    # anew. Without this, a changed read repair is not in force before the servers start again.
+    read = f"SELECT d FROM {{table}} WHERE k = ? /* {table.read_repair}, {table.speculative_retry} */"  # noqa: S608 # words of Cassandra's
     writes = way(options)
     serial = "LOCAL_SERIAL" if options.read_cl == "LOCAL_SERIAL" else "SERIAL"
     wanted = Statements(
-        read=(_READ, options.read_cl),
+        read=(read, options.read_cl),
         write=(writes.write, options.write_cl),
         create=(writes.create, "ALL"),
         delete=(writes.delete, "QUORUM"),
-        look=(_READ, "ALL"),
-        agree=(_READ, serial),
+        look=(read, "ALL"),
+        agree=(read, serial),
     )
 
     def prepared(text: str, level: str) -> PreparedStatement:

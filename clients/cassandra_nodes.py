@@ -35,6 +35,11 @@ class Nodes:
         """Return every node, in the order of their addresses."""
         return sorted(self._cluster.metadata.all_hosts(), key=self.name)
 
+    def eligible(self) -> list[Host]:
+        """Return the nodes that may take requests, in the order of their addresses."""
+        wanted = self._options.data_center
+        return [host for host in self.all() if wanted in (None, host.datacenter)]
+
     def data_centers(self) -> Mapping[str, int]:
         """Return how many nodes each data center has, by its name."""
         return Counter(host.datacenter for host in self.all())
@@ -49,15 +54,11 @@ class Nodes:
 
     def route(self) -> Route:
         """Return who takes the next session's requests."""
-        number, there = next(self._sessions), self._eligible()
+        number, there = next(self._sessions), self.eligible()
         first, second = there[number % len(there)], there[(number + 1) % len(there)]
         routes = {"any": (None, None), "token": (None, None), "pinned": (first, first), "split": (first, second)}
         writes, reads = routes.get(self._options.coordinator, (self._one, self._one))
         return Route(writes, self._reader or reads)
-
-    def _eligible(self) -> list[Host]:
-        wanted = self._options.data_center
-        return [host for host in self.all() if wanted in (None, host.datacenter)]
 
     def _named(self, text: str) -> Host:
         place, port = address(text)

@@ -19,6 +19,9 @@ COLUMNS = {"k": "text", "d": "frozen<tuple<bigint, text, text, bigint, text, tex
 """The key; version, author, the three parts of the dependency, padding."""
 
 NEW_REPLICAS = 3
+CHANGE_S = 20.0
+"""How long a change of the schema may take; a busy ring needs seconds."""
+
 _NEW_TABLE = {"read_repair": "BLOCKING", "speculative_retry": "NEVER"}
 
 Stored = tuple[int, str, str | None, int | None, str | None, str | None]
@@ -64,7 +67,7 @@ def prepare(session: Session, options: CassandraClientOptions, data_centers: Map
     }
     changed = {name: value for name, value in wanted.items() if value and not _alike(value, properties[name])}
     if changed:
-        session.execute(f"ALTER TABLE {options.keyspace}.{options.table} WITH {_properties(changed)}")
+        _change(session, f"ALTER TABLE {options.keyspace}.{options.table} WITH {_properties(changed)}")
     return Table(replicas, **{**properties, **changed})
 
 
@@ -98,9 +101,10 @@ def _create_keyspace(
                 f"--rf {replicas}: the data center {name} has {nodes} nodes only; give a smaller --rf, or add nodes"
             )
     placed = ", ".join(f"'{name}': {replicas}" for name in data_centers)
-    session.execute(
+    _change(
+        session,
         f"CREATE KEYSPACE IF NOT EXISTS {options.keyspace} "
-        f"WITH replication = {{'class': 'NetworkTopologyStrategy', {placed}}}"
+        f"WITH replication = {{'class': 'NetworkTopologyStrategy', {placed}}}",
     )
     return dict.fromkeys(data_centers, str(replicas))
 
@@ -121,11 +125,19 @@ def _table(session: Session, options: CassandraClientOptions) -> dict[str, str] 
 
 
 def _create_table(session: Session, options: CassandraClientOptions) -> dict[str, str]:
-    session.execute(
+    _change(
+        session,
         f"CREATE TABLE IF NOT EXISTS {options.keyspace}.{options.table} ({_columns()}, PRIMARY KEY (k)) "
-        f"WITH {_properties(_NEW_TABLE)}"
+        f"WITH {_properties(_NEW_TABLE)}",
     )
     return dict(_NEW_TABLE)
+
+
+def _change(session: Session, text: str) -> None:
+    """Change the schema, and wait until all nodes that are up know of it."""
+    session.execute(text, timeout=CHANGE_S)
+    # The driver waits by itself only where it keeps a copy of the schema.
+    session.cluster.control_connection.wait_for_schema_agreement(wait_time=CHANGE_S)
 
 
 def _columns() -> str:
