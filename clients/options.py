@@ -66,7 +66,7 @@ def _value(option: Option, given: object, environ: Mapping[str, str]) -> object:
     try:
         value = option.parse(given)
     except ValueError as error:
-        shown = "***" if option.secret else repr(given)
+        shown = "***" if option.secret or "@" in given else repr(given)  # as in a URI with a password
         raise BadAddress(f"{option.flag} {shown}: {error}") from None
     if option.choices and value not in option.choices:
         raise BadAddress(f"{option.flag} {given!r}: must be one of {', '.join(option.choices)}")
