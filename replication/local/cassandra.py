@@ -143,8 +143,7 @@ class CassandraCluster(LocalCluster):
 
     def memory(self) -> int:
         """Return the bytes of memory that the nodes occupy now."""
-        pids = [server.pid for server in self.servers.values()]
-        return sum(psutil.Process(pid).memory_info().rss for pid in pids if pid is not None)
+        return sum(map(_resident, (server.pid for server in self.servers.values())))
 
     def _pairs(self) -> list[tuple[ServerProcess, Node]]:
         nodes = self._ring.nodes()
@@ -268,6 +267,13 @@ class CassandraCluster(LocalCluster):
             "" if node.settings.hints else ", keeps no hints"
         )
         return NodeStatus(server.name, node.address, server.pid, state, member.state, healthy, note=note)
+
+
+def _resident(pid: int | None) -> int:
+    try:
+        return 0 if pid is None else int(psutil.Process(pid).memory_info().rss)
+    except psutil.NoSuchProcess:
+        return 0
 
 
 def _has_data(server: ServerProcess) -> bool:
