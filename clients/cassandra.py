@@ -9,10 +9,10 @@ from typing import Any
 
 import cassandra
 from cassandra.cluster import ResponseFuture, ResultSet
-from cassandra.concurrent import execute_concurrent_with_args
 from cassandra.pool import Host
 from cassandra.query import PreparedStatement
 
+from clients.cassandra_batches import for_each
 from clients.cassandra_connection import Access, connect
 from clients.cassandra_errors import explain
 from clients.cassandra_hints import PendingHints
@@ -23,9 +23,6 @@ from clients.cassandra_writes import Values, way
 from clients.errors import ClientError
 from clients.protocol import Answer, Failure, Levels, Value
 from history.clock import Clock
-
-AT_A_TIME = 32
-"""How many keys are created, or deleted, at a time."""
 
 UNSENT_S = 0.05
 """How long a session waits where no node could be sent its request; without it, it would only burn the processor."""
@@ -143,8 +140,7 @@ class CassandraDatabaseClient:
         return self.clock.now() // 1000
 
     def _for_each(self, statement: PreparedStatement, values: Sequence[Values]) -> list[ResultSet]:
-        done = execute_concurrent_with_args(self._access.session, statement, values, concurrency=AT_A_TIME)
-        return [result for _, result in done]
+        return for_each(self._access.session, statement, values)
 
     def _refuse_existing(self, keys: Sequence[str]) -> None:
         for key, found in zip(

@@ -1,6 +1,6 @@
 """Whether nodes still keep writes for others that missed them: only when they do not, a final read proves a loss."""
 
-from cassandra import InvalidRequest
+from cassandra import InvalidRequest, Unauthorized
 from cassandra.cluster import Session
 
 from clients.cassandra_nodes import Nodes
@@ -19,8 +19,8 @@ _PENDING = "SELECT host_id FROM system_views.pending_hints LIMIT 1"
 class PendingHints:
     """What the nodes say of their hints, asked for at most once a second.
 
-    Only newer versions of Cassandra tell. Of an older one nothing is known: it is taken to have none, unless a write
-    at ANY may rest on one.
+    Only newer versions of Cassandra tell, and only users who may look. Where nothing is known there are taken to be
+    none, unless a write at ANY may rest on one.
     """
 
     def __init__(self, session: Session, nodes: Nodes, clock: Clock) -> None:
@@ -50,6 +50,6 @@ class PendingHints:
             try:
                 if self._session.execute(_PENDING, host=host).one() is not None:
                     return "hints_pending"
-            except InvalidRequest:  # there is no such table
+            except (InvalidRequest, Unauthorized):  # there is no such table, or not for this user
                 return None if self._last_any_ns is None else "hints_unknown"
         return None

@@ -228,6 +228,14 @@ def test_a_data_center_that_is_not_there_is_named(connect: Opener) -> None:
         connect(data_center="dc9")
 
 
+def test_a_final_read_proves_nothing_while_a_write_may_rest_on_a_hint_alone(connect: Opener, key: str) -> None:
+    client = connect(write_cl="ANY")
+    assert client.final(key).outcome == "ok"
+    assert client.session("a").write(key, value(1)).outcome == "ok"
+    assert client.final(key)[:1] == ("unknown",)
+    assert client.final(key).error == "hints_unflushed"
+
+
 def test_settings_hold_no_password(connect: Opener) -> None:
     # A ring that lets everyone in takes any name and password.
     settings = connect(username="me", password="hunter2").settings()  # noqa: S106 # of nobody

@@ -61,14 +61,18 @@ def address(tmp_path_factory: pytest.TempPathFactory, certificate: Path) -> Iter
     server = ServerProcess("alone", folder)
     server.start(cassandra_node.arguments(program, classpath, folder, node, replaces=False))
     try:
-        until(lambda: works(node.address, server, **SUPERUSER), 120)
+        until(lambda: _lives(server) and works(node.address, **SUPERUSER), 120)
         yield node.address
     finally:
         server.kill()
 
 
-def works(address: str, server: ServerProcess, **chosen: object) -> bool:
+def _lives(server: ServerProcess) -> bool:
     assert server.state == "running", server.last_words(20)
+    return True
+
+
+def works(address: str, **chosen: object) -> bool:
     try:
         prepared(address, **chosen).close()
     except ClientError:
@@ -109,6 +113,14 @@ def test_a_wrong_user_is_said_without_the_password(address: str, chosen: dict[st
 def test_a_user_without_rights_is_told_which(address: str, reader: str) -> None:
     with pytest.raises(Unreachable, match=r"lets reader in, but not do this .*grant CREATE, MODIFY and SELECT"):
         prepared(address, username=reader, password=PASSWORD, keyspace="not_there")
+
+
+def test_rights_on_the_keyspace_alone_are_enough(address: str, reader: str) -> None:
+    admin = prepared(address, **SUPERUSER)
+    admin._access.session.execute(f"GRANT ALL ON KEYSPACE bench TO {reader}", timeout=30)
+    admin.close()
+    until(lambda: works(address, username=reader, password=PASSWORD), 60)  # rights are kept for two seconds
+    use(prepared(address, username=reader, password=PASSWORD))
 
 
 def test_a_right_user_reads_and_writes(address: str) -> None:
