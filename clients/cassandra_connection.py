@@ -129,10 +129,10 @@ def _profile(options: CassandraClientOptions) -> ExecutionProfile:
 def _tls(options: CassandraClientOptions) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=options.tls_ca)
-        if options.tls_cert:
-            context.load_cert_chain(options.tls_cert, options.tls_key)
+        if options.client_cert:
+            context.load_cert_chain(options.client_cert, options.client_key)
     except OSError as error:  # ssl.SSLError is one
-        raise BadAddress(f"--tls-ca, --tls-cert, --tls-key: {error}") from None
+        raise BadAddress(f"--tls-ca, --client-cert, --client-key: {error}") from None
     return context
 
 

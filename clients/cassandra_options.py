@@ -140,8 +140,8 @@ class CassandraClientOptions:
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     tls_ca: str | None = None
-    tls_cert: str | None = None
-    tls_key: str | None = None
+    client_cert: str | None = None
+    client_key: str | None = None
     data_center: str | None = None
     keyspace: str = "bench"
     table: str = "kv"
@@ -171,7 +171,7 @@ class CassandraClientOptions:
     @property
     def tls(self) -> bool:
         """Whether connections are encrypted."""
-        return bool(self.tls_ca or self.tls_cert)
+        return bool(self.tls_ca or self.client_cert)
 
     def check(self) -> None:
         """Raise `BadAddress` for choices that contradict each other."""
@@ -182,8 +182,8 @@ class CassandraClientOptions:
             )
         if bool(self.username) != bool(self.password):
             raise BadAddress("a user name without a password, or a password without a user name: give both or neither")
-        if self.tls_key and not self.tls_cert:
-            raise BadAddress("--tls-key needs the certificate that it belongs to: give --tls-cert too")
+        if self.client_key and not self.client_cert:
+            raise BadAddress("--client-key needs the certificate that it belongs to: give --client-cert too")
 
 
 OPTIONS: tuple[Option, ...] = (
@@ -207,9 +207,11 @@ OPTIONS: tuple[Option, ...] = (
         env="STALEWATCH_CASSANDRA_TLS_CA",
     ),
     Option(
-        "--tls-cert", "the client's own certificate, where servers ask for one", env="STALEWATCH_CASSANDRA_TLS_CERT"
+        "--client-cert",
+        "the client's own certificate, where servers ask for one",
+        env="STALEWATCH_CASSANDRA_CLIENT_CERT",
     ),
-    Option("--tls-key", "its key", env="STALEWATCH_CASSANDRA_TLS_KEY"),
+    Option("--client-key", "its key", env="STALEWATCH_CASSANDRA_CLIENT_KEY"),
     Option("--data-center", "whose nodes take requests (default: those of all data centers)"),
     Option("--keyspace", "keyspace; it is created where it is missing", default="bench", parse=name),
     Option(

@@ -121,7 +121,7 @@ def test_clocks_are_behind_by_what_is_said(text: str, behind_ms: int) -> None:
         ({"lwt": True, "timestamps": "server"}, "--timestamps server"),
         ({"username": "me"}, "password"),
         ({"password": "secret"}, "user name"),
-        ({"tls_key": "key.pem"}, "--tls-cert"),
+        ({"client_key": "key.pem"}, "--client-cert"),
         ({"tls_ca": "no-such-file.pem"}, "--tls-ca"),
     ],
 )
