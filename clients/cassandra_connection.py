@@ -1,6 +1,7 @@
 """Connections to a ring, proven usable before the first operation."""
 
 import logging
+import secrets
 import ssl
 import time
 from contextlib import ExitStack
@@ -77,7 +78,7 @@ def connect(options: CassandraClientOptions) -> Access:
             nodes = Nodes(cluster, options)
             _await_all(session, nodes)
             table = cassandra_schema.prepare(session, options, nodes.data_centers())
-            statements = _statements(session, options, table)
+            statements = _statements(session, options)
         undo.pop_all()
     return Access(cluster, session, statements, table, nodes)
 
@@ -136,10 +137,10 @@ def _tls(options: CassandraClientOptions) -> ssl.SSLContext:
     return context
 
 
-def _statements(session: Session, options: CassandraClientOptions, table: cassandra_schema.Table) -> Statements:
-    # A server keeps what it prepared, by its text, with the table's properties of that time: another text is prepared
-    # anew. Without this, a changed read repair is not in force before the servers start again.
-    read = f"SELECT d FROM {{table}} WHERE k = ? /* {table.read_repair}, {table.speculative_retry} */"  # noqa: S608 # words of Cassandra's
+def _statements(session: Session, options: CassandraClientOptions) -> Statements:
+    # A server keeps what it prepared, by its text, with the table's properties of then, or of its last start: an
+    # altered read repair would not be in force. So every client brings a text of its own.
+    read = f"SELECT d FROM {{table}} WHERE k = ? /* {secrets.token_hex(4)} */"  # noqa: S608 # nobody's words but ours
     writes = way(options)
     serial = "LOCAL_SERIAL" if options.read_cl == "LOCAL_SERIAL" else "SERIAL"
     wanted = Statements(
