@@ -87,7 +87,7 @@ class CassandraDatabaseClient:
         if self._options.lwt:
             access.session.execute(access.statements.agree, (key,))
         future = access.session.execute_async(access.statements.look, (key,))
-        return _shown(future.result().one())._replace(node=access.nodes.name(future.coordinator_host))
+        return _shown(future.result().one(), access.nodes.name(future.coordinator_host))
 
     def explain(self, error: BaseException) -> Failure:
         """Say what an exception means for the operation that it ended."""
@@ -188,12 +188,12 @@ class CassandraSession:
         self._client.note_write()
         return answer
 
-    def _answer(self, future: ResponseFuture, understood: Callable[[Any], Answer]) -> Answer:
+    def _answer(self, future: ResponseFuture, understood: Callable[[Any, str], Answer]) -> Answer:
         try:
             row = future.result().one()
         except Exception as error:  # noqa: BLE001 # the client's table says what each means
             return self._failed(error, future.attempted_hosts)
-        return understood(row)._replace(node=self._node(future.coordinator_host))
+        return understood(row, self._node(future.coordinator_host))
 
     def _failed(self, error: Exception, sent: Sequence[Host]) -> Answer:
         if not sent:
@@ -202,7 +202,9 @@ class CassandraSession:
         return Answer(failure.outcome, node=self._node(sent[-1]) if sent else None, error=failure.error)
 
 
-def _shown(row: tuple[Stored] | None) -> Answer:
+def _shown(row: tuple[Stored] | None, node: str) -> Answer:
     """Return what a read showed; a row without a value is what a deletion leaves of a conditional write."""
     value = None if row is None else row[0]
-    return Answer(version=0) if value is None else Answer(version=value[0], depends=depends(value))
+    if value is None:
+        return Answer(version=0, node=node)
+    return Answer(version=value[0], node=node, depends=depends(value))

@@ -26,7 +26,8 @@ class Nodes:
     def __init__(self, cluster: Cluster, options: CassandraClientOptions) -> None:
         self._cluster = cluster
         self._options = options
-        self._names: dict[Host, str] = {}
+        # By identity, which costs less than the driver's hash; the host is kept, so that no other has its identity.
+        self._names: dict[int, tuple[str, Host]] = {}
         self._sessions = count()
         self._one = None if options.coordinator in COORDINATORS else self._named(options.coordinator)
         self._reader = None if options.read_from is None else self._named(options.read_from)
@@ -46,11 +47,11 @@ class Nodes:
 
     def name(self, host: Host) -> str:
         """Return a node's name in histories: HOST:PORT."""
-        known = self._names.get(host)
+        known = self._names.get(id(host))
         if known is None:
             place, port = host.endpoint.address, host.endpoint.port
-            known = self._names[host] = f"[{place}]:{port}" if ":" in place else f"{place}:{port}"
-        return known
+            known = self._names[id(host)] = (f"[{place}]:{port}" if ":" in place else f"{place}:{port}", host)
+        return known[0]
 
     def route(self) -> Route:
         """Return who takes the next session's requests."""

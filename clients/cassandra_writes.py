@@ -27,20 +27,20 @@ class Way(NamedTuple):
     written: Callable[[str, Stored, int], Values]
     created: Callable[[str, Stored, int], Values]
     deleted: Callable[[str, int], Values]
-    result: Callable[[Any], Answer]
-    """What the row that answers a write means."""
+    result: Callable[[Any, str], Answer]
+    """What the row that answers a write means; it also takes the node."""
 
 
-def _confirmed(_: None) -> Answer:
-    return Answer()
+def _confirmed(_: None, node: str) -> Answer:
+    return Answer(node=node)
 
 
-def _if_newer(row: tuple[Any, ...]) -> Answer:
+def _if_newer(row: tuple[Any, ...], node: str) -> Answer:
     """Return what a condition came to: applied, or refused for what stands there, or for there being no row."""
     if row[0]:
-        return Answer()
+        return Answer(node=node)
     stands = row[1] if len(row) > 1 else None
-    return Answer("fail", error="missing") if stands is None else Answer(superseded=True)
+    return Answer("fail", node=node, error="missing") if stands is None else Answer(node=node, superseded=True)
 
 
 _INSERT = "INSERT INTO {table} (k, d) VALUES (?, ?)"

@@ -51,10 +51,10 @@ def test_quorums_lose_and_hide_nothing_while_a_node_is_killed_and_comes_back(rin
         until(lambda: len(drill.operations) > 300)
         ring.kill(node)
         killed = len(drill.operations)
-        until(lambda: len(drill.operations) > killed + 150)
+        until(lambda: len(drill.operations) > killed + 60)
         ring.restart(node)
         back = len(drill.operations)
-        until(lambda: len(drill.operations) > back + 300)
+        until(lambda: len(drill.operations) > back + 150)
     verdicts = drill.end()
     assert drill.recorder.judge.verdict() == "valid", verdicts
     assert verdicts["stale_reads"].checked > 200
