@@ -8,7 +8,7 @@ import hashlib
 import os
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -90,11 +90,11 @@ def _download(folder: Path, missing: Sequence[Jar], progress: Progress) -> None:
 
 
 def _all(pool: ThreadPoolExecutor, jars: Iterable[Jar], get: Callable[[Jar], None], add: Callable[[int], None]) -> None:
-    futures = [(jar, pool.submit(get, jar)) for jar in jars]
+    sizes = {pool.submit(get, jar): jar.size for jar in jars}
     try:
-        for jar, future in futures:
+        for future in as_completed(sizes):
             future.result()
-            add(jar.size)
+            add(sizes[future])
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
         raise
