@@ -1,4 +1,6 @@
-"""CPU an operation of the whole bench over a bare pymongo loop with the same concurrency, on the same replica set.
+"""CPU an operation of the whole bench over a bare loop of the driver with the same concurrency, on the same servers.
+
+    python -m benchmarks.overhead [mongo|cassandra] ...
 
 The bare loop has the driver settings that the bench has (a socket time-out alone costs a timer an answer). Both run in
 processes of their own, in turns, so that noise of the machine hits both alike; the ratio is the median of the pairs'.
@@ -8,14 +10,17 @@ import json
 import statistics
 import subprocess
 import sys
+from collections.abc import Callable
+from typing import NamedTuple
 
-from replication.local.mongo import ensure
+from replication.local import cassandra, mongo
+from replication.protocol import Progress
 
 ROUNDS = 5
 OPERATIONS = 10_000
 USERS = 20
 
-BARE = """
+MONGO = """
 import sys
 from gevent import monkey; monkey.patch_all()
 import threading, time, resource, random
@@ -49,6 +54,49 @@ print((time.process_time() - before) / operations * 1e6)
 writes.drop()
 """
 
+CASSANDRA = """
+import sys
+from gevent import monkey; monkey.patch_all()
+import threading, time, random
+from cassandra import ConsistencyLevel
+from cassandra.cluster import Cluster, ExecutionProfile, EXEC_PROFILE_DEFAULT
+from cassandra.policies import ConstantReconnectionPolicy, FallthroughRetryPolicy, RoundRobinPolicy
+from cassandra.query import tuple_factory
+hosts, users, operations = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+points = [(host, int(port)) for host, port in (one.split(":") for one in hosts.split(","))]
+profile = ExecutionProfile(load_balancing_policy=RoundRobinPolicy(), retry_policy=FallthroughRetryPolicy(),
+    request_timeout=3.0, row_factory=tuple_factory)
+cluster = Cluster(points, execution_profiles={EXEC_PROFILE_DEFAULT: profile}, idle_heartbeat_interval=5.0,
+    reconnection_policy=ConstantReconnectionPolicy(0.5, None), schema_metadata_enabled=False,
+    token_metadata_enabled=False)
+session = cluster.connect()
+session.use_client_timestamp = False
+session.execute("CREATE TABLE IF NOT EXISTS bench.bare (k text PRIMARY KEY, "
+    "d frozen<tuple<bigint, text, text, bigint, text, text>>) WITH speculative_retry = 'NEVER'", timeout=30)
+cluster.control_connection.wait_for_schema_agreement(wait_time=20)
+write = session.prepare("INSERT INTO bench.bare (k, d) VALUES (?, ?) USING TIMESTAMP ?")
+read = session.prepare("SELECT d FROM bench.bare WHERE k = ?")
+write.consistency_level = read.consistency_level = ConsistencyLevel.ONE
+keys = [f"bare-{n}" for n in range(1000)]
+for key in keys: session.execute(write, (key, (0, "", None, None, None, None), time.time_ns() // 1000))
+left, newest = [operations], [0]
+def work():
+    while left[0] > 0:
+        left[0] -= 1
+        key = keys[int(random.random() * 1000)]
+        if random.random() < 0.3:
+            newest[0] += 1
+            value = (newest[0], "s", None, None, None, None)
+            session.execute_async(write, (key, value, time.time_ns() // 1000)).result()
+        else:
+            session.execute_async(read, (key,)).result().one()
+threads = [threading.Thread(target=work) for _ in range(users)]
+before = time.process_time()
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print((time.process_time() - before) / operations * 1e6)
+"""
+
 FULL = """
 import sys
 from gevent import monkey; monkey.patch_all()
@@ -65,26 +113,43 @@ sys.exit(bench.main(sys.argv[1:]))
 """
 
 
+class Subject(NamedTuple):
+    """A database: where its local cluster is, the bare loop, and the bench's own arguments."""
+
+    ensure: Callable[[Progress], str]
+    bare: str
+    bench: tuple[str, ...]
+
+
+SUBJECTS = {
+    "mongo": Subject(mongo.ensure, MONGO, ("--read-from", "secondary", "--mongo-uri")),
+    "cassandra": Subject(cassandra.ensure, CASSANDRA, ("--write-cl", "ONE", "--read-cl", "ONE", "--hosts")),
+}
+
+
 def main() -> None:
-    """Print both costs and their ratio."""
-    uri = ensure(lambda line: print(line, file=sys.stderr))
+    """Print both costs and their ratio for each database."""
+    for database in sys.argv[1:] or SUBJECTS:
+        measure(database, SUBJECTS[database])
+
+
+def measure(database: str, subject: Subject) -> None:
+    """Print what an operation of one database costs, in the bare loop and in the bench, and the ratio of the two."""
+    address = subject.ensure(lambda line: print(line, file=sys.stderr))
+    load = ("--users", str(USERS), "--ops", str(OPERATIONS), "--history", "/dev/null")
+    whole = [sys.executable, "-c", FULL, database, *subject.bench, address, *load]
+    subprocess.run(whole, capture_output=True, check=True)  # warms the servers up, and makes the keyspace
     bare, full = [], []
     for _ in range(ROUNDS):
-        bare.append(_last_number([sys.executable, "-c", BARE, uri, str(USERS), str(OPERATIONS)], "stdout"))
-        full.append(_last_number([sys.executable, "-c", FULL, *_bench(uri)], "stderr"))
+        bare.append(_last_number([sys.executable, "-c", subject.bare, address, str(USERS), str(OPERATIONS)], "stdout"))
+        full.append(_last_number(whole, "stderr"))
     ratio = statistics.median(ours / theirs for ours, theirs in zip(full, bare, strict=True))
     extra = statistics.median(ours - theirs for ours, theirs in zip(full, bare, strict=True))
     print(json.dumps({"bare_us": [round(one) for one in bare], "full_us": [round(one) for one in full]}))
     print(
-        f"bench over bare pymongo, CPU an operation: x {ratio:.3f} ({extra:+.1f} on {statistics.median(bare):.0f} us)"
+        f"bench over the bare driver of {database}, CPU an operation: "
+        f"x {ratio:.3f} ({extra:+.1f} on {statistics.median(bare):.0f} us)"
     )
-
-
-def _bench(uri: str) -> list[str]:
-    return [
-        *("mongo", "--mongo-uri", uri, "--users", str(USERS), "--ops", str(OPERATIONS)),
-        *("--read-from", "secondary", "--history", "/dev/null"),
-    ]
 
 
 def _last_number(command: list[str], stream: str) -> float:

@@ -55,10 +55,24 @@ def _mongo(arguments: object, users: int, _seed: int, clock: Clock) -> Client:
     return MongoDatabaseClient(options_from(arguments, pool_size=users + SPARE_CONNECTIONS), clock)
 
 
+def _cassandra_options() -> tuple[Option, ...]:
+    from clients.cassandra_options import OPTIONS  # noqa: PLC0415
+
+    return OPTIONS
+
+
+def _cassandra(arguments: object, _users: int, _seed: int, clock: Clock) -> Client:
+    from clients.cassandra import CassandraDatabaseClient  # noqa: PLC0415
+    from clients.cassandra_options import options_from  # noqa: PLC0415
+
+    return CassandraDatabaseClient(options_from(arguments), clock)
+
+
 DATABASES: dict[str, Database] = {
     "mongo": Database(
         "a MongoDB replica set: a single leader with followers", _mongo_options, _mongo, addresses=("mongo_uri",)
     ),
+    "cassandra": Database("a Cassandra ring: no leader, quorums", _cassandra_options, _cassandra, addresses=("hosts",)),
     "memory": Database(
         "a simulated store with a known truth, in simulated time",
         lambda: clients.memory_flags.OPTIONS,

@@ -3,7 +3,7 @@
 import argparse
 import os
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from clients.errors import BadAddress
 
@@ -26,8 +26,9 @@ class Option(NamedTuple):
     """One option: its flag, what it means, what it may be and where else its value may come from.
 
     `parse` turns text into the value, or raises ValueError; `choices` are compared with what it returns. `env` names
-    an environment variable that is used where nothing was given. The value of a `secret` option may hold a password:
-    it belongs on no page and in no log or report, and in messages only as its `seal` allows.
+    an environment variable that is used where nothing was given, `alone` what the flag means without a value. The
+    value of a `secret` option may hold a password: it belongs on no page and in no log or report, and in messages only
+    as its `seal` allows.
     """
 
     flag: str
@@ -38,6 +39,7 @@ class Option(NamedTuple):
     env: str | None = None
     secret: bool = False
     seal: Seal = SEALED
+    alone: str | None = None
 
     @property
     def name(self) -> str:
@@ -64,7 +66,7 @@ def _value(option: Option, given: object, environ: Mapping[str, str]) -> object:
     try:
         value = option.parse(given)
     except ValueError as error:
-        shown = "***" if option.secret else repr(given)
+        shown = "***" if option.secret or "@" in given else repr(given)  # as in a URI with a password
         raise BadAddress(f"{option.flag} {shown}: {error}") from None
     if option.choices and value not in option.choices:
         raise BadAddress(f"{option.flag} {given!r}: must be one of {', '.join(option.choices)}")
@@ -76,9 +78,9 @@ def add_arguments(parser: argparse._ActionsContainer, options: Iterable[Option])
     for option in options:
         default = "" if option.default in (None, "") else f" (default {option.default})"
         env = f" [{option.env}]" if option.env else ""
-        parser.add_argument(
-            option.flag, metavar=_metavar(option), help=f"{option.help}{default}{env}".replace("%", "%%")
-        )
+        text = f"{option.help}{default}{env}".replace("%", "%%")
+        alone: dict[str, Any] = {} if option.alone is None else {"nargs": "?", "const": option.alone}
+        parser.add_argument(option.flag, metavar=_metavar(option), help=text, **alone)
 
 
 def _metavar(option: Option) -> str:

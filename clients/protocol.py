@@ -2,7 +2,7 @@
 
 A new database starts with `ClientSession.read` and `write`, and `Client.session`, `preload` and `final`. A session
 raises whatever its driver raises; the client's error table (`clients.errors`) then says whether the operation was
-certainly not applied (``fail``) or may have been (``unknown``).
+certainly not applied (``fail``) or may have been (``unknown``). One that knows the node answers so itself.
 """
 
 from collections.abc import Sequence
@@ -13,12 +13,16 @@ from history.operation import Depends, Outcome
 
 
 class Value(NamedTuple):
-    """What a write stores: the version, who wrote it, what its author had seen before, and padding."""
+    """What a write stores: the version, who wrote it, what its author had seen before, and padding.
+
+    `start_ns` is when the write began, taken in one step with the version, for databases whose writes carry a time.
+    """
 
     version: int
     author: str
     depends: Depends | None = None
     payload: str = ""
+    start_ns: int = 0
 
 
 class Answer(NamedTuple):

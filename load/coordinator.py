@@ -24,6 +24,7 @@ from load.roster import SILENCE_S
 from load.run import Run
 from load.salvage import salvage
 from load.totals import nothing_yet
+from load.turns import Turns
 
 log = logging.getLogger("stalewatch")
 
@@ -73,6 +74,8 @@ class Coordinator:
         register(messages.IDLE, self._on_idle)
         if isinstance(self._runner, MasterRunner):
             register(messages.CLOCK, self._on_clock)
+            register(messages.TURN, self._on_turn)
+            register(messages.TURN_OVER, self._on_turn_over)
         events.test_start.add_listener(self._on_test_start)
         events.test_stopping.add_listener(self._on_test_stopping)
         events.reset_stats.add_listener(self._on_reset)
@@ -120,6 +123,7 @@ class Coordinator:
         setattr(options, messages.TARGET, self._users)
         self.exit_code = 0
         self.run = Run(name, Namespace(**vars(options)), databases, self._users)
+        self._turns = Turns(lambda process, database: self._send(messages.TURN, {"database": database}, process))
         log.info("run %s", name)
 
     def _refuse(self, reason: str) -> NoReturn:
@@ -174,6 +178,14 @@ class Coordinator:
     def _on_clock(self, msg: Any, **_: Any) -> None:  # noqa: ANN401 # Locust's message
         self._send(messages.CLOCK, {"sent": msg.data["sent"], "master": self._clock.now()}, str(msg.node_id))
 
+    def _on_turn(self, msg: Any, **_: Any) -> None:  # noqa: ANN401 # Locust's message
+        if self.run is not None and msg.data["run"] == self.run.name:
+            self._turns.ask(str(msg.node_id), msg.data["database"])
+
+    def _on_turn_over(self, msg: Any, **_: Any) -> None:  # noqa: ANN401 # Locust's message
+        if self.run is not None and msg.data["run"] == self.run.name:
+            self._turns.end(str(msg.node_id), msg.data["database"], opened=msg.data["opened"])
+
     def _send(self, kind: str, data: dict[str, Any], receiver: str) -> None:
         self._runner.send_message(kind, data, receiver)
 
@@ -192,6 +204,7 @@ class Coordinator:
     def _note_lost(self, run: Run) -> None:
         for member in run.roster.mark_lost():
             run.awaited.discard(member.client_id)
+            self._turns.lose(member.client_id)
             log.error("worker %d (%s) has been silent for %.0f s: lost", member.worker, member.client_id, SILENCE_S)
 
     def _on_reset(self, **_: Any) -> None:  # noqa: ANN401 # Locust's extras

@@ -70,6 +70,7 @@ def _add(parser: Any, flag: str, options: dict[str, Option]) -> None:  # noqa: A
         default=default,
         metavar=None if choices else first.name.upper(),
         choices=choices,
+        **({} if first.alone is None else {"nargs": "?", "const": first.alone}),
         help=_help(options).replace("%", "%%"),
         include_in_web_ui=not any(option.secret for option in every),
     )

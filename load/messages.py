@@ -15,6 +15,9 @@ IDLE = "stalewatch-idle"
 USERS = "stalewatch-users"
 """Master to worker: how many users there are to be at all workers together, among whom `--rate` is divided."""
 
+TURN, TURN_OVER = "stalewatch-turn", "stalewatch-turn-over"
+"""Worker to master: may I open a database; and back: now. Worker to master: I have opened it, or could not."""
+
 REFUSED = "stalewatch-refused"
 """Master to worker: your reports belong to another run than mine."""
 

@@ -3,7 +3,7 @@
 import logging
 from argparse import Namespace
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -57,7 +57,7 @@ class Setting:
     """What the parts of one process's share of a run have in common.
 
     `options` hold the passwords that this process was given. `own_master`: there are no workers. `local`: a cluster may
-    be started on this machine where no address is given.
+    be started on this machine where no address is given. `turn` holds up who opens a database until it may.
     """
 
     run: str
@@ -70,6 +70,7 @@ class Setting:
     history_dir: Path | None
     own_master: bool
     local: bool
+    turn: Callable[[str], AbstractContextManager[None]]
 
 
 class Part:
@@ -136,7 +137,9 @@ class Part:
 
     def _open(self) -> None:
         try:
-            self._connect()
+            with self._setting.turn(self.database):
+                if not self.over:
+                    self._connect()
         except (BadAddress, ImportError) as error:
             self.trouble = Trouble(f"{self.database}: {error}", USAGE)
         except (ClientError, ClusterError) as error:

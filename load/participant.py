@@ -2,11 +2,13 @@
 
 import logging
 from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import gevent
-from gevent.event import AsyncResult
+from gevent.event import AsyncResult, Event
 from locust.env import Environment
 from locust.runners import Runner, WorkerRunner
 
@@ -55,6 +57,7 @@ class Participant:
         self._share.set(None)
         self._reported_last: set[str] = set()
         self._refused = False
+        self._turns: dict[str, Event] = {}
         self._clock_answers: dict[int, AsyncResult[Sample]] = {}
         _PARTICIPANTS[environment] = self
         self._listen()
@@ -67,6 +70,7 @@ class Participant:
         register(messages.USERS, self._on_users)
         if isinstance(self._runner, WorkerRunner):
             register(messages.CLOCK, self._on_clock)
+            register(messages.TURN, self._on_turn)
             register(messages.REFUSED, self._on_refused)
         events.test_start.add_listener(self._on_test_start)
         events.quitting.add_listener(self._on_quitting)
@@ -104,6 +108,7 @@ class Participant:
             pulse=Pulse(clock),
             environment=self._environment,
             history_dir=flags.path(options, "history_dir"),
+            turn=self._turn if isinstance(self._runner, WorkerRunner) else lambda _database: nullcontext(),
             own_master=not isinstance(self._runner, WorkerRunner),
             local=not isinstance(self._runner, WorkerRunner) or self._runner.master_host in LOCAL_MASTERS,
         )
@@ -134,6 +139,23 @@ class Participant:
         received, answer = self._own_clock.now(), self._clock_answers.get(msg.data["sent"])
         if answer is not None:
             answer.set(Sample(msg.data["sent"], received, msg.data["master"]))
+
+    @contextmanager
+    def _turn(self, database: str) -> Iterator[None]:
+        """Wait until this worker may open the database, and tell the master how that ended."""
+        told: dict[str, Any] = {"run": getattr(self._environment.parsed_options, messages.RUN), "database": database}
+        turn = self._turns[database] = Event()
+        self._runner.send_message(messages.TURN, told)
+        opened = False
+        try:
+            turn.wait()
+            yield
+            opened = True
+        finally:
+            self._runner.send_message(messages.TURN_OVER, {**told, "opened": opened})
+
+    def _on_turn(self, msg: Any, **_: Any) -> None:  # noqa: ANN401 # Locust's message
+        self._turns[msg.data["database"]].set()
 
     def _on_users(self, msg: Any, **_: Any) -> None:  # noqa: ANN401 # Locust's message
         self.users = max(1, int(msg.data["users"]))

@@ -1,5 +1,6 @@
 """How stalewatch gets into Locust: its options, and in every process the sides that it plays."""
 
+import logging
 import sys
 from argparse import Namespace
 from collections.abc import Collection, Iterator
@@ -9,15 +10,23 @@ from locust import User, events
 from locust.env import Environment
 from locust.runners import MasterRunner, Runner, WorkerRunner
 
+from clients.databases import DATABASES
 from clients.errors import BadAddress
 from load import flags
 from load.coordinator import Coordinator
 from load.interrupts import Interrupts
-from load.part import USAGE
+from load.part import UNREACHABLE, USAGE
 from load.participant import Participant
 from load.secrets import Vault
 from load.web import ConsistencyPages
+from replication.local.addresses import addresses
+from replication.protocol import ClusterError
 from reports import page
+
+log = logging.getLogger("stalewatch")
+
+NOISY = ("cassandra", "pymongo")
+"""Drivers that log every lost connection, tracebacks and all."""
 
 
 def install(base: type[User]) -> None:
@@ -29,10 +38,14 @@ def install(base: type[User]) -> None:
     def take_part(environment: Environment, runner: Runner | None, **_: Any) -> None:  # noqa: ANN401 # Locust's extras
         if runner is None or environment.parsed_options is None:
             return
+        for driver in NOISY:  # what they say of a server stands in the answers; a worker's log goes to the page
+            logging.getLogger(driver).setLevel(logging.CRITICAL)
         vault = Vault(flags.options_of(_databases(_subclasses(base))), environment.parsed_options)
         interrupts = Interrupts()
         if not isinstance(runner, WorkerRunner):
             _require_sense(environment.parsed_options, chosen(environment))
+            if _starts_here_at_once(environment.parsed_options, runner):
+                _start_clusters(environment.parsed_options, vault, chosen(environment))
             coordinator = Coordinator(environment, runner, interrupts, chosen)
             if environment.web_ui is not None:
                 ConsistencyPages(environment.web_ui, coordinator, chosen)
@@ -55,6 +68,23 @@ def _require_sense(options: Namespace, databases: Collection[str]) -> None:
     except (BadAddress, page.MissingPackage) as error:
         print(f"locust: {error}", file=sys.stderr)
         sys.exit(USAGE)
+
+
+def _starts_here_at_once(options: Namespace, runner: Runner) -> bool:
+    """Tell whether a run begins by itself whose users are all on this machine."""
+    many = isinstance(runner, MasterRunner) and not options.processes
+    return bool(options.headless or options.autostart) and not many
+
+
+def _start_clusters(options: Namespace, vault: Vault, databases: Collection[str]) -> None:
+    """Start the local clusters that no address stands for, before the clock of `-t` runs; else the first user does."""
+    for database in databases:
+        if DATABASES[database].lacks_address(vault.opened(options)):
+            try:
+                vars(options).update(addresses(database, log.info))
+            except ClusterError as error:
+                print(f"locust: {error}", file=sys.stderr)
+                sys.exit(UNREACHABLE)
 
 
 def _subclasses(base: type[User]) -> Iterator[type[User]]:

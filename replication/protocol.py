@@ -33,6 +33,10 @@ class PortTaken(ClusterError):
     """Another program listens where a node wants to."""
 
 
+class NoMemory(ClusterError):
+    """The machine has too little memory left for the servers."""
+
+
 class DiskFull(ClusterError):
     """There is no room for the data."""
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from replication.local import home, mongod, ports, programs
+from replication.local import home, jars, java, mongod, ports, programs
+from replication.local.cassandra import LOCK, CassandraCluster
+from replication.local.cassandra_state import HOSTS
 from replication.local.mongo import USUAL_PORTS, MongoCluster
 from replication.protocol import MissingProgram
 
@@ -76,3 +78,26 @@ def whole(shared_cluster: MongoCluster) -> MongoCluster:
     """A cluster that is whole when the test begins, whatever the test before did to it."""
     shared_cluster.start(print)
     return shared_cluster
+
+
+@pytest.fixture(scope="session")
+def shared_ring(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CassandraCluster]:
+    """Three nodes, on ports that whoever works on this machine does not use, with a commit log that forgets nothing."""
+    try:
+        java.find()
+        jars.fetch(LOCK, print)
+    except MissingProgram as error:
+        pytest.skip(str(error))
+    ring = CassandraCluster(tmp_path_factory.mktemp("ring"), commitlog_sync="batch", hints=True)
+    ring._ring._remember(ports={name: ports.free(3, host) for name, host in HOSTS.items()})
+    try:
+        yield ring
+    finally:
+        ring.stop(print, wipe=True)
+
+
+@pytest.fixture
+def ring(shared_ring: CassandraCluster) -> CassandraCluster:
+    """A ring that is whole when the test begins, whatever the test before did to it."""
+    shared_ring.start(print)
+    return shared_ring

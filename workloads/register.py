@@ -52,7 +52,7 @@ class RegisterSession:
         write = self._recorder.begin_write(self.name, key, due)
         answer = Answer("unknown", error="interrupted")
         try:
-            answer = self._session.write(key, Value(write.version or 0, self.name, None, self._payload))
+            answer = self._session.write(key, Value(write.version or 0, self.name, None, self._payload, write.start))
         except Exception as error:  # noqa: BLE001 # the client's table says what each means
             answer = self._failed(error)
         finally:  # whatever kills the session, a write that was sent is recorded

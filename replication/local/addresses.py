@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Mapping
 
-from replication.local import mongo
+from replication.local import cassandra, mongo
 from replication.protocol import Progress
 
 LOCAL: Mapping[str, Callable[[Progress], Mapping[str, str]]] = {
     "mongo": lambda progress: {"mongo_uri": mongo.ensure(progress)},
+    "cassandra": lambda progress: {"hosts": cassandra.ensure(progress)},
 }
 """A row a database: the names are those of the client's options, as argparse makes them of the flags."""
 

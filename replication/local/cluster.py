@@ -74,9 +74,11 @@ class LocalCluster(ABC):
         if not self.home.exists() and all(server.state == "dead" for server in self.servers.values()):
             return
         with self._locked(progress):
-            self._end(self.servers.values(), progress)
-            if wipe:
+            if wipe:  # what is to be deleted need not end in good order
+                self._kill_all(progress)
                 self._wipe(progress)
+            else:
+                self._end(self.servers.values(), progress)
 
     def kill(self, node: str) -> None:
         """End a node at once (SIGKILL)."""
@@ -109,6 +111,12 @@ class LocalCluster(ABC):
         for server in living:
             if not server.await_end(STOP_TIMEOUT_S):
                 progress(f"{server.name}: still there after {STOP_TIMEOUT_S:.0f} s, killing it")
+                server.kill()
+
+    def _kill_all(self, progress: Progress) -> None:
+        for server in self.servers.values():
+            if server.state != "dead":
+                progress(f"{server.name}: killing it (pid {server.pid})")
                 server.kill()
 
     def _wipe(self, progress: Progress) -> None:

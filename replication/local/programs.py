@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,19 +24,29 @@ class Program:
 
 def find(program: Program) -> Path:
     """Return the program's path, or raise `MissingProgram` with what to install."""
-    given = os.environ.get(program.variable)
-    if given:
-        return _runnable(Path(given).expanduser(), f"{program.variable} names")
-    on_path = shutil.which(program.name)
-    if on_path:
-        return Path(on_path)
-    carried = _carried(program)
-    if carried:
-        return _runnable(carried, f"the package {program.package} holds")
+    for path in candidates(program):
+        return path
     raise MissingProgram(
         f"{program.name} was not found: neither {program.variable} nor PATH nor a Python package has it; "
         f"{program.install}"
     )
+
+
+def candidates(program: Program) -> Iterator[Path]:
+    """Yield every place where the program is, the best first; nothing but the variable's where that is set.
+
+    Raises `MissingProgram` for one that cannot be run.
+    """
+    given = os.environ.get(program.variable)
+    if given:
+        yield _runnable(Path(given).expanduser(), f"{program.variable} names")
+        return
+    on_path = shutil.which(program.name)
+    if on_path:
+        yield Path(on_path)
+    carried = _carried(program)
+    if carried:
+        yield _runnable(carried, f"the package {program.package} holds")
 
 
 def _runnable(path: Path, source: str) -> Path:

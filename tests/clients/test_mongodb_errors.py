@@ -20,7 +20,10 @@ def public_exceptions(module: ModuleType) -> list[type[BaseException]]:
     ]
 
 
-@pytest.mark.parametrize("kind", {*public_exceptions(driver), *public_exceptions(bson_errors)})
+EXCEPTIONS = {*public_exceptions(driver), *public_exceptions(bson_errors)}
+
+
+@pytest.mark.parametrize("kind", sorted(EXCEPTIONS, key=str))  # in an order that all workers of pytest agree on
 def test_every_public_exception_of_the_driver_has_a_row(kind: type[BaseException]) -> None:
     assert kind in ERRORS
 

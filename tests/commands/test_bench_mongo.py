@@ -1,16 +1,13 @@
 """`bench.py mongo` on a real replica set, as its users run it."""
 
 import json
-import os
 import re
 import signal
 import subprocess
 import sys
-import venv
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -20,29 +17,9 @@ from history.reader import History
 from replication.local.mongo import MongoCluster
 from reports.check import judge_files
 from reports.result import check_result
-
-ROOT = Path(__file__).parents[2]
-TIMEOUT_S = 120
+from tests.commands.benching import ROOT, SHAPES, TIMEOUT_S, bench, result_of
 
 pytestmark = pytest.mark.server
-
-
-def bench(*arguments: str, python: Path | str = sys.executable, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [python, "bench.py", *arguments],
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=False,
-    )
-
-
-def result_of(done: subprocess.CompletedProcess[str], path: Path) -> dict[str, Any]:
-    assert done.returncode == 0, done.stderr
-    result: dict[str, Any] = json.loads(path.read_text())
-    return result
 
 
 def test_weaker_levels_show_more_old_data(whole: MongoCluster, tmp_path: Path) -> None:
@@ -130,27 +107,6 @@ def test_a_primary_that_dies_or_hangs_costs_errors_but_no_majority_write(
     # takes until the other follower gives up on a stopped primary as its source.)
     ends = [operation.end for operation, _ in History([history]).operations() if operation.end is not None]
     assert max(later - earlier for earlier, later in pairwise(ends)) < 8e9
-
-
-@pytest.fixture(scope="module")
-def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A virtual environment with the three drivers and nothing else."""
-    folder = tmp_path_factory.mktemp("bare")
-    venv.create(folder, with_pip=True)
-    python = folder / "bin" / "python"
-    packages = ("pymongo>=4.20", "cassandra-driver>=3.30,<3.31", "requests")
-    subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True, timeout=TIMEOUT_S)
-    return python
-
-
-SHAPES = (
-    r"write avg/p95 ms: \d+\.\d+ / \d+\.\d+",
-    r"read avg/p95 ms: \d+\.\d+ / \d+\.\d+",
-    r"stale_read_rate: \d\.\d{4} \(\d+/\d+, 95% \d\.\d{4}-\d\.\d{4}\)",
-    r"ryw_violation_rate: \d\.\d{4} \(\d+/\d+, 95% \d\.\d{4}-\d\.\d{4}\)",
-    r"monotonic_violation_rate: \d\.\d{4} \(\d+/\d+, 95% \d\.\d{4}-\d\.\d{4}\)",
-    r"conflicts: 0",
-)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,210 @@
+"""Cassandra: registers as rows of a table.
+
+What a row holds stands in `clients.cassandra_schema`, which of two writes wins in `clients.cassandra_writes`, and what
+an exception means in `clients.cassandra_errors`.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import cassandra
+from cassandra.cluster import ResponseFuture, ResultSet
+from cassandra.pool import Host
+from cassandra.query import PreparedStatement
+
+from clients.cassandra_batches import for_each
+from clients.cassandra_connection import Access, connect
+from clients.cassandra_errors import explain
+from clients.cassandra_hints import PendingHints
+from clients.cassandra_options import CassandraClientOptions
+from clients.cassandra_schema import Stored, depends, stored
+from clients.cassandra_troubles import explained
+from clients.cassandra_writes import Values, way
+from clients.errors import ClientError
+from clients.protocol import Answer, Failure, Levels, Value
+from history.clock import Clock
+
+UNSENT_S = 0.05
+"""How long a session waits where no node could be sent its request; without it, it would only burn the processor."""
+
+
+class CassandraDatabaseClient:
+    """One process's access to the registers in one table of a ring; it connects in `prepare`."""
+
+    database = "cassandra"
+
+    def __init__(self, options: CassandraClientOptions, clock: Clock) -> None:
+        self.clock = clock
+        self._options = options
+        self.way = way(options)
+        """How writes are put."""
+        self._opened: Access | None = None
+        self._hints: PendingHints | None = None
+        self._sessions = 0
+        self._behind_us = options.behind_ms * 1000
+
+    def prepare(self) -> None:
+        """Connect, and find or create keyspace and table; raise `BadAddress`, `Unreachable` or `ClientError`."""
+        if self._opened is None:
+            self._opened = connect(self._options)
+            self._hints = PendingHints(self._opened.session, self._opened.nodes, self.clock)
+
+    def preload(self, keys: Sequence[str], payload: str) -> None:
+        """Create every key at version 0, on all replicas.
+
+        Raises `ClientError` where that fails, such as for a key that exists, and takes back what it had created.
+        """
+        value, time_us = stored(Value(0, "", payload=payload)), self._now_us() - self._behind_us
+        with explained(self._options):
+            self._refuse_existing(keys)
+        try:
+            with explained(self._options):
+                self._for_each(self._access.statements.create, [self.way.created(key, value, time_us) for key in keys])
+        except ClientError as failure:
+            self._take_back(keys, failure)
+            raise
+
+    def session(self, name: str) -> "CassandraSession":
+        """Open a session; every other one has a clock that is behind where the options ask for such."""
+        behind_us = self._behind_us if self._sessions % 2 else 0
+        self._sessions += 1
+        return CassandraSession(name, self, self._access, behind_us)
+
+    def note_write(self) -> None:
+        """Learn that a write was sent."""
+        if self._hints is not None and self._options.write_cl == "ANY":
+            self._hints.note_any()
+
+    def final(self, key: str) -> Answer:
+        """Read the key from all replicas, once no node keeps a write for another; raise what the driver raises.
+
+        What a conditional write left unfinished is finished first.
+        """
+        access = self._access
+        reason = None if self._hints is None else self._hints.reason()
+        if reason is not None:
+            return Answer("unknown", error=reason)
+        if self._options.lwt:
+            access.session.execute(access.statements.agree, (key,))
+        future = access.session.execute_async(access.statements.look, (key,))
+        return _shown(future.result().one(), access.nodes.name(future.coordinator_host))
+
+    def explain(self, error: BaseException) -> Failure:
+        """Say what an exception means for the operation that it ended."""
+        return explain(error, lwt=self._options.lwt, retries=self._options.retries)
+
+    def remove(self, keys: Sequence[str]) -> None:
+        """Delete these keys; raise `ClientError` where that fails."""
+        time_us = self._now_us()
+        with explained(self._options):
+            self._for_each(self._access.statements.delete, [self.way.deleted(key, time_us) for key in keys])
+
+    def settings(self) -> dict[str, object]:
+        """Return the levels and the driver's settings in force, without any credentials, for reports."""
+        options, access = self._options, self._access
+        return {
+            "hosts": ", ".join(map(access.nodes.name, access.nodes.all())),
+            "keyspace": options.keyspace,
+            "table": options.table,
+            **access.table.settings(),
+            "write_cl": options.write_cl,
+            "read_cl": options.read_cl,
+            "lwt": options.lwt,
+            "coordinator": options.coordinator,
+            "read_from": options.read_from,
+            "timestamps": "agreement" if options.lwt else options.timestamps,
+            "retries": options.retries,
+            "timeout_s": options.timeout_s,
+            "protocol_version": access.cluster.protocol_version,
+            "reactor": access.cluster.connection_class.__name__,
+            "driver": f"cassandra-driver {cassandra.__version__}",
+        }
+
+    def levels(self) -> Levels:
+        """Return the consistency levels of writes and reads."""
+        return Levels(f"{self._options.write_cl}{' LWT' if self._options.lwt else ''}", self._options.read_cl)
+
+    def close(self) -> None:
+        """Drop the connections."""
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
+    @property
+    def _access(self) -> Access:
+        if self._opened is None:
+            raise RuntimeError("CassandraDatabaseClient: call prepare() first")
+        return self._opened
+
+    def _now_us(self) -> int:
+        return self.clock.now() // 1000
+
+    def _for_each(self, statement: PreparedStatement, values: Sequence[Values]) -> list[ResultSet]:
+        return for_each(self._access.session, statement, values)
+
+    def _refuse_existing(self, keys: Sequence[str]) -> None:
+        for key, found in zip(
+            keys, self._for_each(self._access.statements.look, [(key,) for key in keys]), strict=True
+        ):
+            if found.one() is not None:
+                raise ClientError(
+                    f"key {key!r} exists already in {self._options.keyspace}.{self._options.table}: another run's "
+                    "leftovers; delete them, or use another --table"
+                )
+
+    def _take_back(self, keys: Sequence[str], failure: ClientError) -> None:
+        try:
+            self.remove(keys)
+        except ClientError as error:
+            failure.add_note(f"some of {len(keys)} keys, which were being created, are left behind: {error}")
+
+
+class CassandraSession:
+    """One simulated user; sessions of a process share the driver's connections.
+
+    An operation that the driver ends with an exception is answered, not raised: only here it is known which node it
+    had been sent to.
+    """
+
+    def __init__(self, name: str, client: CassandraDatabaseClient, access: Access, behind_us: int) -> None:
+        self.name = name
+        route = access.nodes.route()
+        self._execute = access.session.execute_async
+        self._read, self._write = access.statements.read, access.statements.write
+        self._reader, self._writer = route.reads, route.writes
+        self._node = access.nodes.name
+        self._client = client
+        self._written, self._result = client.way.written, client.way.result
+        self._behind_us = behind_us
+
+    def read(self, key: str) -> Answer:
+        """Read a register as the read options say; no row shows as version 0."""
+        return self._answer(self._execute(self._read, (key,), host=self._reader), _shown)
+
+    def write(self, key: str, value: Value) -> Answer:
+        """Raise a register to the value's version, at the time at which the write began."""
+        values = self._written(key, stored(value), value.start_ns // 1000 - self._behind_us)
+        answer = self._answer(self._execute(self._write, values, host=self._writer), self._result)
+        self._client.note_write()
+        return answer
+
+    def _answer(self, future: ResponseFuture, understood: Callable[[Any, str], Answer]) -> Answer:
+        try:
+            row = future.result().one()
+        except Exception as error:  # noqa: BLE001 # the client's table says what each means
+            return self._failed(error, future.attempted_hosts)
+        return understood(row, self._node(future.coordinator_host))
+
+    def _failed(self, error: Exception, sent: Sequence[Host]) -> Answer:
+        if not sent:
+            self._client.clock.sleep(UNSENT_S)
+        failure = self._client.explain(error)
+        return Answer(failure.outcome, node=self._node(sent[-1]) if sent else None, error=failure.error)
+
+
+def _shown(row: tuple[Stored] | None, node: str) -> Answer:
+    """Return what a read showed; a row without a value is what a deletion leaves of a conditional write."""
+    value = None if row is None else row[0]
+    if value is None:
+        return Answer(version=0, node=node)
+    return Answer(version=value[0], node=node, depends=depends(value))

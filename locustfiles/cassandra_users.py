@@ -1,0 +1,19 @@
+"""Users of a Cassandra ring: `locust -f locustfiles/cassandra_users.py --write-cl QUORUM --read-cl ONE`.
+
+Without `--hosts` a ring of three nodes is started on this machine.
+"""
+
+from locust import task
+
+from load.user import RegisterUser
+
+
+class CassandraRegisterUser(RegisterUser):
+    """Reads and writes rows at the consistency levels that are asked for."""
+
+    database = "cassandra"
+
+    @task
+    def read_or_write(self) -> None:
+        """Write a key, read one that it wrote lately, or read any."""
+        self.step()

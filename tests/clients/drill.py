@@ -1,0 +1,86 @@
+"""A run against a real ring whose end the test decides, so that it can break the ring in between."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from checkers.judge import Judge
+from checkers.verdict import Verdict, Violation
+from clients.cassandra import CassandraDatabaseClient
+from clients.cassandra_options import CassandraClientOptions
+from clients.protocol import Value
+from history.clock import RealClock
+from history.operation import Operation, Read, Write
+from workloads.options import LoadOptions
+from workloads.recorder import Recorder
+from workloads.runner import Run
+
+ENDLESS_S = 600.0
+
+
+class Drill:
+    """One run: `load` keeps sessions busy while the block lasts, `end` makes the final reads and judges."""
+
+    def __init__(self, hosts: str, name: str, load: LoadOptions | None = None, **chosen: object) -> None:
+        options = CassandraClientOptions(**{"hosts": hosts, "read_repair": "none", **chosen})  # type: ignore[arg-type]
+        self.client = CassandraDatabaseClient(options, RealClock())
+        self.client.prepare()
+        self.recorder = Recorder(self.client.clock, Judge())
+        self.operations: list[Operation] = []
+        self.recorder.listeners.append(self._note)
+        self.run = Run(self.client, self.recorder, load or LoadOptions(operations=None, duration_s=ENDLESS_S), name)
+        self.run.preload()
+
+    def _note(self, operation: Operation, _: Sequence[Violation]) -> None:
+        self.operations.append(operation)
+
+    @contextmanager
+    def load(self) -> Iterator[None]:
+        """Let the sessions work until the block ends."""
+        working = threading.Thread(target=self.run.load, args=(lambda _: None,))
+        working.start()
+        try:
+            yield
+        finally:
+            self.run._deadline_ns = self.client.clock.now()
+            working.join()
+
+    def write(self, key: str, client: CassandraDatabaseClient | None = None) -> str:
+        """Raise one key to its next version, through another client if one is given; return the outcome."""
+        write = self.recorder.begin_write("writer", key)
+        session = (client or self.client).session("writer")
+        answer = session.write(key, Value(write.version or 0, "writer", start_ns=write.start))
+        self.recorder.end_write(write, answer)
+        return answer.outcome
+
+    def read(self, key: str, client: CassandraDatabaseClient) -> None:
+        """Read one key through another client."""
+        start = self.client.clock.now()
+        self.recorder.end_read("reader", key, start, client.session("reader").read(key))
+
+    def count(self, outcome: str) -> int:
+        """Return how many operations had that outcome so far."""
+        return sum(isinstance(one, Read | Write) and one.outcome == outcome for one in list(self.operations))
+
+    def errors(self) -> set[tuple[str, str]]:
+        """Return the kinds of operations that were not ok: outcome and error."""
+        found = [one for one in list(self.operations) if isinstance(one, Read | Write) and one.outcome != "ok"]
+        return {(one.outcome, one.error or "") for one in found}
+
+    def end(self) -> dict[str, Verdict]:
+        """Make the final reads and return the verdicts by guarantee."""
+        self.run.final_reads(lambda _: None)
+        self.recorder.finish()
+        self.run.clean()
+        self.client.close()
+        return self.recorder.judge.verdicts()
+
+
+def until(condition: Callable[[], object], timeout_s: float = 60.0) -> float:
+    """Wait until the condition holds, and return the seconds that took."""
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() < began + timeout_s, "it did not become true"
+        time.sleep(0.05)
+    return time.monotonic() - began

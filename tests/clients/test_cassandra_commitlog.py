@@ -1,0 +1,52 @@
+"""What a killed node forgets of writes that it had confirmed: nothing with a commit log that is written before."""
+
+import secrets
+
+import pytest
+
+from clients.cassandra import CassandraDatabaseClient
+from clients.cassandra_options import CassandraClientOptions
+from history.clock import RealClock
+from replication.local.cassandra import CassandraCluster
+from tests.clients.drill import Drill, until
+from workloads.options import LoadOptions
+
+pytestmark = [pytest.mark.server, pytest.mark.soak]
+
+TRIALS = 8
+WRITERS = LoadOptions(operations=None, duration_s=600, users=16, keys=300, write_ratio=1.0)
+
+
+def forgotten(ring: CassandraCluster) -> int:
+    """Kill a node under writes that all replicas confirm, read from it alone, and return how many reads were stale."""
+    node = ring.nodes()[2]
+    drill = Drill(ring.uri(), f"test{secrets.token_hex(4)}", WRITERS, write_cl="ALL")
+    with drill.load():
+        until(lambda: drill.count("ok") > 1500)
+        ring.kill(node)
+    ring.restart(node)
+    reader = CassandraDatabaseClient(CassandraClientOptions(hosts=ring.uri(), coordinator=node), RealClock())
+    reader.prepare()
+    for key in drill.run.keys:
+        drill.read(key, reader)
+    reader.close()
+    stale = drill.end()["stale_reads"]
+    assert stale.checked > WRITERS.keys / 2
+    return stale.violated
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("commitlog_sync", "forgets"), [("periodic", [True]), ("batch", [False])])
+def test_a_killed_node_forgets_only_what_its_log_had_not(
+    shared_ring: CassandraCluster, commitlog_sync: str, forgets: list[bool]
+) -> None:
+    ring = CassandraCluster(shared_ring.home, commitlog_sync=commitlog_sync)
+    try:
+        found = []
+        for _ in range(TRIALS):
+            ring.start(print)
+            found.append(forgotten(ring))
+    finally:
+        CassandraCluster(shared_ring.home, commitlog_sync="batch").start(print)
+    print(f"{commitlog_sync}: stale reads after each kill {found}")
+    assert [any(found)] == forgets, found

@@ -1,0 +1,150 @@
+"""A node that asks who is there, and encrypts: what it refuses, and how that is said."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from clients.cassandra import CassandraDatabaseClient
+from clients.cassandra_options import CassandraClientOptions
+from clients.errors import ClientError, Unreachable
+from history.clock import RealClock
+from replication.local import cassandra_node, jars, java, ports
+from replication.local.cassandra import LOCK
+from replication.local.cassandra_node import Node, Ports, Settings
+from replication.local.process import ServerProcess
+from replication.protocol import MissingProgram
+from tests.clients.drill import until
+
+pytestmark = pytest.mark.server
+
+PASSWORD = "hunter2"  # noqa: S105 # of a server that lives as long as these tests
+SUPERUSER = {"username": "cassandra", "password": "cassandra"}
+HOST = "127.0.0.1"
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate of its own authority, and in `both.pem` beside it the key too."""
+    folder = tmp_path_factory.mktemp("tls")
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    names = ("-subj", "/CN=node", "-addext", f"subjectAltName=IP:{HOST}")
+    made = ("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", cert, *names)
+    subprocess.run(made, check=True, capture_output=True, timeout=60)
+    (folder / "both.pem").write_text(key.read_text() + cert.read_text())
+    return cert
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory, certificate: Path) -> Iterator[str]:
+    """A ring of one node, which knows its users, and encrypts for who asks."""
+    try:
+        program, classpath = java.find(), jars.fetch(LOCK, print)
+    except MissingProgram as error:
+        pytest.skip(str(error))
+    found = Ports(*ports.free(3, HOST))
+    folder = tmp_path_factory.mktemp("node")
+    node = Node(HOST, found, Fraction(0), [f"{HOST}:{found.storage}"], Settings())
+    cassandra_node.write_files(folder, node)
+    file = folder / "cassandra.yaml"
+    factory = {"class_name": "org.apache.cassandra.security.PEMBasedSslContextFactory"}
+    tls = {"enabled": True, "optional": True, "keystore": str(certificate.with_name("both.pem"))}
+    more = {
+        "authenticator": "PasswordAuthenticator",
+        "authorizer": "CassandraAuthorizer",
+        "client_encryption_options": {**tls, "ssl_context_factory": factory},
+    }
+    file.write_text(json.dumps({**json.loads(file.read_text()), **more}))
+    server = ServerProcess("alone", folder)
+    server.start(cassandra_node.arguments(program, classpath, folder, node, replaces=False))
+    try:
+        until(lambda: _lives(server) and works(node.address, **SUPERUSER), 120)
+        yield node.address
+    finally:
+        server.kill()
+
+
+def _lives(server: ServerProcess) -> bool:
+    assert server.state == "running", server.last_words(20)
+    return True
+
+
+def works(address: str, **chosen: object) -> bool:
+    try:
+        prepared(address, **chosen).close()
+    except ClientError:
+        return False
+    return True
+
+
+def prepared(address: str, **chosen: object) -> CassandraDatabaseClient:
+    client = CassandraDatabaseClient(CassandraClientOptions(**{"hosts": address, "rf": 1, **chosen}), RealClock())
+    client.prepare()
+    return client
+
+
+@pytest.fixture(scope="module")
+def reader(address: str) -> str:
+    """The name of a user without rights."""
+    client = prepared(address, **SUPERUSER)
+    client._access.session.execute(f"CREATE ROLE reader WITH LOGIN = true AND PASSWORD = '{PASSWORD}'", timeout=30)
+    client.close()
+    return "reader"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "words"),
+    [
+        ({}, r"refuses whoever gives no name.*--username.*STALEWATCH_CASSANDRA_PASSWORD"),
+        ({"username": "cassandra", "password": "secret"}, r"refuses the user cassandra .*--username"),
+        ({"username": "nobody", "password": "secret"}, r"refuses the user nobody "),
+    ],
+)
+def test_a_wrong_user_is_said_without_the_password(address: str, chosen: dict[str, str], words: str) -> None:
+    with pytest.raises(Unreachable, match=f"{address} {words}") as caught:
+        prepared(address, **chosen)
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_user_without_rights_is_told_which(address: str, reader: str) -> None:
+    with pytest.raises(Unreachable, match=r"lets reader in, but not do this .*grant CREATE, MODIFY and SELECT"):
+        prepared(address, username=reader, password=PASSWORD, keyspace="not_there")
+
+
+def test_rights_on_the_keyspace_alone_are_enough(address: str, reader: str) -> None:
+    admin = prepared(address, **SUPERUSER)
+    admin._access.session.execute(f"GRANT ALL ON KEYSPACE bench TO {reader}", timeout=30)
+    admin.close()
+    until(lambda: works(address, username=reader, password=PASSWORD), 60)  # rights are kept for two seconds
+    use(prepared(address, username=reader, password=PASSWORD))
+
+
+def test_a_right_user_reads_and_writes(address: str) -> None:
+    use(prepared(address, **SUPERUSER))
+
+
+def test_whoever_trusts_the_nodes_certificate_talks_to_it_encrypted(address: str, certificate: Path) -> None:
+    client = prepared(address, tls_ca=str(certificate), **SUPERUSER)
+    assert client._access.cluster.ssl_context is not None
+    use(client)
+
+
+def test_a_node_whose_certificate_nobody_signed_is_refused(address: str, tmp_path: Path) -> None:
+    other = tmp_path / "other.pem"
+    made = ("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", tmp_path / "key.pem", "-out", other)
+    subprocess.run([*made, "-subj", "/CN=other"], check=True, capture_output=True, timeout=60)
+    with pytest.raises(Unreachable, match=r"certificate verify failed"):
+        prepared(address, tls_ca=str(other), **SUPERUSER)
+
+
+def use(client: CassandraDatabaseClient) -> None:
+    client.preload(["a"], "")
+    assert client.session("s").read("a").version == 0
+    assert client.final("a").outcome == "ok"
+    client.remove(["a"])
+    assert PASSWORD not in str(client.settings())
+    client.close()

@@ -1,0 +1,144 @@
+from types import SimpleNamespace
+
+import pytest
+
+from clients.cassandra import CassandraDatabaseClient
+from clients.cassandra_options import OPTIONS, CassandraClientOptions, options_from
+from clients.errors import BadAddress, Unreachable
+from clients.options import add_arguments, shown
+from history.clock import RealClock
+
+
+def given(**more: str) -> SimpleNamespace:
+    return SimpleNamespace(**{"hosts": "db1", **more})
+
+
+def test_flags_become_options() -> None:
+    flags = given(
+        hosts="db1, db2:9043,[::1]:9044",
+        port="9050",
+        rf="3",
+        write_cl="quorum",
+        read_cl="local_quorum",
+        lwt="on",
+        coordinator="split",
+        read_repair="none",
+        speculative_retry="99P",
+        timeout="0.5",
+        keyspace="Bench",
+    )
+    options = options_from(flags)
+    assert options == CassandraClientOptions(
+        hosts="db1, db2:9043,[::1]:9044",
+        port=9050,
+        rf=3,
+        write_cl="QUORUM",
+        read_cl="LOCAL_QUORUM",
+        lwt=True,
+        coordinator="split",
+        read_repair="none",
+        speculative_retry="99p",
+        timeout_s=0.5,
+        keyspace="bench",
+    )
+    assert options.contact_points == (("db1", 9050), ("db2", 9043), ("::1", 9044))
+
+
+def test_lwt_needs_no_value() -> None:
+    import argparse  # noqa: PLC0415
+
+    parser = argparse.ArgumentParser()
+    add_arguments(parser, OPTIONS)
+    for words, lwt in (([], False), (["--lwt"], True), (["--lwt", "off"], False)):
+        assert options_from(parser.parse_args(["--hosts", "db1", *words])).lwt == lwt
+
+
+def test_credentials_and_hosts_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("hosts", "username", "password"):
+        monkeypatch.setenv(f"STALEWATCH_CASSANDRA_{name.upper()}", f"the-{name}")
+    options = options_from(SimpleNamespace())
+    assert (options.hosts, options.username, options.password) == ("the-hosts", "the-username", "the-password")
+    assert "the-password" not in repr(options)
+    assert "the-password" not in str(shown(OPTIONS, SimpleNamespace()))
+
+
+def test_without_hosts_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("STALEWATCH_CASSANDRA_HOSTS", raising=False)
+    with pytest.raises(BadAddress, match="stalewatch cluster up cassandra"):
+        options_from(SimpleNamespace())
+
+
+@pytest.mark.parametrize(
+    ("flag", "text"),
+    [
+        ("hosts", "db1,,db2"),
+        ("hosts", "db1:0"),
+        ("hosts", "db1:port"),
+        ("hosts", "cassandra://db1"),
+        ("port", "70000"),
+        ("write_cl", "MOST"),
+        ("write_cl", "SERIAL"),
+        ("read_cl", "ANY"),
+        ("rf", "0"),
+        ("rf", "three"),
+        ("lwt", "maybe"),
+        ("coordinator", "nearest"),
+        ("coordinator", "db1"),
+        ("read_from", "db1"),
+        ("read_from", "db1:0"),
+        ("timestamps", "skewed"),
+        ("timestamps", "skewed:0"),
+        ("timestamps", "skewed:-5"),
+        ("timestamps", "server:5"),
+        ("read_repair", "maybe"),
+        ("speculative_retry", "often"),
+        ("speculative_retry", "99p'; DROP"),
+        ("keyspace", "1bench"),
+        ("keyspace", "bench; DROP"),
+        ("table", "k" * 49),
+        ("timeout", "0"),
+        ("timeout", "soon"),
+    ],
+)
+def test_a_value_that_makes_no_sense_is_refused_with_its_flag(flag: str, text: str) -> None:
+    with pytest.raises(BadAddress, match=f"--{flag.replace('_', '-')}"):
+        options_from(given(**{flag: text}))
+
+
+@pytest.mark.parametrize("text", ["never", "always", "99p", "99.5percentile", "50ms", "NEVER"])
+def test_every_speculation_of_cassandra_is_known(text: str) -> None:
+    assert options_from(given(speculative_retry=text)).speculative_retry
+
+
+@pytest.mark.parametrize(("text", "behind_ms"), [("version", 0), ("server", 0), ("skewed:500", 500)])
+def test_clocks_are_behind_by_what_is_said(text: str, behind_ms: int) -> None:
+    assert options_from(given(timestamps=text)).behind_ms == behind_ms
+
+
+@pytest.mark.parametrize(
+    ("chosen", "words"),
+    [
+        ({"lwt": True, "timestamps": "server"}, "--timestamps server"),
+        ({"username": "me"}, "password"),
+        ({"password": "secret"}, "user name"),
+        ({"client_key": "key.pem"}, "--client-cert"),
+        ({"tls_ca": "no-such-file.pem"}, "--tls-ca"),
+    ],
+)
+def test_choices_that_contradict_each_other_are_refused(chosen: dict[str, object], words: str) -> None:
+    with pytest.raises(BadAddress, match=words) as caught:
+        CassandraDatabaseClient(CassandraClientOptions(hosts="127.0.0.1", **chosen), RealClock()).prepare()
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "kind", "words"),
+    [
+        ("127.0.0.1:9", Unreachable, "no Cassandra node answers at 127.0.0.1:9 .*cluster up cassandra"),
+        ("nowhere.invalid", BadAddress, "none of these names has an address"),
+    ],
+)
+def test_hosts_without_a_node_are_named_with_what_to_do(hosts: str, kind: type[Exception], words: str) -> None:
+    with pytest.raises(kind, match=words) as caught:
+        CassandraDatabaseClient(CassandraClientOptions(hosts=hosts), RealClock()).prepare()
+    assert "\n" not in str(caught.value)

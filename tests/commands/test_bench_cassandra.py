@@ -1,0 +1,125 @@
+"""`bench.py cassandra` on a real ring, as its users run it."""
+
+import json
+import re
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from history.operation import Read, Write
+from history.reader import History
+from replication.local.cassandra import CassandraCluster
+from reports.check import judge_files
+from reports.result import check_result
+from tests.commands.benching import ROOT, SHAPES, TIMEOUT_S, bench, result_of
+
+pytestmark = pytest.mark.server
+
+
+def test_quorums_that_overlap_show_nothing_old_and_weaker_levels_do(ring: CassandraCluster, tmp_path: Path) -> None:
+    """The three scenarios, and ONE/ALL, with sessions that read at once what they have just written."""
+    rates = {}
+    for write_cl, read_cl in (("ONE", "ONE"), ("QUORUM", "ONE"), ("QUORUM", "QUORUM"), ("ONE", "ALL")):
+        report = tmp_path / "result.json"
+        load = ("--ops", "3000", "--users", "6", "--keys", "200", "--write-ratio", "0.5", "--reread", "1")
+        levels = ("--write-cl", write_cl, "--read-cl", read_cl, "--read-repair", "none")
+        found = result_of(bench("cassandra", "--hosts", ring.uri(), *levels, *load, "--json", str(report)), report)
+        stale = found["guarantees"]["stale_reads"]
+        rates[write_cl, read_cl] = stale["rate"]
+        print(write_cl, read_cl, stale["violated"], stale["checked"])
+    assert rates["QUORUM", "QUORUM"] == rates["ONE", "ALL"] == 0
+    assert rates["ONE", "ONE"] > rates["QUORUM", "ONE"] > 0
+
+
+def test_a_bare_container_runs_the_texts_command_line(
+    ring: CassandraCluster, bare_python: Path, tmp_path: Path
+) -> None:
+    """And what it counts, `stalewatch check` counts too, from the history."""
+    history, report = tmp_path / "history.jsonl", tmp_path / "result.json"
+    line = (
+        f"cassandra --hosts {ring.uri()} --keyspace bench --table kv --rf 3 --write-cl QUORUM --read-cl ONE "
+        f"--ops 5000 --keys 1000 --write-ratio 0.3 --history {history} --json {report}"
+    )
+    done = bench(*line.split(), python=bare_python, PYTHONPATH="", COLUMNS="40")
+    result = result_of(done, report)
+    for shape, text in zip(SHAPES, done.stdout.splitlines(), strict=False):
+        assert re.fullmatch(shape, text)
+    assert result["options"]["driver"]["reactor"] != "GeventConnection"
+    checked = check_result(judge_files([history]).findings())["guarantees"]
+    assert checked == result["guarantees"]
+    assert checked["stale_reads"]["checked"] > 1000
+    operations = [operation for operation, _ in History([history]).operations()]
+    nodes = {operation.node for operation in operations if isinstance(operation, Read | Write)}
+    assert nodes == set(ring.nodes())
+
+
+def test_with_greenlets_the_same_lines_come_out(ring: CassandraCluster, tmp_path: Path) -> None:
+    report = tmp_path / "result.json"
+    load = ("--ops", "500", "--keys", "50", "--lwt", "--write-cl", "quorum", "--read-cl", "serial")
+    done = bench("cassandra", "--hosts", ring.uri(), *load, "--json", str(report))
+    result = result_of(done, report)
+    for shape, text in zip(SHAPES, done.stdout.splitlines(), strict=False):
+        assert re.fullmatch(shape, text)
+    assert (result["verdict"], result["options"]["driver"]["reactor"]) == ("valid", "GeventConnection")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--write-cl", "MOST"], 2, "--write-cl"),
+        (["--timestamps", "skewed:soon"], 2, "--timestamps"),
+        (["--coordinator", "near"], 2, "--coordinator"),
+        (["--hosts", "cassandra://me:secret@127.0.0.1"], 2, "--hosts"),
+        (["--username", "me"], 2, "password"),
+        (["--timeout", "1"], 3, "127.0.0.1:9"),
+    ],
+)
+def test_bad_input_is_one_clear_line_with_its_exit_code(arguments: list[str], code: int, words: str) -> None:
+    address = [] if "--hosts" in arguments else ["--hosts", "127.0.0.1:9"]
+    done = bench("cassandra", *address, *arguments)
+    assert done.returncode == code, done.stderr
+    told = done.stderr.splitlines()
+    assert len(told) == 1
+    assert words in told[0]
+    assert "secret" not in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_ctrl_c_prints_the_table_and_leaves_no_keys(
+    ring: CassandraCluster, tmp_path: Path, eventually: Callable[..., None]
+) -> None:
+    history, table = tmp_path / "history.jsonl", f"t{secrets.token_hex(4)}"
+    command = [sys.executable, "bench.py", "cassandra", "--hosts", ring.uri(), "--table", table, "--duration", "100"]
+    running = subprocess.Popen([*command, "--history", history], cwd=ROOT, text=True, stdout=subprocess.PIPE)
+    try:
+        eventually(lambda: history.exists() and history.stat().st_size > 50_000)
+        running.send_signal(signal.SIGINT)
+        printed, _ = running.communicate(timeout=TIMEOUT_S)
+    finally:
+        running.kill()
+        running.wait()
+    assert running.returncode == 130
+    assert "stale_read_rate" in printed
+    assert History([history]).complete
+    report = tmp_path / "result.json"
+    again = ("--table", table, "--ops", "10", "--keys", "5", "--keep", "--json", str(report))
+    result_of(bench("cassandra", "--hosts", ring.uri(), *again), report)
+    assert rows(ring, table) == 5
+    assert json.loads(report.read_text())["database"] == "cassandra"
+
+
+def rows(ring: CassandraCluster, table: str) -> int:
+    """Count the rows of a table, and drop it."""
+    from cassandra.cluster import Cluster  # noqa: PLC0415
+
+    host, _, port = ring.nodes()[0].rpartition(":")
+    with Cluster([(host, int(port))], protocol_version=5) as cluster:
+        session = cluster.connect("bench")
+        count = len(list(session.execute(f"SELECT k FROM {table}")))  # noqa: S608 # a name of this test's
+        session.execute(f"DROP TABLE {table}", timeout=30)
+    return count
