@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable, Sequence
 
 from replication.local import home
 from replication.local.cluster import LocalCluster
+from replication.local.couch import CouchCluster
 from replication.local.mongo import MongoCluster
 from replication.protocol import ClusterError, NodeStatus
 
 CLUSTERS: dict[str, type[LocalCluster]] = {
     "mongo": MongoCluster,
+    "couch": CouchCluster,
 }
 """Every database that can run on this machine. A new one is one row."""
 

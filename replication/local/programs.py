@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,19 +22,22 @@ class Program:
     install: str
 
 
-def find(program: Program) -> Path:
-    """Return the program's path, or raise `MissingProgram` with what to install."""
+def find(program: Program, accepts: Callable[[Path], bool] = os.path.exists) -> Path:
+    """Return the program's path, or raise `MissingProgram` with what to install.
+
+    One on PATH is taken where `accepts` says so, as one that is too old is not; one that the variable names always is.
+    """
     given = os.environ.get(program.variable)
     if given:
         return _runnable(Path(given).expanduser(), f"{program.variable} names")
     on_path = shutil.which(program.name)
-    if on_path:
+    if on_path and accepts(Path(on_path)):
         return Path(on_path)
     carried = _carried(program)
     if carried:
         return _runnable(carried, f"the package {program.package} holds")
     raise MissingProgram(
-        f"{program.name} was not found: neither {program.variable} nor PATH nor a Python package has it; "
+        f"{program.name} was not found: neither {program.variable} nor PATH nor a Python package has one of use; "
         f"{program.install}"
     )
 
