@@ -1,4 +1,4 @@
-"""What all tests share: a real replica set, and the rule that nothing is skipped where everything must run."""
+"""What all tests share: a real replica set, and real leaders; where everything must run, nothing is skipped."""
 
 import os
 import time
@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from replication.local import home, mongod, ports, programs
+from replication.local import couch, home, mongod, node, ports, programs
+from replication.local.couch import CouchCluster
 from replication.local.mongo import USUAL_PORTS, MongoCluster
 from replication.protocol import MissingProgram
 
@@ -76,3 +77,38 @@ def whole(shared_cluster: MongoCluster) -> MongoCluster:
     """A cluster that is whole when the test begins, whatever the test before did to it."""
     shared_cluster.start(print)
     return shared_cluster
+
+
+@pytest.fixture(scope="session")
+def pouch() -> tuple[Path, Path]:
+    """The program that runs a server of CouchDB's protocol, and the packages that it needs."""
+    try:
+        program = node.find()
+    except MissingProgram as error:
+        pytest.skip(str(error))
+    return program, node.packages(program, print)
+
+
+def settle_leaders(cluster: CouchCluster) -> CouchCluster:
+    """Let leaders start on ports that whoever works on this machine does not use."""
+    cluster.folder.mkdir(parents=True)
+    chosen = dict(zip(couch.USUAL_PORTS, ports.free(len(couch.USUAL_PORTS)), strict=True))
+    home.remember(cluster._state_file, {"ports": chosen})
+    return cluster
+
+
+@pytest.fixture(scope="session")
+def shared_leaders(pouch: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[CouchCluster]:
+    assert pouch
+    cluster = settle_leaders(CouchCluster(tmp_path_factory.mktemp("leaders")))
+    try:
+        yield cluster
+    finally:
+        cluster.stop(print, wipe=True)
+
+
+@pytest.fixture
+def leaders(shared_leaders: CouchCluster) -> CouchCluster:
+    """Two leaders that are up and linked when the test begins, whatever the test before did to them."""
+    shared_leaders.start(print)
+    return shared_leaders

@@ -2,8 +2,7 @@
 // Continuous replication as documents of `_replicator` say it: a job runs for as long as its document stands, through
 // restarts of this server and outages of the other one.
 
-const RETRY_MS = 500;
-const LONGEST_RETRY_MS = 4_000; // a link that is healed is used again soon
+const RETRY_MS = 500; // a link that is healed is used again soon
 
 /** Runs a job for every document of `_replicator`. */
 module.exports = class Replicator {
@@ -60,22 +59,25 @@ class Job {
       try {
         await this.replicate();
       } catch (error) {
-        console.error(`replication ${this.id}: ${error.message || error.name || error.reason}`); // URLs hold passwords
+        this.tell(error.message || error.reason || error.name);
       }
       if (!this.stopped) await new Promise((resolve) => (this.waiting = setTimeout(resolve, RETRY_MS)));
     }
   }
 
+  // Without PouchDB's own retries, each of which waits longer than the one before.
   async replicate() {
     const { source, target } = this.document;
     const [from, to] = await Promise.all([this.replicator.endpoint(source), this.replicator.endpoint(target)]);
     if (this.stopped) return;
-    this.running = this.replicator.PouchDB.replicate(from, to, {
-      live: true,
-      retry: true,
-      back_off_function: (delay) => Math.min(LONGEST_RETRY_MS, delay ? 2 * delay : RETRY_MS),
-    });
+    this.running = this.replicator.PouchDB.replicate(from, to, { live: true, retry: false });
     await this.running;
+  }
+
+  /** Log why it ended, once for a row of equal reasons; never a URL, which holds a password. */
+  tell(reason) {
+    if (reason !== this.told) console.error(`replication ${this.id}: ${reason}`);
+    this.told = reason;
   }
 
   stop() {

@@ -51,6 +51,7 @@ app.use((request, response, next) => {
   next();
 });
 app.put('/_replicator/:id', express.json({ limit: LARGEST_BODY }), plainEndpoints);
+app.put('/:db', databases.creation());
 app.get('/:db/_changes', continuousChanges(databases));
 app.use(pouch);
 
