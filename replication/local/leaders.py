@@ -45,7 +45,9 @@ def serving(addresses: Iterable[str]) -> set[str]:
 
 def _serves(address: str) -> bool:
     try:
-        return bool(requests.get(f"http://{address}/_up", timeout=_LOOK_TIMEOUT_S).ok)
+        with requests.Session() as session:
+            session.trust_env = False
+            return bool(session.get(f"http://{address}/_up", timeout=_LOOK_TIMEOUT_S).ok)
     except requests.RequestException:
         return False
 
@@ -148,10 +150,11 @@ def _end(document: Document, end: str) -> str:
 def _ask(method: str, address: str, path: str, body: object = None, *, allowed: Sequence[int] = ()) -> Document:
     """Return a leader's answer; raise `ClusterError` where it does not come or is no success and not `allowed`."""
     try:
-        answer = requests.request(
-            method, f"http://{address}/{path}", json=body, auth=(USER, PASSWORD), timeout=_ORDER_TIMEOUT_S
-        )
-        told: Document = answer.json()
+        with requests.Session() as session:
+            session.trust_env = False  # no proxy stands between us and loopback
+            session.auth = (USER, PASSWORD)
+            answer = session.request(method, f"http://{address}/{path}", json=body, timeout=_ORDER_TIMEOUT_S)
+            told: Document = answer.json()
     except requests.RequestException as error:
         raise ClusterError(f"{address} does not answer: {error}") from error
     if answer.status_code >= REFUSED and answer.status_code not in allowed:
