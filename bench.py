@@ -48,6 +48,8 @@ from workloads.pulse import Pulse, Steady
 from workloads.recorder import Recorder
 from workloads.runner import Run
 
+LOAD_OPTIONS = (*workloads.options.OPTIONS, *workloads.options.WORKLOAD_OPTIONS)
+
 DONE, MISSED, USAGE, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
 EXITS = (
     "Exit codes: 0 done and expectations met, 1 an expectation missed, 2 usage, 3 no database reached or no rights, "
@@ -66,7 +68,7 @@ def parser() -> argparse.ArgumentParser:
             name, help=database.help, description=database.help, epilog=EXITS, allow_abbrev=False
         )
         add_arguments(one.add_argument_group("database"), database.options())
-        add_arguments(one.add_argument_group("load"), workloads.options.OPTIONS)
+        add_arguments(one.add_argument_group("load"), LOAD_OPTIONS)
         _add_outputs(one.add_argument_group("output"))
     return top
 
@@ -120,6 +122,7 @@ def _bench(arguments: argparse.Namespace) -> int:
     for path in (arguments.json, arguments.report, arguments.history):
         _require_writable(path)
     client = _client(arguments, load)
+    _tell(f"looking for {client.database}, and setting up what is missing")
     client.prepare()
     try:
         run, recorder = _start(arguments, load, client)
@@ -184,7 +187,7 @@ def _run_name(database: str, load: LoadOptions, options: dict[str, Any]) -> str:
 
 
 def _options(arguments: argparse.Namespace, load: LoadOptions) -> dict[str, Any]:
-    options = (*DATABASES[arguments.database].options(), *workloads.options.OPTIONS)
+    options = (*DATABASES[arguments.database].options(), *LOAD_OPTIONS)
     return {**shown(options, arguments), "seed": load.seed, "ops": load.operations}
 
 
@@ -230,6 +233,7 @@ def _perform(run: Run, recorder: Recorder, *, keep: bool) -> None:
         keep = True
         raise
     finally:
+        run.workload.stop()
         recorder.finish()
         if not keep:
             _clean(run)
@@ -256,7 +260,9 @@ def _result(
         "options": {**_options(arguments, load), "driver": client.settings()},
         "duration_s": run.duration_s,
         "interrupted": run.interrupted,
+        "final_reads_s": run.final_reads_s,
         **statistics.figures(),
+        **run.workload.result(),
     }
     return run_result(recorder.judge.findings(), about, statistics.latencies())
 

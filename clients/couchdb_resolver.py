@@ -11,7 +11,7 @@ ones, their merges conflict, and are merged in turn.
 from collections.abc import Callable, Iterable, Sequence
 
 from clients.couchdb_document import CREATED, Documents
-from clients.protocol import Body
+from clients.protocol import Body, Resolved
 
 CHANGES = 500
 """How many changes are asked for at a time."""
@@ -33,17 +33,17 @@ class LeaderResolver:
             if len(changes) < CHANGES:
                 return found
 
-    def resolve(self, key: str, merge: Callable[[Sequence[Body]], Body]) -> bool:
-        """Replace all leaves of a key by one that holds what `merge` makes of them; False while others intervene."""
+    def resolve(self, key: str, merge: Callable[[Sequence[Body]], Body]) -> Resolved:
+        """Replace all leaves of a key by one that holds what `merge` makes of them."""
         held = self._documents.read(key)
         if held is None or not held.siblings:
-            return True
+            return "single"
         merged = merge([held.body, *held.siblings.values()])
         if self._documents.put(key, held.rev, merged) != CREATED:
-            return False  # also where it was taken without a quorum: the losers stay until the merge is safe
+            return "disturbed"  # also where it was taken without a quorum: the losers stay until the merge is safe
         for rev in held.siblings:
             self._documents.delete(key, rev)
-        return True
+        return "merged"
 
     def close(self) -> None:
         """Drop the connection."""

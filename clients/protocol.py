@@ -6,7 +6,7 @@ certainly not applied (``fail``) or may have been (``unknown``).
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from history.clock import Clock
 from history.operation import Depends, Outcome
@@ -80,6 +80,10 @@ class DocumentSession(ClientSession, Protocol):
         ...
 
 
+Resolved = Literal["merged", "single", "disturbed"]
+"""What became of a key: its leaves were merged, there was one alone, or somebody intervened: it must be tried again."""
+
+
 class Resolver(Protocol):
     """Access to the conflicts that one leader knows; used by one thread."""
 
@@ -87,8 +91,8 @@ class Resolver(Protocol):
         """Return the keys with changes since the last call that may have siblings, other runs' keys too."""
         ...
 
-    def resolve(self, key: str, merge: Callable[[Sequence[Body]], Body]) -> bool:
-        """Replace all leaves of a key by one that holds what `merge` makes of them; False while others intervene."""
+    def resolve(self, key: str, merge: Callable[[Sequence[Body]], Body]) -> Resolved:
+        """Replace all leaves of a key by one that holds what `merge` makes of them."""
         ...
 
     def close(self) -> None:

@@ -10,6 +10,14 @@ RATES = {
 }
 
 
+PARTS = {
+    "register": "register writes",
+    "basket": "basket items",
+    "count": "increments",
+    "fields": "field writes",
+}
+
+
 def plain_lines(result: Mapping[str, Any]) -> Iterator[str]:
     """Yield the lines of a run's JSON result."""
     for kind in ("write", "read"):
@@ -24,6 +32,9 @@ def plain_lines(result: Mapping[str, Any]) -> Iterator[str]:
     yield f"lost_writes: {rate(guarantees['lost_writes'])}"
     if guarantees["stale_reads"]["violated"]:
         yield f"staleness p50/p95/max ms: {_staleness(guarantees['stale_reads']['staleness_s'])}"
+    yield from _losses(result)
+    if result.get("final_reads_s") is not None:
+        yield f"final reads s: {result['final_reads_s']:.2f}"
     for kind, outcomes in result["operations"].items():
         yield f"{kind}s ok/fail/unknown: {outcomes['ok']} / {outcomes['fail']} / {outcomes['unknown']}"
     for error in result.get("errors", ()):
@@ -33,6 +44,16 @@ def plain_lines(result: Mapping[str, Any]) -> Iterator[str]:
     if result.get("interrupted"):
         yield "interrupted: no final reads were made, so lost writes were not looked for"
     yield f"verdict: {result['verdict']}"
+
+
+def _losses(result: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what a way to resolve conflicts cost, where one was at work."""
+    if "losses" not in result:
+        return
+    resolution = result["resolution"]
+    yield f"resolution: {resolution['strategy']} ({resolution['merged']} merged, {resolution['errors']} errors)"
+    for part, counts in result["losses"].items():
+        yield f"lost {PARTS[part]}: {counts['lost']}/{counts['acknowledged']}"
 
 
 def rate(row: Mapping[str, Any]) -> str:
