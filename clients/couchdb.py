@@ -41,17 +41,20 @@ class CouchClient:
         self._administrations: list[Administration] = []
         self._versions: dict[str, str] = {}
         self._idle: list[tuple[Documents, ...]] = []
+        self._opened: list[Documents] = []
 
     def prepare(self) -> None:
         """Find or make the database and its replication, and prove both; raise a `ClientError`."""
         if self._administrations:
             return
-        self._options.check()
-        administrations = [
-            Administration(flag, leader, self._options.timeout_s) for flag, leader in self._leaders.items()
-        ]
-        self._versions = set_up(self._options, administrations)
-        self._administrations = administrations
+        options = self._options
+        options.check()
+        self._administrations = [Administration(flag, one, options.timeout_s) for flag, one in self._leaders.items()]
+        try:
+            self._versions = set_up(options, self._administrations)
+        except BaseException:
+            self.close()
+            raise
 
     def preload(self, keys: Sequence[str], payload: str) -> None:
         """Create every key at version 0, and wait until both leaders have it.
@@ -159,8 +162,9 @@ class CouchClient:
 
     def close(self) -> None:
         """Drop the connections."""
-        for documents in (one for both in self._idle for one in both):
+        for documents in self._opened:
             documents.close()
+        self._opened.clear()
         for administration in self._administrations:
             administration.close()
         self._idle.clear()
@@ -168,10 +172,12 @@ class CouchClient:
 
     def _documents(self) -> tuple[Documents, ...]:
         options = self._options
-        return tuple(
+        both = tuple(
             Documents(Connection(leader, options.timeout_s), leader.node, options.db)
             for leader in self._leaders.values()
         )
+        self._opened += both
+        return both
 
 
 class CouchSession:

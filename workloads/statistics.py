@@ -14,7 +14,7 @@ Counted = Read | Write | Append
 
 
 class Statistics:
-    """Outcomes, errors and latencies by kind: ``read``, or ``write``, which appends are too; times are of ok operations.
+    """Outcomes, errors and latencies by kind: ``read``, or ``write``, as appends are too; times are of ok operations.
 
     Statistics of several workers, or of several stretches of time, add up.
     """

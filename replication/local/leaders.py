@@ -2,10 +2,10 @@
 
 import secrets
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from replication.local.packages import Lazy
 from replication.local.topologies import Link
@@ -58,19 +58,11 @@ def create_database(address: str, name: str) -> None:
 
 
 def links(addresses: Mapping[str, str], database: str) -> set[Link]:
-    """Return the links that the leaders' replication documents make between them for a database.
+    """Return the links that replication documents, whoever wrote them, make between the leaders for a database.
 
     `addresses` are those of the leaders by their names.
     """
-    found = set()
-    for name, address in addresses.items():
-        targets = {document["_id"]: _end(document, "target") for document in _replications(address)}
-        found |= {
-            Link(name, other)
-            for other, target in addresses.items()
-            if targets.get(_document_id(database, name, other)) == target
-        }
-    return found
+    return {link for link, _, _ in _standing(addresses, database)}
 
 
 def put_link(addresses: Mapping[str, str], link: Link, database: str) -> None:
@@ -82,19 +74,18 @@ def put_link(addresses: Mapping[str, str], link: Link, database: str) -> None:
 
 def remove_link(addresses: Mapping[str, str], link: Link, database: str) -> None:
     """Let a leader send a database's changes to another no longer."""
-    address, path = addresses[link.source], f"_replicator/{_document_id(database, *link)}"
-    document = _ask("GET", address, path, allowed=(MISSING,))
-    if "_rev" in document:
-        _ask("DELETE", address, f"{path}?rev={document['_rev']}", allowed=(MISSING, CONFLICT))
+    for standing, holder, document in _standing(addresses, database):
+        if standing == link:
+            _remove(holder, document)
 
 
 def remove_strays(addresses: Mapping[str, str]) -> None:
     """Remove replication that was set up between local leaders of which one has moved or is no more."""
     for address in addresses.values():
         for document in _replications(address):
-            ends = {_end(document, "source"), _end(document, "target")}
+            ends = {_end(document, "source")[0], _end(document, "target")[0]}
             if document["_id"].startswith(_OURS) and not ends <= set(addresses.values()):
-                _ask("DELETE", address, f"_replicator/{document['_id']}?rev={document['_rev']}", allowed=(MISSING,))
+                _remove(address, document)
 
 
 def prove(addresses: Sequence[str], database: str, timeout_s: float) -> float:
@@ -135,16 +126,32 @@ def _document_id(database: str, source: str, target: str) -> str:
     return f"{_OURS}{database}-{source}-{target}"
 
 
+def _standing(addresses: Mapping[str, str], database: str) -> Iterator[tuple[Link, str, Document]]:
+    """Yield every link with the leader that holds its document, and the document."""
+    ends = {(address, f"/{database}"): name for name, address in addresses.items()}
+    for holder in addresses.values():
+        for document in _replications(holder):
+            source, target = (ends.get(_end(document, end)) for end in ("source", "target"))
+            if source and target:
+                yield Link(source, target), holder, document
+
+
+def _remove(holder: str, document: Document) -> None:
+    name = quote(document["_id"], safe="")
+    _ask("DELETE", holder, f"_replicator/{name}?rev={document['_rev']}", allowed=(MISSING, CONFLICT))
+
+
 def _replications(address: str) -> list[Document]:
     listed = _ask("GET", address, "_replicator/_all_docs?include_docs=true", allowed=(MISSING,))
     documents = (row["doc"] for row in listed.get("rows", ()))
     return [document for document in documents if not document["_id"].startswith("_design/")]
 
 
-def _end(document: Document, end: str) -> str:
-    """Return HOST:PORT of one end of a replication."""
+def _end(document: Document, end: str) -> tuple[str, str]:
+    """Return HOST:PORT and the path of one end of a replication."""
     endpoint = document.get(end, "")
-    return urlsplit(endpoint if isinstance(endpoint, str) else endpoint.get("url", "")).netloc.rpartition("@")[2]
+    parts = urlsplit(endpoint if isinstance(endpoint, str) else endpoint.get("url", ""))
+    return parts.netloc.rpartition("@")[2], parts.path.rstrip("/")
 
 
 def _ask(method: str, address: str, path: str, body: object = None, *, allowed: Sequence[int] = ()) -> Document:
