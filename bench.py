@@ -1,4 +1,4 @@
-"""`python bench.py mongo|memory ...`: load a database from this one process and say what its sessions saw.
+"""`python bench.py mongo|couch|memory ...`: load a database from this one process and say what its sessions saw.
 
 The load, the checks and the plain lines need the standard library and the database's driver alone; what needs more
 (tables, progress bars, the page) uses it where it is installed, or says what to install.

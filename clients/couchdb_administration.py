@@ -3,7 +3,7 @@
 Whatever goes wrong is a `ClientError` with the option that names the server, what it said, and what to do next.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -40,7 +40,7 @@ class Administration:
         if leader.user is not None:
             self._session.auth = (leader.user, leader.password or "")
 
-    def ask(self, method: str, path: str, body: object = None, allowed: Sequence[int] = ()) -> Any:  # noqa: ANN401 # JSON
+    def ask(self, method: str, path: str, body: object = None, allowed: Collection[int] = ()) -> Any:  # noqa: ANN401 # JSON
         """Return the JSON of an answer; raise `ClientError` where there is none, or no success and not `allowed`."""
         try:
             answer = self._session.request(method, f"{self.leader.url}/{path}", json=body, timeout=self._timeout)

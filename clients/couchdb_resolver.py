@@ -9,9 +9,12 @@ ones, their merges conflict, and are merged in turn.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 
 from clients.couchdb_document import CREATED, Documents
 from clients.protocol import Body, Resolved
+
+BEGINNING = "0"
 
 CHANGES = 500
 """How many changes are asked for at a time."""
@@ -22,7 +25,9 @@ class LeaderResolver:
 
     def __init__(self, documents: Documents) -> None:
         self._documents = documents
-        self._since = documents.changed("now", 1)[1]
+        self._since = BEGINNING  # where the leader does not even say what is now, all changes are looked at
+        with suppress(Exception):
+            self._since = documents.changed("now", 1)[1]
 
     def suspects(self) -> Iterable[str]:
         """Return the keys with changes since the last call that have several leaves, ended ones too."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
-from clients.couchdb_administration import CONFLICT, EXISTS, MISSING, Administration
+from clients.couchdb_administration import CONFLICT, EXISTS, FORBIDDEN, MISSING, UNAUTHORIZED, Administration
 from clients.couchdb_options import CouchClientOptions, Leader
 from clients.errors import Unreachable
 
@@ -15,6 +15,9 @@ READY_S = 60.0
 
 LOOK_S = 3.0
 """How long replication that we did not set up has to show that it works, before ours is set up beside it."""
+
+NOT_COUCHDBS = frozenset(range(400, 600)) - {UNAUTHORIZED, FORBIDDEN}
+"""What other servers may say where CouchDB welcomes everybody, or asks for a password."""
 
 _POLL_S = 0.02
 _OURS = "stalewatch-"
@@ -54,7 +57,7 @@ def set_up(options: CouchClientOptions, leaders: Sequence[Administration]) -> di
 
 
 def _greet(leader: Administration) -> str:
-    welcome = leader.ask("GET", "")
+    welcome = leader.ask("GET", "", allowed=NOT_COUCHDBS)
     if not isinstance(welcome, dict) or "couchdb" not in welcome:
         raise leader.stranger()
     version = welcome.get("version")

@@ -1,5 +1,6 @@
 """Resolvers that run beside the sessions, one a leader, as an application that cares for its conflicts has them."""
 
+import random
 import threading
 from collections.abc import Collection
 
@@ -56,8 +57,11 @@ class Resolving:
         resolver.close()
 
     def _resolve(self, resolver: Resolver, pending: set[str]) -> None:
-        """Resolve what is pending; what others intervene in, or what fails, stays so."""
-        for key in sorted(pending):
+        """Resolve what is pending; what others intervene in, or what fails, stays so.
+
+        In an order of chance, so that one key which always fails, and ends the round, does not hold up the others.
+        """
+        for key in random.sample(sorted(pending), len(pending)):
             if self._over.is_set():
                 return
             resolved = resolver.resolve(key, self._merge)

@@ -365,6 +365,8 @@ def test_a_leader_that_is_down_is_named(leaders: CouchCluster) -> None:
     [
         (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", "is not CouchDB"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n<br>", "is not CouchDB"),
+        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno", "is not CouchDB"),
+        (b'HTTP/1.1 500 Oh\r\nContent-Length: 13\r\n\r\n{"error":"x"}', "is not CouchDB"),
         (b"220 smtp\r\n", "no CouchDB answers"),
     ],
 )

@@ -303,6 +303,55 @@ def test_a_leader_that_is_killed_loses_no_acknowledged_write(
     assert violated(result, "phantom_reads") == 0
 
 
+def test_resolvers_lose_no_basket_item_while_the_leaders_are_parted_and_after(
+    parted: tuple[list[Link], list[str]], tmp_path: Path, eventually: Callable[..., None]
+) -> None:
+    """Both go on resolving what they know; what they merged apart conflicts again, and is merged again."""
+    links, options = parted
+    report, history = tmp_path / "result.json", tmp_path / "history.jsonl"
+    load = ["--workload", "conflict", "--resolve", "union", "--write-to", "both", "--read-from", "same"]
+    pace = ["--duration", "9", "--rate", "150", "--users", "6", "--keys", "15", "--write-ratio", "0.6"]
+    with running([*options, *load, *pace, "--json", str(report)], history) as started:
+        for _ in range(3):
+            size = history.stat().st_size if history.exists() else 0
+            eventually(lambda: history.exists() and history.stat().st_size > size + 20_000)  # noqa: B023 # at once
+            for link in links:
+                link.cut()
+            size = history.stat().st_size
+            eventually(lambda: history.stat().st_size > size + 20_000)  # noqa: B023 # at once
+            for link in links:
+                link.heal()
+        started.communicate(timeout=TIMEOUT_S)
+    assert started.returncode == 0
+    result = json.loads(report.read_text())
+    print(result["losses"], result["resolution"], result["final_reads_s"])
+    assert result["final_reads_s"] is not None, "conflicts were left, or the leaders did not agree"
+    assert result["losses"]["basket"]["acknowledged"] > 100
+    assert result["losses"]["basket"]["lost"] == result["losses"]["register"]["lost"] == 0
+    assert not [key for key, _, siblings in final_states(history) if siblings]
+
+
+def test_every_increment_outlives_a_leader_that_is_killed_while_conflicts_are_resolved(
+    leaders: CouchCluster, tmp_path: Path, eventually: Callable[..., None]
+) -> None:
+    report, history = tmp_path / "result.json", tmp_path / "history.jsonl"
+    load = ["--workload", "conflict", "--resolve", "sum", "--write-to", "both", "--duration", "8", "--keys", "15"]
+    victim = leaders.nodes()[0]
+    with running([*addresses(leaders), *load, "--users", "8", "--json", str(report)], history) as started:
+        eventually(lambda: history.exists() and history.stat().st_size > 20_000)
+        leaders.kill(victim)
+        size = history.stat().st_size
+        eventually(lambda: history.stat().st_size > size + 5_000)
+        leaders.restart(victim)
+        started.communicate(timeout=TIMEOUT_S)
+    assert started.returncode == 0
+    result = json.loads(report.read_text())
+    assert result["resolution"]["errors"] > 0
+    assert result["final_reads_s"] is not None, "conflicts were left, or the leaders did not agree"
+    assert result["losses"]["count"]["acknowledged"] > 100
+    assert result["losses"]["count"]["lost"] == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
