@@ -24,6 +24,7 @@ from replication.local.couch import CouchCluster
 from replication.local.leaders import url
 from reports.check import judge_files
 from reports.result import check_result
+from tests.clients.couchdb_traits import Disguise
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 150
@@ -186,6 +187,30 @@ def test_what_a_way_to_resolve_conflicts_loses(
     assert bool(open_conflicts) == (strategy == "none")
 
 
+def test_the_same_bench_runs_on_what_apache_couchdb_shows(leaders: CouchCluster, tmp_path: Path) -> None:
+    """Opaque sequence numbers, conflicts in any order, 202, chunked answers, other names among the servers."""
+    disguises = [Disguise(f"http://{node}", accepted_every=50, peer_url=f"http://{node}") for node in leaders.nodes()]
+    report = tmp_path / "result.json"
+    a, b = (url(disguise.address) for disguise in disguises)
+    load = ("--workload", "conflict", "--resolve", "union", "--ops", "600", "--users", "6", "--keys", "10")
+    try:
+        done = bench("--couch-a", a, "--couch-b", b, *load, "--write-ratio", "0.6", "--json", str(report))
+    finally:
+        for disguise in disguises:
+            disguise.close()
+    assert done.returncode == 0, done.stderr
+    result = json.loads(report.read_text())
+    assert result["options"]["driver"]["servers"] == ["CouchDB 3.5.0"] * 2
+    assert result["operations"]["write"]["unknown"] == sum(row["count"] for row in result["errors"]) > 0
+    assert {row["error"] for row in result["errors"]} == {"accepted"}
+    assert violated(result, "conflicts") > 0
+    assert result["losses"]["basket"]["acknowledged"] > 50
+    assert result["losses"]["basket"]["lost"] == 0
+    assert result["final_reads_s"] is not None
+    asked = {request for disguise in disguises for request in disguise.asked}
+    assert not any("_replicate " in f"{request} " or "_scheduler" in request for request in asked)
+
+
 class Link:
     """The way from one leader to the other: a relay whose connections can be cut, and healed."""
 
@@ -285,7 +310,7 @@ def test_a_leader_that_is_killed_loses_no_acknowledged_write(
     leaders: CouchCluster, tmp_path: Path, eventually: Callable[..., None]
 ) -> None:
     report, history = tmp_path / "result.json", tmp_path / "history.jsonl"
-    load = ["--write-to", "both", "--read-from", "same", "--duration", "12", "--users", "8", "--keys", "100"]
+    load = ["--write-to", "both", "--read-from", "same", "--duration", "8", "--users", "8", "--keys", "100"]
     victim = leaders.nodes()[1]
     with running([*addresses(leaders), *load, "--json", str(report)], history) as started:
         eventually(lambda: history.exists() and history.stat().st_size > 50_000)
