@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 from urllib.parse import quote
 
-from clients.couchdb_errors import Refused, Unsettled
+from clients.couchdb_errors import CouchError, Refused, Unsettled
 from clients.couchdb_http import Connection, decoded, encoded
 from clients.protocol import Answer, Body
 
@@ -57,22 +57,34 @@ class Documents:
         raise Unsettled(f"{self.node}: the leaves of {key} change faster than they can be read")
 
     def edit(self, key: str, change: Callable[[Body], Body | None]) -> Answer:
-        """Replace the winner by what `change` makes of it; None from it means that nothing is to be done."""
-        refused = False
+        """Replace the winner by what `change` makes of it; None from it means that nothing is to be done.
+
+        Raises `Unsettled` where what ends it says nothing of an earlier attempt, which a conflict had ended.
+        """
+        answer = self._attempt(key, change)
         for _ in range(ATTEMPTS):
-            present = self.winner(key)
-            if present is None:
-                return Answer("unknown" if refused else "fail", node=self.node, error="missing")
-            changed = change(stripped(present))
-            if changed is None:
-                return Answer(node=self.node, superseded=True)
-            status = self.put(key, present["_rev"], changed)
-            if status != CONFLICT:
-                # Without a quorum, the write may be gone when those that took it are.
-                accepted = status == ACCEPTED
-                return Answer("unknown", node=self.node, error="accepted") if accepted else Answer(node=self.node)
-            refused = True
+            if answer is not None:
+                return answer
+            try:
+                answer = self._attempt(key, change)
+            except CouchError as error:
+                raise Unsettled(f"{error}, after a conflict") from error
+            if answer is not None and answer.outcome == "fail":
+                return answer._replace(outcome="unknown")
         raise Unsettled(f"{self.node}: {key} changed {ATTEMPTS} times before it could be edited")
+
+    def _attempt(self, key: str, change: Callable[[Body], Body | None]) -> Answer | None:
+        """Read, change and put once; None where somebody else's edit came first."""
+        present = self.winner(key)
+        if present is None:
+            return Answer("fail", node=self.node, error="missing")
+        changed = change(stripped(present))
+        if changed is None:
+            return Answer(node=self.node, superseded=True)
+        status = self.put(key, present["_rev"], changed)
+        if status == ACCEPTED:  # without a quorum: the write may be gone when those that took it are
+            return Answer("unknown", node=self.node, error="accepted")
+        return Answer(node=self.node) if status == CREATED else None
 
     def put(self, key: str, rev: str, body: Body) -> int:
         """Put a body in the place of a leaf and return the status: created, accepted, or a conflict."""
