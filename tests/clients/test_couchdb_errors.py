@@ -16,7 +16,7 @@ def public_exceptions(module: object) -> set[type[BaseException]]:
     }
 
 
-@pytest.mark.parametrize("kind", public_exceptions(parser) | public_exceptions(couchdb_errors))
+@pytest.mark.parametrize("kind", sorted(public_exceptions(parser) | public_exceptions(couchdb_errors), key=str))
 def test_every_public_exception_of_the_parser_and_of_ours_has_a_row(kind: type[BaseException]) -> None:
     assert kind in ERRORS
 

@@ -20,7 +20,7 @@ def public_exceptions(module: ModuleType) -> list[type[BaseException]]:
     ]
 
 
-@pytest.mark.parametrize("kind", {*public_exceptions(driver), *public_exceptions(bson_errors)})
+@pytest.mark.parametrize("kind", sorted({*public_exceptions(driver), *public_exceptions(bson_errors)}, key=str))
 def test_every_public_exception_of_the_driver_has_a_row(kind: type[BaseException]) -> None:
     assert kind in ERRORS
 
