@@ -122,7 +122,6 @@ def _bench(arguments: argparse.Namespace) -> int:
     for path in (arguments.json, arguments.report, arguments.history):
         _require_writable(path)
     client = _client(arguments, load)
-    _tell(f"looking for {client.database}, and setting up what is missing")
     client.prepare()
     try:
         run, recorder = _start(arguments, load, client)
@@ -142,6 +141,8 @@ def _client(arguments: argparse.Namespace, load: LoadOptions) -> Client:
     database = DATABASES[arguments.database]
     if database.lacks_address(arguments):
         vars(arguments).update(addresses(arguments.database, _tell))
+    if database.addresses:  # what is missing there may take a while to set up
+        _tell(f"preparing {arguments.database}")
     return database.open(arguments, load.users, load.seed, database.clock())
 
 
