@@ -3,18 +3,12 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from reports.losses import losses, resolution
+
 RATES = {
     "stale_read_rate": "stale_reads",
     "ryw_violation_rate": "read_your_writes",
     "monotonic_violation_rate": "monotonic_reads",
-}
-
-
-PARTS = {
-    "register": "register writes",
-    "basket": "basket items",
-    "count": "increments",
-    "fields": "field writes",
 }
 
 
@@ -48,12 +42,11 @@ def plain_lines(result: Mapping[str, Any]) -> Iterator[str]:
 
 def _losses(result: Mapping[str, Any]) -> Iterator[str]:
     """Yield what a way to resolve conflicts cost, where one was at work."""
-    if "losses" not in result:
-        return
-    resolution = result["resolution"]
-    yield f"resolution: {resolution['strategy']} ({resolution['merged']} merged, {resolution['errors']} errors)"
-    for part, counts in result["losses"].items():
-        yield f"lost {PARTS[part]}: {counts['lost']}/{counts['acknowledged']}"
+    resolved = resolution(result)
+    if resolved is not None:
+        yield f"resolution: {resolved}"
+    for what, lost, acknowledged in losses(result):
+        yield f"lost {what}: {lost}/{acknowledged}"
 
 
 def rate(row: Mapping[str, Any]) -> str:
