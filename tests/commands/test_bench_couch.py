@@ -404,6 +404,30 @@ def test_bad_input_is_one_clear_line_with_its_exit_code(
     assert "Traceback" not in done.stderr
 
 
+def test_without_an_address_two_leaders_are_started_here(pouch: tuple[Path, Path], tmp_path: Path) -> None:
+    assert pouch
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("STALEWATCH_COUCH")}
+    environment["STALEWATCH_HOME"] = str(tmp_path)
+    started = CouchCluster(tmp_path)
+    try:
+        for words in ("starting two leaders", ""):  # the second run finds them
+            done = subprocess.run(
+                [sys.executable, "bench.py", "couch", "--ops", "100", "--keys", "10"],
+                cwd=ROOT,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=TIMEOUT_S,
+                check=False,
+            )
+            assert done.returncode == 0, done.stderr
+            assert ("starting two leaders" in done.stderr) == bool(words)
+            assert words in done.stderr
+        assert [node.healthy for node in started.status()] == [True, True]
+    finally:
+        started.stop(print, wipe=True)
+
+
 def test_credentials_may_come_from_the_environment(leaders: CouchCluster) -> None:
     a, b = leaders.nodes()
     servers = ("--couch-a", f"http://{a}", "--couch-b", f"http://{b}", "--ops", "100", "--keys", "10")
