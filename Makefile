@@ -51,6 +51,7 @@ benchmarks: install ## What it costs: judge, bench over a bare driver loop, chec
 	$(BIN)/python -m benchmarks.overhead
 	$(BIN)/python -m benchmarks.under_locust
 	$(BIN)/python -m benchmarks.master
+	$(BIN)/python -m benchmarks.overhead_couch
 
 clean: ## Remove what was built and measured here; .stalewatch (clusters) goes with `stalewatch cluster down --wipe`
 	rm -rf $(VENV) build dist results *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,4 +1,4 @@
-"""`python bench.py mongo|cassandra|memory ...`: load a database from this one process and say what its sessions saw.
+"""`python bench.py DATABASE ...`: load a database from this one process and say what its sessions saw.
 
 The load, the checks and the plain lines need the standard library and the database's driver alone; what needs more
 (tables, progress bars, the page) uses it where it is installed, or says what to install.
@@ -48,6 +48,8 @@ from workloads.pulse import Pulse, Steady
 from workloads.recorder import Recorder
 from workloads.runner import Run
 
+LOAD_OPTIONS = (*workloads.options.OPTIONS, *workloads.options.WORKLOAD_OPTIONS)
+
 DONE, MISSED, USAGE, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
 EXITS = (
     "Exit codes: 0 done and expectations met, 1 an expectation missed, 2 usage, 3 no database reached or no rights, "
@@ -66,7 +68,7 @@ def parser() -> argparse.ArgumentParser:
             name, help=database.help, description=database.help, epilog=EXITS, allow_abbrev=False
         )
         add_arguments(one.add_argument_group("database"), database.options())
-        add_arguments(one.add_argument_group("load"), workloads.options.OPTIONS)
+        add_arguments(one.add_argument_group("load"), LOAD_OPTIONS)
         _add_outputs(one.add_argument_group("output"))
     return top
 
@@ -139,6 +141,8 @@ def _client(arguments: argparse.Namespace, load: LoadOptions) -> Client:
     database = DATABASES[arguments.database]
     if database.lacks_address(arguments):
         vars(arguments).update(addresses(arguments.database, _tell))
+    if database.addresses:  # what is missing there may take a while to set up
+        _tell(f"preparing {arguments.database}")
     return database.open(arguments, load.users, load.seed, database.clock())
 
 
@@ -184,7 +188,7 @@ def _run_name(database: str, load: LoadOptions, options: dict[str, Any]) -> str:
 
 
 def _options(arguments: argparse.Namespace, load: LoadOptions) -> dict[str, Any]:
-    options = (*DATABASES[arguments.database].options(), *workloads.options.OPTIONS)
+    options = (*DATABASES[arguments.database].options(), *LOAD_OPTIONS)
     return {**shown(options, arguments), "seed": load.seed, "ops": load.operations}
 
 
@@ -230,6 +234,7 @@ def _perform(run: Run, recorder: Recorder, *, keep: bool) -> None:
         keep = True
         raise
     finally:
+        run.workload.stop()
         recorder.finish()
         if not keep:
             _clean(run)
@@ -256,7 +261,9 @@ def _result(
         "options": {**_options(arguments, load), "driver": client.settings()},
         "duration_s": run.duration_s,
         "interrupted": run.interrupted,
+        "final_reads_s": run.final_reads_s,
         **statistics.figures(),
+        **run.workload.result(),
     }
     return run_result(recorder.judge.findings(), about, statistics.latencies())
 

@@ -124,6 +124,7 @@ class PlayedWorker:
                 exit_code=0,
                 last=last,
                 whole=True,
+                beyond={},
                 counting_from_ns=1,
             )
         )
@@ -144,7 +145,7 @@ class PlayedWorker:
             "num_fail_per_sec": {},
         }
         entries = [{"name": name, "method": "memory", **entry} for name in ("read", "write")]
-        users = {"user_classes_count": {"MemoryRegisterUser": 1}, "user_count": 1}
+        users = {"user_classes_count": {"MemoryUser": 1}, "user_count": 1}
         return {"stats": entries, "stats_total": {"name": "Aggregated", "method": "", **entry}, "errors": {}, **users}
 
 

@@ -7,10 +7,10 @@ import gevent
 from locust import events
 from locust.runners import MasterRunner
 
-from locustfiles.memory_users import MemoryRegisterUser
-from locustfiles.mongo_users import MongoRegisterUser
+from locustfiles.memory_users import MemoryUser
+from locustfiles.mongo_users import MongoUser
 
-__all__ = ["MemoryRegisterUser", "MongoRegisterUser"]
+__all__ = ["MemoryUser", "MongoUser"]
 
 SETTLED_S = 2.0
 """When measuring begins, after connecting and creating keys."""

@@ -51,7 +51,7 @@ def _bench(uri: str) -> float:
 
 def _locust(uri: str) -> float:
     with tempfile.TemporaryDirectory() as folder:
-        arguments = ("--mongo-uri", uri, *LOADED, "--history-dir", folder, "MongoRegisterUser")
+        arguments = ("--mongo-uri", uri, *LOADED, "--history-dir", folder, "MongoUser")
         command = [*_command("-u", str(USERS), "-r", "100", "-t", f"{SECONDS}s"), *arguments]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
     line = next(line for line in done.stdout.splitlines() if line.startswith("cpu_us_per_operation"))
@@ -66,7 +66,7 @@ def _carried(workers: int) -> float:
         result = Path(folder) / "result.json"
         load = ("-u", str(CROWD), "-r", "200", "-t", "6s", "--service", "0.002")
         command = [*_command(*load, "--processes", str(workers), *ports), "--report-json", str(result)]
-        subprocess.run([*command, "MemoryRegisterUser"], capture_output=True, check=True)
+        subprocess.run([*command, "MemoryUser"], capture_output=True, check=True)
         found = json.loads(result.read_text())
     return sum(sum(counts.values()) for counts in found["operations"].values()) / found["duration_s"]
 

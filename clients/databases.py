@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import clients.memory_flags
+from clients.errors import BadAddress
 from clients.options import Option, chosen
 from clients.protocol import Client
 from clients.simulated_time import SimulatedClock
@@ -68,11 +69,34 @@ def _cassandra(arguments: object, _users: int, _seed: int, clock: Clock) -> Clie
     return CassandraDatabaseClient(options_from(arguments), clock)
 
 
+def _couch_options() -> tuple[Option, ...]:
+    from clients.couchdb_options import OPTIONS  # noqa: PLC0415
+
+    return OPTIONS
+
+
+def _couch(arguments: object, _users: int, seed: int, clock: Clock) -> Client:
+    from clients.couchdb_options import options_from  # noqa: PLC0415
+
+    options = options_from(arguments, seed)
+    try:
+        from clients.couchdb import CouchClient  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise BadAddress(f"loading CouchDB needs a package: pip install {error.name}") from None
+    return CouchClient(options, clock)
+
+
 DATABASES: dict[str, Database] = {
     "mongo": Database(
         "a MongoDB replica set: a single leader with followers", _mongo_options, _mongo, addresses=("mongo_uri",)
     ),
     "cassandra": Database("a Cassandra ring: no leader, quorums", _cassandra_options, _cassandra, addresses=("hosts",)),
+    "couch": Database(
+        "two CouchDB leaders: both take writes, and conflicts arise",
+        _couch_options,
+        _couch,
+        addresses=("couch_a", "couch_b"),
+    ),
     "memory": Database(
         "a simulated store with a known truth, in simulated time",
         lambda: clients.memory_flags.OPTIONS,

@@ -5,8 +5,8 @@ raises whatever its driver raises; the client's error table (`clients.errors`) t
 certainly not applied (``fail``) or may have been (``unknown``). One that knows the node answers so itself.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from history.clock import Clock
 from history.operation import Depends, Outcome
@@ -66,6 +66,55 @@ class Levels(NamedTuple):
 
     write: str
     read: str
+
+
+Body = dict[str, Any]
+"""A document's content, as JSON; ``v`` is the version of its register."""
+
+
+@runtime_checkable
+class DocumentSession(ClientSession, Protocol):
+    """A session that can edit whole documents: the extra power that the conflict workload needs."""
+
+    def edit(self, key: str, change: Callable[[Body], Body | None]) -> Answer:
+        """Replace a document by what `change` makes of it, begun anew when another edit came first.
+
+        None from `change` means that nothing is to be done (the answer is superseded).
+        """
+        ...
+
+
+Resolved = Literal["merged", "single", "disturbed"]
+"""What became of a key: its leaves were merged, there was one alone, or somebody intervened: it must be tried again."""
+
+
+class Resolver(Protocol):
+    """Access to the conflicts that one leader knows; used by one thread."""
+
+    def suspects(self) -> Iterable[str]:
+        """Return the keys with changes since the last call that may have siblings, other runs' keys too."""
+        ...
+
+    def resolve(self, key: str, merge: Callable[[Sequence[Body]], Body]) -> Resolved:
+        """Replace all leaves of a key by one that holds what `merge` makes of them."""
+        ...
+
+    def close(self) -> None:
+        """Drop the connection."""
+        ...
+
+
+@runtime_checkable
+class Siblings(Protocol):
+    """A client of a database with several leaders that keeps concurrent versions side by side."""
+
+    def resolvers(self) -> Sequence[Resolver]:
+        """Open a resolver a leader."""
+        ...
+
+    def leaves(self, key: str) -> Sequence[Body] | None:
+        """Return all that the leaders hold of a key, the winner first; None while they do not agree."""
+        ...
 
 
 class Client(Protocol):

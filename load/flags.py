@@ -15,7 +15,10 @@ from workloads.options import LoadOptions
 LOCUSTS_OWN = frozenset({"users", "ops", "duration"})
 """Options of the bench that Locust has in its own way: ``-u`` and ``-t``."""
 
-LOAD = tuple(option for option in workloads.options.OPTIONS if option.name not in LOCUSTS_OWN)
+LOAD = (
+    *(option for option in workloads.options.OPTIONS if option.name not in LOCUSTS_OWN),
+    *workloads.options.WORKLOAD_OPTIONS,
+)
 
 LOOPBACK = "127.0.0.1"
 

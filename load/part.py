@@ -2,7 +2,7 @@
 
 import logging
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,12 +27,12 @@ from load.requests import Requests
 from replication.local.addresses import addresses
 from replication.protocol import ClusterError
 from workloads.final_reads import FinalReads
-from workloads.keys import DISTRIBUTIONS
+from workloads.kinds import WORKLOADS, Session, Workload
 from workloads.options import MOST_USERS, LoadOptions
 from workloads.progress import Progress, Report
 from workloads.pulse import Pulse
 from workloads.recorder import Recorder
-from workloads.register import RegisterSession, payload
+from workloads.register import payload
 from workloads.statistics import Statistics
 
 log = logging.getLogger("stalewatch")
@@ -76,30 +76,29 @@ class Setting:
 class Part:
     """Opens in the background as soon as it is made; sessions wait until it is open, or in trouble."""
 
-    def __init__(self, database: str, first_key: int, setting: Setting) -> None:
+    def __init__(self, database: str, workload: str, first_key: int, setting: Setting) -> None:
         self.database = database
+        self.workload = workload
         self.over = False
         self.trouble: Trouble | None = None
         self.history: Path | None = None
         self.settings: dict[str, Any] = {}
         self.keys = [f"{setting.run}-w{setting.worker}-{first_key + number}" for number in range(setting.load.keys)]
         self._setting = setting
-        self._choice = DISTRIBUTIONS[setting.load.distribution](self.keys)
         self._client: Client | None = None
         self._recorder: Recorder | None = None
+        self._workload: Workload | None = None
         self._requests: Requests | None = None
         self._under_way = 0
         self._opened = Event()
         gevent.spawn(self._open)
 
-    def session(self, name: str) -> RegisterSession | None:
+    def session(self, name: str) -> Session | None:
         """Open a session once the part is open; None where it is in trouble."""
         self._opened.wait()
-        if self._client is None or self._recorder is None or self.trouble is not None:
-            return None
-        return RegisterSession(name, self._client, self._recorder, self._choice, self._setting.load)
+        return None if self._workload is None or self.trouble is not None else self._workload.session(name)
 
-    def step(self, session: RegisterSession, due: int | None) -> None:
+    def step(self, session: Session, due: int | None) -> None:
         """Let a session do its next operation, and know of it while it is under way."""
         self._under_way += 1
         try:
@@ -121,6 +120,10 @@ class Part:
 
     def _cannot_write(self, error: OSError) -> None:
         self.trouble = Trouble(f"{self.history or error.filename}: {error.strerror or error}", USAGE)
+
+    def result(self) -> Mapping[str, object]:
+        """Return what the workload knows beyond the guarantees, once the part has ended."""
+        return {} if self._workload is None else self._workload.result()
 
     def history_file(self) -> HistoryFile | None:
         """Return where its history is, and how much of it was handed over so far."""
@@ -172,6 +175,8 @@ class Part:
         self._requests = Requests(setting.environment, self.database, client.levels(), setting.pulse)
         recorder.listeners.append(self._requests)
         self._client, self._recorder = client, recorder
+        self._workload = WORKLOADS[self.workload].make(client, recorder, self.keys, setting.load)
+        self._workload.start()
 
     def _use_local_cluster(self) -> None:
         if not self._setting.local:
@@ -186,7 +191,8 @@ class Part:
         if setting.history_dir is None:
             return None
         setting.history_dir.mkdir(parents=True, exist_ok=True)
-        self.history = setting.history_dir / f"{setting.run}-w{setting.worker}-{self.database}.jsonl"
+        kind = self.database if self.workload == setting.load.workload else f"{self.database}-{self.workload}"
+        self.history = setting.history_dir / f"{setting.run}-w{setting.worker}-{kind}.jsonl"
         header = Header(
             format=FORMAT,
             version=FORMAT_VERSION,
@@ -204,11 +210,13 @@ class Part:
         self.over = True
         while not self._opened.wait(LOOK_S * 5) and not abandoned():
             report(Progress("connecting, creating keys", 0, len(self.keys), "keys"))
-        client, recorder = self._client, self._recorder
+        client, recorder, workload = self._client, self._recorder, self._workload
         if client is None or recorder is None:
             return
         self._await_sessions(abandoned)
-        self._read_finals(client, recorder, report, abandoned)
+        if workload is not None:
+            self._read_finals(FinalReads(client, recorder, abandoned, workload), report, abandoned)
+            workload.stop()
         try:
             found = recorder.finish(clock_error_ns())
         except OSError as error:
@@ -226,8 +234,8 @@ class Part:
             while self._under_way and not abandoned():
                 gevent.sleep(LOOK_S)
 
-    def _read_finals(self, client: Client, recorder: Recorder, report: Report, abandoned: Callable[[], bool]) -> None:
-        finals = FinalReads(client, recorder, abandoned)
+    @staticmethod
+    def _read_finals(finals: FinalReads, report: Report, abandoned: Callable[[], bool]) -> None:
         readers = [gevent.spawn(finals.work) for _ in range(finals.readers)]
         while not all(reader.ready() for reader in readers) and not abandoned():
             report(finals.progress())

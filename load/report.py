@@ -78,6 +78,8 @@ class Report(msgspec.Struct, array_like=True):
     """Nothing comes after this: the worker's share of the run is done."""
     whole: bool
     """Nothing went wrong that would leave a part of the share out."""
+    beyond: dict[str, Any]
+    """What workloads know beyond the guarantees; with the last report only."""
     counting_from_ns: int | None
     """When the first of its operations began to count, by the master's clock."""
 

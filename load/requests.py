@@ -7,7 +7,7 @@ from locust.stats import StatsError
 
 from checkers.verdict import Violation
 from clients.protocol import Levels
-from history.operation import Operation, Read, Write
+from history.operation import Append, Operation, Read, Write
 from workloads.pulse import Pulse
 
 VIOLATION = "violation"
@@ -15,7 +15,7 @@ VIOLATION = "violation"
 
 
 class Requests:
-    """Tells Locust of every read and write, once it is judged.
+    """Tells Locust of every operation, once it is judged.
 
     An operation that was under way while this process stood still has no response time: it would be ours.
     """
@@ -24,12 +24,16 @@ class Requests:
         self._environment = environment
         self._fire: Callable[..., None] = environment.events.request.fire
         self._database = database
-        self._names: dict[type[Operation], str] = {Read: f"read {levels.read}", Write: f"write {levels.write}"}
+        self._names: dict[type[Operation], str] = {
+            Read: f"read {levels.read}",
+            Write: f"write {levels.write}",
+            Append: f"append {levels.write}",
+        }
         self._pulse = pulse
 
     def __call__(self, operation: Operation, violations: Sequence[Violation]) -> None:
         """Tell of an operation and of what it broke."""
-        if isinstance(operation, Read | Write):
+        if isinstance(operation, Read | Write | Append):
             end = operation.end
             timed = end is not None and not self._pulse.met(operation.start, end)
             self._fire(

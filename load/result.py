@@ -7,6 +7,7 @@ from typing import Any
 from clients.databases import DATABASES
 from clients.options import shown
 from load import flags
+from load.beyond import summed
 from load.outcome import Outcome, worker_row
 from load.run import Run
 from reports import expect
@@ -27,6 +28,7 @@ def outcome(run: Run) -> Outcome:
         "options": _options(run.options, databases) | {"users": run.users, "driver": _of_one(settings)},
         "duration_s": run.duration_s,
         **totals.statistics.figures(),
+        **summed(member.beyond for member in members),
         "workers": [worker_row(member) for member in members],
     }
     result = run_result(totals.findings, about, totals.statistics.latencies())

@@ -33,6 +33,8 @@ class Member:
     phase: str = ""
     progress: tuple[float, float, str] = (0, 0, "")
     operations: int = 0
+    beyond: dict[str, Any] = field(default_factory=dict)
+    """What its workloads knew in the end, beyond the guarantees."""
     in_order: bool = True
     """Nothing went wrong at its end."""
     silent_s: float = 0.0
@@ -80,6 +82,7 @@ class Member:
         self.operations += report.operations
         self.stalls += report.stalls[: STALLS - len(self.stalls)]
         self.stood_still_ns += sum(stall.end - stall.start for stall in report.stalls)
+        self.beyond = report.beyond
         self.in_order, self.counting_from_ns = report.whole, report.counting_from_ns
         self.settings, self.histories = report.settings, report.histories
         self.clock_error_ns = report.clock_error_ns

@@ -7,6 +7,7 @@ from itertools import count
 import gevent
 from gevent.event import Event
 
+from load.beyond import summed
 from load.clock_offset import ClockOffset
 from load.part import Part, Setting, Trouble
 from load.report import Report, counts_of, verdict_rows
@@ -27,18 +28,19 @@ class Share:
         self.ended = Event()
         self.abandoned = False
         self._whole = True
-        self._parts: dict[str, Part] = {}
+        self._parts: dict[tuple[str, str], Part] = {}
         self._sessions = count()
         self._numbers = count()
         self._progress = Progress("load", 0, 0, "")
         setting.pulse.start()
 
-    def part(self, database: str) -> Part:
-        """Return the part on that database; the first call opens it."""
-        part = self._parts.get(database)
+    def part(self, database: str, workload: str | None = None) -> Part:
+        """Return the part on that database with that workload, else the one of the options; the first call opens it."""
+        name = (database, workload or self.setting.load.workload)
+        part = self._parts.get(name)
         if part is None:
             first_key = len(self._parts) * self.setting.load.keys
-            part = self._parts[database] = Part(database, first_key, self.setting)
+            part = self._parts[name] = Part(*name, first_key, self.setting)
         return part
 
     def session_name(self) -> str:
@@ -105,5 +107,6 @@ class Share:
             exit_code=trouble.exit_code if trouble else 0,
             last=last,
             whole=self._whole,
+            beyond=summed(part.result() for part in self._parts.values()) if last else {},
             counting_from_ns=min(filter(None, (part.counting_from_ns for part in self._parts.values())), default=None),
         )

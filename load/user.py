@@ -10,11 +10,11 @@ from locust.exception import StopUser
 from load import plugin
 from load.part import Part
 from load.participant import participant_of
-from workloads.register import RegisterSession
+from workloads.kinds import Session
 
 
-class RegisterUser(User):
-    """Reads and writes registers as the load's options say; a subclass names the database and has the task.
+class SessionUser(User):
+    """Reads and writes as the workload and the load's options say; a subclass names the database and has the task.
 
     Without `--rate` an operation follows the last at once (closed loop). With it, operations are due at fixed times
     whatever happened (open loop): one that is late starts at once, and its lateness counts in its response time.
@@ -22,17 +22,19 @@ class RegisterUser(User):
 
     abstract = True
     database: ClassVar[str]
+    workload: ClassVar[str | None] = None
+    """What the sessions do; None: what `--workload` says."""
 
     def on_start(self) -> None:
         """Open the session, once the database is open."""
-        self._session: RegisterSession | None = None
+        self._session: Session | None = None
         self._due: int | None = None
         self._participant = participant_of(self.environment)
         share = self._participant.share()
         if share is None or share.over:
             return
         self._clock, self._rate = share.setting.clock, share.setting.load.rate
-        self._part: Part = share.part(self.database)
+        self._part: Part = share.part(self.database, self.workload)
         self._session = self._part.session(share.session_name())
         if self._rate is not None:  # spread the users over their period, or all would start as one
             self._due = self._clock.now() + round(random.random() * self._period_ns)
@@ -61,4 +63,4 @@ class RegisterUser(User):
         return max(0, (self._due or 0) - self._clock.now()) / 1e9
 
 
-plugin.install(RegisterUser)
+plugin.install(SessionUser)

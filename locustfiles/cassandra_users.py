@@ -5,10 +5,10 @@ Without `--hosts` a ring of three nodes is started on this machine.
 
 from locust import task
 
-from load.user import RegisterUser
+from load.user import SessionUser
 
 
-class CassandraRegisterUser(RegisterUser):
+class CassandraUser(SessionUser):
     """Reads and writes rows at the consistency levels that are asked for."""
 
     database = "cassandra"

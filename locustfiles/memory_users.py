@@ -5,10 +5,10 @@ The place to learn what is shown where, and the client that costs next to nothin
 
 from locust import task
 
-from load.user import RegisterUser
+from load.user import SessionUser
 
 
-class MemoryRegisterUser(RegisterUser):
+class MemoryUser(SessionUser):
     """Reads and writes registers of a leader and its lagging followers (`--topology` has others)."""
 
     database = "memory"

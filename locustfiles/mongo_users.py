@@ -5,10 +5,10 @@ Without `--mongo-uri` a local one is started.
 
 from locust import task
 
-from load.user import RegisterUser
+from load.user import SessionUser
 
 
-class MongoRegisterUser(RegisterUser):
+class MongoUser(SessionUser):
     """Reads and writes documents, and often reads again what it has just written."""
 
     database = "mongo"

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from reports.losses import losses, resolution
+
 RATES = {
     "stale_read_rate": "stale_reads",
     "ryw_violation_rate": "read_your_writes",
@@ -24,6 +26,9 @@ def plain_lines(result: Mapping[str, Any]) -> Iterator[str]:
     yield f"lost_writes: {rate(guarantees['lost_writes'])}"
     if guarantees["stale_reads"]["violated"]:
         yield f"staleness p50/p95/max ms: {_staleness(guarantees['stale_reads']['staleness_s'])}"
+    yield from _losses(result)
+    if result.get("final_reads_s") is not None:
+        yield f"final reads s: {result['final_reads_s']:.2f}"
     for kind, outcomes in result["operations"].items():
         yield f"{kind}s ok/fail/unknown: {outcomes['ok']} / {outcomes['fail']} / {outcomes['unknown']}"
     for error in result.get("errors", ()):
@@ -33,6 +38,15 @@ def plain_lines(result: Mapping[str, Any]) -> Iterator[str]:
     if result.get("interrupted"):
         yield "interrupted: no final reads were made, so lost writes were not looked for"
     yield f"verdict: {result['verdict']}"
+
+
+def _losses(result: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what a way to resolve conflicts cost, where one was at work."""
+    resolved = resolution(result)
+    if resolved is not None:
+        yield f"resolution: {resolved}"
+    for what, lost, acknowledged in losses(result):
+        yield f"lost {what}: {lost}/{acknowledged}"
 
 
 def rate(row: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from reports import page_charts, page_tables
+from reports import losses, page_charts, page_tables
 from reports.page_labels import labels
 from reports.page_witnesses import witnesses
 from reports.page_words import date, facts, sentence, title
@@ -102,6 +102,8 @@ def _run(number: int, label: str, result: Mapping[str, Any]) -> dict[str, Any]:
         "facts": facts(result),
         "figure": page_charts.timeline(result),
         "recovery": page_tables.recovery(result),
+        "losses": page_tables.losses(result),
+        "resolution": losses.resolution(result),
         "errors": page_tables.errors(result),
         "witnesses": witnesses(result),
     }

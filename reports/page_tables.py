@@ -1,8 +1,9 @@
-"""The page's tables, as rows of text: the guarantee matrix, latencies, staleness, errors, options, recovery."""
+"""The page's tables, as rows of text: the guarantee matrix, latencies, staleness, errors, options, recovery, losses."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import reports.losses
 from reports.page_charts import LATENCIES
 from reports.page_words import CAUSES, NONE, WORDS, count, milliseconds, percent, plain, span
 
@@ -115,6 +116,11 @@ def _recovery(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "two primaries at a time for", " to ".join(span(end) for end in result["two_primaries_s"])
     if "converged_s" in result:
         yield "from heal until all replicas agreed", _or_never(result["converged_s"])
+
+
+def losses(result: Mapping[str, Any]) -> list[list[str]]:
+    """Return what a way to resolve conflicts cost, a row a part of the documents; nothing for other runs."""
+    return [[what, count(lost), count(acknowledged)] for what, lost, acknowledged in reports.losses.losses(result)]
 
 
 def _or_never(seconds: float | None) -> str:

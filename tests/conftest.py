@@ -1,4 +1,4 @@
-"""What all tests share: a real replica set, and the rule that nothing is skipped where everything must run."""
+"""What all tests share: a real replica set, and real leaders; where everything must run, nothing is skipped."""
 
 import os
 import time
@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from replication.local import home, jars, java, mongod, ports, programs
+from replication.local import couch, home, jars, java, mongod, node, ports, programs
 from replication.local.cassandra import LOCK, CassandraCluster
 from replication.local.cassandra_state import HOSTS
+from replication.local.couch import CouchCluster
 from replication.local.mongo import USUAL_PORTS, MongoCluster
 from replication.protocol import MissingProgram
 
@@ -101,3 +102,38 @@ def ring(shared_ring: CassandraCluster) -> CassandraCluster:
     """A ring that is whole when the test begins, whatever the test before did to it."""
     shared_ring.start(print)
     return shared_ring
+
+
+@pytest.fixture(scope="session")
+def pouch() -> tuple[Path, Path]:
+    """The program that runs a server of CouchDB's protocol, and the packages that it needs."""
+    try:
+        program = node.find()
+    except MissingProgram as error:
+        pytest.skip(str(error))
+    return program, node.packages(program, print)
+
+
+def settle_leaders(cluster: CouchCluster) -> CouchCluster:
+    """Let leaders start on ports that whoever works on this machine does not use."""
+    cluster.folder.mkdir(parents=True)
+    chosen = dict(zip(couch.USUAL_PORTS, ports.free(len(couch.USUAL_PORTS)), strict=True))
+    home.remember(cluster._state_file, {"ports": chosen})
+    return cluster
+
+
+@pytest.fixture(scope="session")
+def shared_leaders(pouch: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[CouchCluster]:
+    assert pouch
+    cluster = settle_leaders(CouchCluster(tmp_path_factory.mktemp("leaders")))
+    try:
+        yield cluster
+    finally:
+        cluster.stop(print, wipe=True)
+
+
+@pytest.fixture
+def leaders(shared_leaders: CouchCluster) -> CouchCluster:
+    """Two leaders that are up and linked when the test begins, whatever the test before did to them."""
+    shared_leaders.start(print)
+    return shared_leaders

@@ -4,8 +4,11 @@ from dataclasses import dataclass
 from random import SystemRandom
 from typing import cast
 
+from clients.errors import BadAddress
 from clients.options import Option, chosen
 from workloads.keys import DISTRIBUTIONS
+from workloads.kinds import WORKLOADS
+from workloads.merges import NONE, STRATEGIES
 
 DEFAULT_OPERATIONS = 5000
 MOST_USERS = 10_000
@@ -92,6 +95,9 @@ class LoadOptions:
     value_size: int = 0
     distribution: str = "uniform"
     seed: int = 0
+    workload: str = "register"
+    resolve: str = NONE
+    """How the conflict workload resolves conflicts."""
 
 
 OPTIONS: tuple[Option, ...] = (
@@ -113,9 +119,23 @@ OPTIONS: tuple[Option, ...] = (
 )
 
 
+WORKLOAD_OPTIONS: tuple[Option, ...] = (
+    Option(
+        "--workload",
+        f"what sessions do: {'; '.join(f'{name}: {kind.help}' for name, kind in WORKLOADS.items())}",
+        default="register",
+        choices=tuple(WORKLOADS),
+    ),
+    Option("--resolve", "how the conflict workload resolves conflicts", default=NONE, choices=STRATEGIES),
+)
+"""Beside the others, since not every front end runs every workload."""
+
+
 def options_from(namespace: object) -> LoadOptions:
     """Build the options from parsed arguments; raises `BadAddress` for a value that makes no sense."""
-    values = chosen(OPTIONS, namespace)
+    values = chosen((*OPTIONS, *WORKLOAD_OPTIONS), namespace)
+    if values["resolve"] != NONE and values["workload"] != "conflict":
+        raise BadAddress(f"--resolve {values['resolve']}: needs --workload conflict, whose documents it merges")
     operations, duration_s = cast("int | None", values["ops"]), cast("float | None", values["duration"])
     if operations is None and duration_s is None:
         operations = DEFAULT_OPERATIONS
@@ -131,5 +151,7 @@ def options_from(namespace: object) -> LoadOptions:
         reread=cast("float", values["reread"]),
         value_size=cast("int", values["value_size"]),
         distribution=str(values["distribution"]),
+        workload=str(values["workload"]),
+        resolve=str(values["resolve"]),
         seed=SystemRandom().randrange(1 << 32) if seed is None else cast("int", seed),
     )

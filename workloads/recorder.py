@@ -8,7 +8,7 @@ from checkers.judge import Judge
 from checkers.verdict import Violation
 from clients.protocol import Answer
 from history.clock import Clock
-from history.operation import Final, Operation, Read, Write
+from history.operation import Append, Final, Operation, Read, Write
 from history.writer import HistoryWriter
 from workloads.pulse import Pulse, Steady
 from workloads.statistics import Statistics
@@ -59,9 +59,11 @@ class Recorder:
         self._lock = threading.Lock()
         self._versions: dict[str, int] = {}
         self._written: set[str] = set()
-        self._in_flight: dict[int, Write] = {}
+        self._in_flight: dict[int, Write | Append] = {}
         self._unjudged: list[Operation] = []
         self._finished = False
+        self.found_at_the_end: Sequence[Violation] = ()
+        """What only `finish` could decide, such as lost writes."""
 
     def begin_write(self, session: str, key: str, due: int | None = None) -> Write:
         """Return a new write of the key's next version that starts now; it is unknown until `end_write`."""
@@ -73,13 +75,22 @@ class Recorder:
             self._in_flight[id(write)] = write
         return write
 
-    def end_write(self, write: Write, answer: Answer) -> None:
-        """End the write as the database answered; an answer that comes after `finish` changes nothing."""
+    def begin_append(self, session: str, key: str, item: str, due: int | None = None) -> Append:
+        """Return a new append of an item that starts now; it is unknown until `end_write`."""
+        with self._lock:
+            start = self.clock.now()
+            append = Append(session=session, key=key, item=item, start=start, end=None, outcome="unknown", due=due)
+            self._in_flight[id(append)] = append
+        return append
+
+    def end_write(self, write: Write | Append, answer: Answer) -> None:
+        """End the write or append as the database answered; an answer that comes after `finish` changes nothing."""
         with self._lock:
             if self._in_flight.pop(id(write), None) is None:
                 return
             write.outcome, write.error, write.node = answer.outcome, answer.error, answer.node
-            write.superseded = answer.superseded
+            if isinstance(write, Write):
+                write.superseded = answer.superseded
             if write.outcome == "ok":
                 self._written.add(write.key)
             write.end = self.clock.now()
@@ -160,7 +171,7 @@ class Recorder:
             try:
                 self._judge()
             finally:
-                found = self.judge.finish()
+                self.found_at_the_end = found = self.judge.finish()
                 if self._history is not None:
                     self._history.close(clock_error_ns)
             return found
@@ -192,7 +203,7 @@ class Recorder:
     def _judge_one(self, operation: Operation) -> None:
         violations = self.judge.observe(operation)
         self.judged += 1
-        if isinstance(operation, Read | Write) and operation.start >= self.counting_from_ns:
+        if isinstance(operation, Read | Write | Append) and operation.start >= self.counting_from_ns:
             stalled = operation.end is not None and self._pulse.met(operation.start, operation.end)
             kind = "read" if isinstance(operation, Read) else "write"
             self.statistics.count(kind, operation, violations, stalled=stalled)

@@ -1,11 +1,14 @@
 """The register workload: a session reads and writes keys, and often goes back to what it wrote."""
 
 from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from math import log2
 from random import Random
 
 from clients.protocol import Answer, Client, Value
-from workloads.keys import KeyChoice
+from history.operation import Append, Write
+from workloads.keys import DISTRIBUTIONS, KeyChoice
+from workloads.kinds import Session
 from workloads.options import LoadOptions
 from workloads.recorder import Recorder
 
@@ -50,13 +53,19 @@ class RegisterSession:
         self._keys.note_write(key)
         self._own.append(key)
         write = self._recorder.begin_write(self.name, key, due)
+        value = Value(write.version or 0, self.name, None, self._payload, write.start)
+        self._perform(write, lambda: self._session.write(key, value))
+
+    def _perform(self, write: Write | Append, send: Callable[[], Answer]) -> Answer:
+        """Send a write that has begun, and record how it ends."""
         answer = Answer("unknown", error="interrupted")
         try:
-            answer = self._session.write(key, Value(write.version or 0, self.name, None, self._payload, write.start))
+            answer = send()
         except Exception as error:  # noqa: BLE001 # the client's table says what each means
             answer = self._failed(error)
         finally:  # whatever kills the session, a write that was sent is recorded
             self._recorder.end_write(write, answer)
+        return answer
 
     def read(self, key: str, due: int | None = None) -> None:
         """Read the key."""
@@ -72,6 +81,38 @@ class RegisterSession:
     def _failed(self, error: Exception) -> Answer:
         failure = self._client.explain(error)
         return Answer(failure.outcome, error=failure.error)
+
+
+class RegisterWorkload:
+    """Sessions that read and write keys, and nothing beside them."""
+
+    def __init__(self, client: Client, recorder: Recorder, keys: Sequence[str], options: LoadOptions) -> None:
+        self._client = client
+        self._recorder = recorder
+        self._options = options
+        self._choice = DISTRIBUTIONS[options.distribution](keys)
+
+    def session(self, name: str) -> Session:
+        """Open a session."""
+        return RegisterSession(name, self._client, self._recorder, self._choice, self._options)
+
+    def start(self) -> None:
+        """Do nothing: the sessions are all there is."""
+
+    def stop(self) -> None:
+        """Do nothing."""
+
+    def written_keys(self) -> list[str]:
+        """Return the keys with an acknowledged write."""
+        return self._recorder.written_keys()
+
+    def final(self, key: str) -> Sequence[tuple[str, Answer]]:
+        """Read the key finally."""
+        return [(key, self._client.final(key))]
+
+    def result(self) -> Mapping[str, object]:
+        """Return nothing beyond the guarantees."""
+        return {}
 
 
 def payload(options: LoadOptions) -> str:

@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 
 from clients.protocol import Client
 from workloads.final_reads import FinalReads
-from workloads.keys import DISTRIBUTIONS
+from workloads.kinds import WORKLOADS
 from workloads.options import LoadOptions
 from workloads.pacing import NEVER, ClosedLoop, OpenLoop
 from workloads.progress import Progress, Report
 from workloads.recorder import Recorder
-from workloads.register import RegisterSession, payload
+from workloads.register import payload
 
 JOIN_S = 10.0
 """How long an interrupted run waits for its sessions' last operations; drivers' time-outs are shorter."""
@@ -31,11 +31,13 @@ class Run:
         self.keys = [f"{run}-w{worker}-{number}" for number in range(options.keys)]
         self.interrupted = False
         self.duration_s = 0.0
+        self.final_reads_s: float | None = None
+        """How long it took until every written key had been read finally; None where that did not come about."""
         self._client = client
         self._clock = client.clock
         self._recorder = recorder
         self._options = options
-        self._choice = DISTRIBUTIONS[options.distribution](self.keys)
+        self.workload = WORKLOADS[options.workload].make(client, recorder, self.keys, options)
         self._lock = threading.Lock()
         self._operations = float("inf") if options.operations is None else options.operations
         self._started = 0
@@ -59,15 +61,19 @@ class Run:
         if options.duration_s is not None:
             self._deadline_ns = self._load_ns + round(options.duration_s * 1e9)
         names = [f"s{number}" for number in range(options.users)]
+        self.workload.start()
         self._in_threads([self._session(name, number, begin) for number, name in enumerate(names)], names, report)
         self.duration_s = max(0, self._clock.now() - self._load_ns) / 1e9
 
     def final_reads(self, report: Report) -> None:
         """Read every written key at the level that proves loss, trying again until the servers have recovered."""
-        finals = FinalReads(self._client, self._recorder, lambda: self.interrupted)
+        begin = self._clock.now()
+        finals = FinalReads(self._client, self._recorder, lambda: self.interrupted, self.workload)
         work = [finals.work] * finals.readers
         names = [f"f{number}" for number in range(finals.readers)]
         self._in_threads(work, names, lambda _progress: report(finals.progress()))
+        if not finals.unread:
+            self.final_reads_s = (self._clock.now() - begin) / 1e9
 
     def clean(self) -> None:
         """Delete the run's keys (raises a `ClientError`)."""
@@ -75,7 +81,7 @@ class Run:
 
     def _session(self, name: str, number: int, begin: int) -> Callable[[], None]:
         options = self._options
-        session = RegisterSession(name, self._client, self._recorder, self._choice, options)
+        session = self.workload.session(name)
         pace: ClosedLoop | OpenLoop = ClosedLoop()
         if options.rate is not None:
             first = begin + round(number * 1e9 / options.rate)

@@ -6,13 +6,15 @@ from typing import Any
 
 from checkers.distribution import Distribution
 from checkers.verdict import Violation
-from history.operation import Read, Write
+from history.operation import Append, Read, Write
 
 KINDS = ("read", "write")
 
+Counted = Read | Write | Append
+
 
 class Statistics:
-    """Outcomes, errors and latencies by kind of operation, ``read`` or ``write``; times are of ok operations.
+    """Outcomes, errors and latencies by kind: ``read``, or ``write``, as appends are too; times are of ok operations.
 
     Statistics of several workers, or of several stretches of time, add up.
     """
@@ -30,7 +32,7 @@ class Statistics:
         self.seconds: dict[int, Counter[str]] = {}
         """By second of the epoch: outcomes by kind, and violations by guarantee."""
 
-    def count(self, kind: str, operation: Read | Write, violations: Sequence[Violation], *, stalled: bool) -> None:
+    def count(self, kind: str, operation: Counted, violations: Sequence[Violation], *, stalled: bool) -> None:
         """Count an operation and what it showed."""
         outcome = operation.outcome
         self.outcomes[kind][outcome] += 1

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Mapping
 
-from replication.local import cassandra, mongo
+from replication.local import cassandra, couch, mongo
 from replication.protocol import Progress
 
 LOCAL: Mapping[str, Callable[[Progress], Mapping[str, str]]] = {
     "mongo": lambda progress: {"mongo_uri": mongo.ensure(progress)},
     "cassandra": lambda progress: {"hosts": cassandra.ensure(progress)},
+    "couch": couch.ensure,
 }
 """A row a database: the names are those of the client's options, as argparse makes them of the flags."""
 

@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterable, Sequence
 from replication.local import home
 from replication.local.cassandra import CassandraCluster
 from replication.local.cluster import LocalCluster
+from replication.local.couch import CouchCluster
 from replication.local.mongo import MongoCluster
 from replication.protocol import ClusterError, NodeStatus
 
 CLUSTERS: dict[str, type[LocalCluster]] = {
     "mongo": MongoCluster,
     "cassandra": CassandraCluster,
+    "couch": CouchCluster,
 }
 """Every database that can run on this machine. A new one is one row."""
 

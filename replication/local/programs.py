@@ -3,7 +3,7 @@
 import importlib.util
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,12 +22,17 @@ class Program:
     install: str
 
 
-def find(program: Program) -> Path:
-    """Return the program's path, or raise `MissingProgram` with what to install."""
+def find(program: Program, accepts: Callable[[Path], bool] = os.path.exists) -> Path:
+    """Return the program's path, or raise `MissingProgram` with what to install.
+
+    One is taken where `accepts` says so, as one that is too old is not; one that the variable names always is.
+    """
+    named = bool(os.environ.get(program.variable))
     for path in candidates(program):
-        return path
+        if named or accepts(path):
+            return path
     raise MissingProgram(
-        f"{program.name} was not found: neither {program.variable} nor PATH nor a Python package has it; "
+        f"{program.name} was not found: neither {program.variable} nor PATH nor a Python package has one of use; "
         f"{program.install}"
     )
 

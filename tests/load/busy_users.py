@@ -7,13 +7,13 @@ import gevent
 from locust import events, task
 from locust.runners import WorkerRunner
 
-from load.user import RegisterUser
+from load.user import SessionUser
 
 BUSY_AFTER_S = 2
 BUSY_S = 7
 
 
-class BusyUser(RegisterUser):
+class BusyUser(SessionUser):
     database = "memory"
 
     @task

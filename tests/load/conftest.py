@@ -180,6 +180,9 @@ def assert_agrees(result: dict[str, Any], histories: Path, workers: int | None =
     assert outcomes(result["operations"]) == recorded(files)
 
 
+KINDS = {"read": "read", "write": "write", "append": "write"}
+
+
 def outcomes(operations: dict[str, dict[str, int]]) -> dict[tuple[str, str], int]:
     return {(kind, name): count for kind, counts in operations.items() for name, count in counts.items() if count}
 
@@ -190,7 +193,7 @@ def recorded(files: Sequence[Path]) -> dict[tuple[str, str], int]:
     for file in files:
         for line in file.read_bytes().split(b"\n")[1:-1]:
             operation = json.loads(line)
-            if operation["op"] in {"read", "write"}:
-                name = (operation["op"], operation["outcome"])
+            if operation["op"] in KINDS:
+                name = (KINDS[operation["op"]], operation["outcome"])
                 found[name] = found.get(name, 0) + 1
     return found

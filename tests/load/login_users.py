@@ -6,10 +6,10 @@ from typing import Any
 from flask_login import UserMixin
 from locust import events, task
 
-from load.user import RegisterUser
+from load.user import SessionUser
 
 
-class SomeUser(RegisterUser):
+class SomeUser(SessionUser):
     database = "memory"
 
     @task

@@ -56,7 +56,7 @@ def test_every_option_is_explained(swarm: Swarm) -> None:
 def test_classes_can_be_chosen_by_name(swarm: Swarm) -> None:
     pid = swarm.start("--list", locustfile="locustfiles/")
     assert swarm.code(pid) == 0
-    assert {"MemoryRegisterUser", "MongoRegisterUser"} <= set(swarm.log(pid).split())
-    pid = swarm.alone("--headless", *LOAD, "MemoryRegisterUser", locustfile="locustfiles/")
+    assert {"MemoryUser", "MongoUser"} <= set(swarm.log(pid).split())
+    pid = swarm.alone("--headless", *LOAD, "MemoryUser", locustfile="locustfiles/")
     assert swarm.code(pid) == 0
     assert swarm.result()["database"] == "memory"

@@ -50,6 +50,7 @@ def report(number: int = 0, *, last: bool = False, stalls: tuple[Stall, ...] = (
         exit_code=0,
         last=last,
         whole=True,
+        beyond={},
         counting_from_ns=0,
     )
 

@@ -160,7 +160,7 @@ def test_a_form_that_makes_no_sense_starts_nothing_and_says_why(swarm: Swarm, br
 def test_a_class_can_be_picked_on_the_page(swarm: Swarm) -> None:
     swarm.alone("--class-picker", *LOAD, locustfile="locustfiles/")
     swarm.await_page()
-    swarm.post("/swarm", user_count=5, spawn_rate=50, user_classes="MemoryRegisterUser")
+    swarm.post("/swarm", user_count=5, spawn_rate=50, user_classes="MemoryUser")
     swarm.await_operations()
     swarm.post("/stop")
     assert swarm.result()["database"] == "memory"

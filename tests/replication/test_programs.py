@@ -72,3 +72,8 @@ def test_mongod_is_started_on_loopback_alone_and_leaves_no_socket_file(tmp_path:
     arguments = mongod.arguments(tmp_path / "mongod", tmp_path / "data", "1")
     assert arguments[arguments.index("--bind_ip") + 1] == "127.0.0.1"
     assert "--nounixsocket" in arguments
+
+
+def test_one_on_path_that_will_not_do_gives_way_to_the_wheels(on_path: Path, wheel: Path) -> None:
+    assert programs.find(PROGRAM, accepts=lambda path: path != on_path) == wheel
+    assert programs.find(PROGRAM, accepts=lambda path: path == on_path) == on_path

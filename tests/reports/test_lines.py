@@ -49,6 +49,17 @@ def test_staleness_is_told_only_where_something_was_stale() -> None:
     assert "staleness" not in "\n".join(plain_lines(judged(aged(result(), 0.1, 0.1), "stale_reads", 0, 10)))
 
 
+def test_what_resolving_conflicts_cost_is_told_by_part() -> None:
+    made = result() | {
+        "resolution": {"strategy": "lww", "merged": 12, "errors": 1},
+        "losses": {"basket": {"acknowledged": 187, "lost": 52}, "count": {"acknowledged": 178, "lost": 25}},
+        "final_reads_s": 0.561,
+    }
+    lines = list(plain_lines(made))
+    at = lines.index("resolution: lww (12 merged, 1 errors)")
+    assert lines[at + 1 : at + 4] == ["lost basket items: 52/187", "lost increments: 25/178", "final reads s: 0.56"]
+
+
 def test_errors_stand_with_outcome_and_count() -> None:
     errors = [{"operation": "write", "outcome": "unknown", "error": "Timeout", "count": 3}]
     assert "write unknown: 3 x Timeout" in list(plain_lines(result() | {"errors": errors}))

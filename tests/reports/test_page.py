@@ -279,6 +279,18 @@ def test_recovery_of_a_drill_is_told() -> None:
     assert "from heal until all replicas agreed never" in found
 
 
+def test_what_resolving_conflicts_lost_is_told() -> None:
+    found = text(
+        result(
+            resolution={"strategy": "lww", "merged": 12, "errors": 0},
+            losses={"basket": {"acknowledged": 1870, "lost": 52}, "count": {"acknowledged": 9, "lost": 0}},
+        )
+    )
+    assert "of what lost acknowledged basket items 52 1,870 increments 0 9" in found
+    assert "resolved: lww (12 merged, 0 errors)" in found
+    assert "What resolving conflicts lost" not in text(result())
+
+
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{7*7}}\ud800\u2028"
 
 

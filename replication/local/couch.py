@@ -1,0 +1,233 @@
+"""Two or three leaders that speak CouchDB's protocol, as processes on this machine, and the links between them."""
+
+import argparse
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Self, TypeVar
+
+from replication.local import diagnosis, home, leaders, ports
+from replication.local import node as nodejs
+from replication.local.cluster import LocalCluster, silent
+from replication.local.process import ServerProcess
+from replication.local.topologies import TOPOLOGIES, Link
+from replication.protocol import NodeStatus, NotReady, PortTaken, Progress, UnknownNode
+
+USUAL_PORTS = {"couch1": 5984, "couch2": 5985, "couch3": 5986}
+
+DATABASE = "bench"
+"""The database that is linked at the start; a bench that asks for another sets that up itself."""
+
+READY_TIMEOUT_S = 60.0
+"""How long a leader may take to answer, and a document to be everywhere; two seconds are usual."""
+
+_POLL_S = 0.1
+_PORT_TRIES = 3
+_FEWEST = 2
+
+T = TypeVar("T")
+
+
+def ensure(progress: Progress) -> Mapping[str, str]:
+    """Return the URLs of the first two local leaders, which are started, or mended, when one is missing."""
+    cluster = CouchCluster()
+    if not all(one.healthy for one in cluster.status()):
+        where = home.shown(cluster.home)
+        progress(f"starting two leaders under {where}/ (stop them with: stalewatch cluster down couch)")
+        cluster.start(progress)
+    first, second, *_ = cluster.nodes()
+    return {"couch_a": leaders.url(first), "couch_b": leaders.url(second)}
+
+
+class CouchCluster(LocalCluster):
+    """Leaders on 127.0.0.1, linked as a topology says; data are kept from one start to the next.
+
+    `count` leaders (2 or 3) and `topology` are as at the last start where they are not given.
+    """
+
+    database = "couch"
+
+    def __init__(self, where: Path | None = None, *, count: int | None = None, topology: str | None = None) -> None:
+        super().__init__(list(USUAL_PORTS), where)
+        self._state_file = self.folder / "state.json"
+        self._count = count
+        self._topology = topology
+
+    @classmethod
+    def add_options(cls, parser: argparse.ArgumentParser) -> None:
+        """Add ``--leaders`` and ``--topology``."""
+        counts = range(_FEWEST, len(USUAL_PORTS) + 1)
+        parser.add_argument("--leaders", type=int, choices=counts, help="how many (default: as they were, else 2)")
+        parser.add_argument(
+            "--topology",
+            choices=tuple(TOPOLOGIES),
+            help="who sends changes to whom; with two leaders all are the same (default: as it was, else all)",
+        )
+
+    @classmethod
+    def from_options(cls, arguments: argparse.Namespace) -> Self:
+        """Return the cluster that was asked for."""
+        return cls(count=getattr(arguments, "leaders", None), topology=getattr(arguments, "topology", None))
+
+    def addresses(self) -> Mapping[str, str]:
+        """Return HOST:PORT of every leader by its name; with the usual ports before the first start."""
+        known = {**USUAL_PORTS, **self._remembered("ports", {})}
+        return {name: f"{ports.LOOPBACK}:{known[name]}" for name in list(USUAL_PORTS)[: self.count]}
+
+    @property
+    def count(self) -> int:
+        """How many leaders there are, or will be after the next start."""
+        return self._count or int(self._remembered("leaders", _FEWEST))
+
+    @property
+    def topology(self) -> str:
+        """The pattern of their links."""
+        return self._topology or str(self._remembered("topology", "all"))
+
+    def links(self) -> set[Link]:
+        """Return the links that the topology asks for."""
+        return TOPOLOGIES[self.topology](list(self.addresses()))
+
+    def uri(self) -> str:
+        """Return every leader's URL, apart by blanks: a client connects to two of them."""
+        return " ".join(leaders.url(address) for address in self.nodes())
+
+    def primary(self) -> str | None:
+        """Return None: every leader takes writes."""
+        return None
+
+    def start(self, progress: Progress) -> None:
+        """Bring the leaders up, link them, and prove each link; raise a `ClusterError` when that fails."""
+        program = nodejs.find()
+        packages = nodejs.packages(program, progress)
+        with self._locked(progress):
+            for tries_left in reversed(range(_PORT_TRIES)):
+                try:
+                    self._serve(program, packages, progress)
+                except PortTaken:
+                    # Between the look at a port and the server's start somebody else took it: look again.
+                    if not tries_left:
+                        raise
+                else:
+                    break
+            self._link(progress)
+
+    def status(self) -> Sequence[NodeStatus]:
+        """Say how every leader is, and to whom it sends its changes."""
+        addresses = self.addresses()
+        running = {name: address for name, address in addresses.items() if self.servers[name].state == "running"}
+        up = leaders.serving(running.values())
+        living = {name: address for name, address in running.items() if address in up}
+        sent = leaders.links(living, DATABASE)
+        return [self._node(name, address, sent, serves=name in living) for name, address in addresses.items()]
+
+    def restart(self, node: str) -> None:
+        """Start a leader again, on its port, and return when it serves."""
+        server = self._server(node)
+        program = nodejs.find()
+        packages = nodejs.packages(program, silent)
+        with self._locked(silent):
+            self._end([server], silent)
+            self._launch(server, program, packages)
+            self._await_service([server.name])
+
+    def cut(self, source: str, target: str) -> None:
+        """Let the changes of one leader reach another no longer on the direct way; both are HOST:PORT."""
+        leaders.remove_link(self.addresses(), self._link_between(source, target), DATABASE)
+
+    def heal(self, source: str, target: str) -> None:
+        """Undo `cut`."""
+        leaders.put_link(self.addresses(), self._link_between(source, target), DATABASE)
+
+    def prove(self, timeout_s: float = READY_TIMEOUT_S) -> float:
+        """Return how many seconds a document takes from each leader to all others; raise `NotReady` when it is lost."""
+        return leaders.prove(self.nodes(), DATABASE, timeout_s)
+
+    def _serve(self, program: Path, packages: Path, progress: Progress) -> None:
+        wanted = list(self.addresses())
+        self._end([server for name, server in self.servers.items() if name not in wanted], progress)
+        dead = [name for name in wanted if self.servers[name].state == "dead"]
+        self._settle(dead, progress)
+        for name in dead:
+            progress(f"{name}: starting on {self.addresses()[name]}")
+            self._launch(self.servers[name], program, packages)
+        for name in wanted:
+            if self.servers[name].state == "paused":
+                progress(f"{name}: was paused, goes on")
+                self.servers[name].resume()
+        self._await_service(wanted)
+
+    def _settle(self, dead: Sequence[str], progress: Progress) -> None:
+        """Remember how many leaders there are, how they are linked, and ports that are free for those to be started."""
+        settled = {**USUAL_PORTS, **self._remembered("ports", {})}
+        for name, port in zip(dead, ports.choose([settled[name] for name in dead]), strict=True):
+            if port != settled[name]:
+                progress(f"{name}: port {settled[name]} is taken by another program, using {port}")
+            settled[name] = port
+        with home.writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            facts = {"ports": settled, "leaders": self.count, "topology": self.topology}
+            home.remember(self._state_file, facts)
+
+    def _launch(self, server: ServerProcess, program: Path, packages: Path) -> None:
+        port = self.addresses()[server.name].rpartition(":")[2]
+        environment = {"NODE_PATH": str(packages), "COUCH_USER": leaders.USER, "COUCH_PASSWORD": leaders.PASSWORD}
+        with home.writing(server.folder):
+            server.start(nodejs.command(program, port, server.folder / "data"), environment)
+
+    def _await_service(self, names: Sequence[str]) -> None:
+        addresses = self.addresses()
+
+        def serve() -> bool:
+            for name in names:
+                if self.servers[name].state == "dead":
+                    raise diagnosis.of_death(self.servers[name])
+            return leaders.serving(addresses[name] for name in names) == {addresses[name] for name in names}
+
+        _await(serve, f"{', '.join(names)}: no answer after {READY_TIMEOUT_S:.0f} s; {self._way_out()}")
+
+    def _link(self, progress: Progress) -> None:
+        addresses, wanted = self.addresses(), self.links()
+        for address in addresses.values():
+            leaders.create_database(address, DATABASE)
+        leaders.remove_strays(addresses)
+        standing = leaders.links(addresses, DATABASE)
+        for link in standing - wanted:
+            leaders.remove_link(addresses, link, DATABASE)
+        for link in wanted - standing:
+            leaders.put_link(addresses, link, DATABASE)
+        progress(f"waiting for a document from each of {', '.join(addresses)} to reach the others ({self.topology})")
+        try:
+            progress(f"replication works: the slowest way took {self.prove() * 1e3:.0f} ms")
+        except NotReady as error:
+            raise NotReady(f"{error} within {READY_TIMEOUT_S:.0f} s; {self._way_out()}") from None
+
+    def _node(self, name: str, address: str, sent: set[Link], *, serves: bool) -> NodeStatus:
+        server = self.servers[name]
+        targets = sorted(link.target for link in sent if link.source == name)
+        note = f"sends to {', '.join(targets)}" if targets else ""
+        role = "leader" if serves else None
+        return NodeStatus(name, address, server.pid, server.state, role, serves, None, note)
+
+    def _link_between(self, source: str, target: str) -> Link:
+        names = {address: name for name, address in self.addresses().items()}
+        for address in (source, target):
+            if address not in names:
+                raise UnknownNode(f"{address} is no leader of the local cluster; it has {', '.join(names)}")
+        return Link(names[source], names[target])
+
+    def _remembered(self, fact: str, otherwise: T) -> T:
+        found = home.recall(self._state_file).get(fact, otherwise)
+        return found if isinstance(found, type(otherwise)) else otherwise
+
+    def _way_out(self) -> str:
+        logs = home.shown(self.folder / "*" / "server.log")
+        return f"see {logs}, or begin anew: stalewatch cluster down couch --wipe"
+
+
+def _await(condition: Callable[[], bool], trouble: str) -> None:
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while not condition():
+        if time.monotonic() > deadline:
+            raise NotReady(trouble)
+        time.sleep(_POLL_S)

@@ -1,0 +1,23 @@
+'use strict';
+// Who may ask for what: everything needs the one user's name and password, except to see that the server is there.
+
+const { createHash, timingSafeEqual } = require('crypto');
+
+const OPEN = new Set(['/', '/_up']);
+
+/** Return a middleware that answers 401 to everybody but that user. */
+module.exports = function access(user, password) {
+  const expected = digest(`Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`);
+
+  return (request, response, next) => {
+    const open = OPEN.has(request.path) && (request.method === 'GET' || request.method === 'HEAD');
+    if (open || timingSafeEqual(digest(request.headers.authorization || ''), expected)) return next();
+    response.status(401).set('WWW-Authenticate', 'Basic realm="server"');
+    response.json({ error: 'unauthorized', reason: 'Name or password is incorrect.' });
+  };
+};
+
+// Digests have one length, as the comparison in constant time asks for.
+function digest(text) {
+  return createHash('sha256').update(text).digest();
+}

@@ -1,0 +1,67 @@
+'use strict';
+// A leader: CouchDB's protocol over PouchDB and LevelDB, on loopback.
+// usage: COUCH_USER=... COUCH_PASSWORD=... node server.js PORT DATA_FOLDER
+
+const { mkdirSync } = require('fs');
+const path = require('path');
+const express = require('express');
+const expressPouchDB = require('express-pouchdb');
+const access = require('./access');
+const continuousChanges = require('./changes');
+const Databases = require('./databases');
+const plainEndpoints = require('./endpoints');
+const Replicator = require('./replicator');
+
+const LOOPBACK = '127.0.0.1';
+const KEEP_ALIVE_MS = 65_000;
+const LARGEST_BODY = '64mb';
+const FORM = 'application/x-www-form-urlencoded';
+
+const [port, folder] = [Number(process.argv[2]), path.resolve(process.argv[3])];
+
+// One request that goes wrong must not end the server for all others.
+for (const event of ['uncaughtException', 'unhandledRejection']) {
+  process.on(event, (error) => console.error(`${event}: ${(error && (error.stack || error.message)) || error}`));
+}
+
+mkdirSync(folder, { recursive: true });
+process.chdir(folder); // PouchDB keeps its list of databases in the current folder
+require('events').defaultMaxListeners = 0; // many feeds of one database are no leak
+
+const PouchDB = require('pouchdb').defaults({ prefix: folder + path.sep });
+const app = express();
+const pouch = expressPouchDB(PouchDB, {
+  mode: 'minimumForPouchDB',
+  overrideMode: { exclude: ['compression', 'routes/session-stub'] }, // both cost more than they give here
+});
+const databases = new Databases(PouchDB);
+const replicator = new Replicator(PouchDB, databases, (url) => url.hostname === LOOPBACK && Number(url.port) === port);
+
+app.disable('etag');
+app.disable('x-powered-by');
+app.use(access(process.env.COUCH_USER, process.env.COUCH_PASSWORD));
+app.get('/', (request, response) => response.json({ couchdb: 'Welcome', vendor: { name: 'stalewatch, over PouchDB' } }));
+app.get('/_up', (request, response) => response.json({ status: 'ok', seeds: {} }));
+// CouchDB's own replicator then uses basic authentication.
+app.post('/_session', (request, response) => response.status(404).json({ error: 'not_found', reason: 'missing' }));
+// With another one, as `curl -d` gives, an empty document would be stored.
+app.use((request, response, next) => {
+  const type = request.headers['content-type'] || FORM;
+  if (type.startsWith(FORM)) request.headers['content-type'] = 'application/json';
+  next();
+});
+app.put('/_replicator/:id', express.json({ limit: LARGEST_BODY }), plainEndpoints);
+app.put('/:db', databases.creation());
+app.get('/:db/_changes', continuousChanges(databases));
+app.use(pouch);
+
+const server = app.listen(port, LOOPBACK, () => {
+  replicator.start();
+  console.log(`listening on ${LOOPBACK}:${port}, data in ${folder}`);
+});
+server.keepAliveTimeout = KEEP_ALIVE_MS;
+server.on('error', (error) => {
+  console.error(`cannot listen on ${LOOPBACK}:${port}: ${error.code === 'EADDRINUSE' ? 'address already in use' : error}`);
+  process.exit(1);
+});
+process.on('SIGTERM', () => process.exit(0));

@@ -1,0 +1,49 @@
+import json
+
+import geventhttpclient.response as parser
+import pytest
+
+from clients import couchdb_errors
+from clients.couchdb_errors import ERRORS, STATUSES, CouchError, NotConnected, Refused, Unsettled, explain
+from clients.protocol import Failure
+
+
+def public_exceptions(module: object) -> set[type[BaseException]]:
+    return {
+        kind
+        for name, kind in vars(module).items()
+        if isinstance(kind, type) and issubclass(kind, BaseException) and not name.startswith("_")
+    }
+
+
+@pytest.mark.parametrize("kind", sorted(public_exceptions(parser) | public_exceptions(couchdb_errors), key=str))
+def test_every_public_exception_of_the_parser_and_of_ours_has_a_row(kind: type[BaseException]) -> None:
+    assert kind in ERRORS
+
+
+@pytest.mark.parametrize(
+    ("error", "failure"),
+    [
+        (NotConnected(""), Failure("fail", "NotConnected")),
+        (Refused(401, "h:1"), Failure("fail", "HTTP 401")),
+        (Refused(404, "h:1"), Failure("fail", "HTTP 404")),
+        (Refused(503, "h:1"), Failure("unknown", "HTTP 503")),
+        (Refused(418, "h:1"), Failure("unknown", "HTTP 418")),
+        (Unsettled(""), Failure("unknown", "Unsettled")),
+        (CouchError(""), Failure("unknown", "CouchError")),
+        (parser.HTTPConnectionClosed(""), Failure("unknown", "HTTPConnectionClosed")),
+        (ConnectionResetError(""), Failure("unknown", "ConnectionError")),
+        (TimeoutError(""), Failure("unknown", "TimeoutError")),
+        (json.JSONDecodeError("", "", 0), Failure("unknown", "JSONDecodeError")),
+        (KeyboardInterrupt(), Failure("unknown", "KeyboardInterrupt")),
+    ],
+)
+def test_an_error_is_a_failure_only_when_nothing_was_applied(error: BaseException, failure: Failure) -> None:
+    assert explain(error) == failure
+
+
+def test_no_status_that_may_come_after_a_write_counts_as_failed() -> None:
+    assert {status for status, outcome in STATUSES.items() if outcome == "unknown"} == {
+        *(408, 409, 429),
+        *(500, 502, 503, 504),
+    }

@@ -1,0 +1,121 @@
+from types import SimpleNamespace
+
+import pytest
+
+from clients.couchdb_options import PASSWORD, USERNAME, Leader, database_name, leader, options_from
+from clients.databases import DATABASES
+from clients.errors import BadAddress
+
+A, B = "http://admin:s3cret@127.0.0.1:5984", "http://admin:s3cret@127.0.0.1:5985"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("http://localhost:5985", Leader("http", "localhost", 5985)),
+        ("http://localhost", Leader("http", "localhost", 5984)),
+        ("https://couch.example/", Leader("https", "couch.example", 6984)),
+        ("http://admin:pa%2Fss%40@[::1]:1", Leader("http", "::1", 1, "admin", "pa/ss@")),
+        ("http://admin@h:1", Leader("http", "h", 1, "admin", "")),
+    ],
+)
+def test_a_leaders_url_is_taken_apart(text: str, expected: Leader) -> None:
+    found = leader("--couch-a", text, {})
+    assert found == expected
+    assert leader("--couch-a", found.full_url, {}) == expected
+    assert "@" not in found.url
+
+
+def test_credentials_come_from_the_environment_where_the_url_has_none() -> None:
+    environ = {USERNAME: "ada", PASSWORD: "s3cret"}
+    assert leader("--couch-a", "http://h:1", environ)[3:] == ("ada", "s3cret")
+    assert leader("--couch-a", "http://eve:x@h:1", environ)[3:] == ("eve", "x")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "127.0.0.1:5984",
+        "couch://h:1",
+        "http://",
+        "http://u:s3cret@h:1/db",
+        "http://u:s3cret@h:1?x=1",
+        "http://u:s3cret@h:99999",
+        "http://u:s3/cret@h:1",
+        "http://u:s3cret@[::1:1",
+    ],
+)
+def test_what_is_no_url_of_a_server_is_refused_without_quoting_it(text: str) -> None:
+    with pytest.raises(BadAddress) as refused:
+        leader("--couch-a", text, {})
+    assert "--couch-a" in str(refused.value)
+    assert "s3" not in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_the_options_never_show_a_password() -> None:
+    options = options_from(SimpleNamespace(couch_a=A, couch_b=B, peer_a="http://x:s3cret@h:1"))
+    assert "s3cret" not in repr(options)
+
+
+def test_a_peer_has_the_leaders_credentials_unless_it_brings_its_own() -> None:
+    options = options_from(SimpleNamespace(couch_a=A, couch_b=B, peer_a="http://couch1:5984"))
+    assert options.peer_a == Leader("http", "couch1", 5984, "admin", "s3cret")
+    assert options.peer_b is None
+
+
+@pytest.mark.parametrize(
+    ("flag", "given", "means"),
+    [
+        ("write_to", "home", "home"),
+        ("write_to", "127.0.0.1:5985", "b"),
+        ("read_from", "other", "other"),
+        ("read_from", "127.0.0.1:5984", "a"),
+        ("read_from", None, "a"),
+        ("write_to", "", "both"),
+    ],
+)
+def test_where_to_write_and_read_can_be_said_by_word_or_by_address(flag: str, given: str | None, means: str) -> None:
+    assert getattr(options_from(SimpleNamespace(couch_a=A, couch_b=B, **{flag: given})), flag) == means
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"write_to": "c"}, "--write-to 'c'"),
+        ({"read_from": "both"}, "--read-from 'both'"),
+        ({"read_from": "127.0.0.1:1"}, "127.0.0.1:5984 or 127.0.0.1:5985"),
+        ({"db": "Bench"}, "--db"),
+        ({"timeout": "0"}, "--timeout"),
+        ({"couch_b": None}, "--couch-b"),
+    ],
+)
+def test_a_choice_that_makes_no_sense_is_named(
+    monkeypatch: pytest.MonkeyPatch, wrong: dict[str, str | None], words: str
+) -> None:
+    monkeypatch.delenv("STALEWATCH_COUCH_B", raising=False)
+    with pytest.raises(BadAddress, match=words):
+        options_from(SimpleNamespace(**{"couch_a": A, "couch_b": B, **wrong}))
+
+
+def test_one_server_cannot_be_both_leaders() -> None:
+    with pytest.raises(BadAddress, match="name two servers"):
+        options_from(SimpleNamespace(couch_a=A, couch_b=A)).check()
+
+
+@pytest.mark.parametrize("name", ["bench", "a0_$()+-", "a/b"])
+def test_names_that_couchdb_takes(name: str) -> None:
+    assert database_name(name) == name
+
+
+@pytest.mark.parametrize("name", ["", "_users", "0a", "Bench", "a b", "ä"])
+def test_names_that_couchdb_refuses(name: str) -> None:
+    with pytest.raises(ValueError, match="lower-case"):
+        database_name(name)
+
+
+def test_no_address_means_the_local_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("STALEWATCH_COUCH_A", "STALEWATCH_COUCH_B"):
+        monkeypatch.delenv(name, raising=False)
+    assert DATABASES["couch"].lacks_address(SimpleNamespace())
+    assert not DATABASES["couch"].lacks_address(SimpleNamespace(couch_a=A))
