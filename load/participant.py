@@ -35,12 +35,18 @@ UNWANTED = 1
 
 LOCAL_MASTERS = frozenset({"127.0.0.1", "localhost", "::1"})
 
-_PARTICIPANTS: "WeakKeyDictionary[Environment, Participant]" = WeakKeyDictionary()
+INIT_S = 30.0
+
+_PARTICIPANTS: "WeakKeyDictionary[Environment, AsyncResult[Participant]]" = WeakKeyDictionary()
 
 
 def participant_of(environment: Environment) -> "Participant":
-    """Return the participant of that environment; LookupError outside of a run."""
-    return _PARTICIPANTS[environment]
+    """Return the participant of that environment, once there is one.
+
+    A worker that joins a running test is told to spawn users as soon as it is connected, before Locust's init event.
+    """
+    participant: Participant = _PARTICIPANTS.setdefault(environment, AsyncResult()).get(timeout=INIT_S)
+    return participant
 
 
 class Participant:
@@ -59,8 +65,10 @@ class Participant:
         self._refused = False
         self._turns: dict[str, Event] = {}
         self._clock_answers: dict[int, AsyncResult[Sample]] = {}
-        _PARTICIPANTS[environment] = self
         self._listen()
+        if hasattr(environment.parsed_options, messages.RUN):  # the test's start came before us, with its options
+            self._on_test_start(environment)
+        _PARTICIPANTS.setdefault(environment, AsyncResult()).set(self)
         interrupts.hurries(self._on_interrupt)
         gevent.spawn(self._report_for_ever)
 

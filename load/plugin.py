@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from locust import User, events
+from locust.argument_parser import get_parser
 from locust.env import Environment
 from locust.runners import MasterRunner, Runner, WorkerRunner
 
@@ -40,7 +41,10 @@ def install(base: type[User]) -> None:
             return
         for driver in NOISY:  # what they say of a server stands in the answers; a worker's log goes to the page
             logging.getLogger(driver).setLevel(logging.CRITICAL)
-        vault = Vault(flags.options_of(_databases(_subclasses(base))), environment.parsed_options)
+        options = flags.options_of(_databases(_subclasses(base)))
+        # A worker that joins a running test has the master's options already, in place of its own.
+        own = get_parser().parse_args() if isinstance(runner, WorkerRunner) else environment.parsed_options
+        vault = Vault(options, own)
         interrupts = Interrupts()
         if not isinstance(runner, WorkerRunner):
             _require_sense(environment.parsed_options, chosen(environment))

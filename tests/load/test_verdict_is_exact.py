@@ -47,10 +47,13 @@ def test_a_master_and_three_workers(swarm: Swarm) -> None:
 
 
 def test_a_worker_that_joins_late_brings_keys_of_its_own(swarm: Swarm) -> None:
-    pid = swarm.master("--headless", "-t", "8s", *LOAD)
+    pid = swarm.master("--headless", *LOAD)
     swarm.worker()
+    swarm.await_log(pid, "All users spawned")  # so that the second one is told to spawn as soon as it is connected
     swarm.await_operations()
     swarm.worker()
+    swarm.await_operations(workers=2)
+    os.kill(pid, signal.SIGTERM)
     assert swarm.code(pid) == 0
     result = swarm.result()
     assert_agrees(result, swarm.histories, workers=2)
@@ -58,11 +61,12 @@ def test_a_worker_that_joins_late_brings_keys_of_its_own(swarm: Swarm) -> None:
 
 
 def test_a_killed_worker_is_named_with_what_could_not_be_checked(swarm: Swarm) -> None:
-    pid = swarm.master("--headless", "-t", "6s", "--expect-workers", "2", *LOAD)
+    pid = swarm.master("--headless", "--expect-workers", "2", *LOAD)
     swarm.worker()
     victim = swarm.worker()
     swarm.await_operations(workers=2)
     os.kill(victim, signal.SIGKILL)
+    os.kill(pid, signal.SIGTERM)
     assert swarm.code(pid) == 0
     result = swarm.result()
     assert_agrees(result, swarm.histories, workers=2)
@@ -75,12 +79,13 @@ def test_a_killed_worker_is_named_with_what_could_not_be_checked(swarm: Swarm) -
 
 
 def test_without_its_history_a_killed_workers_reports_count(swarm: Swarm) -> None:
-    pid = swarm.master("--headless", "-t", "6s", "--expect-workers", "2", *LOAD, "--history-dir", "")
+    pid = swarm.master("--headless", "--expect-workers", "2", *LOAD, "--history-dir", "")
     swarm.worker()
     victim = swarm.worker()
-    swarm.await_log(pid, "All users spawned")
-    time.sleep(2)  # two reports
+    swarm.await_log(victim, "creating 100 keys")
+    time.sleep(3)  # a few reports
     os.kill(victim, signal.SIGKILL)
+    os.kill(pid, signal.SIGTERM)
     swarm.code(pid)
     (lost,) = (worker for worker in swarm.result()["workers"] if worker["state"] == "lost")
     assert lost["operations"]
@@ -166,12 +171,13 @@ def test_autoquit_leaves_no_orphans_and_loses_nothing(swarm: Swarm) -> None:
 
 
 def test_a_worker_that_is_asked_to_end_reports_first(swarm: Swarm) -> None:
-    pid = swarm.master("--headless", "-t", "6s", "--expect-workers", "2", *LOAD)
+    pid = swarm.master("--headless", "--expect-workers", "2", *LOAD)
     swarm.worker()
     leaving = swarm.worker()
     swarm.await_operations(workers=2)
     psutil.Process(leaving).terminate()
     assert swarm.code(leaving) == 0
+    os.kill(pid, signal.SIGTERM)
     assert swarm.code(pid) == 0
     result = swarm.result()
     assert_agrees(result, swarm.histories, workers=2)
