@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Callable, Iterator
 
 import pytest
+from cassandra.cluster import NoHostAvailable
 
 from checkers.verdict import Verdict
 from clients.cassandra import CassandraDatabaseClient
@@ -17,7 +18,7 @@ from workloads.options import LoadOptions
 pytestmark = pytest.mark.server
 
 KEYS = 60
-BUSY = LoadOptions(operations=None, duration_s=600, users=6, keys=100, write_ratio=0.5, reread=0.7)
+BUSY = LoadOptions(operations=None, duration_s=600, users=4, keys=100, write_ratio=0.5, reread=0.7)
 
 
 @pytest.fixture
@@ -57,9 +58,9 @@ def test_quorums_lose_and_hide_nothing_while_a_node_is_killed_and_comes_back(rin
         until(lambda: len(drill.operations) > back + 150)
     verdicts = drill.end()
     assert drill.recorder.judge.verdict() == "valid", verdicts
-    assert verdicts["stale_reads"].checked > 200
+    assert verdicts["stale_reads"].checked > 100
     acknowledged = sum(isinstance(one, Write) and one.outcome == "ok" for one in drill.operations)
-    assert verdicts["lost_writes"].checked == acknowledged > 200
+    assert verdicts["lost_writes"].checked == acknowledged > 100
 
 
 def test_a_dead_node_at_all_costs_classed_errors_and_no_verdict(ring: CassandraCluster, name: str) -> None:
@@ -69,13 +70,13 @@ def test_a_dead_node_at_all_costs_classed_errors_and_no_verdict(ring: CassandraC
     ]
     node = ring.nodes()[2]
     with drills[0].load(), drills[1].load():
-        until(lambda: all(drill.count("ok") > 100 for drill in drills))
+        until(lambda: all(drill.count("ok") > 60 for drill in drills))
         ring.kill(node)
         until(lambda: all(drill.count(outcome) for drill in drills for outcome in ("fail", "unknown")))
         until(lambda: ring.status()[2].role == "DN")
         ring.restart(node)
         fine = [drill.count("ok") for drill in drills]
-        until(lambda: all(drill.count("ok") > was + 100 for drill, was in zip(drills, fine, strict=True)))
+        until(lambda: all(drill.count("ok") > was + 60 for drill, was in zip(drills, fine, strict=True)))
     for drill in drills:
         drill.end()
         assert drill.recorder.judge.verdict() == "valid", drill.recorder.judge.verdicts()
@@ -89,6 +90,14 @@ def missed_by(ring: CassandraCluster, node: str, drill: Drill) -> None:
     """Write every key while that node is down."""
     ring.kill(node)
     assert {drill.write(key) for key in drill.run.keys} <= {"ok", "unknown"}
+
+
+def why_no_final(drill: Drill) -> str | None:
+    """Return why a final read proves nothing; before hints are written out, the dead node itself is the reason."""
+    try:
+        return drill.client.final(drill.run.keys[0]).error
+    except NoHostAvailable as error:
+        return drill.client.explain(error).error
 
 
 def stale(drill: Drill, node: CassandraDatabaseClient) -> int:
@@ -107,7 +116,7 @@ def test_a_node_that_was_down_is_stale_until_its_hints_arrive(
     drill = Drill(ring.uri(), name, LoadOptions(keys=KEYS), write_cl="QUORUM", read_cl="QUORUM")
     node = ring.nodes()[2]
     missed_by(ring, node, drill)
-    until(lambda: drill.client.final(drill.run.keys[0]).error == "hints_pending")
+    until(lambda: why_no_final(drill) == "hints_pending")
     ring.restart(node)
     reader = through(node)
     assert stale(drill, reader) > 0
