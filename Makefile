@@ -26,10 +26,12 @@ endif
 demo: install ## Three MongoDB members on this machine, three scenarios, one table and a report
 	@$(BIN)/python demo.py
 
+# Those that need no database server run side by side; those that do would disturb each other's timing.
 test: install ## All tests that this machine can run (STALEWATCH_REQUIRE_ALL=1: a skip is a failure)
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 -m "not server and not soak"
+	$(BIN)/python -m pytest -q -m "server and not soak"
 
-test-fast: install ## The tests without servers, in under 30 s
+test-fast: install ## The tests without servers, in about two minutes
 	$(BIN)/python -m pytest -q -n auto -m "not server and not soak"
 
 soak: install ## The long ones: repeats, hours
