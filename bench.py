@@ -20,11 +20,12 @@ import sys
 import time
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import workloads.options
+from checkers.findings import Findings
 from checkers.judge import Judge
 from clients.databases import DATABASES
 from clients.errors import BadAddress, ClientError
@@ -47,6 +48,8 @@ from workloads.progress import Progress
 from workloads.pulse import Pulse, Steady
 from workloads.recorder import Recorder
 from workloads.runner import Run
+from workloads.statistics import Statistics
+from workloads.tally import Tally
 
 DONE, MISSED, USAGE, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
 EXITS = (
@@ -76,6 +79,9 @@ def _add_outputs(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--report", type=Path, metavar="FILE", help="write the result as a page with charts")
     group.add_argument("--history", type=Path, metavar="FILE", help="write every operation (.jsonl[.gz|.zst])")
     group.add_argument("--keep", action="store_true", help="leave the run's keys in the database")
+    group.add_argument(
+        "--metrics-port", type=int, metavar="PORT", help="serve the run to Prometheus there, on 127.0.0.1"
+    )
     group.add_argument(
         "--expect",
         metavar="LIST",
@@ -123,12 +129,14 @@ def _bench(arguments: argparse.Namespace) -> int:
     client.prepare()
     try:
         run, recorder = _start(arguments, load, client)
-        with _signals(run) as received:
+        tally = Tally(recorder)
+        with _signals(run) as received, _metrics(arguments, run, recorder, tally, load.users):
             _perform(run, recorder, keep=arguments.keep)
-        result = _result(arguments, load, client, recorder, run)
+        findings, statistics = tally.take()
+        result = _result(arguments, load, client, findings, statistics, run)
     finally:
         client.close()
-    _deliver(arguments, recorder.judge, result)
+    _deliver(arguments, findings, result)
     missed = expect.missed(expectations, result)
     for line in missed:
         print(line)
@@ -140,6 +148,18 @@ def _client(arguments: argparse.Namespace, load: LoadOptions) -> Client:
     if database.lacks_address(arguments):
         vars(arguments).update(addresses(arguments.database, _tell))
     return database.open(arguments, load.users, load.seed, database.clock())
+
+
+def _metrics(
+    arguments: argparse.Namespace, run: Run, recorder: Recorder, tally: Tally, users: int
+) -> AbstractContextManager[None]:
+    if arguments.metrics_port is None:
+        return nullcontext()
+    try:
+        from load.bench_metrics import serving  # noqa: PLC0415 # the bare bench has no prometheus_client
+    except ModuleNotFoundError as error:
+        raise BadAddress(f"--metrics-port needs {error.name}: pip install prometheus-client") from None
+    return serving(run.name, arguments, recorder, tally, users)
 
 
 def _require_writable(path: Path | None) -> None:
@@ -247,9 +267,13 @@ def _left_behind(run: Run, reason: str) -> None:
 
 
 def _result(
-    arguments: argparse.Namespace, load: LoadOptions, client: Client, recorder: Recorder, run: Run
+    arguments: argparse.Namespace,
+    load: LoadOptions,
+    client: Client,
+    findings: Findings,
+    statistics: Statistics,
+    run: Run,
 ) -> dict[str, Any]:
-    statistics = recorder.statistics
     about = {
         "database": arguments.database,
         "run": run.name,
@@ -258,14 +282,14 @@ def _result(
         "interrupted": run.interrupted,
         **statistics.figures(),
     }
-    return run_result(recorder.judge.findings(), about, statistics.latencies())
+    return run_result(findings, about, statistics.latencies())
 
 
-def _deliver(arguments: argparse.Namespace, judge: Judge, result: dict[str, Any]) -> None:
+def _deliver(arguments: argparse.Namespace, findings: Findings, result: dict[str, Any]) -> None:
     try:
         for line in plain_lines(result):
             print(line)
-        show(f"{result['database']} {result['run']}", COLUMNS, rows(judge.verdicts()))
+        show(f"{result['database']} {result['run']}", COLUMNS, rows(findings.verdicts))
         sys.stdout.flush()
     finally:  # the files are written also where nobody reads the lines to their end, as in `bench.py ... | head`
         if arguments.json:

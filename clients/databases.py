@@ -9,6 +9,7 @@ from typing import NamedTuple
 import clients.memory_flags
 from clients.options import Option, chosen
 from clients.protocol import Client
+from clients.servers import Servers
 from clients.simulated_time import SimulatedClock
 from history.clock import Clock, RealClock
 
@@ -21,7 +22,7 @@ class Database(NamedTuple):
 
     `open` takes the parsed arguments, the most sessions at a time, the seed and the clock. `addresses` names the
     options that say where the servers are; where none of them is given, the local cluster is meant. `clock` makes the
-    clock of a run in one process.
+    clock of a run in one process. `servers` takes the parsed arguments, for who asks the servers about themselves.
     """
 
     help: str
@@ -29,6 +30,7 @@ class Database(NamedTuple):
     open: Callable[[object, int, int, Clock], Client]
     addresses: tuple[str, ...] = ()
     clock: Callable[[], Clock] = RealClock
+    servers: Callable[[object], Servers] | None = None
 
     def lacks_address(self, arguments: object) -> bool:
         """Tell whether nothing says where the servers are (raises `BadAddress` for an address that makes no sense)."""
@@ -55,9 +57,19 @@ def _mongo(arguments: object, users: int, _seed: int, clock: Clock) -> Client:
     return MongoDatabaseClient(options_from(arguments, pool_size=users + SPARE_CONNECTIONS), clock)
 
 
+def _mongo_servers(arguments: object) -> Servers:
+    from clients.mongodb_servers import MongoServers  # noqa: PLC0415
+
+    return MongoServers(arguments)
+
+
 DATABASES: dict[str, Database] = {
     "mongo": Database(
-        "a MongoDB replica set: a single leader with followers", _mongo_options, _mongo, addresses=("mongo_uri",)
+        "a MongoDB replica set: a single leader with followers",
+        _mongo_options,
+        _mongo,
+        addresses=("mongo_uri",),
+        servers=_mongo_servers,
     ),
     "memory": Database(
         "a simulated store with a known truth, in simulated time",

@@ -17,6 +17,7 @@ from clients.errors import BadAddress
 from history.clock import RealClock
 from load import flags, messages
 from load.interrupts import Interrupts
+from load.master_metrics import meter_of
 from load.outcome import outcome
 from load.report import Report, decode
 from load.roster import SILENCE_S
@@ -92,7 +93,7 @@ class Coordinator:
         setattr(options, messages.RUN, name)
         setattr(options, messages.TARGET, self._users)
         self.exit_code = 0
-        self.run = Run(name, Namespace(**vars(options)), databases)
+        self.run = Run(name, Namespace(**vars(options)), databases, meter=meter_of(name, databases, options))
         log.info("run %s", name)
 
     def _refuse(self, reason: str) -> NoReturn:
@@ -127,7 +128,7 @@ class Coordinator:
         totals, first_word = report.totals(), not run.roster.knows(sender)
         told_of = None if first_word else run.roster.member(sender).trouble
         member = run.roster.take(sender, report)
-        run.totals.merge(totals)
+        run.count(totals)
         run.shown.merge(totals)
         run.newest.extend(violation for row in report.verdicts for violation in row.witnesses)
         for stall in report.stalls:
@@ -232,7 +233,7 @@ class Coordinator:
     def _decide(self, run: Run) -> None:
         for member in run.roster:
             if not member.whole:
-                run.totals.merge(salvage(member, run.name, flags.path(run.options, "history_dir")))
+                run.count(salvage(member, run.name, flags.path(run.options, "history_dir")))
         duration_s = (run.stopped or time.monotonic()) - run.began
         run.outcome = outcome(run.name, run.roster, run.totals, run.options, run.databases, duration_s)
         self.exit_code = run.outcome.exit_code

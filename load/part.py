@@ -2,7 +2,7 @@
 
 import logging
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +23,8 @@ from history.writer import HistoryWriter
 from load.flags import options_of
 from load.report import HistoryFile
 from load.requests import Requests
+from metrics.meter import Reading
+from metrics.process import ProcessMetrics
 from replication.local.addresses import addresses
 from replication.protocol import ClusterError
 from workloads.final_reads import FinalReads
@@ -33,6 +35,7 @@ from workloads.pulse import Pulse
 from workloads.recorder import Recorder
 from workloads.register import RegisterSession, payload
 from workloads.statistics import Statistics
+from workloads.tally import Tally
 
 log = logging.getLogger("stalewatch")
 
@@ -56,7 +59,7 @@ class Setting:
     """What the parts of one process's share of a run have in common.
 
     `options` hold the passwords that this process was given. `local` allows to start a cluster on this machine where
-    no address is given.
+    no address is given. `metrics` is where this process serves its metrics, if it does.
     """
 
     run: str
@@ -68,6 +71,7 @@ class Setting:
     environment: Environment
     history_dir: Path | None
     local: bool
+    metrics: str | None = None
 
 
 class Part:
@@ -84,6 +88,8 @@ class Part:
         self._choice = DISTRIBUTIONS[setting.load.distribution](self.keys)
         self._client: Client | None = None
         self._recorder: Recorder | None = None
+        self._tally: Tally | None = None
+        self._metrics: ProcessMetrics | None = None
         self._requests: Requests | None = None
         self._under_way = 0
         self._opened = Event()
@@ -108,7 +114,12 @@ class Part:
 
     def take(self) -> tuple[Findings, Statistics] | None:
         """Hand over what was found and counted since the last time, if there is anything."""
-        return None if self._recorder is None else self._recorder.take()
+        return None if self._tally is None else self._tally.take()
+
+    def readings(self) -> Iterator[Reading]:
+        """Yield what Prometheus is shown of this part."""
+        if self._metrics is not None:
+            yield from self._metrics.readings()
 
     def history_file(self) -> HistoryFile | None:
         """Return where its history is, and how much of it was handed over so far."""
@@ -141,7 +152,22 @@ class Part:
         client.preload(self.keys, payload(setting.load))
         self._requests = Requests(setting.environment, self.database, client.levels(), setting.pulse)
         recorder.listeners.append(self._requests)
-        self._client, self._recorder = client, recorder
+        self._client, self._recorder, self._tally = client, recorder, Tally(recorder)
+        if setting.metrics is not None:
+            self._metrics = self._measure(recorder, self._tally)
+
+    def _measure(self, recorder: Recorder, tally: Tally) -> ProcessMetrics:
+        metrics = ProcessMetrics(self._setting.run, self.database, tally.gather, self._users)
+        tally.watchers.append(lambda findings, statistics: metrics.watch(findings.verdicts, statistics))
+        recorder.listeners.append(metrics.by_key)
+        return metrics
+
+    def _users(self) -> int:
+        """Return how many users of this process are on this database."""
+        environment = self._setting.environment
+        counts = environment.runner.user_classes_count if environment.runner else {}
+        classes = environment.user_classes
+        return sum(counts.get(one.__name__, 0) for one in classes if getattr(one, "database", "") == self.database)
 
     def _use_local_cluster(self) -> None:
         if not self._setting.local:

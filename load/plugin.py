@@ -13,6 +13,7 @@ from clients.errors import BadAddress
 from load import flags
 from load.coordinator import USAGE, Coordinator
 from load.interrupts import Interrupts
+from load.master_metrics import MasterMetrics
 from load.participant import Participant
 from load.secrets import Vault
 from load.web import ConsistencyPages
@@ -33,6 +34,7 @@ def install(base: type[User]) -> None:
         if not isinstance(runner, WorkerRunner):
             _require_sense(environment.parsed_options, chosen(environment))
             coordinator = Coordinator(environment, runner, interrupts, chosen)
+            MasterMetrics.serve(environment, runner, coordinator, vault)
             if environment.web_ui is not None:
                 ConsistencyPages(environment.web_ui, coordinator, chosen)
         if not isinstance(runner, MasterRunner):

@@ -36,6 +36,8 @@ class Member:
     clock_error_ns: int | None = None
     trouble: str | None = None
     exit_code: int = 0
+    metrics: str | None = None
+    """Where it serves its metrics."""
     from_history: bool = False
     """What it did after its last report was found in its history file."""
 
@@ -61,6 +63,7 @@ class Member:
         self.settings, self.histories = report.settings, report.histories
         self.clock_error_ns = report.clock_error_ns
         self.trouble, self.exit_code = report.trouble, report.exit_code
+        self.metrics = report.metrics
 
 
 class Roster:

@@ -1,6 +1,7 @@
 """One process's share of one run: a part for each database that its users need, and what is reported of them all."""
 
 import socket
+from collections.abc import Iterator
 from itertools import count
 
 import gevent
@@ -10,6 +11,8 @@ from load.clock_offset import ClockOffset
 from load.part import Part, Setting, Trouble
 from load.report import Report, counts_of, verdict_rows
 from load.totals import Totals
+from metrics.families import SCHEDULER_LAG
+from metrics.meter import NS, Reading
 from workloads.progress import Progress
 
 
@@ -71,6 +74,12 @@ class Share:
         own_now = self.setting.clock.now() - (self.offset.offset_ns if self.offset else 0)
         return self.offset.error_ns(own_now) if self.offset else 0
 
+    def readings(self) -> Iterator[Reading]:
+        """Yield what Prometheus is shown of this process."""
+        yield Reading(SCHEDULER_LAG, (), self.setting.pulse.lag_ns() / NS)
+        for part in self._parts.values():
+            yield from part.readings()
+
     def report(self, *, last: bool = False) -> Report:
         """Return what was found and counted since the last report."""
         totals = Totals()
@@ -97,4 +106,5 @@ class Share:
             trouble=trouble.text if trouble else None,
             exit_code=trouble.exit_code if trouble else 0,
             last=last,
+            metrics=setting.metrics,
         )

@@ -1,0 +1,58 @@
+"""A run in one process, without Locust, served to Prometheus as a master and its only worker would be."""
+
+import threading
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from load.replication_watch import watch
+from metrics import families
+from metrics.exposition import registry
+from metrics.meter import NS, Reading
+from metrics.nodes import Nodes
+from metrics.process import ProcessMetrics
+from metrics.server import LOOPBACK, WORKER, MetricsServer, Target, discovery, exposing
+from workloads.pulse import Pulse, Steady
+from workloads.recorder import Recorder
+from workloads.tally import Tally
+
+
+@contextmanager
+def serving(run: str, options: Namespace, recorder: Recorder, tally: Tally, users: int) -> Iterator[None]:
+    """Serve while the block runs, and until whoever scrapes has seen the last counts; OSError for a port taken."""
+    metrics = ProcessMetrics(run, options.database, tally.gather, lambda: users)
+    tally.watchers.append(lambda findings, statistics: metrics.watch(findings.verdicts, statistics))
+    recorder.listeners.append(metrics.by_key)
+    nodes, over = Nodes(run, options.database), threading.Event()
+    server = MetricsServer(
+        LOOPBACK,
+        options.metrics_port,
+        registry(lambda: _totals(metrics, nodes)),
+        sd=discovery(lambda: [Target(server.address, 0, WORKER)]),
+        worker=exposing(registry(lambda: _own(metrics, recorder.pulse))),
+    )
+    watched = (options.database, options, nodes, over)
+    threading.Thread(target=watch, args=watched, name="replication", daemon=True).start()
+    try:
+        yield
+        server.linger()
+    finally:
+        over.set()
+        server.close()
+
+
+def _totals(metrics: ProcessMetrics, nodes: Nodes) -> Iterator[Reading]:
+    metrics.gather()
+    meter = metrics.meter
+    yield from meter.readings()
+    yield from nodes.readings()
+    yield meter.reading(families.RUN_INFO, 1)
+    yield meter.reading(families.SESSIONS, metrics.sessions())
+    yield meter.reading(families.LOST_WRITES, meter.lost_writes)
+    yield meter.reading(families.WORKER_STALLS, 0)
+    yield meter.reading(families.WORKERS, 1, "running")
+
+
+def _own(metrics: ProcessMetrics, pulse: Pulse | Steady) -> Iterator[Reading]:
+    yield from metrics.readings()
+    yield Reading(families.SCHEDULER_LAG, (), pulse.lag_ns() / NS)
