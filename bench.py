@@ -80,7 +80,10 @@ def _add_outputs(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--history", type=Path, metavar="FILE", help="write every operation (.jsonl[.gz|.zst])")
     group.add_argument("--keep", action="store_true", help="leave the run's keys in the database")
     group.add_argument(
-        "--metrics-port", type=int, metavar="PORT", help="serve the run to Prometheus there, on 127.0.0.1"
+        "--metrics-port",
+        type=workloads.options.port,
+        metavar="PORT",
+        help="serve the run to Prometheus there, on 127.0.0.1",
     )
     group.add_argument(
         "--expect",
@@ -159,7 +162,7 @@ def _metrics(
         from load.bench_metrics import serving  # noqa: PLC0415 # the bare bench has no prometheus_client
     except ModuleNotFoundError as error:
         raise BadAddress(f"--metrics-port needs {error.name}: pip install prometheus-client") from None
-    return serving(run.name, arguments, recorder, tally, users)
+    return serving(run.name, arguments, recorder, tally, users, _tell)
 
 
 def _require_writable(path: Path | None) -> None:

@@ -2,7 +2,7 @@
 
 import threading
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from load.replication_watch import watch
@@ -16,9 +16,13 @@ from workloads.pulse import Pulse, Steady
 from workloads.recorder import Recorder
 from workloads.tally import Tally
 
+WORKERS = {"running": 1, "done": 0, "lost": 0}
+
 
 @contextmanager
-def serving(run: str, options: Namespace, recorder: Recorder, tally: Tally, users: int) -> Iterator[None]:
+def serving(
+    run: str, options: Namespace, recorder: Recorder, tally: Tally, users: int, tell: Callable[[str], None]
+) -> Iterator[None]:
     """Serve while the block runs, and until whoever scrapes has seen the last counts; OSError for a port taken."""
     metrics = ProcessMetrics(run, options.database, tally.gather, lambda: users)
     tally.watchers.append(lambda findings, statistics: metrics.watch(findings.verdicts, statistics))
@@ -31,11 +35,12 @@ def serving(run: str, options: Namespace, recorder: Recorder, tally: Tally, user
         sd=discovery(lambda: [Target(server.address, 0, WORKER)]),
         worker=exposing(registry(lambda: _own(metrics, recorder.pulse))),
     )
+    tell(f"metrics: http://{server.address}/metrics, /sd")
     watched = (options.database, options, nodes, over)
     threading.Thread(target=watch, args=watched, name="replication", daemon=True).start()
     try:
         yield
-        server.linger()
+        server.linger(tell)
     finally:
         over.set()
         server.close()
@@ -50,7 +55,8 @@ def _totals(metrics: ProcessMetrics, nodes: Nodes) -> Iterator[Reading]:
     yield meter.reading(families.SESSIONS, metrics.sessions())
     yield meter.reading(families.LOST_WRITES, meter.lost_writes)
     yield meter.reading(families.WORKER_STALLS, 0)
-    yield meter.reading(families.WORKERS, 1, "running")
+    for state, count in WORKERS.items():
+        yield meter.reading(families.WORKERS, count, state)
 
 
 def _own(metrics: ProcessMetrics, pulse: Pulse | Steady) -> Iterator[Reading]:

@@ -40,7 +40,7 @@ def add_arguments(parser: Any, databases: Collection[str]) -> None:  # noqa: ANN
     )
     parser.add_argument(
         "--metrics-port",
-        type=int,
+        type=workloads.options.port,
         metavar="PORT",
         help="serve the run's totals to Prometheus there, and the list of workers; workers take any port",
         include_in_web_ui=False,

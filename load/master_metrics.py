@@ -12,6 +12,7 @@ import gevent
 from locust.env import Environment
 from locust.runners import Runner
 
+from load.interrupts import Interrupts
 from load.replication_watch import watch
 from load.roster import State
 from load.run import Run
@@ -53,13 +54,15 @@ class MasterMetrics:
     """Serves them from before the first run until whoever scrapes has seen the verdict's counts."""
 
     @classmethod
-    def serve(cls, environment: Environment, runner: Runner, coordinator: "Coordinator", vault: Vault) -> None:
+    def serve(
+        cls, environment: Environment, runner: Runner, coordinator: "Coordinator", vault: Vault, interrupts: Interrupts
+    ) -> None:
         """Serve where the options ask for it; end the process with one line where the port cannot be had."""
         options = environment.parsed_options
         if options is None or not getattr(options, "metrics_port", None):
             return
         try:
-            cls(environment, runner, coordinator, vault)
+            interrupts.add_listener(cls(environment, runner, coordinator, vault).hurry)
         except OSError as error:
             print(f"locust: {error.filename}: {error.strerror or error}", file=sys.stderr)
             sys.exit(USAGE)
@@ -72,6 +75,7 @@ class MasterMetrics:
         self._vault = vault
         self._faults = faults_of(environment)
         self._nodes: list[Nodes] = []
+        self._hurried = False
         self._server = MetricsServer(
             options.metrics_host, options.metrics_port, registry(self._readings), sd=discovery(self._targets)
         )
@@ -92,8 +96,13 @@ class MasterMetrics:
 
     def _on_quitting(self, **_: Any) -> None:  # noqa: ANN401 # Locust's extras
         """Wait for one more scrape: without it Prometheus would never learn of the final reads."""
+        self._hurried = False
         if self._coordinator.run is not None:
-            self._server.linger()
+            self._server.linger(log.info, lambda: self._hurried)
+
+    def hurry(self) -> None:
+        """Wait for no scrape any more, if one is waited for."""
+        self._hurried = True
 
     def _targets(self) -> Iterator[Target]:
         run = self._coordinator.run

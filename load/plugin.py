@@ -34,7 +34,7 @@ def install(base: type[User]) -> None:
         if not isinstance(runner, WorkerRunner):
             _require_sense(environment.parsed_options, chosen(environment))
             coordinator = Coordinator(environment, runner, interrupts, chosen)
-            MasterMetrics.serve(environment, runner, coordinator, vault)
+            MasterMetrics.serve(environment, runner, coordinator, vault, interrupts)
             if environment.web_ui is not None:
                 ConsistencyPages(environment.web_ui, coordinator, chosen)
         if not isinstance(runner, MasterRunner):

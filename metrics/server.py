@@ -75,16 +75,17 @@ class MetricsServer:
         self._server.shutdown()
         self._server.server_close()
 
-    def linger(self, over: Callable[[], bool] = lambda: False) -> None:
+    def linger(self, tell: Callable[[str], None], over: Callable[[], bool] = lambda: False) -> None:
         """Wait until whoever scrapes has had another look, so that the last counts are seen; not if nobody does.
 
-        It waits for two of the intervals in which scrapes came, and no longer than half a minute.
+        It waits for two of the intervals in which scrapes came, no longer than half a minute, and until it is `over`.
         """
         now, scrapes = time.monotonic(), self._scrapes
         if not scrapes or now - scrapes[-1] > SCRAPED_LATELY_S:
             return
         interval_s = scrapes[-1] - scrapes[0] if len(scrapes) > 1 else LONGEST_LINGER_S
         deadline = now + min(2 * interval_s + 1, LONGEST_LINGER_S)
+        tell("waiting until the last counts have been scraped")
         while scrapes[-1] < now and time.monotonic() < deadline and not over():
             time.sleep(LOOK_S)
 

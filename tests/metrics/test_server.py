@@ -76,7 +76,7 @@ def test_a_taken_port_is_named(server: MetricsServer) -> None:
 
 def test_nobody_is_waited_for_where_nobody_scrapes(server: MetricsServer) -> None:
     begun = time.monotonic()
-    server.linger()
+    server.linger(print)
     assert time.monotonic() - begun < 0.5
 
 
@@ -84,7 +84,7 @@ def test_the_next_scrape_is_waited_for_until_it_has_been_answered(server: Metric
     for _ in range(2):
         get(server)
         time.sleep(0.3)
-    waiting = threading.Thread(target=server.linger)
+    waiting = threading.Thread(target=server.linger, args=(print,))
     waiting.start()
     time.sleep(0.2)
     assert waiting.is_alive()
@@ -97,8 +97,15 @@ def test_whoever_has_stopped_scraping_is_waited_for_two_intervals(server: Metric
     for _ in range(2):
         get(server)
     begun = time.monotonic()
-    server.linger()
+    server.linger(print)
     assert 0.9 < time.monotonic() - begun < 5
+
+
+def test_whoever_presses_ctrl_c_does_not_wait(server: MetricsServer) -> None:
+    get(server)
+    begun = time.monotonic()
+    server.linger(print, over=lambda: True)
+    assert time.monotonic() - begun < 5
 
 
 def test_it_binds_to_loopback_alone(server: MetricsServer) -> None:
