@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from grafana.panels import Panel, Query
-from tests.metrics.conftest import Series
+from tests.metrics.conftest import Series, Values
 
 Ask = Callable[[Query], list[Series]]
 Band = tuple[str, float, float, str]
@@ -107,13 +107,19 @@ def _lines(panel: Panel, ask: Ask) -> Iterable[Any]:
             name = _name(query, series.labels)
             dashed = panel.dashed and name.startswith(panel.dashed.strip("/^"))
             yield go.Scatter(
-                x=[_time(at) for at, _ in series.values],
-                y=[value * scale if math.isfinite(value) else None for _, value in series.values],
+                x=[_time(at) for at, _ in _with_gaps(series.values)],
+                y=[value * scale if math.isfinite(value) else None for _, value in _with_gaps(series.values)],
                 name=name,
                 mode="lines",
                 line={"width": 1.6, "dash": "dash" if dashed else "solid"},
                 stackgroup="one" if panel.stacked else None,
             )
+
+
+def _with_gaps(values: Values) -> Values:
+    """Return the values with one that is none in every gap, where no line is to be drawn."""
+    times = {round(at): value for at, value in values}
+    return [(at, times.get(at, math.nan)) for at in range(min(times), max(times) + 1)]
 
 
 def _timeline(panel: Panel, ask: Ask) -> Iterable[Any]:
