@@ -20,7 +20,7 @@ import sys
 import time
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from history.clock import Clock, RealClock
 from history.compression import MissingCodec
 from history.operation import FORMAT, FORMAT_VERSION, Header
 from history.writer import HistoryWriter
+from load.bench_metrics import serving
 from replication.local.addresses import addresses
 from replication.protocol import ClusterError
 from reports import expect, page
@@ -133,7 +134,7 @@ def _bench(arguments: argparse.Namespace) -> int:
     try:
         run, recorder = _start(arguments, load, client)
         tally = Tally(recorder)
-        with _signals(run) as received, _metrics(arguments, run, recorder, tally, load.users):
+        with _signals(run) as received, serving(run.name, arguments, recorder, tally, load.users, _tell):
             _perform(run, recorder, keep=arguments.keep)
         findings, statistics = tally.take()
         result = _result(arguments, load, client, findings, statistics, run)
@@ -151,18 +152,6 @@ def _client(arguments: argparse.Namespace, load: LoadOptions) -> Client:
     if database.lacks_address(arguments):
         vars(arguments).update(addresses(arguments.database, _tell))
     return database.open(arguments, load.users, load.seed, database.clock())
-
-
-def _metrics(
-    arguments: argparse.Namespace, run: Run, recorder: Recorder, tally: Tally, users: int
-) -> AbstractContextManager[None]:
-    if arguments.metrics_port is None:
-        return nullcontext()
-    try:
-        from load.bench_metrics import serving  # noqa: PLC0415 # the bare bench has no prometheus_client
-    except ModuleNotFoundError as error:
-        raise BadAddress(f"--metrics-port needs {error.name}: pip install prometheus-client") from None
-    return serving(run.name, arguments, recorder, tally, users, _tell)
 
 
 def _require_writable(path: Path | None) -> None:
