@@ -55,13 +55,18 @@ class Recorder:
         """How many operations the judge has seen, and the history file has been given."""
         self.listeners: list[Listener] = []
         self._history = history
-        self.pulse = pulse
+        self._pulse = pulse
         self._lock = threading.Lock()
         self._versions: dict[str, int] = {}
         self._written: set[str] = set()
         self._in_flight: dict[int, Write] = {}
         self._unjudged: list[Operation] = []
         self._finished = False
+
+    @property
+    def pulse(self) -> Pulse | Steady:
+        """Tells whether this process stood still."""
+        return self._pulse
 
     def begin_write(self, session: str, key: str, due: int | None = None) -> Write:
         """Return a new write of the key's next version that starts now; it is unknown until `end_write`."""
@@ -172,7 +177,7 @@ class Recorder:
             if self._history is not None:
                 self._history.add(operation)
             if isinstance(operation, Read | Write) and operation.start >= self.counting_from_ns:
-                stalled = operation.end is not None and self.pulse.met(operation.start, operation.end)
+                stalled = operation.end is not None and self._pulse.met(operation.start, operation.end)
                 kind = "read" if isinstance(operation, Read) else "write"
                 self.statistics.count(kind, operation, violations, stalled=stalled)
             for listener in self.listeners:
