@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null)
 
-.PHONY: help demo test test-fast soak lint format benchmarks clean install
+.PHONY: help demo test test-fast soak lint format reference benchmarks clean install
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -47,9 +47,14 @@ format: install ## Format the code
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
+reference: install ## Make METRICS.md and the dashboards of the code that they come from
+	$(BIN)/python -m metrics.reference > METRICS.md
+	$(BIN)/python -m grafana.build
+
 benchmarks: install ## What it costs: judge, bench over a bare driver loop, check from files
 	$(BIN)/python -m benchmarks.judge
 	$(BIN)/python -m benchmarks.check
+	$(BIN)/python -m benchmarks.metrics
 	$(BIN)/python -m benchmarks.overhead
 	$(BIN)/python -m benchmarks.under_locust
 	$(BIN)/python -m benchmarks.master

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import workloads.options
+from checkers.findings import Findings
 from checkers.judge import Judge
 from clients.databases import DATABASES
 from clients.errors import BadAddress, ClientError
@@ -34,6 +35,7 @@ from history.clock import Clock, RealClock
 from history.compression import MissingCodec
 from history.operation import FORMAT, FORMAT_VERSION, Header
 from history.writer import HistoryWriter
+from load.bench_metrics import serving
 from replication.local.addresses import addresses
 from replication.protocol import ClusterError
 from reports import expect, page
@@ -47,6 +49,8 @@ from workloads.progress import Progress
 from workloads.pulse import Pulse, Steady
 from workloads.recorder import Recorder
 from workloads.runner import Run
+from workloads.statistics import Statistics
+from workloads.tally import Tally
 
 LOAD_OPTIONS = (*workloads.options.OPTIONS, *workloads.options.WORKLOAD_OPTIONS)
 
@@ -78,6 +82,12 @@ def _add_outputs(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--report", type=Path, metavar="FILE", help="write the result as a page with charts")
     group.add_argument("--history", type=Path, metavar="FILE", help="write every operation (.jsonl[.gz|.zst])")
     group.add_argument("--keep", action="store_true", help="leave the run's keys in the database")
+    group.add_argument(
+        "--metrics-port",
+        type=workloads.options.port,
+        metavar="PORT",
+        help="serve the run to Prometheus there, on 127.0.0.1",
+    )
     group.add_argument(
         "--expect",
         metavar="LIST",
@@ -125,12 +135,14 @@ def _bench(arguments: argparse.Namespace) -> int:
     client.prepare()
     try:
         run, recorder = _start(arguments, load, client)
-        with _signals(run) as received:
+        tally = Tally(recorder)
+        with _signals(run) as received, serving(run.name, arguments, recorder, tally, load.users, _tell):
             _perform(run, recorder, keep=arguments.keep)
-        result = _result(arguments, load, client, recorder, run)
+        findings, statistics = tally.take()
+        result = _result(arguments, load, client, findings, statistics, run)
     finally:
         client.close()
-    _deliver(arguments, recorder.judge, result)
+    _deliver(arguments, findings, result)
     missed = expect.missed(expectations, result)
     for line in missed:
         print(line)
@@ -252,9 +264,13 @@ def _left_behind(run: Run, reason: str) -> None:
 
 
 def _result(
-    arguments: argparse.Namespace, load: LoadOptions, client: Client, recorder: Recorder, run: Run
+    arguments: argparse.Namespace,
+    load: LoadOptions,
+    client: Client,
+    findings: Findings,
+    statistics: Statistics,
+    run: Run,
 ) -> dict[str, Any]:
-    statistics = recorder.statistics
     about = {
         "database": arguments.database,
         "run": run.name,
@@ -265,14 +281,14 @@ def _result(
         **statistics.figures(),
         **run.workload.result(),
     }
-    return run_result(recorder.judge.findings(), about, statistics.latencies())
+    return run_result(findings, about, statistics.latencies())
 
 
-def _deliver(arguments: argparse.Namespace, judge: Judge, result: dict[str, Any]) -> None:
+def _deliver(arguments: argparse.Namespace, findings: Findings, result: dict[str, Any]) -> None:
     try:
         for line in plain_lines(result):
             print(line)
-        show(f"{result['database']} {result['run']}", COLUMNS, rows(judge.verdicts()))
+        show(f"{result['database']} {result['run']}", COLUMNS, rows(findings.verdicts))
         sys.stdout.flush()
     finally:  # the files are written also where nobody reads the lines to their end, as in `bench.py ... | head`
         if arguments.json:

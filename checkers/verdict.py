@@ -36,6 +36,8 @@ class Verdict:
     violated: int = 0
     causes: Counter[str] = field(default_factory=Counter)
     staleness: Distribution = field(default_factory=Distribution)
+    behind: Counter[int] = field(default_factory=Counter)
+    """Violations by how many versions behind they were, where that is known."""
     at_least: int = 0
     """Violations whose staleness is a lower bound, since what came before the horizon is forgotten."""
     witnesses: list[Violation] = field(default_factory=list)
@@ -68,6 +70,8 @@ class Verdict:
         if violation.staleness_ns is not None:
             self.staleness.add(violation.staleness_ns)
             self.at_least += not violation.staleness_exact
+        if violation.versions_behind is not None:
+            self.behind[violation.versions_behind] += 1
         if len(self.witnesses) < WITNESSES:
             self.witnesses.append(violation)
         return violation
@@ -78,6 +82,7 @@ class Verdict:
         self.violated += other.violated
         self.causes += other.causes
         self.staleness.merge(other.staleness)
+        self.behind += other.behind
         self.at_least += other.at_least
         self.witnesses = (self.witnesses + other.witnesses)[:WITNESSES]
         self.applicable = self.applicable and other.applicable

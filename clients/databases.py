@@ -10,6 +10,7 @@ import clients.memory_flags
 from clients.errors import BadAddress
 from clients.options import Option, chosen
 from clients.protocol import Client
+from clients.servers import Servers
 from clients.simulated_time import SimulatedClock
 from history.clock import Clock, RealClock
 
@@ -22,7 +23,7 @@ class Database(NamedTuple):
 
     `open` takes the parsed arguments, the most sessions at a time, the seed and the clock. `addresses` names the
     options that say where the servers are; where none of them is given, the local cluster is meant. `clock` makes the
-    clock of a run in one process.
+    clock of a run in one process. `servers` takes the parsed arguments, for who asks the servers about themselves.
     """
 
     help: str
@@ -30,6 +31,7 @@ class Database(NamedTuple):
     open: Callable[[object, int, int, Clock], Client]
     addresses: tuple[str, ...] = ()
     clock: Callable[[], Clock] = RealClock
+    servers: Callable[[object], Servers] | None = None
 
     def lacks_address(self, arguments: object) -> bool:
         """Tell whether nothing says where the servers are (raises `BadAddress` for an address that makes no sense)."""
@@ -86,9 +88,19 @@ def _couch(arguments: object, _users: int, seed: int, clock: Clock) -> Client:
     return CouchClient(options, clock)
 
 
+def _mongo_servers(arguments: object) -> Servers:
+    from clients.mongodb_servers import MongoServers  # noqa: PLC0415
+
+    return MongoServers(arguments)
+
+
 DATABASES: dict[str, Database] = {
     "mongo": Database(
-        "a MongoDB replica set: a single leader with followers", _mongo_options, _mongo, addresses=("mongo_uri",)
+        "a MongoDB replica set: a single leader with followers",
+        _mongo_options,
+        _mongo,
+        addresses=("mongo_uri",),
+        servers=_mongo_servers,
     ),
     "cassandra": Database("a Cassandra ring: no leader, quorums", _cassandra_options, _cassandra, addresses=("hosts",)),
     "couch": Database(

@@ -17,6 +17,7 @@ from clients.errors import BadAddress
 from history.clock import RealClock
 from load import flags, messages
 from load.interrupts import Interrupts
+from load.master_metrics import meter_of
 from load.part import USAGE
 from load.report import Report, decode
 from load.result import outcome
@@ -122,7 +123,8 @@ class Coordinator:
         setattr(options, messages.RUN, name)
         setattr(options, messages.TARGET, self._users)
         self.exit_code = 0
-        self.run = Run(name, Namespace(**vars(options)), databases, self._users)
+        meter = meter_of(name, databases, options)
+        self.run = Run(name, Namespace(**vars(options)), databases, self._users, meter=meter)
         self._turns = Turns(lambda process, database: self._send(messages.TURN, {"database": database}, process))
         log.info("run %s", name)
 
@@ -159,7 +161,7 @@ class Coordinator:
         told_of = None if first_word else run.roster.member(sender).trouble
         known = 0 if first_word else len(run.roster.member(sender).stalls)
         member = run.roster.take(sender, report)
-        run.totals.merge(totals)
+        run.count(totals)
         run.shown.merge(totals)
         run.newest.extend(violation for row in report.verdicts for violation in row.witnesses)
         for stall in member.stalls[known:]:
@@ -291,7 +293,7 @@ class Coordinator:
         for member in run.roster:
             member.give_up(run.roster.silent_s(member))
             if member.lost and not member.gap:
-                run.totals.merge(salvage(member, run.name, flags.path(run.options, "history_dir")))
+                run.count(salvage(member, run.name, flags.path(run.options, "history_dir")))
         run.outcome = outcome(run)
         self.exit_code = run.outcome.exit_code
         for failure in run.outcome.write(run.options):

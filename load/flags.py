@@ -42,6 +42,20 @@ def add_arguments(parser: Any, databases: Collection[str]) -> None:  # noqa: ANN
         include_in_web_ui=False,
     )
     parser.add_argument(
+        "--metrics-port",
+        type=workloads.options.port,
+        metavar="PORT",
+        help="serve the run's totals to Prometheus there, and the list of workers; workers take any port",
+        include_in_web_ui=False,
+    )
+    parser.add_argument(
+        "--metrics-host",
+        default=LOOPBACK,
+        metavar="HOST",
+        help="the address to serve them at; 0.0.0.0 where Prometheus, or a worker, is on another machine",
+        include_in_web_ui=False,
+    )
+    parser.add_argument(
         "--keep", action="store_true", help="leave the run's keys in the database", include_in_web_ui=False
     )
 

@@ -2,7 +2,7 @@
 
 import logging
 from argparse import Namespace
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,8 @@ from history.writer import HistoryWriter
 from load.flags import options_of
 from load.report import HistoryFile
 from load.requests import Requests
+from metrics.meter import Reading
+from metrics.process import ProcessMetrics
 from replication.local.addresses import addresses
 from replication.protocol import ClusterError
 from workloads.final_reads import FinalReads
@@ -34,6 +36,7 @@ from workloads.pulse import Pulse
 from workloads.recorder import Recorder
 from workloads.register import payload
 from workloads.statistics import Statistics
+from workloads.tally import Tally
 
 log = logging.getLogger("stalewatch")
 
@@ -57,7 +60,8 @@ class Setting:
     """What the parts of one process's share of a run have in common.
 
     `options` hold the passwords that this process was given. `own_master`: there are no workers. `local`: a cluster may
-    be started on this machine where no address is given. `turn` holds up who opens a database until it may.
+    be started on this machine where no address is given. `turn` holds up who opens a database until it may. `metrics`
+    is where this process serves its metrics, if it does.
     """
 
     run: str
@@ -71,6 +75,7 @@ class Setting:
     own_master: bool
     local: bool
     turn: Callable[[str], AbstractContextManager[None]]
+    metrics: str | None = None
 
 
 class Part:
@@ -88,6 +93,8 @@ class Part:
         self._client: Client | None = None
         self._recorder: Recorder | None = None
         self._workload: Workload | None = None
+        self._tally: Tally | None = None
+        self._metrics: ProcessMetrics | None = None
         self._requests: Requests | None = None
         self._under_way = 0
         self._opened = Event()
@@ -110,16 +117,15 @@ class Part:
 
     def take(self) -> tuple[Findings, Statistics] | None:
         """Hand over what was found and counted since the last time, if there is anything."""
-        if self._recorder is None:
-            return None
-        try:
-            return self._recorder.take()
-        except OSError as error:  # it fails once; nothing is lost but the rest of the file
-            self._cannot_write(error)
-            return self._recorder.take()
+        return None if self._tally is None else self._tally.take()
 
     def _cannot_write(self, error: OSError) -> None:
         self.trouble = Trouble(f"{self.history or error.filename}: {error.strerror or error}", USAGE)
+
+    def readings(self) -> Iterator[Reading]:
+        """Yield what Prometheus is shown of this part."""
+        if self._metrics is not None:
+            yield from self._metrics.readings()
 
     def result(self) -> Mapping[str, object]:
         """Return what the workload knows beyond the guarantees, once the part has ended."""
@@ -174,9 +180,24 @@ class Part:
         recorder.counting_from_ns = setting.clock.now() + round(setting.load.warmup_s * 1e9)
         self._requests = Requests(setting.environment, self.database, client.levels(), setting.pulse)
         recorder.listeners.append(self._requests)
-        self._client, self._recorder = client, recorder
+        self._client, self._recorder, self._tally = client, recorder, Tally(recorder, self._cannot_write)
+        if setting.metrics is not None:
+            self._metrics = self._measure(recorder, self._tally)
         self._workload = WORKLOADS[self.workload].make(client, recorder, self.keys, setting.load)
         self._workload.start()
+
+    def _measure(self, recorder: Recorder, tally: Tally) -> ProcessMetrics:
+        metrics = ProcessMetrics(self._setting.run, self.database, tally.gather, self._users)
+        tally.watchers.append(lambda findings, statistics: metrics.watch(findings.verdicts, statistics))
+        recorder.listeners.append(metrics.by_key)
+        return metrics
+
+    def _users(self) -> int:
+        """Return how many users of this process are on this database."""
+        environment = self._setting.environment
+        counts = environment.runner.user_classes_count if environment.runner else {}
+        classes = environment.user_classes
+        return sum(counts.get(one.__name__, 0) for one in classes if getattr(one, "database", "") == self.database)
 
     def _use_local_cluster(self) -> None:
         if not self._setting.local:

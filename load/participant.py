@@ -21,6 +21,7 @@ from load.part import Setting
 from load.report import encode
 from load.secrets import Vault
 from load.share import Share
+from load.worker_metrics import WorkerMetrics
 from workloads.pulse import Pulse
 
 log = logging.getLogger("stalewatch")
@@ -64,6 +65,7 @@ class Participant:
         self._reported_last: set[str] = set()
         self._refused = False
         self._turns: dict[str, Event] = {}
+        self._metrics = WorkerMetrics(runner, self._running_share)
         self._clock_answers: dict[int, AsyncResult[Sample]] = {}
         self._listen()
         if hasattr(environment.parsed_options, messages.RUN):  # the test's start came before us, with its options
@@ -118,11 +120,15 @@ class Participant:
             history_dir=flags.path(options, "history_dir"),
             turn=self._turn if isinstance(self._runner, WorkerRunner) else lambda _database: nullcontext(),
             own_master=not isinstance(self._runner, WorkerRunner),
+            metrics=self._metrics.serve(options),
             local=not isinstance(self._runner, WorkerRunner) or self._runner.master_host in LOCAL_MASTERS,
         )
         share = Share(setting, offset)
         self._send(share)
         return share
+
+    def _running_share(self) -> Share | None:
+        return self._share.get() if self._share.ready() else None
 
     def _measured_offset(self) -> ClockOffset | None:
         if not isinstance(self._runner, WorkerRunner):
@@ -190,7 +196,7 @@ class Participant:
     def _report_for_ever(self) -> None:
         while True:
             gevent.sleep(REPORT_S)
-            share = self._share.get() if self._share.ready() else None
+            share = self._running_share()
             if share is None or share.setting.run in self._reported_last:
                 continue
             try:
@@ -201,7 +207,7 @@ class Participant:
                 share.offset.take(sample)
 
     def _on_refused(self, msg: Any, **_: Any) -> None:  # noqa: ANN401 # Locust's message
-        share = self._share.get() if self._share.ready() else None
+        share = self._running_share()
         if share is not None and share.setting.run != msg.data["run"] and not self._refused:
             log.error(
                 "refused: this worker still takes part in run %s, the master %s; it leaves now, start it again",
@@ -221,7 +227,7 @@ class Participant:
 
     def _on_interrupt(self) -> bool:
         """Leave the final reads out where the end is under way already; tell whether it is."""
-        share = self._share.get() if self._share.ready() else None
+        share = self._running_share()
         if share is None or not share.over or share.ended.is_set():
             return False
         share.abandoned = True

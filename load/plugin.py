@@ -16,6 +16,7 @@ from clients.errors import BadAddress
 from load import flags
 from load.coordinator import Coordinator
 from load.interrupts import Interrupts
+from load.master_metrics import MasterMetrics
 from load.part import UNREACHABLE, USAGE
 from load.participant import Participant
 from load.secrets import Vault
@@ -51,6 +52,7 @@ def install(base: type[User]) -> None:
             if _starts_here_at_once(environment.parsed_options, runner):
                 _start_clusters(environment.parsed_options, vault, chosen(environment))
             coordinator = Coordinator(environment, runner, interrupts, chosen)
+            MasterMetrics.serve(environment, runner, coordinator, vault, interrupts)
             if environment.web_ui is not None:
                 ConsistencyPages(environment.web_ui, coordinator, chosen)
         if not isinstance(runner, MasterRunner):

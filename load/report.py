@@ -25,6 +25,7 @@ class VerdictRow(msgspec.Struct, array_like=True):
     at_least: int
     witnesses: list[Violation]
     applicable: bool
+    behind: dict[int, int] = {}
 
 
 class Counts(msgspec.Struct, array_like=True):
@@ -36,6 +37,7 @@ class Counts(msgspec.Struct, array_like=True):
     response: dict[str, DurationsState]
     stalled: int
     seconds: dict[int, dict[str, int]]
+    last_ok: dict[str, int] = {}
 
 
 class HistoryFile(msgspec.Struct, array_like=True):
@@ -82,6 +84,8 @@ class Report(msgspec.Struct, array_like=True):
     """What workloads know beyond the guarantees; with the last report only."""
     counting_from_ns: int | None
     """When the first of its operations began to count, by the master's clock."""
+    metrics: str | None = None
+    """Where the worker serves its metrics, as HOST:PORT."""
 
     @property
     def operations(self) -> int:
@@ -107,6 +111,7 @@ class Report(msgspec.Struct, array_like=True):
             statistics.response[kind] = Distribution.restored(*counts.response[kind])
         statistics.errors.update({(kind, outcome, error): times for kind, outcome, error, times in counts.errors})
         statistics.stalled = counts.stalled
+        statistics.last_ok.update(counts.last_ok)
         for second, numbers in counts.seconds.items():
             statistics.second(second).update(numbers)
         return statistics
@@ -124,6 +129,7 @@ def verdict_rows(findings: Findings) -> list[VerdictRow]:
             verdict.at_least,
             verdict.witnesses,
             verdict.applicable,
+            verdict.behind,
         )
         for verdict in findings.verdicts.values()
         if verdict.checked or not verdict.applicable
@@ -139,12 +145,14 @@ def counts_of(statistics: Statistics) -> Counts:
         {kind: times.state() for kind, times in statistics.response.items()},
         statistics.stalled,
         {second: dict(numbers) for second, numbers in statistics.seconds.items()},
+        statistics.last_ok,
     )
 
 
 def _verdict(row: VerdictRow) -> Verdict:
     verdict = Verdict(row.name, row.checked, row.violated, at_least=row.at_least, applicable=row.applicable)
     verdict.causes.update(row.causes)
+    verdict.behind.update(row.behind)
     verdict.staleness = Distribution.restored(*row.staleness)
     verdict.witnesses = row.witnesses
     return verdict

@@ -41,6 +41,7 @@ class Member:
     """For how long it had been silent when it was given up."""
     stalls: list[Stall] = field(default_factory=list)
     """The first ones."""
+    stall_count: int = 0
     stood_still_ns: int = 0
     """How long it stood still, all in all."""
     counting_from_ns: int | None = None
@@ -49,6 +50,8 @@ class Member:
     clock_error_ns: int | None = None
     trouble: str | None = None
     exit_code: int = 0
+    metrics: str | None = None
+    """Where it serves its metrics."""
     from_history: bool = False
     """What it did after its last report was found in its history file."""
 
@@ -81,12 +84,14 @@ class Member:
         self.progress = (report.done, report.total, report.unit)
         self.operations += report.operations
         self.stalls += report.stalls[: STALLS - len(self.stalls)]
+        self.stall_count += len(report.stalls)
         self.stood_still_ns += sum(stall.end - stall.start for stall in report.stalls)
         self.beyond = report.beyond
         self.in_order, self.counting_from_ns = report.whole, report.counting_from_ns
         self.settings, self.histories = report.settings, report.histories
         self.clock_error_ns = report.clock_error_ns
         self.trouble, self.exit_code = report.trouble, report.exit_code
+        self.metrics = report.metrics
 
 
 class Roster:

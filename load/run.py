@@ -12,6 +12,7 @@ from checkers.verdict import Violation
 from load.outcome import Outcome
 from load.roster import Roster
 from load.totals import Totals, nothing_yet
+from metrics.meter import Meter
 
 NEWEST = 50
 """How many of the newest violations are kept to be shown."""
@@ -48,6 +49,14 @@ class Run:
     """When the verdict was made, in seconds of the monotonic clock."""
     reset: bool = False
     """The statistics were reset, so the page shows less than the verdict covers."""
+    meter: Meter | None = None
+    """The totals as Prometheus takes them, where it was asked for them."""
+
+    def count(self, totals: Totals) -> None:
+        """Add what a worker found and counted to the totals."""
+        self.totals.merge(totals)
+        if self.meter is not None:
+            self.meter.add(totals.findings.verdicts, totals.statistics)
 
     @property
     def complete(self) -> bool:

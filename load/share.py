@@ -2,6 +2,7 @@
 
 import logging
 import socket
+from collections.abc import Iterator
 from itertools import count
 
 import gevent
@@ -12,6 +13,8 @@ from load.clock_offset import ClockOffset
 from load.part import Part, Setting, Trouble
 from load.report import Report, counts_of, verdict_rows
 from load.totals import Totals
+from metrics.families import SCHEDULER_LAG
+from metrics.meter import NS, Reading
 from workloads.progress import Progress
 
 log = logging.getLogger("stalewatch")
@@ -80,6 +83,12 @@ class Share:
             return 0 if self.setting.own_master else None
         return self.offset.error_ns(self.setting.clock.now() - self.offset.offset_ns)  # measured by the unshifted clock
 
+    def readings(self) -> Iterator[Reading]:
+        """Yield what Prometheus is shown of this process."""
+        yield Reading(SCHEDULER_LAG, (), self.setting.pulse.lag_ns() / NS)
+        for part in self._parts.values():
+            yield from part.readings()
+
     def report(self, *, last: bool = False) -> Report:
         """Return what was found and counted since the last report."""
         totals = Totals()
@@ -109,4 +118,5 @@ class Share:
             whole=self._whole,
             beyond=summed(part.result() for part in self._parts.values()) if last else {},
             counting_from_ns=min(filter(None, (part.counting_from_ns for part in self._parts.values())), default=None),
+            metrics=setting.metrics,
         )

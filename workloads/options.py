@@ -38,6 +38,14 @@ def users(text: str) -> int:
     return value
 
 
+def port(text: str) -> int:
+    """Return a port; raise ValueError unless it is one that can be listened on."""
+    value = _whole(text)
+    if value not in range(1, 65536):
+        raise ValueError("must be a port from 1 to 65535")
+    return value
+
+
 def size(text: str) -> int:
     """Return a size; raise ValueError unless it is a whole number from 0 on."""
     value = _whole(text)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from history.clock import Clock
 
 BEAT_S = 0.05
+BEAT_NS = 50_000_000
 LATE_NS = 500_000_000
 """How much later than due a beat must be to count as a stall: what a busy but healthy process stays below."""
 
@@ -31,6 +32,7 @@ class Pulse:
         self._beat = clock.now()
         self._last = Stall(0, 0)
         self._over = threading.Event()
+        self._latest_ns = 0
         self.stalls: list[Stall] = []
 
     def start(self) -> None:
@@ -47,6 +49,11 @@ class Pulse:
         taken, self.stalls = self.stalls, []
         return taken
 
+    def lag_ns(self) -> int:
+        """Hand over by how much the latest beat since the last time was late."""
+        latest_ns, self._latest_ns = self._latest_ns, 0
+        return latest_ns
+
     def met(self, start: int, end: int) -> bool:
         """Tell whether an operation, judged soon after its end, was under way during a stall."""
         self.look()
@@ -62,13 +69,19 @@ class Pulse:
             self._beat = now
 
     def _run(self) -> None:
+        asleep = self._clock.now()
         while not self._over.wait(BEAT_S):
             self.look()
-            self._beat = self._clock.now()
+            self._latest_ns = max(self._latest_ns, self._clock.now() - asleep - BEAT_NS)
+            self._beat = asleep = self._clock.now()
 
 
 class Steady:
     """The pulse of a process whose stalls do not matter, as in simulated time."""
+
+    def lag_ns(self) -> int:
+        """Return 0."""
+        return 0
 
     def met(self, start: int, end: int) -> bool:
         """Return False."""

@@ -65,6 +65,11 @@ class Recorder:
         self.found_at_the_end: Sequence[Violation] = ()
         """What only `finish` could decide, such as lost writes."""
 
+    @property
+    def pulse(self) -> Pulse | Steady:
+        """Tells whether this process stood still."""
+        return self._pulse
+
     def begin_write(self, session: str, key: str, due: int | None = None) -> Write:
         """Return a new write of the key's next version that starts now; it is unknown until `end_write`."""
         with self._lock:

@@ -29,6 +29,8 @@ class Statistics:
         """From when the operation was due to the answer; empty in a closed loop."""
         self.stalled = 0
         """Ok operations whose times are left out: this process stood still while they were under way."""
+        self.last_ok: dict[str, int] = {}
+        """When the newest ok operation of each kind ended."""
         self.seconds: dict[int, Counter[str]] = {}
         """By second of the epoch: outcomes by kind, and violations by guarantee."""
 
@@ -42,7 +44,10 @@ class Statistics:
             second[violation.guarantee] += 1
         if outcome != "ok":
             self.errors[kind, outcome, operation.error or ""] += 1
-        elif stalled:
+            return
+        if operation.end is not None:
+            self.last_ok[kind] = operation.end  # operations come in the order of their end
+        if stalled:
             self.stalled += 1
         elif operation.end is not None:
             self.service[kind].add(operation.end - operation.start)
@@ -64,6 +69,8 @@ class Statistics:
             self.response[kind].merge(other.response[kind])
         self.errors += other.errors
         self.stalled += other.stalled
+        for kind, end in other.last_ok.items():
+            self.last_ok[kind] = max(end, self.last_ok.get(kind, 0))
         for number, counts in other.seconds.items():
             self.second(number).update(counts)
 

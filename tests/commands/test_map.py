@@ -5,7 +5,17 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-ROOMS = ("history", "checkers", "clients", "workloads", "reports", "load", "replication", "replication/local")
+ROOMS = (
+    "history",
+    "checkers",
+    "clients",
+    "workloads",
+    "reports",
+    "metrics",
+    "load",
+    "replication",
+    "replication/local",
+)
 
 
 def test_the_map_names_every_module_once_and_no_other() -> None:

@@ -1,0 +1,72 @@
+"""What metrics cost: CPU an operation over none, in pairs, and for how long a scrape blocks a busy worker.
+
+A worker of 5,000 operations a second reports every second, and is scraped every second.
+"""
+
+import gc
+import statistics
+import time
+from collections.abc import Callable
+
+from prometheus_client.openmetrics.exposition import generate_latest
+
+from benchmarks.judge import operations
+from checkers.judge import Judge
+from history.clock import RealClock
+from history.operation import Operation
+from metrics.exposition import registry
+from metrics.process import ProcessMetrics
+from workloads.recorder import Recorder
+from workloads.tally import Tally
+
+COUNT = 200_000
+A_SECOND = 5_000
+PAIRS = 7
+
+
+def main() -> None:
+    """Print both."""
+    history = operations(COUNT)
+    costs, blocks, sizes = [], [], []
+    for _ in range(PAIRS):
+        without = _run(history, lambda _recorder, _tally: None)[0]
+        cost, blocked, size = _run(history, _measured)
+        costs.append((cost - without) / COUNT * 1e6)
+        blocks += blocked
+        sizes.append(size)
+    print(f"metrics, scraped every second: {statistics.median(costs):+.2f} us CPU an operation, over none")
+    print(f"a scrape of {sizes[0]} samples blocks for {statistics.median(blocks):.1f} ms, {max(blocks):.1f} ms at most")
+
+
+def _measured(recorder: Recorder, tally: Tally) -> ProcessMetrics:
+    metrics = ProcessMetrics("20260101000000abcd", "mongo", tally.gather, lambda: 20)
+    tally.watchers.append(lambda findings, statistics: metrics.watch(findings.verdicts, statistics))
+    recorder.listeners.append(metrics.by_key)
+    return metrics
+
+
+def _run(
+    history: list[Operation], measured: Callable[[Recorder, Tally], ProcessMetrics | None]
+) -> tuple[float, list[float], int]:
+    """Return the CPU time, how long each scrape took in ms, and how many samples it had."""
+    recorder = Recorder(RealClock(), Judge())
+    tally = Tally(recorder)
+    metrics = measured(recorder, tally)
+    served = registry(metrics.readings) if metrics is not None else None
+    blocked, text = [], b""
+    gc.collect()
+    gc.freeze()
+    begin = time.process_time()
+    for number, operation in enumerate(history, start=1):
+        recorder._hand_on(operation)  # noqa: SLF001 # what every end of an operation does
+        if number % A_SECOND == 0:
+            if served is not None:
+                asked = time.thread_time()
+                text = generate_latest(served)
+                blocked.append((time.thread_time() - asked) * 1e3)
+            tally.take()
+    return time.process_time() - begin, blocked, text.count(b"\n") - text.count(b"#")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Grafana dashboards as code: typed builders make the JSON beside them, which a test compares."""

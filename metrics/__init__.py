@@ -1,0 +1,1 @@
+"""What Prometheus is shown of a run: every family in one table, its numbers, and how they are served."""

@@ -1,0 +1,308 @@
+"""A failover drill as the dashboards show it: every query of theirs, on a real Prometheus, over a real run."""
+
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.wait import WebDriverWait
+
+from grafana import failover
+from grafana.build import ANNOTATIONS, DASHBOARDS
+from grafana.panels import Query
+from history.operation import Write
+from history.reader import History
+from replication.local import ports
+from replication.local.mongo import MongoCluster
+from tests.load.conftest import Swarm
+from tests.metrics import drawn
+from tests.metrics.conftest import ROOT, Prometheus, Series
+
+pytestmark = pytest.mark.server
+
+SECONDS = 26
+USERS = str(Path(__file__).with_name("drill_users.py"))
+LOAD = ("-u", "20", "-r", "100", "-t", f"{SECONDS}s", "--keys", "50", "--reread", "0.8", "--rate", "400")
+LEVELS = ("--write-concern", "1", "--read-from", "secondary")
+SETTLE_S = 3
+"""What Prometheus may take for a rule that is evaluated every second."""
+
+
+class Drill(NamedTuple):
+    """A run that is over: what Prometheus has of it, and what its verdict and history files say."""
+
+    prometheus: Prometheus
+    begin: float
+    end: float
+    result: dict[str, Any]
+    histories: Path
+
+    def asked(self, query: str) -> str:
+        """Return a dashboard's query with its variables filled in."""
+        values = {
+            "$__rate_interval": "4s",
+            "$__interval": "1s",
+            "$__range": f"{self.end - self.begin:.0f}s",
+            "$run": self.result["run"],
+        }
+        for name, value in {**values, "$database": ".*", "$worker": ".*"}.items():
+            query = query.replace(name, value)
+        assert "$" not in query
+        return query
+
+    def range(self, query: str, step: float = 1) -> list[Series]:
+        return self.prometheus.range(self.asked(query), self.begin, self.end, step)
+
+
+@pytest.fixture(scope="module")
+def drill(
+    shared_cluster: MongoCluster, scrape: Callable[[int], Prometheus], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Drill]:
+    shared_cluster.start(print)
+    swarm = Swarm(tmp_path_factory.mktemp("drill"))
+    (metrics_port,) = ports.free(1)
+    prometheus, begin = scrape(metrics_port), time.time()
+    try:
+        env = {"DRILL_HOME": str(shared_cluster.home)}
+        options = ("--headless", "--expect-workers", "2", "--metrics-port", str(metrics_port), *LEVELS, *LOAD)
+        master = swarm.master("--mongo-uri", shared_cluster.uri(), *options, locustfile=USERS, env=env)
+        for _ in range(2):
+            swarm.worker(locustfile=USERS, env=env)
+        assert swarm.code(master) == 0, swarm.log(master)
+        end = time.time()
+        time.sleep(SETTLE_S)
+        yield Drill(prometheus, begin, end, swarm.result(), swarm.histories)
+    finally:
+        swarm.end()
+
+
+PANELS = [
+    pytest.param(
+        "short" if query.buckets else panel.unit,
+        query.expr,
+        query.instant,
+        id=f"{board}: {panel.title}: {query.legend or 'value'}",
+    )
+    for board, (_, _, panels) in DASHBOARDS.items()
+    for panel in panels
+    for query in panel.queries
+]
+(TIMES_WITHOUT,) = (panel.queries for panel in failover.PANELS if panel.title == "Time without a successful operation")
+MAGNITUDES = {
+    "percentunit": (0, 1),
+    "s": (0, SECONDS),
+    "ops": (0, 10_000),
+    "short": (0, 10_000),
+    "bytes": (10 << 20, 2 << 30),
+}
+"""By unit: what the numbers of such a run lie between."""
+
+
+@pytest.mark.parametrize(("unit", "expr", "instant"), PANELS)
+def test_every_panel_shows_the_drill_in_its_unit(drill: Drill, unit: str, expr: str, instant: bool) -> None:  # noqa: FBT001
+    found = drill.prometheus.instant(drill.asked(expr), drill.end) if instant else drill.range(expr)
+    values = [value for series in found for value in series.finite]
+    assert values
+    low, high = MAGNITUDES[unit]
+    assert low <= min(values) <= max(values) <= high
+
+
+@pytest.mark.parametrize("name", ANNOTATIONS)
+def test_every_annotation_marks_some_of_the_run_but_not_all(drill: Drill, name: str) -> None:
+    _, title, expr = ANNOTATIONS[name]
+    found = drill.range(expr)
+    assert found
+    for series in found:
+        assert {value for _, value in series.values} == {1}, "Grafana marks where the value is 1"
+        assert len(series.values) < drill.end - drill.begin - 5
+        assert all(label in series.labels for label in re.findall(r"{{(\w+)}}", title))
+
+
+def test_every_variable_has_choices(drill: Drill) -> None:
+    for file in (ROOT / "grafana" / "dashboards").glob("*.json"):
+        for variable in json.loads(file.read_text())["templating"]["list"]:
+            if variable["type"] == "query":
+                query, label = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"]["query"]).groups()  # type: ignore[union-attr]
+                found = drill.range(query)
+                assert {series.labels[label] for series in found}, query
+                assert label != "worker" or {series.labels[label] for series in found} == {"0", "1"}
+
+
+def rules(name: str) -> list[dict[str, Any]]:
+    groups = yaml.safe_load((ROOT / "rules" / f"{name}.yml").read_text())["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+@pytest.mark.parametrize("rule", rules("recording"), ids=lambda rule: str(rule["record"]))
+def test_every_recorded_series_is_there(drill: Drill, rule: dict[str, Any]) -> None:
+    assert any(series.finite for series in drill.range(rule["expr"]))
+    assert any(series.finite for series in drill.range(rule["record"]))
+
+
+@pytest.mark.parametrize("rule", rules("alerts"), ids=lambda rule: str(rule["alert"]))
+def test_every_alert_looks_at_series_that_are_there(drill: Drill, rule: dict[str, Any]) -> None:
+    drill.range(rule["expr"])
+    selectors = re.findall(r"(?:[\w:]*stalewatch_[\w:]+|\bup)(?:{[^}]*})?", rule["expr"])
+    assert selectors
+    for selector in selectors:
+        assert any(series.finite for series in drill.range(selector)), selector
+
+
+def test_the_alerts_of_such_a_drill_went_off(drill: Drill) -> None:
+    """NoPrimary waits for two seconds, which an election may take or not."""
+    fired = {series.labels["alertname"] for series in drill.range('ALERTS{alertstate="firing"}')}
+    assert "ReadYourWritesBroken" in fired
+    assert not fired & {"WorkerGone", "WorkerNotScraped", "OpenConflictsGrowing"}
+
+
+def last(drill: Drill, name: str, *labels: str) -> dict[tuple[str, ...], float]:
+    """Return the last value that Prometheus has of each of the master's series."""
+    selector = f'{name}{{job="stalewatch",run="{drill.result["run"]}"}}'
+    found = drill.prometheus.instant(f"last_over_time({selector}[5m])")
+    return {tuple(series.labels[label] for label in labels): series.values[-1][1] for series in found}
+
+
+def test_counters_end_as_the_verdict(drill: Drill) -> None:
+    operations = last(drill, "stalewatch_operations_total", "operation", "outcome")
+    assert operations == {
+        (kind, outcome): count
+        for kind, outcomes in drill.result["operations"].items()
+        for outcome, count in outcomes.items()
+    }
+    guarantees = drill.result["guarantees"]
+    assert sum(row["violated"] for row in guarantees.values())
+    for name, field in (("checked", "checked"), ("violations", "violated")):
+        found = last(drill, f"stalewatch_{name}_total", "guarantee")
+        assert found == {(guarantee,): row[field] for guarantee, row in guarantees.items()}
+    assert last(drill, "stalewatch_lost_writes") == {(): guarantees["lost_writes"]["violated"]}
+    errors = last(drill, "stalewatch_errors_total", "operation", "outcome", "error")
+    assert errors == {(row["operation"], row["outcome"], row["error"]): row["count"] for row in drill.result["errors"]}
+    assert last(drill, "stalewatch_staleness_seconds_count") == {(): guarantees["stale_reads"]["violated"]}
+
+
+def test_counters_never_fell(drill: Drill) -> None:
+    for name in ("operations_total", "checked_total", "violations_total", "service_time_seconds_bucket"):
+        for series in drill.range(f'resets(stalewatch_{name}{{job="stalewatch",run="$run"}}[5m])'):
+            assert not any(value for _, value in series.values), series.labels
+
+
+def test_the_outage_shows_to_within_one_scrape(drill: Drill) -> None:
+    before, after = longest_gap_of_writes(sorted(drill.histories.glob(f"{drill.result['run']}-*")))
+    seconds = after - before
+    assert seconds > 1, "a primary was killed"
+    selector = f'stalewatch_last_ok_timestamp_seconds{{run="{drill.result["run"]}",operation="write"}}'
+    known = drill.prometheus.instant(f"{selector}[5m]", drill.end)
+    interval = max(
+        later - earlier
+        for series in known
+        for (earlier, _), (later, _) in pairwise(series.values)
+        if earlier < after + 1
+    )
+    shown = drill.range(next(query.expr for query in TIMES_WITHOUT if query.legend == "write"))
+    peak = max(value for series in shown for at, value in series.values if before < at < after + 2 * interval + 2)
+    print(f"outage {seconds:.2f} s by the histories, {peak:.2f} s by Prometheus; scrapes {interval:.2f} s apart")
+    assert seconds - 0.2 <= peak <= seconds + interval + 0.3, "it is looked at every 0.2 s"
+
+
+def longest_gap_of_writes(files: Sequence[Path]) -> tuple[float, float]:
+    """Return when the last write before the longest pause ended, and the first after it, in seconds."""
+    ends = sorted(
+        operation.end / 1e9
+        for operation, _ in History(files).operations()
+        if isinstance(operation, Write) and operation.outcome == "ok" and operation.end is not None
+    )
+    return max(pairwise(ends), key=lambda pair: pair[1] - pair[0])
+
+
+def test_the_servers_tell_of_the_failover(drill: Drill) -> None:
+    assert last(drill, "stalewatch_primary_changes_total")[()] >= 1
+    healthy = drill.range("stalewatch_node_healthy")
+    (victim,) = (one.labels["node"] for one in drill.range("stalewatch_fault_active == 1"))
+    assert len(healthy) == 3
+    assert all((0 in series.finite) == (series.labels["node"] == victim) for series in healthy)
+    led = {series.labels["node"] for series in drill.range("stalewatch_primary == 1")}
+    assert victim in led
+    assert len(led) >= 2
+
+
+def test_reads_after_writes_add_up_to_what_was_checked(drill: Drill) -> None:
+    """Workers are not scraped again after their last operations, so all but those of the last seconds are there."""
+    selector = f'stalewatch_reads_after_write_total{{run="{drill.result["run"]}"}}'
+    found = drill.prometheus.instant(f"sum(last_over_time({selector}[5m]))", drill.end)[0].values[-1][1]
+    checked = drill.result["guarantees"]["stale_reads"]["checked"]
+    assert 0.7 * checked <= found <= checked
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[webdriver.Chrome]:
+    driver, program = shutil.which("chromedriver"), shutil.which("chromium")
+    if driver is None or program is None:
+        pytest.skip("chromium and chromedriver are not installed (Debian: chromium, chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = program
+    for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1600,1000"):
+        options.add_argument(flag)
+    chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield chrome
+    chrome.quit()
+
+
+def worked_until(drill: Drill) -> float:
+    """Return when users were last at work: what stands above a dashboard's charts is of the end of its range."""
+    found = drill.range('max(stalewatch_sessions{run="$run",job="stalewatch"}) > 0')
+    return max(at for series in found for at, _ in series.values)
+
+
+def bands(drill: Drill) -> Iterator[drawn.Band]:
+    """Yield the stretches that the annotations mark."""
+    for name, (color, _, expr) in ANNOTATIONS.items():
+        for series in drill.range(expr):
+            times = [at for at, _ in series.values]
+            cuts = [0, *(index for index, (one, two) in enumerate(pairwise(times), 1) if two - one > 1.5), len(times)]
+            for first, after in pairwise(cuts):
+                yield name, times[first], times[after - 1], color
+
+
+PICTURES = "STALEWATCH_PICTURES"
+"""Names a folder where the pictures of the dashboards are kept, such as docs/."""
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_a_page_draws_the_dashboard_for_the_eyes(
+    drill: Drill, browser: webdriver.Chrome, tmp_path: Path, name: str
+) -> None:
+    title, _, panels = DASHBOARDS[name]
+
+    end = worked_until(drill)
+
+    def ask(query: Query) -> list[Series]:
+        asked = drill.asked(query.expr)
+        if query.instant:
+            return drill.prometheus.instant(asked, end)
+        return drill.prometheus.range(asked, drill.begin, end)
+
+    file = tmp_path / f"{name}.html"
+    file.write_text(drawn.page(title, panels, ask, list(bands(drill))))
+    browser.get(file.as_uri())
+    charts = [number for number, panel in enumerate(panels) if panel.kind != "stat"]
+    script = "return [...document.querySelectorAll('.js-plotly-plot')].map(one => one.id)"
+    WebDriverWait(browser, 30).until(lambda _: len(browser.execute_script(script)) == len(charts))
+    drawn_on = (
+        "return [...document.querySelectorAll('.js-plotly-plot')].map(one => one.querySelectorAll('path').length)"
+    )
+    assert all(browser.execute_script(drawn_on))
+    assert len(browser.find_elements(By.CLASS_NAME, "value")) == len(panels) - len(charts)
+    assert not [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+    height = browser.execute_script("return document.body.scrollHeight")
+    browser.set_window_size(1600, height + 160)
+    pictures = Path(os.environ.get(PICTURES) or tmp_path)
+    assert browser.save_screenshot(str(pictures / f"{name}-dashboard.png"))

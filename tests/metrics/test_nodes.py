@@ -1,0 +1,74 @@
+"""Who takes the writes, as the servers say, and how often that changed."""
+
+from datetime import UTC, datetime
+
+from clients.mongodb_servers import states
+from clients.servers import NodeState
+from metrics.families import Family
+from metrics.nodes import Nodes
+
+DOWN = NodeState("a", primary=False, healthy=False, lag_s=None)
+
+
+def leads(node: str, primary: str) -> NodeState:
+    return NodeState(node, primary=node == primary, healthy=True, lag_s=0.0)
+
+
+def shown(nodes: Nodes) -> dict[tuple[str, ...], float]:
+    assert all(isinstance(reading.family, Family) for reading in nodes.readings())
+    return {
+        (reading.family.name, *reading.labels[2:]): float(reading.value)  # type: ignore[arg-type] # no histograms
+        for reading in nodes.readings()
+    }
+
+
+def test_nothing_is_shown_of_servers_that_nobody_saw() -> None:
+    assert not shown(Nodes("r", "mongo"))
+
+
+def test_a_change_of_the_primary_is_counted_once_the_next_one_is_seen() -> None:
+    nodes = Nodes("r", "mongo")
+    for states_seen, changes in (
+        ([leads("a", "a"), leads("b", "a")], 0),
+        ([DOWN, leads("b", "a")], 0),
+        ([DOWN, leads("b", "b")], 1),
+        ([leads("a", "b"), leads("b", "b")], 1),
+        ([leads("a", "a"), leads("b", "a")], 2),
+    ):
+        nodes.saw(states_seen)
+        assert shown(nodes)["primary_changes",] == changes
+
+
+def test_where_nobody_answers_every_node_is_down_and_no_lag_is_known() -> None:
+    nodes = Nodes("r", "mongo")
+    nodes.saw([leads("a", "a"), leads("b", "a")])
+    nodes.saw([])
+    found = shown(nodes)
+    assert [found["node_healthy", node] for node in "ab"] == [0, 0]
+    assert [found["primary", node] for node in "ab"] == [0, 0]
+    assert ("replication_lag_seconds", "a") not in found
+    nodes.saw([DOWN, leads("b", "a")])
+    assert shown(nodes)["primary_changes",] == 0
+
+
+def test_several_leaders_are_no_election() -> None:
+    nodes = Nodes("r", "couch")
+    both = [NodeState(node, primary=True, healthy=True, lag_s=None) for node in "ab"]
+    nodes.saw(both)
+    nodes.saw(both[::-1])
+    assert shown(nodes)["primary_changes",] == 0
+
+
+def test_a_dead_member_of_a_replica_set_has_no_lag() -> None:
+    then = datetime(2026, 1, 1, tzinfo=UTC)
+    late = then.replace(microsecond=250_000)
+    members = [
+        {"name": "a", "stateStr": "PRIMARY", "health": 1, "lastAppliedWallTime": late, "optimeDate": then},
+        {"name": "b", "stateStr": "SECONDARY", "health": 1, "lastAppliedWallTime": then, "optimeDate": then},
+        {"name": "c", "stateStr": "(not reachable/healthy)", "health": 0, "optimeDate": datetime.fromtimestamp(0, UTC)},
+    ]
+    assert states(members) == [
+        NodeState("a", primary=True, healthy=True, lag_s=0.0),
+        NodeState("b", primary=False, healthy=True, lag_s=0.25),
+        NodeState("c", primary=False, healthy=False, lag_s=None),
+    ]

@@ -1,0 +1,24 @@
+"""The table of families, and METRICS.md that is made of it."""
+
+from pathlib import Path
+
+from metrics import reference
+from metrics.families import FAMILIES
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_metrics_md_is_made_of_the_table() -> None:
+    assert (ROOT / "METRICS.md").read_text() == reference.text(), "run `make reference`"
+
+
+def test_names_follow_prometheus() -> None:
+    names = [family.name for family in FAMILIES]
+    assert len(set(names)) == len(names)
+    for family in FAMILIES:
+        assert not family.name.endswith("_total"), "the suffix comes with the kind"
+        assert family.name.endswith("_seconds") == (family.unit == "seconds"), family.name
+        assert bool(family.bounds) == (family.kind == "histogram")
+        assert list(family.bounds) == sorted(family.bounds)
+        assert not {"key", "session", "message"} & set(family.labels)
+        assert family.help.endswith(".")

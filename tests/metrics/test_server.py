@@ -1,0 +1,114 @@
+"""What is served, to whom, and that the last counts are seen before a process leaves."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+import requests
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+from metrics.exposition import registry
+from metrics.faults import Faults
+from metrics.meter import Meter
+from metrics.server import MetricsServer, Target, discovery
+
+OPENMETRICS = {"Accept": "application/openmetrics-text; version=1.0.0"}
+
+
+@pytest.fixture
+def faults() -> Faults:
+    return Faults()
+
+
+@pytest.fixture
+def server(faults: Faults) -> Iterator[MetricsServer]:
+    meter = Meter("r", "mongo")
+    targets = [Target("127.0.0.1:1", 0), Target("127.0.0.1:2", 1, "/worker")]
+    one = MetricsServer("127.0.0.1", 0, registry(lambda: faults.readings(meter)), sd=discovery(lambda: targets))
+    yield one
+    one.close()
+
+
+def get(server: MetricsServer, path: str = "/metrics", **headers: str) -> requests.Response:
+    return requests.get(f"http://{server.address}{path}", headers=headers, timeout=10)
+
+
+def test_openmetrics_is_served_to_whom_it_is_asked_by(server: MetricsServer, faults: Faults) -> None:
+    faults.begin("kill", "127.0.0.1:27017")
+    answer = get(server, **OPENMETRICS)
+    assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
+    families = {family.name: family for family in text_string_to_metric_families(answer.text)}
+    (sample,) = families["stalewatch_fault_active"].samples
+    assert sample.labels == {"run": "r", "database": "mongo", "fault": "kill", "node": "127.0.0.1:27017"}
+    assert "process_cpu_seconds" in families
+    assert get(server).headers["Content-Type"].startswith("text/plain")
+
+
+def test_a_fault_that_has_ended_shows_as_0_until_the_next_run(server: MetricsServer, faults: Faults) -> None:
+    with faults.on("pause", "a"):
+        assert 'node="a",run="r"} 1.0' in get(server).text
+    assert 'node="a",run="r"} 0.0' in get(server).text
+    faults.forget()
+    assert "stalewatch_fault_active" not in get(server).text
+
+
+def test_workers_are_listed_as_prometheus_wants_them(server: MetricsServer) -> None:
+    answer = get(server, "/sd")
+    assert answer.headers["Content-Type"] == "application/json"
+    assert answer.json() == [
+        {"targets": ["127.0.0.1:1"], "labels": {"worker": "0", "__metrics_path__": "/metrics"}},
+        {"targets": ["127.0.0.1:2"], "labels": {"worker": "1", "__metrics_path__": "/worker"}},
+    ]
+
+
+def test_other_paths_are_told_what_is_there(server: MetricsServer) -> None:
+    answer = get(server, "/")
+    assert answer.status_code == 404
+    assert answer.text == "here are /metrics, /sd\n"
+
+
+def test_a_taken_port_is_named(server: MetricsServer) -> None:
+    with pytest.raises(OSError, match="--metrics-port"):
+        MetricsServer("127.0.0.1", server.port, registry())
+
+
+def test_nobody_is_waited_for_where_nobody_scrapes(server: MetricsServer) -> None:
+    begun = time.monotonic()
+    server.linger(print)
+    assert time.monotonic() - begun < 0.5
+
+
+def test_the_next_scrape_is_waited_for_until_it_has_been_answered(server: MetricsServer) -> None:
+    for _ in range(2):
+        get(server)
+        time.sleep(0.3)
+    waiting = threading.Thread(target=server.linger, args=(print,))
+    waiting.start()
+    time.sleep(0.2)
+    assert waiting.is_alive()
+    get(server)
+    waiting.join(0.9)  # it would wait 1.6 s for a scrape that does not come
+    assert not waiting.is_alive()
+
+
+def test_whoever_has_stopped_scraping_is_waited_for_two_intervals(server: MetricsServer) -> None:
+    for _ in range(2):
+        get(server)
+    begun = time.monotonic()
+    server.linger(print)
+    assert 0.9 < time.monotonic() - begun < 5
+
+
+def test_whoever_presses_ctrl_c_does_not_wait(server: MetricsServer) -> None:
+    get(server)
+    begun = time.monotonic()
+    server.linger(print, over=lambda: True)
+    assert time.monotonic() - begun < 5
+
+
+def test_it_binds_to_loopback_alone(server: MetricsServer) -> None:
+    with socket.socket() as probe:
+        probe.settimeout(2)
+        assert probe.connect_ex(("127.0.0.2", server.port))

@@ -1,0 +1,108 @@
+"""What is shown equals what the judge found and the statistics counted, however it comes, and never falls."""
+
+from collections.abc import Iterator
+from random import Random
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+
+from checkers.judge import Judge
+from clients.protocol import Answer
+from history.clock import RealClock
+from metrics.exposition import registry
+from metrics.process import ProcessMetrics
+from workloads.recorder import Recorder
+from workloads.tally import Tally
+
+
+class SteppedClock(RealClock):
+    """Time goes on by so much at every look."""
+
+    def __init__(self, random: Random) -> None:
+        super().__init__()
+        self._random, self._time = random, 1_700_000_000_000_000_000
+
+    def now(self) -> int:
+        self._time += self._random.randrange(1, 20_000_000)
+        return self._time
+
+
+def played(seed: int, operations: int) -> Iterator[tuple[ProcessMetrics, Tally]]:
+    """Yield a process' metrics and tally after every few operations of three sessions on two keys."""
+    random = Random(seed)
+    recorder = Recorder(SteppedClock(random), Judge())
+    tally = Tally(recorder)
+    metrics = ProcessMetrics("r", "memory", tally.gather, lambda: 3)
+    tally.watchers.append(lambda findings, statistics: metrics.watch(findings.verdicts, statistics))
+    recorder.listeners.append(metrics.by_key)
+    written = {"a": 0, "b": 0}
+    pending: list[tuple[Any, ...]] = []
+    for number in range(operations):
+        key, outcome = random.choice("ab"), random.choices(["ok", "fail", "unknown"], [8, 1, 1])[0]
+        if random.random() < 0.4:
+            pending.append((recorder.begin_write(f"s{number}", key), outcome))
+        else:
+            pending.append((key, recorder.clock.now(), outcome, random.randint(max(0, written[key] - 2), written[key])))
+        while pending and random.random() < 0.6:
+            done = pending.pop(random.randrange(len(pending)))
+            if len(done) == 2:
+                write, outcome = done
+                written[write.key] = max(written[write.key], write.version)
+                recorder.end_write(write, Answer(outcome, error="Lost"))
+            else:
+                key, start, outcome, version = done
+                siblings = random.choice([None, [], [9]])
+                recorder.end_read(f"r{number}", key, start, Answer(outcome, version, siblings=siblings, error="Lost"))
+        if random.random() < 0.1:
+            yield metrics, tally
+    recorder.finish()
+    yield metrics, tally
+
+
+def samples(one: CollectorRegistry) -> dict[tuple[str, ...], float]:
+    return {
+        (
+            sample.name,
+            *(value for name, value in sample.labels.items() if name not in {"run", "database"}),
+        ): sample.value
+        for family in one.collect()
+        for sample in family.samples
+        if sample.name.startswith("stalewatch_")
+    }
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(0, 10_000), st.integers(0, 400))
+def test_counts_are_the_verdicts_and_never_fall(seed: int, operations: int) -> None:
+    before: dict[tuple[str, ...], float] = {}
+    for metrics, tally in played(seed, operations):
+        now = samples(registry(metrics.readings))
+        rising = [name for name in before if name[0].endswith(("_total", "_bucket", "_count", "_sum"))]
+        assert all(now[name] >= before[name] for name in rising)
+        before, last = now, tally
+    findings, statistics = last.take()
+    for name, verdict in findings.verdicts.items():
+        assert before["stalewatch_checked_total", name] == verdict.checked
+        assert before["stalewatch_violations_total", name] == verdict.violated
+    for kind in ("read", "write"):
+        for outcome in ("ok", "fail", "unknown"):
+            assert before["stalewatch_operations_total", kind, outcome] == statistics.outcomes[kind][outcome]
+        assert before["stalewatch_service_time_seconds_count", kind] == statistics.outcomes[kind]["ok"]
+    errors = {name[1:]: count for name, count in before.items() if name[0] == "stalewatch_errors_total"}
+    assert errors == statistics.errors
+    stale = findings.verdicts["stale_reads"]
+    assert before["stalewatch_staleness_seconds_count",] == stale.violated
+    assert before["stalewatch_versions_behind_count",] == stale.violated
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(0, 10_000), st.integers(0, 400))
+def test_reads_after_a_write_are_those_that_stale_reads_checks(seed: int, operations: int) -> None:
+    for metrics, tally in played(seed, operations):
+        found, last = samples(registry(metrics.readings)), tally
+    stale = last.take()[0].verdicts["stale_reads"]
+    reads = {name[1:]: value for name, value in found.items() if name[0] == "stalewatch_reads_after_write_total"}
+    assert sum(reads.values()) == stale.checked
+    assert sum(value for (_, fresh), value in reads.items() if fresh == "false") == stale.violated
