@@ -48,7 +48,9 @@ def install(base: type[User]) -> None:
         vault = Vault(options, own)
         interrupts = Interrupts()
         if not isinstance(runner, WorkerRunner):
-            _require_sense(environment.parsed_options, chosen(environment))
+            # On the page classes may be picked, and options changed; its form is checked when it is sent.
+            at_once = environment.parsed_options.headless or environment.parsed_options.autostart
+            _require_sense(environment.parsed_options, chosen(environment) if at_once else [])
             if _starts_here_at_once(environment.parsed_options, runner):
                 _start_clusters(environment.parsed_options, vault, chosen(environment))
             coordinator = Coordinator(environment, runner, interrupts, chosen)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
@@ -42,7 +43,8 @@ def button(browser: webdriver.Chrome, text: str) -> WebElement:
         buttons = browser.find_elements(By.CSS_SELECTOR, "button, [role=tab]")
         return next((one for one in buttons if one.text.upper() == text.upper() and one.is_enabled()), None)
 
-    element: WebElement = WebDriverWait(browser, 30).until(found)
+    # The page draws itself anew at any time.
+    element: WebElement = WebDriverWait(browser, 30, ignored_exceptions=[StaleElementReferenceException]).until(found)
     return element
 
 
