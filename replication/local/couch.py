@@ -105,14 +105,14 @@ class CouchCluster(LocalCluster):
         with self._locked(progress):
             for tries_left in reversed(range(_PORT_TRIES)):
                 try:
-                    self._serve(software, progress)
+                    started = self._serve(software, progress)
                 except PortTaken:
                     # Between the look at a port and the server's start somebody else took it: look again.
                     if not tries_left:
                         raise
                 else:
                     break
-            self._link(progress)
+            self._link(started, progress)
 
     def status(self) -> Sequence[NodeStatus]:
         """Say how every leader is, and to whom it sends its changes."""
@@ -158,7 +158,8 @@ class CouchCluster(LocalCluster):
             )
         return chosen
 
-    def _serve(self, software: Server, progress: Progress) -> None:
+    def _serve(self, software: Server, progress: Progress) -> Sequence[str]:
+        """Let every leader serve, and return which of them had to be started."""
         wanted = list(self.addresses())
         self._end([server for name, server in self.servers.items() if name not in wanted], progress)
         dead = [name for name in wanted if self.servers[name].state == "dead"]
@@ -171,6 +172,7 @@ class CouchCluster(LocalCluster):
                 progress(f"{name}: was paused, goes on")
                 self.servers[name].resume()
         self._await_service(wanted, software)
+        return dead
 
     def _settle(self, dead: Sequence[str], software: Server, progress: Progress) -> None:
         """Remember what the leaders are and how they are linked, and ports that are free for those to be started."""
@@ -206,16 +208,19 @@ class CouchCluster(LocalCluster):
 
         _await(serve, f"{', '.join(names)}: no answer after {READY_TIMEOUT_S:.0f} s; {self._way_out()}")
 
-    def _link(self, progress: Progress) -> None:
+    def _link(self, started: Sequence[str], progress: Progress) -> None:
         addresses, wanted = self.addresses(), self.links()
         for address in addresses.values():
             leaders.create_database(address, leaders.JOBS)
             leaders.create_database(address, DATABASE)
         leaders.remove_strays(addresses)
         standing = leaders.links(addresses, DATABASE)
-        for link in standing - wanted:
+        # CouchDB lets ever more time pass (30 s, 60 s, ... hours) between tries to reach a leader that was down; a
+        # document that is new it tries at once.
+        tired = {link for link in standing if link.target in started and link.source not in started}
+        for link in (standing - wanted) | tired:
             leaders.remove_link(addresses, link, DATABASE)
-        for link in wanted - standing:
+        for link in wanted - (standing - tired):
             leaders.put_link(addresses, link, DATABASE)
         progress(f"waiting for a document from each of {', '.join(addresses)} to reach the others ({self.topology})")
         try:
