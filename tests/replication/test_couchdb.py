@@ -150,6 +150,7 @@ def test_the_variable_goes_before_the_path_which_goes_before_pouchdb(
 
 
 @pytest.mark.usefixtures("stand_in")
+@pytest.mark.server
 def test_a_node_that_is_named_goes_before_a_couchdb_that_happens_to_be_there(
     tmp_path: Path, pouch: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
