@@ -6,12 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Self, TypeVar
 
-from replication.local import diagnosis, home, leaders, ports
-from replication.local import node as nodejs
+from replication.local import couchdb, diagnosis, home, leaders, node, ports
 from replication.local.cluster import LocalCluster, silent
+from replication.local.couch_server import Kind, Server
 from replication.local.process import ServerProcess
 from replication.local.topologies import TOPOLOGIES, Link
-from replication.protocol import NodeStatus, NotReady, PortTaken, Progress, UnknownNode
+from replication.protocol import ClusterError, NodeStatus, NotReady, PortTaken, Progress, UnknownNode
+
+SERVERS = (Kind(couchdb.PROGRAM, couchdb.find), Kind(node.PROGRAM, node.server))
+"""What leaders can run on, the best first; what the environment names goes before. A new one is one row."""
 
 USUAL_PORTS = {"couch1": 5984, "couch2": 5985, "couch3": 5986}
 
@@ -98,19 +101,18 @@ class CouchCluster(LocalCluster):
 
     def start(self, progress: Progress) -> None:
         """Bring the leaders up, link them, and prove each link; raise a `ClusterError` when that fails."""
-        program = nodejs.find()
-        packages = nodejs.packages(program, progress)
+        software = self._choose(progress)
         with self._locked(progress):
             for tries_left in reversed(range(_PORT_TRIES)):
                 try:
-                    self._serve(program, packages, progress)
+                    started = self._serve(software, progress)
                 except PortTaken:
                     # Between the look at a port and the server's start somebody else took it: look again.
                     if not tries_left:
                         raise
                 else:
                     break
-            self._link(progress)
+            self._link(started, progress)
 
     def status(self) -> Sequence[NodeStatus]:
         """Say how every leader is, and to whom it sends its changes."""
@@ -124,12 +126,11 @@ class CouchCluster(LocalCluster):
     def restart(self, node: str) -> None:
         """Start a leader again, on its port, and return when it serves."""
         server = self._server(node)
-        program = nodejs.find()
-        packages = nodejs.packages(program, silent)
+        software = self._choose(silent)
         with self._locked(silent):
             self._end([server], silent)
-            self._launch(server, program, packages)
-            self._await_service([server.name])
+            self._launch(server, software)
+            self._await_service([server.name], software)
 
     def cut(self, source: str, target: str) -> None:
         """Let the changes of one leader reach another no longer on the direct way; both are HOST:PORT."""
@@ -143,22 +144,38 @@ class CouchCluster(LocalCluster):
         """Return how many seconds a document takes from each leader to all others; raise `NotReady` when it is lost."""
         return leaders.prove(self.nodes(), DATABASE, timeout_s)
 
-    def _serve(self, program: Path, packages: Path, progress: Progress) -> None:
+    def _choose(self, progress: Progress) -> Server:
+        """Return the first server that this machine has, if it can read what the leaders have stored."""
+        kinds = sorted(SERVERS, key=lambda kind: not kind.program.is_named)
+        chosen = next(found for kind in kinds if (found := kind.find(progress)))
+        owner = self._remembered("server", chosen.name)
+        if owner != chosen.name:
+            variables = ", ".join(kind.program.variable for kind in SERVERS)
+            raise ClusterError(
+                f"the leaders under {home.shown(self.folder)} are those of {owner}, and {chosen.title} cannot go on "
+                f"with their data: set {variables} or PATH as they were, or delete the data: "
+                "stalewatch cluster down couch --wipe"
+            )
+        return chosen
+
+    def _serve(self, software: Server, progress: Progress) -> Sequence[str]:
+        """Let every leader serve, and return which of them had to be started."""
         wanted = list(self.addresses())
         self._end([server for name, server in self.servers.items() if name not in wanted], progress)
         dead = [name for name in wanted if self.servers[name].state == "dead"]
-        self._settle(dead, progress)
+        self._settle(dead, software, progress)
         for name in dead:
-            progress(f"{name}: starting on {self.addresses()[name]}")
-            self._launch(self.servers[name], program, packages)
+            progress(f"{name}: starting {software.title} on {self.addresses()[name]}")
+            self._launch(self.servers[name], software)
         for name in wanted:
             if self.servers[name].state == "paused":
                 progress(f"{name}: was paused, goes on")
                 self.servers[name].resume()
-        self._await_service(wanted)
+        self._await_service(wanted, software)
+        return dead
 
-    def _settle(self, dead: Sequence[str], progress: Progress) -> None:
-        """Remember how many leaders there are, how they are linked, and ports that are free for those to be started."""
+    def _settle(self, dead: Sequence[str], software: Server, progress: Progress) -> None:
+        """Remember what the leaders are and how they are linked, and ports that are free for those to be started."""
         settled = {**USUAL_PORTS, **self._remembered("ports", {})}
         for name, port in zip(dead, ports.choose([settled[name] for name in dead]), strict=True):
             if port != settled[name]:
@@ -166,35 +183,44 @@ class CouchCluster(LocalCluster):
             settled[name] = port
         with home.writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            facts = {"ports": settled, "leaders": self.count, "topology": self.topology}
+            facts = {
+                "ports": settled,
+                "leaders": self.count,
+                "topology": self.topology,
+                "server": software.name,
+            }
             home.remember(self._state_file, facts)
 
-    def _launch(self, server: ServerProcess, program: Path, packages: Path) -> None:
-        port = self.addresses()[server.name].rpartition(":")[2]
-        environment = {"NODE_PATH": str(packages), "COUCH_USER": leaders.USER, "COUCH_PASSWORD": leaders.PASSWORD}
+    def _launch(self, server: ServerProcess, software: Server) -> None:
+        port = int(self.addresses()[server.name].rpartition(":")[2])
         with home.writing(server.folder):
-            server.start(nodejs.command(program, port, server.folder / "data"), environment)
+            launch = software.prepare(server.folder, port)
+            server.start(launch.arguments, launch.environment)
 
-    def _await_service(self, names: Sequence[str]) -> None:
+    def _await_service(self, names: Sequence[str], software: Server) -> None:
         addresses = self.addresses()
 
         def serve() -> bool:
             for name in names:
                 if self.servers[name].state == "dead":
-                    raise diagnosis.of_death(self.servers[name])
+                    raise diagnosis.of_death(self.servers[name], software.signs, software.telling)
             return leaders.serving(addresses[name] for name in names) == {addresses[name] for name in names}
 
         _await(serve, f"{', '.join(names)}: no answer after {READY_TIMEOUT_S:.0f} s; {self._way_out()}")
 
-    def _link(self, progress: Progress) -> None:
+    def _link(self, started: Sequence[str], progress: Progress) -> None:
         addresses, wanted = self.addresses(), self.links()
         for address in addresses.values():
+            leaders.create_database(address, leaders.JOBS)
             leaders.create_database(address, DATABASE)
         leaders.remove_strays(addresses)
         standing = leaders.links(addresses, DATABASE)
-        for link in standing - wanted:
+        # CouchDB lets ever more time pass (30 s, 60 s, ... hours) between tries to reach a leader that was down; a
+        # document that is new it tries at once.
+        tired = {link for link in standing if link.target in started and link.source not in started}
+        for link in (standing - wanted) | tired:
             leaders.remove_link(addresses, link, DATABASE)
-        for link in wanted - standing:
+        for link in wanted - (standing - tired):
             leaders.put_link(addresses, link, DATABASE)
         progress(f"waiting for a document from each of {', '.join(addresses)} to reach the others ({self.topology})")
         try:

@@ -21,6 +21,9 @@ Document = dict[str, Any]
 USER, PASSWORD = "admin", "pass"
 """Of every local leader: they listen on loopback alone, and hold what runs leave there."""
 
+JOBS = "_replicator"
+"""The database whose documents are replications; a new CouchDB may need a moment, or to be told, to have it."""
+
 EXISTS, CONFLICT, MISSING = 412, 409, 404
 REFUSED = 400
 """Answers from here on are no success."""
@@ -69,7 +72,7 @@ def put_link(addresses: Mapping[str, str], link: Link, database: str) -> None:
     """Let a leader send a database's changes to another from now on; the job outlives both servers."""
     source, target = (addresses[name] for name in link)
     document = {"source": url(source, database), "target": url(target, database), "continuous": True}
-    _ask("PUT", source, f"_replicator/{_document_id(database, *link)}", document, allowed=(CONFLICT,))
+    _ask("PUT", source, f"{JOBS}/{_document_id(database, *link)}", document, allowed=(CONFLICT,))
 
 
 def remove_link(addresses: Mapping[str, str], link: Link, database: str) -> None:
@@ -138,11 +141,11 @@ def _standing(addresses: Mapping[str, str], database: str) -> Iterator[tuple[Lin
 
 def _remove(holder: str, document: Document) -> None:
     name = quote(document["_id"], safe="")
-    _ask("DELETE", holder, f"_replicator/{name}?rev={document['_rev']}", allowed=(MISSING, CONFLICT))
+    _ask("DELETE", holder, f"{JOBS}/{name}?rev={document['_rev']}", allowed=(MISSING, CONFLICT))
 
 
 def _replications(address: str) -> list[Document]:
-    listed = _ask("GET", address, "_replicator/_all_docs?include_docs=true", allowed=(MISSING,))
+    listed = _ask("GET", address, f"{JOBS}/_all_docs?include_docs=true", allowed=(MISSING,))
     documents = (row["doc"] for row in listed.get("rows", ()))
     return [document for document in documents if not document["_id"].startswith("_design/")]
 

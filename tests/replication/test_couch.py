@@ -101,6 +101,23 @@ def test_starting_again_changes_nothing_and_mends_what_is_missing(leaders: Couch
 
 
 @pytest.mark.server
+def test_a_link_to_a_leader_that_was_down_is_made_anew(leaders: CouchCluster) -> None:
+    """A CouchDB that has tried in vain for long may not try again for hours."""
+    first, second = leaders.nodes()
+
+    def link(holder: str, other: str) -> str:
+        rows = requests.get(url(holder, "_replicator/_all_docs?include_docs=true"), timeout=TIMEOUT_S).json()["rows"]
+        (rev,) = (row["doc"]["_rev"] for row in rows if f"@{other}/{DATABASE}" in str(row["doc"].get("target")))
+        return str(rev)
+
+    before = link(first, second), link(second, first)
+    leaders.kill(second)
+    leaders.start(print)
+    assert link(first, second) != before[0]
+    assert link(second, first) == before[1]  # its holder is as new as the document could be
+
+
+@pytest.mark.server
 def test_a_link_that_is_cut_carries_nothing_until_it_is_healed(
     leaders: CouchCluster, eventually: Callable[..., None]
 ) -> None:

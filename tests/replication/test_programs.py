@@ -6,7 +6,7 @@ import pytest
 from replication.local import mongod, programs
 from replication.protocol import MissingProgram
 
-PROGRAM = programs.Program("dbserver", "STALEWATCH_DBSERVER", "dbwheel", "bin/dbserver", "`pip install dbwheel`")
+PROGRAM = programs.Program("dbserver", "STALEWATCH_DBSERVER", "`pip install dbwheel`", "dbwheel", "bin/dbserver")
 
 
 def program(path: Path) -> Path:
