@@ -71,7 +71,7 @@ def connect(options: CassandraClientOptions) -> Access:
     options.check()
     with ExitStack() as undo:
         with explained(options):
-            cluster = _cluster(options)
+            cluster = open_cluster(options)
             undo.callback(cluster.shutdown)
             session = cluster.connect()
             session.use_client_timestamp = False
@@ -93,7 +93,8 @@ def _await_all(session: Session, nodes: Nodes) -> None:
         time.sleep(_POLL_S)
 
 
-def _cluster(options: CassandraClientOptions) -> Cluster:
+def open_cluster(options: CassandraClientOptions) -> Cluster:
+    """Return a way to the ring, not connected yet (raises `BadAddress`)."""
     # Whose replicas a key has is only asked for where requests go to them.
     by_token = options.coordinator == "token"
     return Cluster(

@@ -71,6 +71,12 @@ def _cassandra(arguments: object, _users: int, _seed: int, clock: Clock) -> Clie
     return CassandraDatabaseClient(options_from(arguments), clock)
 
 
+def _cassandra_servers(arguments: object) -> Servers:
+    from clients.cassandra_servers import CassandraServers  # noqa: PLC0415
+
+    return CassandraServers(arguments)
+
+
 def _couch_options() -> tuple[Option, ...]:
     from clients.couchdb_options import OPTIONS  # noqa: PLC0415
 
@@ -94,6 +100,12 @@ def _mongo_servers(arguments: object) -> Servers:
     return MongoServers(arguments)
 
 
+def _couch_servers(arguments: object) -> Servers:
+    from clients.couchdb_servers import CouchServers  # noqa: PLC0415
+
+    return CouchServers(arguments)
+
+
 DATABASES: dict[str, Database] = {
     "mongo": Database(
         "a MongoDB replica set: a single leader with followers",
@@ -102,12 +114,19 @@ DATABASES: dict[str, Database] = {
         addresses=("mongo_uri",),
         servers=_mongo_servers,
     ),
-    "cassandra": Database("a Cassandra ring: no leader, quorums", _cassandra_options, _cassandra, addresses=("hosts",)),
+    "cassandra": Database(
+        "a Cassandra ring: no leader, quorums",
+        _cassandra_options,
+        _cassandra,
+        addresses=("hosts",),
+        servers=_cassandra_servers,
+    ),
     "couch": Database(
         "two CouchDB leaders: both take writes, and conflicts arise",
         _couch_options,
         _couch,
         addresses=("couch_a", "couch_b"),
+        servers=_couch_servers,
     ),
     "memory": Database(
         "a simulated store with a known truth, in simulated time",

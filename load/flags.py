@@ -78,7 +78,7 @@ def _add(parser: Any, flag: str, options: dict[str, Option]) -> None:  # noqa: A
     """Add a flag; its value stays text until `clients.options.chosen` looks at it, and empty text is no value."""
     every = list(options.values())
     first = every[0]
-    default = _common(str(option.default) for option in every if option.default is not None and not option.env)
+    default = _common(None if option.default is None or option.env else str(option.default) for option in every)
     choices = first.choices if all(option.choices == first.choices for option in every) else None
     if choices and default is None:  # the form shows the first choice where nothing is chosen
         choices, default = ("", *choices), ""
@@ -93,8 +93,8 @@ def _add(parser: Any, flag: str, options: dict[str, Option]) -> None:  # noqa: A
     )
 
 
-def _common(values: Iterable[str]) -> str | None:
-    """Return the value that all agree on, if there is one."""
+def _common(values: Iterable[str | None]) -> str | None:
+    """Return the value that all agree on, if there is one: one database's default is no choice for another."""
     different = set(values)
     return different.pop() if len(different) == 1 else None
 
