@@ -31,7 +31,8 @@ pytestmark = pytest.mark.server
 
 SECONDS = 26
 USERS = str(Path(__file__).with_name("drill_users.py"))
-LOAD = ("-u", "20", "-r", "100", "-t", f"{SECONDS}s", "--keys", "50", "--reread", "0.8", "--rate", "400")
+# Few keys, each written often: a follower that is two milliseconds behind then shows old values every second.
+LOAD = ("-u", "20", "-r", "100", "-t", f"{SECONDS}s", "--keys", "5", "--reread", "0.8", "--rate", "400")
 LEVELS = ("--write-concern", "1", "--read-from", "secondary")
 SETTLE_S = 3
 """What Prometheus may take for a rule that is evaluated every second."""
@@ -99,7 +100,7 @@ PANELS = [
 (TIMES_WITHOUT,) = (panel.queries for panel in failover.PANELS if panel.title == "Time without a successful operation")
 MAGNITUDES = {
     "percentunit": (0, 1),
-    "s": (0, SECONDS),
+    "s": (0, 2 * SECONDS),  # a quantile may stand anywhere in its bucket, of which each is about twice the one before
     "ops": (0, 10_000),
     "short": (0, 10_000),
     "bytes": (10 << 20, 2 << 30),
