@@ -54,7 +54,7 @@ reference: install ## Make METRICS.md and the dashboards of the code that they c
 benchmarks: install ## What it costs: judge, bench over a bare driver loop, check from files
 	$(BIN)/python -m benchmarks.judge
 	$(BIN)/python -m benchmarks.check
-	$(BIN)/python -m benchmarks.metrics
+	$(BIN)/python -m benchmarks.scraped
 	$(BIN)/python -m benchmarks.overhead
 	$(BIN)/python -m benchmarks.under_locust
 	$(BIN)/python -m benchmarks.master

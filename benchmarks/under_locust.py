@@ -19,7 +19,7 @@ from replication.local.ports import free
 ROUNDS = 5
 SECONDS = 12
 USERS = 20
-CROWD = 100
+CROWD = 400
 OPERATIONS = 15_000
 LOADED = ("--read-from", "secondary", "--keys", "1000")
 
