@@ -7,7 +7,7 @@ from locust.stats import StatsError
 
 from checkers.verdict import Violation
 from clients.protocol import Levels
-from history.operation import Append, Operation, Read, Write
+from history.operation import Append, Fault, Operation, Read, Write
 from workloads.pulse import Pulse
 
 VIOLATION = "violation"
@@ -33,12 +33,13 @@ class Requests:
 
     def __call__(self, operation: Operation, violations: Sequence[Violation]) -> None:
         """Tell of an operation and of what it broke."""
-        if isinstance(operation, Read | Write | Append):
+        name = self._names.get(type(operation))
+        if name is not None and not isinstance(operation, Fault):
             end = operation.end
             timed = end is not None and not self._pulse.met(operation.start, end)
             self._fire(
                 request_type=self._database,
-                name=self._names[type(operation)],
+                name=name,
                 response_time=(end - operation.start) / 1e6 if timed and end is not None else None,
                 response_length=0,
                 exception=None if operation.outcome == "ok" else f"{operation.outcome}: {operation.error}",
