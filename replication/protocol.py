@@ -128,3 +128,34 @@ class Cluster(Protocol):
     def resume(self, node: str) -> None:
         """Let a frozen node go on as if no time had passed."""
         ...
+
+
+class Links(Protocol):
+    """A cluster whose links can be cut, slowed and made to lose: in a network of its own, with the right to change it.
+
+    What is done to a node's links adds up until `mend` undoes all of it; every method may raise a `ClusterError`.
+    """
+
+    def cut(self, node: str, others: Sequence[str], *, clients: bool = False) -> None:
+        """Let nothing pass between a node and others, both ways; with `clients` nor between it and anybody else."""
+        ...
+
+    def slow(self, node: str, delay_s: float) -> None:
+        """Hold back all that goes to and from a node by `delay_s` seconds each way."""
+        ...
+
+    def lose(self, node: str, share: float) -> None:
+        """Drop a share of what goes to and from a node, chosen at random."""
+        ...
+
+    def mend(self, node: str) -> None:
+        """Undo all that was done to a node's links; nothing where nothing was."""
+        ...
+
+
+class Disks(Protocol):
+    """A cluster whose nodes can lose their disks."""
+
+    def wipe(self, node: str) -> None:
+        """End a node at once and delete what it stored; `Cluster.restart` then brings it back with nothing."""
+        ...
