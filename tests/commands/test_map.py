@@ -15,6 +15,8 @@ ROOMS = (
     "load",
     "replication",
     "replication/local",
+    "runs",
+    "drills",
 )
 
 

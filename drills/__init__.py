@@ -1,0 +1,1 @@
+"""Failover drills: a timeline of faults over load, and what it measured."""
