@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from replication.local import cassandra_node, cql, diagnosis, home, jars, java, ports
+from replication.local import cassandra_node, cql, diagnosis, home, jars, java
 from replication.local.cassandra_node import COMMITLOG_SYNCS, Node
-from replication.local.cassandra_state import HOSTS, RingState
-from replication.local.cluster import LocalCluster, silent
+from replication.local.cassandra_state import HOSTS, USUAL_PORTS, RingState
+from replication.local.cluster import LocalCluster, Where, silent
 from replication.local.management import PROXY, STORAGE, Management, Member, NoOrders
+from replication.local.network import Loopback, Network
 from replication.local.packages import Lazy
 from replication.local.process import ServerProcess
 from replication.protocol import DiskFull, NodeStatus, NoMemory, NotReady, PortTaken, Progress
@@ -34,10 +35,7 @@ _SWITCH = {"on": True, "off": False, None: None}
 def ensure(progress: Progress) -> str:
     """Return the addresses of the local ring, which is started, or mended, when it is not whole."""
     cluster = CassandraCluster()
-    if not all(node.healthy for node in cluster.status()):
-        where = home.shown(cluster.home)
-        progress(f"starting a ring of 3 nodes under {where}/ (stop it with: stalewatch cluster down cassandra)")
-        cluster.start(progress)
+    cluster.ensure(progress)
     return cluster.uri()
 
 
@@ -50,13 +48,16 @@ class CassandraCluster(LocalCluster):
     """
 
     database = "cassandra"
+    summary = "a ring of 3 nodes"
 
-    def __init__(
-        self, where: Path | None = None, *, hints: bool | None = None, commitlog_sync: str | None = None
-    ) -> None:
+    def __init__(self, where: Where = None, *, hints: bool | None = None, commitlog_sync: str | None = None) -> None:
         super().__init__(list(HOSTS), where)
         asked = {"hints": hints, "commitlog_sync": commitlog_sync}
-        self._ring = RingState(self.folder, {name: value for name, value in asked.items() if value is not None})
+        hosts = {name: self.network.host(name) for name in HOSTS}
+        self._ring = RingState(self.folder, hosts, {name: value for name, value in asked.items() if value is not None})
+
+    def _network(self, names: Sequence[str]) -> Network:
+        return Loopback(HOSTS)
 
     @classmethod
     def add_options(cls, parser: argparse.ArgumentParser) -> None:
@@ -93,22 +94,26 @@ class CassandraCluster(LocalCluster):
         """Return None: every node takes writes."""
         return None
 
-    def start(self, progress: Progress) -> None:
-        """Bring the nodes up and wait until each of them reaches all; raise a `ClusterError` when they do not."""
+    def client_options(self) -> Mapping[str, str]:
+        """Return the addresses as an option."""
+        return {"hosts": self.uri()}
+
+    def _bring_up(self, progress: Progress) -> None:
+        """Bring the nodes up and wait until each of them reaches all."""
         program, began = java.find(), time.monotonic()
-        with self._locked(progress):
-            classpath = jars.fetch(LOCK, progress)
-            self._settle(progress)
-            self._resume_paused(progress)
-            lost = self._lost()
-            self._launch([server for server in self._dead() if server not in lost], program, classpath, progress)
-            if lost:
-                # A new node asks the living ones for the place of the old one, so they must be there first.
-                self._await_service([server for server in self.servers.values() if server not in lost], progress)
-                self._launch(lost, program, classpath, progress, replaces=True)
-            self._await_whole(progress)
-            self._ring.keep_formed(formed=True)
-            self._set_hints()
+        classpath = jars.fetch(LOCK, progress)
+        self._settle(progress)
+        self._resume_paused(progress)
+        lost = self._lost()
+        self._launch([server for server in self._dead() if server not in lost], program, classpath, progress)
+        if lost:
+            # A new node asks the living ones for the place of the old one, so they must be there first.
+            self._await_service([server for server in self.servers.values() if server not in lost], progress)
+            self._launch(lost, program, classpath, progress, replaces=True)
+        self._await_whole(progress)
+        self._ring.keep_formed(formed=True)
+        for node in self.nodes():
+            self.keep_hints(node, keep=None)
         progress(f"3 nodes serve after {time.monotonic() - began:.1f} s, with {self.memory() / 1e9:.1f} GB of memory")
 
     def status(self) -> Sequence[NodeStatus]:
@@ -121,15 +126,14 @@ class CassandraCluster(LocalCluster):
         server = self._server(node)
         with self._locked(silent):
             self._end([server], silent)
-            self._launch([server], java.find(), jars.fetch(LOCK, silent), silent)
+            program, classpath = java.find(), jars.fetch(LOCK, silent)
+            self._launch([server], program, classpath, silent, replaces=server in self._lost())
             self._await_service([server], silent)
 
-    def destroy(self, node: str) -> None:
-        """End a node at once and delete its data, as when its disk is lost; `start` puts an empty one in its place."""
-        server = self._server(node)
-        server.kill()
-        with home.writing(server.folder):
-            shutil.rmtree(server.folder / "data", ignore_errors=True)
+    def keep_hints(self, node: str, *, keep: bool | None) -> None:
+        """Let a node keep what others miss from now on, or not; None: as the ring was started with."""
+        kept = self._ring.settings.hints if keep is None else keep
+        self.management(node).write(PROXY, "HintedHandoffEnabled", kept)
 
     def repair(self, keyspace: str) -> None:
         """Make all replicas of a keyspace alike, and return when they are; raises a `ClusterError` else."""
@@ -162,15 +166,11 @@ class CassandraCluster(LocalCluster):
         ring = self._ring
         if not ring.has_ports:
             self._end(self.servers.values(), progress)  # nobody knows where one that still runs listens
-            ring.choose_ports()
+            ring.keep_ports({name: self.network.choose([name], USUAL_PORTS) for name in self.servers})
         if ring.settings.commitlog_sync != ring.settings_before.commitlog_sync:
             progress(f"commitlog_sync is {ring.settings.commitlog_sync} from now on: nodes that run start anew")
             self._end(self.servers.values(), progress)
         ring.keep_settings()
-
-    def _set_hints(self) -> None:
-        for node in self.nodes():
-            self.management(node).write(PROXY, "HintedHandoffEnabled", self._ring.settings.hints)
 
     def _resume_paused(self, progress: Progress) -> None:
         for server in self.servers.values():
@@ -190,7 +190,7 @@ class CassandraCluster(LocalCluster):
         self._require_room(servers)
         for server in servers:
             node = self._ring.nodes()[server.name]
-            _require_free_ports(server.name, node)
+            self._require_free_ports(server.name, node)
             with home.writing(server.folder):
                 cassandra_node.write_files(server.folder, node)
             progress(f"{server.name}: starting on {node.address}" + (" in place of the lost one" if replaces else ""))
@@ -241,7 +241,15 @@ class CassandraCluster(LocalCluster):
 
     def _way_out(self) -> str:
         logs = home.shown(self.folder / "*" / "server.log")
-        return f"See {logs}, or begin anew: stalewatch cluster down cassandra --wipe"
+        return f"See {logs}, or begin anew: stalewatch cluster down {self.words()} --wipe"
+
+    def _require_free_ports(self, name: str, node: Node) -> None:
+        for port in node.ports:
+            if not self.network.is_free(name, port):
+                raise PortTaken(
+                    f"{name}: another program listens on {node.host}:{port}, where the ring expects it: end that "
+                    f"program, or begin anew on other ports with `stalewatch cluster down {self.words()} --wipe`"
+                )
 
     @staticmethod
     def _require_living(servers: Iterable[ServerProcess]) -> None:
@@ -278,12 +286,3 @@ def _resident(pid: int | None) -> int:
 
 def _has_data(server: ServerProcess) -> bool:
     return (server.folder / "data").is_dir()
-
-
-def _require_free_ports(name: str, node: Node) -> None:
-    for port in node.ports:
-        if not ports.is_free(port, node.host):
-            raise PortTaken(
-                f"{name}: another program listens on {node.host}:{port}, where the ring expects it: end that program, "
-                "or begin anew on other ports with `stalewatch cluster down cassandra --wipe`"
-            )

@@ -1,11 +1,11 @@
 """What the local ring remembers from one start to the next: its ports, its settings, and that it was whole once."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from replication.local import home, ports
+from replication.local import home
 from replication.local.cassandra_node import Node, Ports, Settings
 
 HOSTS = {"cassandra1": "127.0.0.1", "cassandra2": "127.0.0.2", "cassandra3": "127.0.0.3"}
@@ -13,9 +13,13 @@ USUAL_PORTS = Ports(native=9042, storage=7000, management=7199)
 
 
 class RingState:
-    """A small file in the ring's folder; `asked` are the settings that differ from those of the last start, if any."""
+    """A small file in the ring's folder.
 
-    def __init__(self, folder: Path, asked: Mapping[str, Any]) -> None:
+    `hosts` are the nodes' addresses by their names, `asked` the settings that differ from those of the last start.
+    """
+
+    def __init__(self, folder: Path, hosts: Mapping[str, str], asked: Mapping[str, Any]) -> None:
+        self._hosts = hosts
         self._folder = folder
         self._file = folder / "state.json"
         self._asked = dict(asked)
@@ -43,16 +47,16 @@ class RingState:
     def nodes(self) -> dict[str, Node]:
         """Return what each node's files should say; with the usual ports before the first start."""
         known, settings = self._facts().get("ports", {}), self.settings
-        found = {name: Ports(*known.get(name, USUAL_PORTS)) for name in HOSTS}
-        seeds = [f"{host}:{found[name].storage}" for name, host in HOSTS.items()]
+        found = {name: Ports(*known.get(name, USUAL_PORTS)) for name in self._hosts}
+        seeds = [f"{host}:{found[name].storage}" for name, host in self._hosts.items()]
         return {
-            name: Node(host, found[name], Fraction(number, len(HOSTS)), seeds, settings)
-            for number, (name, host) in enumerate(HOSTS.items())
+            name: Node(host, found[name], Fraction(number, len(self._hosts)), seeds, settings)
+            for number, (name, host) in enumerate(self._hosts.items())
         }
 
-    def choose_ports(self) -> None:
-        """Find free ports for each node, the usual ones where they are."""
-        self._remember(ports={name: ports.choose(USUAL_PORTS, host) for name, host in HOSTS.items()})
+    def keep_ports(self, ports: Mapping[str, Sequence[int]]) -> None:
+        """Remember where each node listens."""
+        self._remember(ports=ports)
 
     def keep_settings(self) -> None:
         """Make the settings that were asked for those of the last start."""

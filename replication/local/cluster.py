@@ -4,13 +4,15 @@ import argparse
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
+from os import PathLike
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 from replication.local import home
+from replication.local.network import Network
 from replication.local.process import ServerProcess
-from replication.protocol import NodeStatus, Progress, UnknownNode
+from replication.protocol import NodeStatus, Progress, Recipe, UnknownNode
 
 STOP_TIMEOUT_S = 30.0
 """How long a server may take to end in good order before it is killed."""
@@ -21,15 +23,29 @@ def silent(line: str) -> None:
     del line
 
 
+Where = PathLike[str] | str | None
+"""The folder of all local clusters; None: as the environment says."""
+
+
 class LocalCluster(ABC):
     """Nodes of one database as processes under ``<home>/<database>/<name>/``."""
 
     database: str
+    kind: ClassVar[str] = ""
+    """What stands behind the database in the names of folders, and as ``--kind`` in commands: nothing on loopback."""
 
-    def __init__(self, names: Sequence[str], where: Path | None = None) -> None:
-        self.home = (where or home.location()).resolve()
-        self.folder = self.home / self.database
-        self.servers = {name: ServerProcess(name, self.folder / name) for name in names}
+    summary: ClassVar[str]
+    """What is started, in a few words."""
+
+    def __init__(self, names: Sequence[str], where: Where = None) -> None:
+        self.home = (Path(where) if where else home.location()).resolve()
+        self.folder = self.home / "-".join(filter(None, (self.database, self.kind)))
+        self.network = self._network(names)
+        self.servers = {name: ServerProcess(name, self.folder / name, self.network.enter(name)) for name in names}
+
+    @abstractmethod
+    def _network(self, names: Sequence[str]) -> Network:
+        """Return the network in which the nodes of these names listen."""
 
     @classmethod
     @abstractmethod
@@ -46,8 +62,12 @@ class LocalCluster(ABC):
         """Return HOST:PORT of every node by its name."""
 
     @abstractmethod
-    def start(self, progress: Progress) -> None:
-        """Bring every node up and wait until they serve."""
+    def client_options(self) -> Mapping[str, str]:
+        """Return what leads a client here, by the names of its options as argparse makes them of the flags."""
+
+    @abstractmethod
+    def _bring_up(self, progress: Progress) -> None:
+        """Bring every node up, whatever state it is in, and wait until they serve; the lock is held."""
 
     @abstractmethod
     def status(self) -> Sequence[NodeStatus]:
@@ -69,20 +89,52 @@ class LocalCluster(ABC):
         """Return every node's address."""
         return list(self.addresses().values())
 
+    def words(self) -> str:
+        """Return how a command speaks of this cluster."""
+        return " --".join(filter(None, (self.database, self.kind)))
+
+    def recipe(self) -> Recipe:
+        """Say how another process makes an object of this cluster."""
+        return Recipe(f"{type(self).__module__}:{type(self).__qualname__}", {"where": str(self.home)})
+
+    def ensure(self, progress: Progress) -> None:
+        """Start the cluster, or mend it, when it is not whole."""
+        if not all(node.healthy for node in self.status()):
+            where = home.shown(self.home)
+            way_out = f"stop it with: stalewatch cluster down {self.words()}"
+            progress(f"starting {self.summary} under {where}/ ({way_out})")
+            self.start(progress)
+
+    def start(self, progress: Progress) -> None:
+        """Bring every node up and wait until they serve; raise a `ClusterError` when they do not."""
+        with self._locked(progress):
+            self.network.prepare(progress, lambda: self._kill_all(progress))
+            self._bring_up(progress)
+
     def stop(self, progress: Progress, *, wipe: bool = False) -> None:
         """End every node, and with `wipe` delete data and logs."""
         if not self.home.exists() and all(server.state == "dead" for server in self.servers.values()):
+            self.network.remove(progress)
             return
         with self._locked(progress):
             if wipe:  # what is to be deleted need not end in good order
                 self._kill_all(progress)
-                self._wipe(progress)
             else:
                 self._end(self.servers.values(), progress)
+            self.network.remove(progress)
+            if wipe:
+                self._wipe(progress)
 
     def kill(self, node: str) -> None:
         """End a node at once (SIGKILL)."""
         self._server(node).kill()
+
+    def wipe(self, node: str) -> None:
+        """End a node at once and delete its data, as when its disk is lost."""
+        server = self._server(node)
+        server.kill()
+        with home.writing(server.folder), suppress(FileNotFoundError):
+            shutil.rmtree(server.folder / "data")
 
     def pause(self, node: str) -> None:
         """Freeze a node (SIGSTOP); raises `NotRunning` when it is dead."""
@@ -96,12 +148,12 @@ class LocalCluster(ABC):
         for name, address in self.addresses().items():
             if address == node:
                 return self.servers[name]
-        raise UnknownNode(f"{node} is no node of the local {self.database} cluster; it has {', '.join(self.nodes())}")
+        raise UnknownNode(f"{node} is no node of the local {self.words()} cluster; it has {', '.join(self.nodes())}")
 
     def _locked(self, progress: Progress) -> AbstractContextManager[None]:
         home.create(self.home)
         # Beside the folder and not in it, so that wiping the folder takes no lock away from who waits for it.
-        return home.locked(self.home / f"{self.database}.lock", progress)
+        return home.locked(self.home / f"{self.folder.name}.lock", progress)
 
     def _end(self, servers: Iterable[ServerProcess], progress: Progress) -> None:
         living = [server for server in servers if server.state != "dead"]

@@ -4,21 +4,17 @@ import argparse
 import sys
 from collections.abc import Callable, Iterable, Sequence
 
+from replication.clusters import LOCAL, kind
 from replication.local import home
-from replication.local.cassandra import CassandraCluster
 from replication.local.cluster import LocalCluster
-from replication.local.couch import CouchCluster
-from replication.local.mongo import MongoCluster
 from replication.protocol import ClusterError, NodeStatus
 
-CLUSTERS: dict[str, type[LocalCluster]] = {
-    "mongo": MongoCluster,
-    "cassandra": CassandraCluster,
-    "couch": CouchCluster,
-}
-"""Every database that can run on this machine. A new one is one row."""
-
 DONE, UNREACHABLE, INTERRUPTED = 0, 3, 130
+
+_LAB = (
+    "the cluster in a network of its own, without a way out, whose links a drill can cut, slow and make to lose; needs "
+    "root, and stands beside the one without"
+)
 
 _COLUMNS = ("NODE", "ADDRESS", "PID", "STATE", "ROLE", "HEALTHY", "LAG", "NOTE")
 
@@ -30,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         databases = actions.add_parser(action, help=text, description=text).add_subparsers(
             dest="database", required=True, metavar="DATABASE"
         )
-        for database, cluster in CLUSTERS.items():
+        for database, cluster in LOCAL.items():
             chosen = databases.add_parser(database, help=f"the local {database} cluster", description=text)
             _add_options(action, cluster, chosen)
 
@@ -41,46 +37,46 @@ def run(arguments: argparse.Namespace) -> int:
     Returns 0 when done, 3 when the cluster could not be started or does not run, 130 after Ctrl-C.
     """
     act, _ = _ACTIONS[arguments.action]
+    cluster = kind(arguments.database, lab=arguments.lab).from_options(arguments)
     try:
-        return act(CLUSTERS[arguments.database].from_options(arguments), arguments)
+        return act(cluster, arguments)
     except ClusterError as error:
         _tell(f"stalewatch: {error}")
         return UNREACHABLE
     except KeyboardInterrupt:
-        _tell(f"interrupted; what was started is found by: {_command('up', arguments.database)} (or down)")
+        _tell(f"interrupted; what was started is found by: {_command('up', cluster)} (or down)")
         return INTERRUPTED
 
 
 def _add_options(action: str, cluster: type[LocalCluster], parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--lab", action="store_true", help=_LAB)
     if action == "up":
         cluster.add_options(parser)
     if action == "down":
         parser.add_argument("--wipe", action="store_true", help="also delete the data and the logs")
 
 
-def _up(cluster: LocalCluster, arguments: argparse.Namespace) -> int:
+def _up(cluster: LocalCluster) -> int:
     cluster.start(_tell)
     for node in cluster.status():
         if node.note:
             _tell(f"{node.name} ({node.address}): {node.note}")
-    _tell(
-        f"{cluster.database} runs under {home.shown(cluster.folder)}; {_command('down', arguments.database)} stops it"
-    )
+    _tell(f"{cluster.words()} runs under {home.shown(cluster.folder)}; {_command('down', cluster)} stops it")
     _say(cluster.uri())
     return DONE
 
 
-def _down(cluster: LocalCluster, arguments: argparse.Namespace) -> int:
-    cluster.stop(_tell, wipe=arguments.wipe)
-    _say(f"{cluster.database} is stopped" + (", its data are deleted" if arguments.wipe else ""))
+def _down(cluster: LocalCluster, *, wipe: bool) -> int:
+    cluster.stop(_tell, wipe=wipe)
+    _say(f"{cluster.words()} is stopped" + (", its data are deleted" if wipe else ""))
     return DONE
 
 
-def _status(cluster: LocalCluster, arguments: argparse.Namespace) -> int:
+def _status(cluster: LocalCluster) -> int:
     nodes = cluster.status()
-    start = f"start it with: {_command('up', arguments.database)}"
+    start = f"start it with: {_command('up', cluster)}"
     if all(node.state == "dead" for node in nodes):
-        _say(f"{cluster.database} is not running; {start}")
+        _say(f"{cluster.words()} is not running; {start}")
         return UNREACHABLE
     for line in table(nodes):
         _say(line)
@@ -92,9 +88,12 @@ def _status(cluster: LocalCluster, arguments: argparse.Namespace) -> int:
 
 
 _ACTIONS: dict[str, tuple[Callable[[LocalCluster, argparse.Namespace], int], str]] = {
-    "up": (_up, "start a cluster on this machine, or mend the one that is there; prints its address"),
-    "down": (_down, "stop it; its data stay"),
-    "status": (_status, "say how its nodes are"),
+    "up": (
+        lambda cluster, _: _up(cluster),
+        "start a cluster on this machine, or mend the one that is there; prints its address",
+    ),
+    "down": (lambda cluster, arguments: _down(cluster, wipe=arguments.wipe), "stop it; its data stay"),
+    "status": (lambda cluster, _: _status(cluster), "say how its nodes are"),
 }
 
 
@@ -111,8 +110,8 @@ def _row(node: NodeStatus) -> tuple[str, ...]:
     return (node.name, node.address, str(node.pid or "-"), node.state, node.role or "-", healthy, lag, node.note)
 
 
-def _command(action: str, database: str) -> str:
-    return f"stalewatch cluster {action} {database}"
+def _command(action: str, cluster: LocalCluster) -> str:
+    return f"stalewatch cluster {action} {cluster.words()}"
 
 
 def _say(line: str) -> None:

@@ -3,12 +3,12 @@
 import argparse
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Self, TypeVar
 
 from replication.local import couchdb, diagnosis, home, leaders, node, ports
-from replication.local.cluster import LocalCluster, silent
+from replication.local.cluster import LocalCluster, Where, silent
 from replication.local.couch_server import Kind, Server
+from replication.local.network import Loopback, Network
 from replication.local.process import ServerProcess
 from replication.local.topologies import TOPOLOGIES, Link
 from replication.protocol import ClusterError, NodeStatus, NotReady, PortTaken, Progress, UnknownNode
@@ -34,12 +34,8 @@ T = TypeVar("T")
 def ensure(progress: Progress) -> Mapping[str, str]:
     """Return the URLs of the first two local leaders, which are started, or mended, when one is missing."""
     cluster = CouchCluster()
-    if not all(one.healthy for one in cluster.status()):
-        where = home.shown(cluster.home)
-        progress(f"starting two leaders under {where}/ (stop them with: stalewatch cluster down couch)")
-        cluster.start(progress)
-    first, second, *_ = cluster.nodes()
-    return {"couch_a": leaders.url(first), "couch_b": leaders.url(second)}
+    cluster.ensure(progress)
+    return cluster.client_options()
 
 
 class CouchCluster(LocalCluster):
@@ -49,12 +45,16 @@ class CouchCluster(LocalCluster):
     """
 
     database = "couch"
+    summary = "two leaders"
 
-    def __init__(self, where: Path | None = None, *, count: int | None = None, topology: str | None = None) -> None:
+    def __init__(self, where: Where = None, *, count: int | None = None, topology: str | None = None) -> None:
         super().__init__(list(USUAL_PORTS), where)
         self._state_file = self.folder / "state.json"
         self._count = count
         self._topology = topology
+
+    def _network(self, names: Sequence[str]) -> Network:
+        return Loopback(dict.fromkeys(names, ports.LOOPBACK))
 
     @classmethod
     def add_options(cls, parser: argparse.ArgumentParser) -> None:
@@ -75,7 +75,7 @@ class CouchCluster(LocalCluster):
     def addresses(self) -> Mapping[str, str]:
         """Return HOST:PORT of every leader by its name; with the usual ports before the first start."""
         known = {**USUAL_PORTS, **self._remembered("ports", {})}
-        return {name: f"{ports.LOOPBACK}:{known[name]}" for name in list(USUAL_PORTS)[: self.count]}
+        return {name: f"{self.network.host(name)}:{known[name]}" for name in list(USUAL_PORTS)[: self.count]}
 
     @property
     def count(self) -> int:
@@ -99,20 +99,24 @@ class CouchCluster(LocalCluster):
         """Return None: every leader takes writes."""
         return None
 
-    def start(self, progress: Progress) -> None:
-        """Bring the leaders up, link them, and prove each link; raise a `ClusterError` when that fails."""
+    def client_options(self) -> Mapping[str, str]:
+        """Return the URLs of the first two leaders as options."""
+        first, second, *_ = self.nodes()
+        return {"couch_a": leaders.url(first), "couch_b": leaders.url(second)}
+
+    def _bring_up(self, progress: Progress) -> None:
+        """Bring the leaders up, link them, and prove each link."""
         software = self._choose(progress)
-        with self._locked(progress):
-            for tries_left in reversed(range(_PORT_TRIES)):
-                try:
-                    started = self._serve(software, progress)
-                except PortTaken:
-                    # Between the look at a port and the server's start somebody else took it: look again.
-                    if not tries_left:
-                        raise
-                else:
-                    break
-            self._link(started, progress)
+        for tries_left in reversed(range(_PORT_TRIES)):
+            try:
+                started = self._serve(software, progress)
+            except PortTaken:
+                # Between the look at a port and the server's start somebody else took it: look again.
+                if not tries_left:
+                    raise
+            else:
+                break
+        self._link(started, progress)
 
     def status(self) -> Sequence[NodeStatus]:
         """Say how every leader is, and to whom it sends its changes."""
@@ -129,15 +133,23 @@ class CouchCluster(LocalCluster):
         software = self._choose(silent)
         with self._locked(silent):
             self._end([server], silent)
+            empty = not (server.folder / "data").exists()
             self._launch(server, software)
             self._await_service([server.name], software)
+            if empty:  # its links were stored where the documents were
+                self._link([server.name], silent)
 
-    def cut(self, source: str, target: str) -> None:
+    def streams(self) -> Sequence[tuple[str, str]]:
+        """Return the ends of every link that the topology asks for, as HOST:PORT."""
+        addresses = self.addresses()
+        return sorted((addresses[link.source], addresses[link.target]) for link in self.links())
+
+    def unlink(self, source: str, target: str) -> None:
         """Let the changes of one leader reach another no longer on the direct way; both are HOST:PORT."""
         leaders.remove_link(self.addresses(), self._link_between(source, target), DATABASE)
 
-    def heal(self, source: str, target: str) -> None:
-        """Undo `cut`."""
+    def relink(self, source: str, target: str) -> None:
+        """Undo `unlink`."""
         leaders.put_link(self.addresses(), self._link_between(source, target), DATABASE)
 
     def prove(self, timeout_s: float = READY_TIMEOUT_S) -> float:
@@ -154,7 +166,7 @@ class CouchCluster(LocalCluster):
             raise ClusterError(
                 f"the leaders under {home.shown(self.folder)} are those of {owner}, and {chosen.title} cannot go on "
                 f"with their data: set {variables} or PATH as they were, or delete the data: "
-                "stalewatch cluster down couch --wipe"
+                f"stalewatch cluster down {self.words()} --wipe"
             )
         return chosen
 
@@ -177,7 +189,7 @@ class CouchCluster(LocalCluster):
     def _settle(self, dead: Sequence[str], software: Server, progress: Progress) -> None:
         """Remember what the leaders are and how they are linked, and ports that are free for those to be started."""
         settled = {**USUAL_PORTS, **self._remembered("ports", {})}
-        for name, port in zip(dead, ports.choose([settled[name] for name in dead]), strict=True):
+        for name, port in zip(dead, self.network.choose(dead, [settled[name] for name in dead]), strict=True):
             if port != settled[name]:
                 progress(f"{name}: port {settled[name]} is taken by another program, using {port}")
             settled[name] = port
@@ -192,9 +204,8 @@ class CouchCluster(LocalCluster):
             home.remember(self._state_file, facts)
 
     def _launch(self, server: ServerProcess, software: Server) -> None:
-        port = int(self.addresses()[server.name].rpartition(":")[2])
         with home.writing(server.folder):
-            launch = software.prepare(server.folder, port)
+            launch = software.prepare(server.folder, self.addresses()[server.name])
             server.start(launch.arguments, launch.environment)
 
     def _await_service(self, names: Sequence[str], software: Server) -> None:
@@ -248,7 +259,7 @@ class CouchCluster(LocalCluster):
 
     def _way_out(self) -> str:
         logs = home.shown(self.folder / "*" / "server.log")
-        return f"see {logs}, or begin anew: stalewatch cluster down couch --wipe"
+        return f"see {logs}, or begin anew: stalewatch cluster down {self.words()} --wipe"
 
 
 def _await(condition: Callable[[], bool], trouble: str) -> None:

@@ -20,13 +20,13 @@ class Server(NamedTuple):
     """A program that speaks CouchDB's protocol, ready to be started once for each leader.
 
     `name` says who can read the data that it writes, `title` what people call it. `prepare` takes a leader's folder and
-    port, writes the files that are needed there, and returns how to start it. `signs` and `telling` are what its last
-    words mean, as in `diagnosis.of_death`.
+    HOST:PORT, writes the files that are needed there, and returns how to start it. `signs` and `telling` are what its
+    last words mean, as in `diagnosis.of_death`.
     """
 
     name: str
     title: str
-    prepare: Callable[[Path, int], Launch]
+    prepare: Callable[[Path, str], Launch]
     signs: Sequence[Sign] = ()
     telling: str = ""
 

@@ -9,7 +9,7 @@ from configparser import ConfigParser
 from functools import partial
 from pathlib import Path
 
-from replication.local import leaders, ports, programs
+from replication.local import leaders, programs
 from replication.local.couch_server import Launch, Server
 from replication.local.diagnosis import Sign
 from replication.local.programs import Program
@@ -64,16 +64,17 @@ def find(progress: Progress) -> Server | None:
     return None
 
 
-def settings(data: Path, port: int) -> Mapping[str, Mapping[str, str]]:
+def settings(data: Path, address: str) -> Mapping[str, Mapping[str, str]]:
     """Return a leader's configuration, as sections of an ini file."""
+    host, _, port = address.rpartition(":")
     return {
         "couchdb": {"database_dir": str(data), "view_index_dir": str(data), "single_node": "true"},
         "cluster": {"n": "1"},
-        "chttpd": {"bind_address": ports.LOOPBACK, "port": str(port)},
+        "chttpd": {"bind_address": host, "port": port},
         "prometheus": {"additional_port": "false"},
         "admins": {leaders.USER: leaders.PASSWORD},
         "log": {"writer": "stderr", "level": "warning"},
-        "stalewatch": {"peer_url": f"http://{ports.LOOPBACK}:{port}"},
+        "stalewatch": {"peer_url": f"http://{address}"},
     }
 
 
@@ -96,13 +97,13 @@ def _version(program: Path) -> str:
     return version
 
 
-def _prepare(program: Path, folder: Path, port: int) -> Launch:
+def _prepare(program: Path, folder: Path, address: str) -> Launch:
     data, etc = folder / "data", folder / "etc"
     for needed in (data, etc):
         needed.mkdir(parents=True, exist_ok=True)
     arguments, chosen, own = etc / "vm.args", etc / "stalewatch.ini", etc / "local.ini"
     arguments.write_text(VM_ARGS)
-    _write(chosen, settings(data, port))
+    _write(chosen, settings(data, address))
     own.touch()  # into the last file CouchDB writes what it makes up once: its uuid, its secret, the password's hash
     defaults = program.parents[1] / "etc"
     shipped = [defaults / "default.ini", *sorted((defaults / "default.d").glob("*.ini"))]

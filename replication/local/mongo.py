@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Self
 
 from replication.local import assembly, diagnosis, home, mongod, ports, programs
-from replication.local.cluster import LocalCluster, silent
+from replication.local.cluster import LocalCluster, Where, silent
+from replication.local.network import Loopback, Network
 from replication.local.process import ServerProcess
 from replication.local.replica_set import SERVING, NoAnswer, Refused, View, lag_s, leader, look, order
 from replication.protocol import DiskFull, NodeStatus, NotReady, PortTaken, Progress
@@ -30,13 +31,7 @@ _PORT_TRIES = 3
 def ensure(progress: Progress) -> str:
     """Return the address of the local replica set, which is started, or mended, when it is not whole."""
     cluster = MongoCluster()
-    if not all(node.healthy for node in cluster.status()):
-        where = home.shown(cluster.home)
-        progress(f"starting a 3-member replica set under {where}/ (stop it with: stalewatch cluster down mongo)")
-        cluster.start(progress)
-    for node in cluster.status():
-        if node.note:
-            progress(f"{node.address}: {node.note}")
+    cluster.ensure(progress)
     return cluster.uri()
 
 
@@ -48,11 +43,15 @@ class MongoCluster(LocalCluster):
     """
 
     database = "mongo"
+    summary = "a 3-member replica set"
 
-    def __init__(self, where: Path | None = None, *, delay_secondary_s: int | None = None) -> None:
+    def __init__(self, where: Where = None, *, delay_secondary_s: int | None = None) -> None:
         super().__init__(list(USUAL_PORTS), where)
         self._delay_s = delay_secondary_s
         self._state_file = self.folder / "state.json"
+
+    def _network(self, names: Sequence[str]) -> Network:
+        return Loopback(dict.fromkeys(names, ports.LOOPBACK))
 
     @classmethod
     def add_options(cls, parser: argparse.ArgumentParser) -> None:
@@ -71,27 +70,37 @@ class MongoCluster(LocalCluster):
 
     def addresses(self) -> Mapping[str, str]:
         """Return HOST:PORT of every member by its name; with the usual ports before the first start."""
-        return {name: f"{ports.LOOPBACK}:{port}" for name, port in {**USUAL_PORTS, **self._ports()}.items()}
+        return {name: f"{self.network.host(name)}:{port}" for name, port in {**USUAL_PORTS, **self._ports()}.items()}
 
     def uri(self) -> str:
         """Return the connection string, which names all three members."""
         return f"mongodb://{','.join(self.nodes())}/?replicaSet={assembly.SET_NAME}"
 
-    def start(self, progress: Progress) -> None:
-        """Bring the members up and wait for a primary and two secondaries; raise a `ClusterError` when they do not."""
+    def client_options(self) -> Mapping[str, str]:
+        """Return the connection string as an option."""
+        return {"mongo_uri": self.uri()}
+
+    def ensure(self, progress: Progress) -> None:
+        """Start the replica set, or mend it, when it is not whole; say what a measurement should know of members."""
+        super().ensure(progress)
+        for node in self.status():
+            if node.note:
+                progress(f"{node.address}: {node.note}")
+
+    def _bring_up(self, progress: Progress) -> None:
+        """Bring the members up and wait for a primary and two secondaries."""
         program = programs.find(mongod.PROGRAM)
-        with self._locked(progress):
-            if not self._ports():  # then nobody knows where a server that still runs listens
-                self._end(self.servers.values(), progress)
-            for tries_left in reversed(range(_PORT_TRIES)):
-                try:
-                    self._assemble(_Bout(program, progress))
-                except PortTaken:
-                    # Between the look at a port and the server's start somebody else took it: look again.
-                    if not tries_left:
-                        raise
-                else:
-                    return
+        if not self._ports():  # then nobody knows where a server that still runs listens
+            self._end(self.servers.values(), progress)
+        for tries_left in reversed(range(_PORT_TRIES)):
+            try:
+                self._assemble(_Bout(program, progress))
+            except PortTaken:
+                # Between the look at a port and the server's start somebody else took it: look again.
+                if not tries_left:
+                    raise
+            else:
+                return
 
     def status(self) -> Sequence[NodeStatus]:
         """Say how every member is, by its process, its own word and the primary's."""
@@ -138,7 +147,7 @@ class MongoCluster(LocalCluster):
 
     def _settle_ports(self, names: Sequence[str], progress: Progress) -> None:
         settled = {**USUAL_PORTS, **self._ports()}
-        chosen = ports.choose([settled[name] for name in names])
+        chosen = self.network.choose(names, [settled[name] for name in names])
         for name, port in zip(names, chosen, strict=True):
             if port != settled[name]:
                 progress(f"{name}: port {settled[name]} is taken by another program, using {port}")
@@ -149,10 +158,9 @@ class MongoCluster(LocalCluster):
 
     def _launch(self, server: ServerProcess, program: Path) -> None:
         data = server.folder / "data"
-        port = self.addresses()[server.name].rpartition(":")[2]
         with home.writing(server.folder):
             data.mkdir(parents=True, exist_ok=True)
-            server.start(mongod.arguments(program, data, port))
+            server.start(mongod.arguments(program, data, self.addresses()[server.name]))
 
     def _require_room(self, servers: Sequence[ServerProcess]) -> None:
         new = [server.name for server in servers if not (server.folder / "data").exists()]
@@ -195,7 +203,7 @@ class MongoCluster(LocalCluster):
 
     def _way_out(self) -> str:
         logs = home.shown(self.folder / "*" / "server.log")
-        return f"See {logs}, or begin anew: stalewatch cluster down mongo --wipe"
+        return f"See {logs}, or begin anew: stalewatch cluster down {self.words()} --wipe"
 
     @staticmethod
     def _require_living(servers: Iterable[ServerProcess]) -> None:

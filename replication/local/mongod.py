@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from replication.local import ports
 from replication.local.assembly import SET_NAME
 from replication.local.diagnosis import Sign
 from replication.local.programs import Program
@@ -20,7 +19,6 @@ BYTES_A_NODE = 400 << 20
 """Room for one member: 300 MB are its journal, which is laid out in full at the first start."""
 
 _OPTIONS: dict[str, object] = {
-    "--bind_ip": ports.LOOPBACK,
     "--replSet": SET_NAME,
     "--wiredTigerCacheSizeGB": 0.25,
     "--oplogSize": 128,
@@ -54,9 +52,10 @@ TELLING = r'"s":"[EF]"'
 """Marks its log's errors and fatal errors."""
 
 
-def arguments(program: Path, data: Path, port: str) -> list[str]:
-    """Return the command line of one member."""
+def arguments(program: Path, data: Path, address: str) -> list[str]:
+    """Return the command line of one member, which listens at HOST:PORT."""
+    host, _, port = address.rpartition(":")
     options = [text for option, value in _OPTIONS.items() for text in (option, str(value))]
     for name, value in _SET_PARAMETERS.items():
         options += ["--setParameter", f"{name}={value}"]
-    return [str(program), *options, "--port", port, "--dbpath", str(data), "--nounixsocket"]
+    return [str(program), *options, "--bind_ip", host, "--port", port, "--dbpath", str(data), "--nounixsocket"]

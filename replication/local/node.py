@@ -51,9 +51,9 @@ def find() -> Path:
     return programs.find(PROGRAM, accepts=_usable)
 
 
-def command(node: Path, port: str, data: Path) -> list[str]:
-    """Return the command line of one server."""
-    return [str(node), str(SERVER / "server.js"), port, str(data)]
+def command(node: Path, address: str, data: Path) -> list[str]:
+    """Return the command line of one server, which listens at HOST:PORT."""
+    return [str(node), str(SERVER / "server.js"), address, str(data)]
 
 
 def packages(node: Path, progress: Progress) -> Path:
@@ -72,9 +72,9 @@ def packages(node: Path, progress: Progress) -> Path:
     return folder / "node_modules"
 
 
-def _prepare(node: Path, installed: Path, folder: Path, port: int) -> Launch:
+def _prepare(node: Path, installed: Path, folder: Path, address: str) -> Launch:
     environment = {"NODE_PATH": str(installed), "COUCH_USER": leaders.USER, "COUCH_PASSWORD": leaders.PASSWORD}
-    return Launch(command(node, str(port), folder / "data"), environment)
+    return Launch(command(node, address, folder / "data"), environment)
 
 
 def _usable(node: Path) -> bool:

@@ -37,11 +37,15 @@ _CHILDREN: dict[int, subprocess.Popen[bytes]] = {}
 
 
 class ServerProcess:
-    """A server, known by its folder, where its pid file, log and temporary files are."""
+    """A server, known by its folder, where its pid file, log and temporary files are.
 
-    def __init__(self, name: str, folder: Path) -> None:
+    The words of `enter` come before its command line: they lead to the network where it is to run.
+    """
+
+    def __init__(self, name: str, folder: Path, enter: Sequence[str] = ()) -> None:
         self.name = name
         self.folder = folder
+        self._enter = enter
         self.log = folder / "server.log"
         self._pid_file = folder / "pid.json"
         self._started: int | None = None
@@ -53,7 +57,8 @@ class ServerProcess:
         temporary.mkdir(parents=True, exist_ok=True)
         self._rotate_log()
         marks = {MARKER: str(self.folder), "TMPDIR": str(temporary)}
-        child = self._spawn([str(argument) for argument in arguments], {**_clean(), **(environment or {}), **marks})
+        words = [str(argument) for argument in (*self._enter, *arguments)]
+        child = self._spawn(words, {**_clean(), **(environment or {}), **marks})
         _CHILDREN[child.pid] = child
         self._started = child.pid
         with suppress(psutil.NoSuchProcess):  # it may have ended already

@@ -191,7 +191,7 @@ def test_what_only_a_lost_disk_had_is_lost_and_what_a_quorum_had_is_not(
     ring.kill(second)
     for level in ("ONE", "ANY"):
         acknowledged[level] = [drills[level].write(key, clients[level]) for key in drills[level].run.keys]
-    ring.destroy(first)
+    ring.wipe(first)
     ring.start(print)
     lost = {level: drills[level].end()["lost_writes"] for level in LEVELS}
     for level in LEVELS:

@@ -88,10 +88,10 @@ def forked(
         client.preload([key], "")
         nodes = leaders.nodes()
         for way in itertools.permutations(nodes):
-            leaders.cut(*way)
+            leaders.unlink(*way)
         fork(client, key, a, b)
         for way in itertools.permutations(nodes):
-            leaders.heal(*way)
+            leaders.relink(*way)
         eventually(lambda: len(client.leaves(key) or ()) == 2)
         return client
 
@@ -156,11 +156,11 @@ def test_a_final_read_waits_until_the_leaders_agree(
     client = connect(write_to="a")
     client.preload([key], "")
     first, second = leaders.nodes()
-    leaders.cut(first, second)
+    leaders.unlink(first, second)
     client.session("s").write(key, Value(1, "s"))
     answer = client.final(key)
     assert (answer.outcome, answer.error) == ("unknown", "leaders differ")
-    leaders.heal(first, second)
+    leaders.relink(first, second)
     eventually(lambda: client.final(key).version == 1)
 
 

@@ -14,6 +14,8 @@ ROOMS = (
     "metrics",
     "load",
     "replication",
+    "replication/faults",
+    "replication/lab",
     "replication/local",
     "runs",
     "drills",

@@ -58,7 +58,7 @@ def test_a_killed_node_comes_back_with_its_data(ring: CassandraCluster, eventual
 
 def test_a_node_whose_disk_is_lost_is_replaced_by_an_empty_one(ring: CassandraCluster) -> None:
     node = ring.nodes()[2]
-    ring.destroy(node)
+    ring.wipe(node)
     ring.start(print)
     assert is_whole(ring)
     assert len(ring.management(node).members()) == 3

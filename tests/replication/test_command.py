@@ -7,8 +7,10 @@ from typing import Self
 
 import pytest
 
-from replication.local import command, home
+from replication import clusters
+from replication.local import command, home, ports
 from replication.local.cluster import LocalCluster
+from replication.local.network import Loopback, Network
 from replication.protocol import NodeStatus, NotReady, Progress
 
 UP = NodeStatus("n1", "h:1", 42, "running", "PRIMARY", healthy=True, lag_s=0.0)
@@ -20,6 +22,7 @@ class Puppet(LocalCluster):
     """A cluster that does what the test says."""
 
     database = "puppet"
+    summary = "a puppet"
     nodes_now: Sequence[NodeStatus] = ()
     trouble: BaseException | None = None
 
@@ -35,7 +38,13 @@ class Puppet(LocalCluster):
     def addresses(self) -> Mapping[str, str]:
         return {"n1": "h:1"}
 
-    def start(self, progress: Progress) -> None:
+    def client_options(self) -> Mapping[str, str]:
+        return {"puppet_uri": self.uri()}
+
+    def _network(self, names: Sequence[str]) -> Network:
+        return Loopback(dict.fromkeys(names, ports.LOOPBACK))
+
+    def _bring_up(self, progress: Progress) -> None:
         progress("starting")
         if self.trouble:
             raise self.trouble
@@ -56,7 +65,7 @@ class Puppet(LocalCluster):
 @pytest.fixture(autouse=True)
 def _puppet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(home.VARIABLE, str(tmp_path))
-    monkeypatch.setitem(command.CLUSTERS, "puppet", Puppet)
+    monkeypatch.setitem(clusters.LOCAL, "puppet", Puppet)
 
 
 def stalewatch_cluster(*words: str) -> int:

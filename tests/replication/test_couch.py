@@ -47,7 +47,7 @@ def test_a_node_that_is_none_of_it_is_named(tmp_path: Path) -> None:
     with pytest.raises(UnknownNode, match=r"127\.0\.0\.1:1 "):
         cluster.kill("127.0.0.1:1")
     with pytest.raises(UnknownNode, match=r"127\.0\.0\.1:1 "):
-        cluster.cut("127.0.0.1:5984", "127.0.0.1:1")
+        cluster.unlink("127.0.0.1:5984", "127.0.0.1:1")
     with pytest.raises(NotRunning):
         cluster.pause("127.0.0.1:5984")
 
@@ -122,12 +122,12 @@ def test_a_link_that_is_cut_carries_nothing_until_it_is_healed(
     leaders: CouchCluster, eventually: Callable[..., None]
 ) -> None:
     first, second = leaders.nodes()
-    leaders.cut(first, second)
+    leaders.unlink(first, second)
     put(first, "cut-off")
     put(second, "not-cut-off")
     eventually(lambda: has(first, "not-cut-off"))  # the other direction goes on
     assert not has(second, "cut-off")
-    leaders.heal(first, second)
+    leaders.relink(first, second)
     eventually(lambda: has(second, "cut-off"))
 
 
@@ -182,10 +182,10 @@ def test_changes_go_round_a_broken_link_where_there_is_a_way(away: Path, eventua
     cluster = CouchCluster(away, count=3, topology="all")
     cluster.start(print)
     first, second, _ = cluster.nodes()
-    cluster.cut(first, second)
+    cluster.unlink(first, second)
     put(first, "by-the-detour")
     eventually(lambda: has(second, "by-the-detour"))
-    cluster.heal(first, second)
+    cluster.relink(first, second)
 
 
 @pytest.mark.server
@@ -193,13 +193,13 @@ def test_one_broken_link_parts_a_ring_until_it_is_healed(away: Path, eventually:
     cluster = CouchCluster(away, count=3, topology="ring")
     cluster.start(print)
     first, second, third = cluster.nodes()
-    cluster.cut(first, second)
+    cluster.unlink(first, second)
     put(first, "held-up")
     put(second, "passes")
     eventually(lambda: has(third, "passes") and has(first, "passes"))
     assert not has(second, "held-up")
     assert not has(third, "held-up")
-    cluster.heal(first, second)
+    cluster.relink(first, second)
     eventually(lambda: has(second, "held-up") and has(third, "held-up"))
 
 

@@ -35,6 +35,7 @@ for ini in inis:
     with open(ini) as file:
         settings.read_file(file)
 port = settings["chttpd"]["port"]
+address = f"{{settings['chttpd']['bind_address']}}:{{port}}"
 words = Path({notes!r}, "last-words")
 if words.exists():
     sys.exit(words.read_text())
@@ -46,7 +47,7 @@ if not settings.has_option("couchdb", "uuid"):
         file.write("[couchdb]\\nuuid = made-up-once\\n")
 ((user, password),) = settings["admins"].items()
 environment = dict(os.environ, NODE_PATH={packages!r}, COUCH_USER=user, COUCH_PASSWORD=password)
-os.execve({node!r}, [{node!r}, {server!r}, port, settings["couchdb"]["database_dir"]], environment)
+os.execve({node!r}, [{node!r}, {server!r}, address, settings["couchdb"]["database_dir"]], environment)
 """
 
 SHIPPED = """\
@@ -216,7 +217,7 @@ def test_files_command_line_and_environment_of_a_leader(tmp_path: Path, monkeypa
     monkeypatch.setenv(couchdb.PROGRAM.variable, str(program))
     server = couchdb.find(print)
     assert server
-    arguments, environment = server.prepare(folder, 5990)
+    arguments, environment = server.prepare(folder, "127.0.0.1:5990")
     assert list(arguments) == [
         program,
         "-couch_ini",
@@ -256,9 +257,9 @@ def test_what_couchdb_wrote_for_itself_outlives_a_start_on_another_port(
     server = couchdb.find(print)
     assert server
     own = tmp_path / "couch1" / "etc" / "local.ini"
-    server.prepare(tmp_path / "couch1", 5990)
+    server.prepare(tmp_path / "couch1", "127.0.0.1:5990")
     own.write_text("[couchdb]\nuuid = 1234\n")
-    server.prepare(tmp_path / "couch1", 5991)
+    server.prepare(tmp_path / "couch1", "127.0.0.1:5991")
     assert own.read_text() == "[couchdb]\nuuid = 1234\n"
     assert "port = 5991" in (own.parent / "stalewatch.ini").read_text()
 
@@ -351,7 +352,7 @@ def test_one_that_ends_at_its_start_says_why(
     notes: Path, where: Path, words: str, kind: type[ClusterError], says: str
 ) -> None:
     (notes / "last-words").write_text(f"{words}\n\n[os_mon] cpu supervisor port: Erlang has closed\n")
-    with pytest.raises(kind, match=rf"(?s)couch1 ended with exit code 1: .*{says}") as died:
+    with pytest.raises(kind, match=rf"(?s)couch\d ended with exit code 1: .*{says}") as died:
         CouchCluster(where).start(print)
     assert words in str(died.value)
     assert "os_mon" not in str(died.value)

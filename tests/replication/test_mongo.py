@@ -290,9 +290,9 @@ def test_a_port_taken_between_choice_and_start_is_chosen_again(
     occupied(taken)
     choose, calls = ports.choose, []
 
-    def first_wrong(wanted: list[int]) -> list[int]:
+    def first_wrong(wanted: list[int], host: str) -> list[int]:
         calls.append(wanted)
-        chosen = choose(wanted)
+        chosen = choose(wanted, host)
         return [taken, *chosen[1:]] if len(calls) == 1 else chosen
 
     monkeypatch.setattr(ports, "choose", first_wrong)
@@ -306,7 +306,7 @@ def test_a_port_that_stays_taken_is_reported_with_the_members_last_words(
 ) -> None:
     (taken,) = ports.free(1)
     occupied(taken)
-    monkeypatch.setattr(ports, "choose", lambda wanted: [taken, *wanted[1:]])
+    monkeypatch.setattr(ports, "choose", lambda wanted, _: [taken, *wanted[1:]])
     with pytest.raises(PortTaken, match=r"(?s)mongo1 ended with exit code \d+.*server\.log.*Address already in use"):
         new_cluster.start(print)
 

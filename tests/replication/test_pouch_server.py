@@ -26,7 +26,7 @@ class Server:
         self.process = ServerProcess(folder.name, folder)
         self.port = ports.free(1)[0]
         self.address = f"127.0.0.1:{self.port}"
-        self._command = node.command(program, str(self.port), folder / "data")
+        self._command = node.command(program, f"127.0.0.1:{self.port}", folder / "data")
         self._packages = packages
 
     def start(self, eventually: Callable[..., None]) -> None:
@@ -262,7 +262,7 @@ def test_it_listens_on_loopback_alone(server: Server) -> None:
 
 
 def test_a_port_that_is_taken_ends_it_with_a_reason(server: Server, pouch: tuple[Path, Path], tmp_path: Path) -> None:
-    command = node.command(pouch[0], str(server.port), tmp_path / "third")
+    command = node.command(pouch[0], f"127.0.0.1:{server.port}", tmp_path / "third")
     done = subprocess.run(
         command, env={"NODE_PATH": str(pouch[1])}, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
     )

@@ -1,6 +1,6 @@
 'use strict';
-// A leader: CouchDB's protocol over PouchDB and LevelDB, on loopback.
-// usage: COUCH_USER=... COUCH_PASSWORD=... node server.js PORT DATA_FOLDER
+// A leader: CouchDB's protocol over PouchDB and LevelDB, on one address.
+// usage: COUCH_USER=... COUCH_PASSWORD=... node server.js HOST:PORT DATA_FOLDER
 
 const { mkdirSync } = require('fs');
 const path = require('path');
@@ -12,12 +12,12 @@ const Databases = require('./databases');
 const plainEndpoints = require('./endpoints');
 const Replicator = require('./replicator');
 
-const LOOPBACK = '127.0.0.1';
 const KEEP_ALIVE_MS = 65_000;
 const LARGEST_BODY = '64mb';
 const FORM = 'application/x-www-form-urlencoded';
 
-const [port, folder] = [Number(process.argv[2]), path.resolve(process.argv[3])];
+const [address, folder] = [process.argv[2], path.resolve(process.argv[3])];
+const [host, port] = address.split(':');
 
 // One request that goes wrong must not end the server for all others.
 for (const event of ['uncaughtException', 'unhandledRejection']) {
@@ -35,7 +35,7 @@ const pouch = expressPouchDB(PouchDB, {
   overrideMode: { exclude: ['compression', 'routes/session-stub'] }, // both cost more than they give here
 });
 const databases = new Databases(PouchDB);
-const replicator = new Replicator(PouchDB, databases, (url) => url.hostname === LOOPBACK && Number(url.port) === port);
+const replicator = new Replicator(PouchDB, databases, (url) => url.host === address);
 
 app.disable('etag');
 app.disable('x-powered-by');
@@ -55,13 +55,13 @@ app.put('/:db', databases.creation());
 app.get('/:db/_changes', continuousChanges(databases));
 app.use(pouch);
 
-const server = app.listen(port, LOOPBACK, () => {
+const server = app.listen(Number(port), host, () => {
   replicator.start();
-  console.log(`listening on ${LOOPBACK}:${port}, data in ${folder}`);
+  console.log(`listening on ${address}, data in ${folder}`);
 });
 server.keepAliveTimeout = KEEP_ALIVE_MS;
 server.on('error', (error) => {
-  console.error(`cannot listen on ${LOOPBACK}:${port}: ${error.code === 'EADDRINUSE' ? 'address already in use' : error}`);
+  console.error(`cannot listen on ${address}: ${error.code === 'EADDRINUSE' ? 'address already in use' : error}`);
   process.exit(1);
 });
 process.on('SIGTERM', () => process.exit(0));

@@ -1,0 +1,27 @@
+"""Kill: nodes end at once, as when their machines lose power; undone by starting them again."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from replication.faults.nodes import each, revive
+from replication.faults.protocol import Value
+from replication.protocol import Cluster
+
+
+@dataclass(frozen=True)
+class Kill:
+    """SIGKILL: what a node had promised but kept in memory alone is gone; its peers see the connections close."""
+
+    cluster: Cluster
+    nodes: Sequence[str]
+    parameters: Mapping[str, Value]
+    name: ClassVar[str] = "kill"
+
+    def begin(self) -> None:
+        """Kill every node, one right after another."""
+        each(self.nodes, self.cluster.kill)
+
+    def end(self) -> None:
+        """Start those that are dead."""
+        revive(self.cluster, self.nodes)

@@ -1,0 +1,27 @@
+"""Doing something to several nodes, and to those of them only that are in a state."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from replication.protocol import Cluster, ClusterError, State
+
+
+def each(nodes: Iterable[str], do: Callable[[str], None]) -> None:
+    """Do it to every node, even where it fails at another; then raise what went wrong."""
+    troubles: list[ClusterError] = []
+    for node in nodes:
+        try:
+            do(node)
+        except ClusterError as trouble:
+            troubles.append(trouble)
+    if troubles:
+        raise type(troubles[0])("; ".join(map(str, troubles))) from troubles[0]
+
+
+def in_state(cluster: Cluster, nodes: Sequence[str], state: State) -> list[str]:
+    """Return which of the nodes are in that state, as far as their processes go."""
+    return [node.address for node in cluster.status() if node.address in nodes and node.state == state]
+
+
+def revive(cluster: Cluster, nodes: Sequence[str]) -> None:
+    """Start those nodes that are dead, and return when they serve."""
+    each(in_state(cluster, nodes, "dead"), cluster.restart)

@@ -1,0 +1,65 @@
+"""What a node's packet filter drops: a table for each trouble, so that deleting the table undoes it.
+
+Packets are dropped in the node's own namespace, coming in and going out; what a node sends to itself is let through.
+The comment of a rule says what it does, for whoever asks the kernel how things stand.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+
+from replication.lab import system
+
+CUT, LOSE = "cut", "lose"
+
+_RESOLUTION = 100_000
+
+_TABLE = """\
+add table inet stalewatch-{trouble}
+add chain inet stalewatch-{trouble} in {{ type filter hook input priority 0; policy accept; }}
+add chain inet stalewatch-{trouble} out {{ type filter hook output priority 0; policy accept; }}
+"""
+_RULE = """\
+add rule inet stalewatch-{trouble} in iifname != "lo" {incoming} drop comment "{comment}"
+add rule inet stalewatch-{trouble} out oifname != "lo" {outgoing} drop
+"""
+
+
+def cut(namespace: str, others: Sequence[str], comment: str) -> None:
+    """Drop all that comes from or goes to these addresses."""
+    listed = f"{{ {', '.join(others)} }}"
+    _add(namespace, CUT, f"ip saddr {listed}", f"ip daddr {listed}", comment)
+
+
+def cut_all_but(namespace: str, others: Sequence[str], comment: str) -> None:
+    """Drop all that comes from or goes to any address but these."""
+    listed = f"{{ {', '.join(others)} }}"
+    _add(namespace, CUT, f"ip saddr != {listed}", f"ip daddr != {listed}", comment)
+
+
+def lose(namespace: str, share: float, comment: str) -> None:
+    """Drop a share of all that comes in and of all that goes out, chosen at random."""
+    chosen = f"numgen random mod {_RESOLUTION} < {round(share * _RESOLUTION)}"
+    _add(namespace, LOSE, chosen, chosen, comment)
+
+
+def delete(namespace: str, trouble: str) -> None:
+    """Drop nothing any more of what this trouble dropped."""
+    # Deleting what was never made is an error, making what is there is none.
+    script = f"add table inet stalewatch-{trouble}\ndelete table inet stalewatch-{trouble}\n"
+    _nft(namespace, "-f", "-", script=script)
+
+
+def standing(namespace: str) -> Iterator[str]:
+    """Yield what is done to the node's packets, in words."""
+    for entry in json.loads(_nft(namespace, "--json", "list", "ruleset"))["nftables"]:
+        if comment := entry.get("rule", {}).get("comment"):
+            yield comment
+
+
+def _add(namespace: str, trouble: str, incoming: str, outgoing: str, comment: str) -> None:
+    rule = _RULE.format(trouble=trouble, incoming=incoming, outgoing=outgoing, comment=comment)
+    _nft(namespace, "-f", "-", script=_TABLE.format(trouble=trouble) + rule)
+
+
+def _nft(namespace: str, *words: str, script: str = "") -> str:
+    return system.run(*system.inside(namespace), "nft", *words, script=script)

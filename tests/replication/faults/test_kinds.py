@@ -1,0 +1,116 @@
+"""What each fault does to real servers, and what is left when it has ended: nothing."""
+
+from collections.abc import Callable
+
+import pymongo
+import pytest
+
+from replication.faults.kinds import FAULTS, BadParameter
+from replication.faults.protocol import Fault
+from replication.local.mongo import MongoCluster
+from replication.protocol import NotRunning, State, Unable, UnknownNode
+
+Eventually = Callable[..., None]
+
+
+def state(cluster: MongoCluster, node: str) -> State:
+    return next(one.state for one in cluster.status() if one.address == node)
+
+
+def leading(cluster: MongoCluster) -> str:
+    primary = cluster.primary()
+    assert primary
+    return primary
+
+
+def end_twice(fault: Fault) -> None:
+    fault.end()
+    fault.end()
+
+
+@pytest.mark.server
+@pytest.mark.parametrize(("name", "during"), [("kill", "dead"), ("pause", "paused")])
+def test_a_primary_that_is_killed_or_paused_is_replaced_and_comes_back(
+    whole: MongoCluster, eventually: Eventually, name: str, during: State
+) -> None:
+    old = leading(whole)
+    fault = FAULTS[name].make(whole, [old], {})
+    fault.begin()
+    assert state(whole, old) == during
+    eventually(lambda: whole.primary() not in {None, old})
+    end_twice(fault)
+    assert state(whole, old) == "running"
+    eventually(lambda: all(node.healthy for node in whole.status()))
+
+
+@pytest.mark.server
+def test_a_rolling_restart_gives_every_member_a_new_process_while_the_others_serve(whole: MongoCluster) -> None:
+    before = {node.address: node.pid for node in whole.status()}
+    fault = FAULTS["restart"].make(whole, whole.nodes(), {})
+    fault.begin()
+    after = {node.address: node.pid for node in whole.status()}
+    assert all(after[node] not in {None, before[node]} for node in before)
+    end_twice(fault)
+    assert {node.address: node.pid for node in whole.status()} == after
+
+
+@pytest.mark.server
+def test_a_wiped_member_comes_back_with_nothing_and_is_filled_by_the_others(
+    whole: MongoCluster, eventually: Eventually
+) -> None:
+    with pymongo.MongoClient(whole.uri()) as client:
+        everywhere = client.faults.kv.with_options(write_concern=pymongo.WriteConcern(3, wtimeout=60_000))
+        everywhere.insert_one({"_id": "kept"})
+    node = next(one for one in whole.status() if one.role == "SECONDARY")
+    fault = FAULTS["wipe"].make(whole, [node.address], {})
+    fault.begin()
+    assert state(whole, node.address) == "dead"
+    assert not (whole.servers[node.name].folder / "data").exists()
+    end_twice(fault)
+    with pymongo.MongoClient(f"mongodb://{node.address}/", directConnection=True, readPreference="secondary") as member:
+        eventually(lambda: member.faults.kv.find_one() == {"_id": "kept"})
+
+
+@pytest.mark.server
+def test_what_began_half_way_is_undone_and_all_others_are_tried(whole: MongoCluster) -> None:
+    dead, alive = whole.nodes()[:2]
+    whole.kill(dead)
+    fault = FAULTS["pause"].make(whole, [dead, alive], {})
+    with pytest.raises(NotRunning, match="restart it first"):
+        fault.begin()
+    assert state(whole, alive) == "paused"
+    end_twice(fault)
+    assert (state(whole, dead), state(whole, alive)) == ("dead", "running")
+
+
+@pytest.mark.parametrize("name", ["isolate", "delay", "loss"])
+def test_a_cluster_on_loopback_has_no_links_to_break(name: str) -> None:
+    cluster = MongoCluster()
+    with pytest.raises(Unable, match=r"cannot break links: start it with --lab \(needs root\)"):
+        FAULTS[name].make(cluster, cluster.nodes()[:1], {})
+
+
+def test_a_stranger_and_an_unknown_parameter_are_refused() -> None:
+    cluster = MongoCluster()
+    with pytest.raises(UnknownNode, match=r"127\.0\.0\.1:1: no node of the mongo cluster"):
+        FAULTS["kill"].make(cluster, ["127.0.0.1:1"], {})
+    with pytest.raises(BadParameter, match="no parameter hard: this fault has none"):
+        FAULTS["kill"].make(cluster, cluster.nodes(), {"hard": True})
+
+
+@pytest.mark.parametrize("given", ["0", "1.1", "much", "nan"])
+def test_a_value_that_makes_no_sense_is_refused(given: str) -> None:
+    with pytest.raises(BadParameter, match=f"share={given}: a number above 0, up to 1 is expected"):
+        FAULTS["loss"].parameters["share"].read("share", given)
+
+
+def test_values_are_read_from_text() -> None:
+    assert FAULTS["isolate"].parameters["clients"].read("clients", "yes") is True
+    assert FAULTS["delay"].parameters["each_way_s"].read("each_way_s", "0.2") == 0.2
+
+
+def test_every_fault_is_named_as_its_row() -> None:
+    cluster = MongoCluster()
+    for name, kind in FAULTS.items():
+        chosen = {parameter: one.default for parameter, one in kind.parameters.items()}
+        assert kind.build(cluster, [], chosen).name == name
