@@ -1,10 +1,20 @@
-"""The `stalewatch` command: judge histories, show results, run clusters."""
+"""The `stalewatch` command: judge histories, show results, run clusters, do drills."""
+
+import sys
+
+if sys.argv[1:2] == ["drill"]:  # first of all, so that sessions are greenlets wherever gevent is installed
+    try:
+        from gevent import monkey
+    except ImportError:
+        pass
+    else:
+        monkey.patch_all()
 
 import argparse
-import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+import drills.command
 import replication.local.command
 import reports.check
 import reports.folder
@@ -41,6 +51,9 @@ COMMANDS = {
         "start and stop databases on this machine",
         replication.local.command.add_arguments,
         replication.local.command.run,
+    ),
+    "drill": Command(
+        "break a cluster under load, and measure what its users saw", drills.command.add_arguments, drills.command.run
     ),
 }
 

@@ -10,7 +10,7 @@ import clients.memory_flags
 from clients.errors import BadAddress
 from clients.options import Option, chosen
 from clients.protocol import Client
-from clients.servers import Servers
+from clients.servers import Claims, Servers
 from clients.simulated_time import SimulatedClock
 from history.clock import Clock, RealClock
 
@@ -23,7 +23,8 @@ class Database(NamedTuple):
 
     `open` takes the parsed arguments, the most sessions at a time, the seed and the clock. `addresses` names the
     options that say where the servers are; where none of them is given, the local cluster is meant. `clock` makes the
-    clock of a run in one process. `servers` takes the parsed arguments, for who asks the servers about themselves.
+    clock of a run in one process. `servers` takes the parsed arguments, for who asks the servers about themselves, and
+    so does `claims`, of a database that has one leader at a time.
     """
 
     help: str
@@ -32,6 +33,7 @@ class Database(NamedTuple):
     addresses: tuple[str, ...] = ()
     clock: Callable[[], Clock] = RealClock
     servers: Callable[[object], Servers] | None = None
+    claims: Callable[[object], Claims] | None = None
 
     def lacks_address(self, arguments: object) -> bool:
         """Tell whether nothing says where the servers are (raises `BadAddress` for an address that makes no sense)."""
@@ -100,6 +102,12 @@ def _mongo_servers(arguments: object) -> Servers:
     return MongoServers(arguments)
 
 
+def _mongo_claims(arguments: object) -> Claims:
+    from clients.mongodb_claims import MongoClaims  # noqa: PLC0415
+
+    return MongoClaims(arguments)
+
+
 def _couch_servers(arguments: object) -> Servers:
     from clients.couchdb_servers import CouchServers  # noqa: PLC0415
 
@@ -113,6 +121,7 @@ DATABASES: dict[str, Database] = {
         _mongo,
         addresses=("mongo_uri",),
         servers=_mongo_servers,
+        claims=_mongo_claims,
     ),
     "cassandra": Database(
         "a Cassandra ring: no leader, quorums",

@@ -6,6 +6,7 @@ What the URI sets stands; where it is silent, the driver's defaults give way to 
 import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 import pymongo
@@ -49,13 +50,19 @@ class Address:
         """Return a client of the set; it connects in the background."""
         return self._client(self._uri, {})
 
-    def open_member(self, host: str, port: int | None) -> DriverClient:
-        """Return a client of that member alone, with the same user and settings, whatever set it belongs to."""
+    def open_member(
+        self, host: str, port: int | None, settings: Mapping[str, object] = MappingProxyType({})
+    ) -> DriverClient:
+        """Return a client of that member alone, with the same user and settings, whatever set it belongs to.
+
+        `settings` are the driver's keywords, which stand over those of the URI.
+        """
         part = _URI.fullmatch(self._uri)
         if part is None:
             raise BadAddress(f"--mongo-uri is no MongoDB URI: {_EXPECTED}")
         uri = f"mongodb://{part['user'] or ''}{node_name((host, port))}{part['rest'] or ''}"
-        return self._client(uri, {"directConnection": True, "replicaSet": None, **self._from_dns(part["scheme"])})
+        alone = {"directConnection": True, "replicaSet": None, **self._from_dns(part["scheme"])}
+        return self._client(uri, {**alone, **settings})
 
     def _from_dns(self, scheme: str) -> Mapping[str, object]:
         """Return what mongodb+srv sets without saying so: TLS, and in the DNS the database that knows the user."""

@@ -29,5 +29,25 @@ class Servers(Protocol):
         ...
 
 
+class Claims(Protocol):
+    """Which of a database's servers say that they lead, each asked for itself; used by one thread a server."""
+
+    @property
+    def nodes(self) -> Sequence[str]:
+        """The servers, each HOST:PORT."""
+        ...
+
+    def ask(self, node: str) -> int | None:
+        """Return the term in which it says that it leads, None where it says that it does not.
+
+        Raises `Silent` where it says nothing. One that surely does not run does not lead.
+        """
+        ...
+
+    def close(self) -> None:
+        """Drop the connections."""
+        ...
+
+
 class Silent(Exception):
     """No server answered this time."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from clients.errors import BadAddress
 from load.replication_watch import watch
 from metrics import families
+from metrics.faults import Faults
 from metrics.meter import NS, Reading
 from metrics.nodes import Nodes
 from metrics.process import ProcessMetrics
@@ -24,7 +25,13 @@ WORKERS = {"running": 1, "done": 0, "lost": 0}
 
 @contextmanager
 def serving(
-    run: str, options: Namespace, recorder: Recorder, tally: Tally, users: int, tell: Callable[[str], None]
+    run: str,
+    options: Namespace,
+    recorder: Recorder,
+    tally: Tally,
+    users: int,
+    tell: Callable[[str], None],
+    faults: Faults,
 ) -> Iterator[None]:
     """Serve while the block runs, and until whoever scrapes has seen the last counts; do nothing without a port.
 
@@ -37,7 +44,7 @@ def serving(
     tally.watchers.append(lambda findings, statistics: metrics.watch(findings.verdicts, statistics))
     recorder.listeners.append(metrics.by_key)
     nodes, over = Nodes(run, options.database), threading.Event()
-    server = _server(options.metrics_port, metrics, nodes, recorder.pulse)
+    server = _server(options.metrics_port, metrics, nodes, faults, recorder.pulse)
     tell(f"metrics: http://{server.address}/metrics, /sd")
     watched = (options.database, options, nodes, over)
     threading.Thread(target=watch, args=watched, name="replication", daemon=True).start()
@@ -49,7 +56,7 @@ def serving(
         server.close()
 
 
-def _server(port: int, metrics: ProcessMetrics, nodes: Nodes, pulse: Pulse | Steady) -> "MetricsServer":
+def _server(port: int, metrics: ProcessMetrics, nodes: Nodes, faults: Faults, pulse: Pulse | Steady) -> "MetricsServer":
     try:
         from metrics.exposition import registry  # noqa: PLC0415
         from metrics.server import LOOPBACK, WORKER, MetricsServer, Target, discovery, exposing  # noqa: PLC0415
@@ -58,17 +65,18 @@ def _server(port: int, metrics: ProcessMetrics, nodes: Nodes, pulse: Pulse | Ste
     return MetricsServer(
         LOOPBACK,
         port,
-        registry(lambda: _totals(metrics, nodes)),
+        registry(lambda: _totals(metrics, nodes, faults)),
         sd=discovery(lambda: [Target(f"{LOOPBACK}:{port}", 0, WORKER)]),
         worker=exposing(registry(lambda: _own(metrics, pulse))),
     )
 
 
-def _totals(metrics: ProcessMetrics, nodes: Nodes) -> Iterator[Reading]:
+def _totals(metrics: ProcessMetrics, nodes: Nodes, faults: Faults) -> Iterator[Reading]:
     metrics.gather()
     meter = metrics.meter
     yield from meter.readings()
     yield from nodes.readings()
+    yield from faults.readings(meter)
     yield meter.reading(families.RUN_INFO, 1)
     yield meter.reading(families.SESSIONS, metrics.sessions())
     yield meter.reading(families.LOST_WRITES, meter.lost_writes)

@@ -7,6 +7,7 @@ from argparse import Namespace
 from collections.abc import Callable, Collection
 from random import SystemRandom
 from typing import Any, NoReturn
+from weakref import WeakKeyDictionary
 
 import gevent
 from locust.env import Environment
@@ -24,7 +25,7 @@ from load.result import outcome
 from load.roster import SILENCE_S
 from load.run import Run
 from load.salvage import salvage
-from load.totals import nothing_yet
+from load.totals import Totals, nothing_yet
 from load.turns import Turns
 
 log = logging.getLogger("stalewatch")
@@ -41,6 +42,14 @@ REFUSALS_TOLD = 10
 TICK_S = 0.1
 TELL_S = 5.0
 """How often the wait for the last reports is told of."""
+
+
+_COORDINATORS: "WeakKeyDictionary[Environment, Coordinator]" = WeakKeyDictionary()
+
+
+def coordinator_of(environment: Environment) -> "Coordinator | None":
+    """Return the coordinator of that environment, in the master's process."""
+    return _COORDINATORS.get(environment)
 
 
 class Coordinator:
@@ -64,6 +73,7 @@ class Coordinator:
         self._own_seed: str | None = None
         """The seed of the last run, where nobody gave one."""
         self._interrupted = False
+        _COORDINATORS[environment] = self
         self._listen()
         interrupts.hurries(self._on_interrupt)
         interrupts.leaves_start(self._leave_start)
@@ -162,7 +172,7 @@ class Coordinator:
         known = 0 if first_word else len(run.roster.member(sender).stalls)
         member = run.roster.take(sender, report)
         run.count(totals)
-        run.shown.merge(totals)
+        run.shown.merge(Totals(totals.findings, totals.statistics))
         run.newest.extend(violation for row in report.verdicts for violation in row.witnesses)
         for stall in member.stalls[known:]:
             log.warning("worker %d stood still for %.1f s", member.worker, (stall.end - stall.start) / 1e9)
@@ -294,7 +304,8 @@ class Coordinator:
             member.give_up(run.roster.silent_s(member))
             if member.lost and not member.gap:
                 run.count(salvage(member, run.name, flags.path(run.options, "history_dir")))
-        run.outcome = outcome(run)
+        beyond = run.beside.end() if run.beside else {}
+        run.outcome = outcome(run, beyond)
         self.exit_code = run.outcome.exit_code
         for failure in run.outcome.write(run.options):
             log.error("%s", failure)

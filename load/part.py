@@ -12,7 +12,6 @@ import gevent
 from gevent.event import Event
 from locust.env import Environment
 
-from checkers.findings import Findings
 from checkers.judge import Judge
 from clients.databases import DATABASES
 from clients.errors import BadAddress, ClientError
@@ -24,10 +23,12 @@ from history.writer import HistoryWriter
 from load.flags import options_of
 from load.report import HistoryFile
 from load.requests import Requests
+from load.totals import Totals
 from metrics.meter import Reading
 from metrics.process import ProcessMetrics
 from replication.local.addresses import addresses
 from replication.protocol import ClusterError
+from workloads.evidence import Evidence
 from workloads.final_reads import FinalReads
 from workloads.kinds import WORKLOADS, Session, Workload
 from workloads.options import MOST_USERS, LoadOptions
@@ -35,12 +36,14 @@ from workloads.progress import Progress, Report
 from workloads.pulse import Pulse
 from workloads.recorder import Recorder
 from workloads.register import payload
-from workloads.statistics import Statistics
 from workloads.tally import Tally
 
 log = logging.getLogger("stalewatch")
 
 USAGE, UNREACHABLE = 2, 3
+
+DRILL = "drill"
+"""The option that names a drill; with one, a worker reports what recovery times are made of too."""
 
 IN_FLIGHT_S = 10.0
 """How long the end of a run waits for operations that are under way: longer than drivers' usual time-outs."""
@@ -96,6 +99,7 @@ class Part:
         self._tally: Tally | None = None
         self._metrics: ProcessMetrics | None = None
         self._requests: Requests | None = None
+        self._evidence: Evidence | None = None
         self._under_way = 0
         self._opened = Event()
         gevent.spawn(self._open)
@@ -115,9 +119,15 @@ class Part:
         finally:
             self._under_way -= 1
 
-    def take(self) -> tuple[Findings, Statistics] | None:
+    def take(self) -> Totals | None:
         """Hand over what was found and counted since the last time, if there is anything."""
-        return None if self._tally is None else self._tally.take()
+        if self._tally is None:
+            return None
+        findings, statistics = self._tally.take()
+        evidence = self._evidence
+        if evidence is not None:
+            evidence = evidence.take()
+        return Totals(findings, statistics, evidence)
 
     def _cannot_write(self, error: OSError) -> None:
         self.trouble = Trouble(f"{self.history or error.filename}: {error.strerror or error}", USAGE)
@@ -180,6 +190,9 @@ class Part:
         recorder.counting_from_ns = setting.clock.now() + round(setting.load.warmup_s * 1e9)
         self._requests = Requests(setting.environment, self.database, client.levels(), setting.pulse)
         recorder.listeners.append(self._requests)
+        if getattr(setting.options, DRILL, None):
+            self._evidence = Evidence()
+            recorder.listeners.append(self._evidence)
         self._client, self._recorder, self._tally = client, recorder, Tally(recorder, self._cannot_write)
         if setting.metrics is not None:
             self._metrics = self._measure(recorder, self._tally)
@@ -245,6 +258,8 @@ class Part:
         else:
             if self._requests is not None:
                 self._requests.tell(found)
+            if self._evidence is not None:
+                self._evidence.decided(found)
         if not self._setting.options.keep:
             report(Progress("deleting the run's keys", 0, len(self.keys), "keys"))
             self._clean(client)

@@ -8,6 +8,7 @@ from checkers.distribution import Distribution
 from checkers.findings import Findings
 from checkers.verdict import Verdict, Violation
 from load.totals import Totals
+from workloads.evidence import Evidence
 from workloads.pulse import Stall
 from workloads.statistics import KINDS, Statistics
 
@@ -86,6 +87,8 @@ class Report(msgspec.Struct, array_like=True):
     """When the first of its operations began to count, by the master's clock."""
     metrics: str | None = None
     """Where the worker serves its metrics, as HOST:PORT."""
+    evidence: dict[str, Any] | None = None
+    """What a drill's figures are made of, packed, where there is one."""
 
     @property
     def operations(self) -> int:
@@ -94,7 +97,8 @@ class Report(msgspec.Struct, array_like=True):
 
     def totals(self) -> Totals:
         """Return what was found and counted, to be added up."""
-        return Totals(self._findings(), self._statistics())
+        evidence = None if self.evidence is None else Evidence.unpacked(self.evidence)
+        return Totals(self._findings(), self._statistics(), evidence)
 
     def _findings(self) -> Findings:
         return Findings(

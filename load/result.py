@@ -1,7 +1,7 @@
 """The JSON result of a run under Locust, from what its workers reported."""
 
 from argparse import Namespace
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from clients.databases import DATABASES
@@ -16,8 +16,8 @@ from reports.result import run_result
 DONE, MISSED = 0, 1
 
 
-def outcome(run: Run) -> Outcome:
-    """Say what the totals of all workers mean."""
+def outcome(run: Run, beyond: Mapping[str, Any]) -> Outcome:
+    """Say what the totals of all workers mean, and what is known `beyond` them."""
     totals, members = run.totals, list(run.roster)
     totals.findings.complete = run.complete
     settings = {database: found for member in members for database, found in member.settings.items()}
@@ -29,6 +29,7 @@ def outcome(run: Run) -> Outcome:
         "duration_s": run.duration_s,
         **totals.statistics.figures(),
         **summed(member.beyond for member in members),
+        **beyond,
         "workers": [worker_row(member) for member in members],
     }
     result = run_result(totals.findings, about, totals.statistics.latencies())

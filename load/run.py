@@ -2,9 +2,9 @@
 
 from argparse import Namespace
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 from gevent.event import Event
 
@@ -16,6 +16,14 @@ from metrics.meter import Meter
 
 NEWEST = 50
 """How many of the newest violations are kept to be shown."""
+
+
+class Beside(Protocol):
+    """What goes on beside a run in the coordinator's process, such as a drill."""
+
+    def end(self) -> Mapping[str, Any]:
+        """Wait until it is over, which a run that is ending tells, and return what the result holds of it."""
+        ...
 
 
 Phase = Literal["load", "drain", "decide", "over"]
@@ -49,6 +57,7 @@ class Run:
     """When the verdict was made, in seconds of the monotonic clock."""
     reset: bool = False
     """The statistics were reset, so the page shows less than the verdict covers."""
+    beside: Beside | None = None
     meter: Meter | None = None
     """The totals as Prometheus takes them, where it was asked for them."""
 

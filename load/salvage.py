@@ -14,6 +14,7 @@ from history.reader import BadHistory, History
 from load.report import HistoryFile
 from load.roster import Member
 from load.totals import Totals
+from workloads.evidence import Evidence
 from workloads.statistics import Statistics
 
 log = logging.getLogger("stalewatch")
@@ -62,18 +63,20 @@ def _rest(file: HistoryFile) -> Totals:
     """Return what the operations show that the file holds beyond the reported ones."""
     history = History([Path(file.path)])
     judge, statistics = Judge(Scene(tuple(history.sources), history.horizon_ns)), Statistics()
+    evidence = Evidence()
     operations = _in_slices(history)
     for operation, source in islice(operations, file.reported):
         judge.observe(operation, source)
     judge.take()
     for operation, source in operations:
         violations = judge.observe(operation, source)
+        evidence(operation, violations)
         if isinstance(operation, Read | Write | Append) and operation.start >= file.counting_from_ns:
             kind = "read" if isinstance(operation, Read) else "write"
             statistics.count(kind, operation, violations, stalled=False)
     if not file.finished:
-        judge.finish()
-    return Totals(judge.findings(), statistics)
+        evidence.decided(judge.finish())
+    return Totals(judge.findings(), statistics, evidence)
 
 
 def _in_slices(history: History) -> Iterator[tuple[Operation, int]]:

@@ -93,7 +93,7 @@ class Share:
         """Return what was found and counted since the last report."""
         totals = Totals()
         for taken in filter(None, map(Part.take, self._parts.values())):
-            totals.merge(Totals(*taken))
+            totals.merge(taken)
         setting, progress, trouble = self.setting, self._progress, self.trouble
         return Report(
             run=setting.run,
@@ -119,4 +119,5 @@ class Share:
             beyond=summed(part.result() for part in self._parts.values()) if last else {},
             counting_from_ns=min(filter(None, (part.counting_from_ns for part in self._parts.values())), default=None),
             metrics=setting.metrics,
+            evidence=None if totals.evidence is None else totals.evidence.packed(),
         )

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from checkers.findings import Findings
 from checkers.judge import Judge
+from workloads.evidence import Evidence
 from workloads.statistics import Statistics
 
 
@@ -13,11 +14,16 @@ class Totals:
 
     findings: Findings = field(default_factory=Findings)
     statistics: Statistics = field(default_factory=Statistics)
+    evidence: Evidence | None = None
+    """What a drill's figures are made of, where there is one."""
 
     def merge(self, other: "Totals") -> None:
         """Add what another worker found and counted, or the same one later."""
         self.findings.merge(other.findings)
         self.statistics.merge(other.statistics)
+        if other.evidence is not None:
+            self.evidence = self.evidence or Evidence()
+            self.evidence.merge(other.evidence)
 
     @property
     def operations(self) -> int:

@@ -160,6 +160,18 @@ LinkTrouble = Literal["cut", "slow", "lose"]
 """What can be done to a node's links, by the method that does it."""
 
 
+class Reachable(Cluster, Protocol):
+    """A cluster that clients are led to, whole: what a drill breaks."""
+
+    def ensure(self, progress: Progress) -> None:
+        """Start the cluster, or mend it, when it is not whole."""
+        ...
+
+    def client_options(self) -> Mapping[str, str]:
+        """Return what leads a client here, by the names of its options as argparse makes them of the flags."""
+        ...
+
+
 @runtime_checkable
 class Links(Protocol):
     """A cluster whose links can be cut, slowed and made to lose: in a network of its own, with the right to change it.

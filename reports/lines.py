@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from reports import recovery
 from reports.losses import losses, resolution
 
 RATES = {
@@ -33,6 +34,7 @@ def plain_lines(result: Mapping[str, Any]) -> Iterator[str]:
         yield f"{kind}s ok/fail/unknown: {outcomes['ok']} / {outcomes['fail']} / {outcomes['unknown']}"
     for error in result.get("errors", ()):
         yield f"{error['operation']} {error['outcome']}: {error['count']} x {error['error']}"
+    yield from recovery.lines(result)
     if result.get("stalled_operations"):
         yield f"left out of latencies: {result['stalled_operations']} operations met by a standstill of our own"
     if result.get("interrupted"):

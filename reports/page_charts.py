@@ -203,10 +203,27 @@ def timeline(result: Mapping[str, Any]) -> Figure | None:
         "yaxis2": {"domain": [0, 0.28], "rangemode": "tozero", "title": {"text": "stale reads"}},
     }
     mode = "lines+markers" if len(seconds) <= FEW_SECONDS else "lines"
+    layout |= _bands(result, len(seconds))
     lines = [_line(seconds, name, *looks) for name, looks in SERIES.items()]
     shown = [line for line in lines if line["name"].endswith("ok") or any(line["y"])]
     stale = _line(seconds, "stale reads", "--red", "solid", ("stale_reads",)) | {"yaxis": "y2", "fill": "tozeroy"}
     return {"data": [line | {"mode": mode} for line in (*shown, stale)], "layout": layout}
+
+
+def _bands(result: Mapping[str, Any], seconds: int) -> dict[str, Any]:
+    """Return a band for every fault, from its start to its end, with its name above the first of its kind."""
+    faults = [one for one in result.get("faults") or () if "start_s" in one]
+    whole = {"yref": "paper", "y0": 0, "y1": 1, "layer": "below", "line": {"width": 0}}
+    shapes = [
+        {"type": "rect", "x0": one["start_s"], "x1": seconds if one["end_s"] is None else one["end_s"], **whole}
+        for one in faults
+    ]
+    first = {one["fault"]: one["start_s"] for one in reversed(faults)}
+    place = {"yref": "paper", "y": 1, "xanchor": "left", "yanchor": "top", "showarrow": False}
+    return {
+        "shapes": [shape | {"fillcolor": "--red", "opacity": 0.08} for shape in shapes],
+        "annotations": [{"text": name, "x": start_s, **place} for name, start_s in first.items()],
+    }
 
 
 def _line(seconds: Sequence[Mapping[str, int]], name: str, color: str, dash: str, fields: Sequence[str]) -> Trace:

@@ -10,9 +10,8 @@ from typing import Any
 import workloads.options
 from checkers.findings import Findings
 from clients.errors import BadAddress
-from reports import expect, page
+from reports import expect, page, table
 from reports.lines import plain_lines
-from reports.table import COLUMNS, rows, show
 
 
 def add_arguments(group: argparse._ArgumentGroup) -> None:
@@ -67,14 +66,17 @@ def _require_writable(path: Path | None) -> None:
 def deliver(arguments: argparse.Namespace, findings: Findings, result: Mapping[str, Any]) -> None:
     """Print the lines and the table of a run, and write the files that were asked for."""
     try:
-        for line in plain_lines(result):
-            print(line)
-        show(f"{result['database']} {result['run']}", COLUMNS, rows(findings.verdicts))
-        sys.stdout.flush()
+        show(findings, result)
     finally:  # the files are written also where nobody reads the lines to their end, as in `bench.py ... | head`
         write(arguments, [result])
-    if arguments.report:
-        print(f"report: {arguments.report}")
+
+
+def show(findings: Findings, result: Mapping[str, Any]) -> None:
+    """Print the lines and the table of a run."""
+    for line in plain_lines(result):
+        print(line)
+    table.show(f"{result['database']} {result['run']}", table.COLUMNS, table.rows(findings.verdicts))
+    sys.stdout.flush()
 
 
 def write(arguments: argparse.Namespace, results: Sequence[Mapping[str, Any]]) -> None:
@@ -84,6 +86,7 @@ def write(arguments: argparse.Namespace, results: Sequence[Mapping[str, Any]]) -
         arguments.json.write_text(json.dumps(shown, indent=1) + "\n")
     if arguments.report:
         page.write(arguments.report, list(results))
+        print(f"report: {arguments.report}")
 
 
 def tell(message: str) -> None:

@@ -21,6 +21,7 @@ from history.clock import Clock, RealClock
 from history.operation import FORMAT, FORMAT_VERSION, Header
 from history.writer import HistoryWriter
 from load.bench_metrics import serving
+from metrics.faults import Faults
 from replication.local.addresses import addresses
 from reports.progress import progress
 from reports.result import run_result
@@ -45,6 +46,8 @@ class SingleRun:
     recorder: Recorder
     run: Run
     tally: Tally
+    faults: Faults = field(default_factory=Faults)
+    """Where to tell whoever watches the metrics of faults."""
     received: list[int] = field(default_factory=list)
     """What a Ctrl-C or a termination makes of the exit code, in the order in which they came."""
 
@@ -54,7 +57,8 @@ class SingleRun:
         They are deleted whatever happened; only the second Ctrl-C leaves them behind.
         """
         run, arguments = self.run, self.arguments
-        with self._signals(), serving(run.name, arguments, self.recorder, self.tally, self.load.users, tell):
+        served = (run.name, arguments, self.recorder, self.tally, self.load.users, tell, self.faults)
+        with self._signals(), serving(*served):
             tell(f"creating {len(run.keys)} keys")
             run.preload()
             keep = bool(arguments.keep)

@@ -8,7 +8,7 @@ from checkers.judge import Judge
 from checkers.verdict import Violation
 from clients.protocol import Answer
 from history.clock import Clock
-from history.operation import Append, Final, Operation, Read, Write
+from history.operation import Append, Fault, Final, Operation, Read, Write
 from history.writer import HistoryWriter
 from workloads.pulse import Pulse, Steady
 from workloads.statistics import Statistics
@@ -60,6 +60,7 @@ class Recorder:
         self._versions: dict[str, int] = {}
         self._written: set[str] = set()
         self._in_flight: dict[int, Write | Append] = {}
+        self._faults: dict[int, Fault] = {}
         self._unjudged: list[Operation] = []
         self._finished = False
         self.found_at_the_end: Sequence[Violation] = ()
@@ -139,6 +140,20 @@ class Recorder:
                 final.end = self.clock.now()
                 self._hand_on(final)
 
+    def begin_fault(self, fault: str, node: str) -> Fault:
+        """Return a fault that is on at a node from now until `end_fault`."""
+        with self._lock:
+            noted = Fault(fault=fault, node=node, start=self.clock.now(), end=None)
+            self._faults[id(noted)] = noted
+        return noted
+
+    def end_fault(self, noted: Fault) -> None:
+        """Record a fault that is over now; one that never is, is recorded by `finish`."""
+        with self._lock:
+            if self._faults.pop(id(noted), None) is not None:
+                noted.end = self.clock.now()
+                self._hand_on(noted)
+
     @property
     def finished(self) -> bool:
         """Whether nothing more is recorded, and the judge has decided what waited for the end."""
@@ -164,11 +179,14 @@ class Recorder:
             return self.judge.take(), statistics
 
     def finish(self, clock_error_ns: int | None = 0) -> Sequence[Violation]:
-        """Record the writes that never ended, and return what the judge decides at last; the history file ends here."""
+        """Record what never ended, and return what the judge decides at last; the history file ends here."""
         with self._lock:
             if self._finished:
                 return ()
             self._finished = True
+            for fault in self._faults.values():
+                self._hand_on(fault)
+            self._faults.clear()
             for write in self._in_flight.values():
                 write.error = NEVER_ENDED
                 self._hand_on(write)

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from clients.protocol import Client
 from workloads.final_reads import FinalReads
@@ -18,6 +19,9 @@ JOIN_S = 10.0
 
 REPORT_S = 0.1
 
+Companion = Callable[[int, Callable[[], bool]], None]
+"""What is done beside the sessions of a load: takes when operations begin to count (ns), and what says "it is over"."""
+
 
 class Run:
     """One worker's run: preload, load, final reads, cleaning up.
@@ -31,6 +35,8 @@ class Run:
         self.keys = [f"{run}-w{worker}-{number}" for number in range(options.keys)]
         self.interrupted = False
         self.duration_s = 0.0
+        self.companions: dict[str, Companion] = {}
+        """By name, what the load has beside its sessions, on the same clock; the load lasts until they have ended."""
         self.final_reads_s: float | None = None
         """How long it took until every written key had been read finally; None where that did not come about."""
         self._client = client
@@ -62,7 +68,9 @@ class Run:
             self._deadline_ns = self._load_ns + round(options.duration_s * 1e9)
         names = [f"s{number}" for number in range(options.users)]
         self.workload.start()
-        self._in_threads([self._session(name, number, begin) for number, name in enumerate(names)], names, report)
+        sessions = [self._session(name, number, begin) for number, name in enumerate(names)]
+        companions = [partial(work, self._load_ns, self._over) for work in self.companions.values()]
+        self._in_threads([*sessions, *companions], [*names, *self.companions], report)
         self.duration_s = max(0, self._clock.now() - self._load_ns) / 1e9
 
     def final_reads(self, report: Report) -> None:

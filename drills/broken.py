@@ -1,0 +1,70 @@
+"""Which cluster a drill breaks: the local one, one in a network of its own, that of Compose, or a simulated store."""
+
+import argparse
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+from clients.databases import DATABASES
+from clients.errors import BadAddress
+from clients.protocol import Client
+from drills.plan import BadDrill, Drill
+from drills.timeline import Guard, Unguarded
+from replication.clusters import cluster
+from replication.faults.guardian import guarded
+from replication.faults.kinds import FAULTS, LINKS, BadParameter
+from replication.protocol import Cluster, Reachable
+
+Tell = Callable[[str], None]
+
+
+def ready(arguments: argparse.Namespace, drill: Drill, tell: Tell) -> Reachable | None:
+    """Return the cluster to break, whole, and put its address into the arguments; None for a simulated one.
+
+    Raises a `ClusterError` where it cannot be had, `BadDrill` where a fault cannot be done to it, and `BadAddress`
+    where an address is given: only a cluster whose servers are known here can be broken.
+    """
+    database = DATABASES[arguments.database]
+    if not database.addresses:
+        return None
+    if not database.lacks_address(arguments):
+        raise BadAddress(
+            f"a drill breaks the local {arguments.database} cluster, or with --compose the one of the Compose file; "
+            "it cannot break servers that it knows by their address alone: leave the address out"
+        )
+    found = _found(arguments, drill)
+    require(drill, found)
+    found.ensure(tell)
+    vars(arguments).update(found.client_options())
+    return found
+
+
+def _found(arguments: argparse.Namespace, drill: Drill) -> Reachable:
+    return cluster(arguments.database, lab=arguments.lab or needs_links(drill))
+
+
+def needs_links(drill: Drill) -> bool:
+    """Tell whether links have to be broken, which takes a network that is ours to break."""
+    return any(step.fault in FAULTS and FAULTS[step.fault].needs is LINKS for step in drill.steps)
+
+
+def require(drill: Drill, found: Cluster) -> None:
+    """Raise `BadDrill`, or a `ClusterError`, for a fault that there is not, or that cannot be done to this cluster."""
+    for step in drill.steps:
+        if step.fault not in FAULTS:
+            raise BadDrill(f"{drill.name}: there is no fault {step.fault!r}; there are {', '.join(FAULTS)}")
+        try:
+            FAULTS[step.fault].make(found, [], step.parameters)
+        except BadParameter as error:
+            raise BadDrill(f"{drill.name}: {step.fault}: {error}") from None
+
+
+def breakable(found: Cluster | None, client: Client) -> Cluster:
+    """Return the cluster, or what breaks the simulated store of a client."""
+    if found is not None:
+        return found
+    raise BadAddress(f"the {client.database} store has no nodes that can be broken")
+
+
+def guard(found: Cluster | None) -> AbstractContextManager[Guard]:
+    """Return what undoes every fault of the cluster, whatever happens to this process."""
+    return nullcontext(Unguarded()) if found is None else guarded(found)

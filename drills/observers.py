@@ -1,0 +1,69 @@
+"""What watches the servers while a drill breaks them: who says that it leads, and when all replicas agree again."""
+
+from argparse import Namespace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+from clients.databases import DATABASES
+from clients.errors import ClientError
+from drills import convergence
+from drills.primaries import PrimaryWatch
+from history.clock import Clock
+
+NS = 1_000_000_000
+AGREE_S = 60.0
+"""How long replicas have to agree once the load is over."""
+
+
+class Observers:
+    """Open from before the load until after it; `heal` tells that nothing is broken any more."""
+
+    def __init__(
+        self,
+        database: str,
+        options: Namespace,
+        nodes: Sequence[str],
+        run: str,
+        clock: Clock,
+        tell: Callable[[str], None],
+    ) -> None:
+        """Connect; raises a `ClientError` where that fails."""
+        self._tell = tell
+        self._clock = clock
+        self._healed: int | None = None
+        with ExitStack() as undo:
+            claims = DATABASES[database].claims
+            self._watch = None if claims is None else PrimaryWatch(claims(options), clock)
+            if self._watch is not None:
+                undo.callback(self._watch.close)
+                self._watch.open()
+            self._probe = convergence.opened(database, options, nodes, run, clock, undo)
+            if self._probe is not None:
+                self._probe.open()
+            self._connections = undo.pop_all()
+
+    def heal(self) -> None:
+        """Look from now on whether the replicas agree."""
+        self._healed = self._clock.now()
+        if self._probe is not None:
+            self._probe.heal()
+
+    def close(self, *, patient: bool) -> None:
+        """Wait until the replicas agree, if `patient`, and drop the connections."""
+        try:
+            if self._probe is not None:
+                self._probe.close(AGREE_S if patient else 0.0, self._tell)
+        except ClientError as error:
+            self._tell(f"keys of the probe are left behind: {error}")
+        finally:
+            self._connections.close()
+
+    def figures(self) -> Mapping[str, Any]:
+        """Return what was seen, by the fields of a drill's result."""
+        agreed = self._probe.converged if self._probe else None
+        known = agreed is not None and self._healed is not None
+        return {
+            "two_primaries_s": list(self._watch.bounds()) if self._watch else None,
+            "converged_s": max(0, agreed - self._healed) / NS if known else None,  # type: ignore[operator] # `known`
+        }

@@ -1,0 +1,104 @@
+"""One drill in one process: faults beside the load, what watches the servers meanwhile, and what all that measured."""
+
+import argparse
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from checkers.findings import Findings
+from drills import broken
+from drills.chosen import Chosen
+from drills.figures import figures
+from drills.observers import Observers
+from drills.timeline import NS, Timeline
+from history.operation import Fault
+from replication.protocol import ClusterError, Reachable
+from runs.outputs import tell
+from runs.single import SingleRun, opened
+from workloads.evidence import Evidence
+from workloads.options import LoadOptions
+
+
+class Drilled(NamedTuple):
+    """A drill that is over."""
+
+    findings: Findings
+    result: dict[str, Any]
+    received: list[int]
+    """The exit codes that signals ask for."""
+
+    trouble: ClusterError | None
+    """Why the drill could not be done to its end."""
+
+
+def drilled(arguments: argparse.Namespace, load: LoadOptions, chosen: Chosen, cluster: Reachable | None) -> Drilled:
+    """Do the drill and return what it came to; `cluster` is None for a simulated store.
+
+    Raises a `ClientError` or a `ClusterError` where it cannot begin.
+    """
+    with opened(arguments, load) as one:
+        scene = Scene(arguments, chosen, cluster, one)
+        one.perform(scene.beside())
+        findings, result = one.result(scene.figures())
+    return Drilled(findings, result, one.received, scene.timeline.trouble)
+
+
+class Scene:
+    """What a drill has beside the load of a run."""
+
+    def __init__(
+        self, arguments: argparse.Namespace, chosen: Chosen, cluster: Reachable | None, one: SingleRun
+    ) -> None:
+        self._arguments = arguments
+        self._chosen = chosen
+        self._cluster = cluster
+        self._one = one
+        self._evidence = Evidence()
+        self._observers: Observers | None = None
+        self.timeline = Timeline(
+            chosen.drill.steps,
+            broken.breakable(cluster, one.client),
+            one.recorder,
+            one.client.clock,
+            tell,
+            [self._note],
+        )
+        one.recorder.listeners.append(self._evidence)
+        one.run.companions["drill"] = self._run
+
+    @contextmanager
+    def beside(self) -> Iterator[None]:
+        """Watch the servers while the block runs, and see to it that whatever was broken is mended after it."""
+        one, cluster = self._one, self._cluster
+        if cluster is not None:
+            self._observers = Observers(
+                one.client.database, self._arguments, cluster.nodes(), one.run.name, one.client.clock, tell
+            )
+        try:
+            with broken.guard(cluster) as self.timeline.guard:
+                yield
+        finally:
+            if self._observers is not None:
+                self._observers.close(patient=not one.run.interrupted)
+
+    def _run(self, begun: int, over: Callable[[], bool]) -> None:
+        try:
+            self.timeline.run(begun + round(self._chosen.at * NS), self._chosen.lasts, over)
+        finally:
+            if self._observers is not None:
+                self._observers.heal()
+
+    def _note(self, fault: Fault) -> None:
+        show = self._one.faults.begin if fault.end is None else self._one.faults.end
+        show(fault.fault, fault.node or "")
+
+    def figures(self) -> dict[str, Any]:
+        """Return what the drill measured."""
+        one = self._one
+        self._evidence.decided(one.recorder.found_at_the_end)
+        observed = self._observers.figures() if self._observers else {"two_primaries_s": None, "converged_s": None}
+        return {
+            "drill": self._chosen.drill.name,
+            **figures(self._evidence, self.timeline.noted, read_finally=self._evidence.read_finally),
+            **observed,
+        }

@@ -1,0 +1,130 @@
+"""Recovery times against a brute-force reading of their definition, and each rule by an example and its twin."""
+
+from array import array
+from collections.abc import Sequence
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from drills import recovery
+from drills.recovery import NS, WINDOW_NS, degraded, longest_gap, sustained_from
+from workloads.evidence import Attempts
+
+S = NS
+
+
+def attempts(ok: Sequence[int], bad: Sequence[tuple[int, int]] = ()) -> list[Attempts]:
+    return [
+        Attempts("write", "ok", array("q", ok), array("q", ok)),
+        Attempts("write", "unknown", array("q", [one[0] for one in bad]), array("q", [one[1] for one in bad])),
+    ]
+
+
+def seconds(*values: float) -> list[int]:
+    return [round(value * S) for value in values]
+
+
+def test_the_longest_silence_counts_wherever_it_lies_after_the_fault() -> None:
+    # As with a primary that is cut off: it acknowledges for 2 s more, and then nobody does for 4 s.
+    ok = seconds(1, 2, 3, 4, 5, 9, 10)
+    assert longest_gap(ok, 3 * S, 10 * S) == (5 * S, 9 * S)
+
+
+def test_a_silence_before_the_fault_is_no_outage_of_it() -> None:
+    ok = seconds(1, 6, 7, 8, 9.5, 10)
+    assert longest_gap(ok, 7 * S, 10 * S) == (8 * S, round(9.5 * S))
+
+
+def test_one_that_the_fault_falls_into_is() -> None:
+    assert longest_gap(seconds(1, 6, 7, 8), 5 * S, 8 * S) == (1 * S, 6 * S)
+
+
+def test_service_that_never_came_back_has_no_recovery_time() -> None:
+    # Fast successes after the fault must not pass for a recovery of milliseconds.
+    ok = [*seconds(1, 2, 3), *(3 * S + n * S // 100 for n in range(1, 50))]
+    assert longest_gap(ok, 3 * S, 20 * S) is None
+
+
+def test_a_run_that_ends_soon_after_a_success_did_come_back() -> None:
+    assert longest_gap(seconds(1, 2, 7, 8), 2 * S, 9 * S) == (2 * S, 7 * S)
+
+
+def test_without_any_success_there_is_no_gap() -> None:
+    assert longest_gap([], 0, S) is None
+
+
+def test_sustained_starts_where_three_good_seconds_do() -> None:
+    ok = [n * S // 10 for n in range(101, 200)]
+    bad = [11 * S + n for n in range(20)]
+    ends = sorted([*ok, *bad])
+    # The last failure has just left the window that starts right after it.
+    assert sustained_from(ends, ok, ok[0], 20 * S) == bad[-1] + 1
+
+
+def test_sustained_is_cut_by_the_end_of_the_run() -> None:
+    ok = [n * S // 10 for n in range(101, 120)]
+    assert sustained_from(ok, ok, ok[0], ok[0] + WINDOW_NS - 1) is None
+    assert sustained_from(ok, ok, ok[0], ok[0] + WINDOW_NS) == ok[0]
+
+
+def test_an_empty_window_is_not_good() -> None:
+    assert sustained_from([S], [S], S + 1, 20 * S) is None
+    assert sustained_from([S], [S], S, 20 * S) == S
+
+
+def test_one_in_a_hundred_may_fail_and_not_one_more() -> None:
+    ok = [10 * S + n for n in range(99)]
+    assert sustained_from([*ok, 11 * S], ok, 10 * S, 20 * S) == 10 * S
+    assert sustained_from([*ok[1:], 11 * S], ok[1:], 10 * S, 14 * S) != 10 * S
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 60), st.booleans()), max_size=30),
+    st.integers(0, 60),
+    st.integers(0, 70),
+)
+def test_sustained_is_the_first_good_window(found: list[tuple[int, bool]], gap_end: int, run_end: int) -> None:
+    window = 12
+    ends = sorted(end for end, _ in found)
+    ok = sorted(end for end, good in found if good)
+
+    def good(start: int) -> bool:
+        inside = [is_ok for end, is_ok in found if start <= end < start + window]
+        return bool(inside) and sum(inside) * 100 >= 99 * len(inside)
+
+    brute = next((start for start in range(gap_end, run_end - window + 1) if good(start)), None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recovery, "WINDOW_NS", window)
+        assert sustained_from(ends, ok, gap_end, run_end) == brute
+
+
+@given(st.lists(st.integers(0, 50), max_size=20), st.integers(0, 50), st.integers(50, 80))
+def test_the_gap_is_the_longest_that_overlaps(found: list[int], fault: int, run_end: int) -> None:
+    ok = sorted(found)
+    lengths = [b - a for a, b in pairwise(ok) if b > fault]
+    silence = run_end - (ok[-1] if ok else fault)
+    gap = longest_gap(ok, fault, run_end)
+    if not lengths or silence > max(lengths):
+        assert gap is None
+    else:
+        assert gap is not None
+        assert gap.length == max(lengths)
+        assert gap.end > fault
+
+
+def test_a_second_in_which_all_wait_in_vain_is_degraded() -> None:
+    ok = seconds(0.5, 3.5)
+    # Under way from 0.6 to 3.2: the seconds 1 and 2 saw nothing end; 3 saw one fail, and one succeed.
+    assert degraded(attempts(ok, [(round(0.6 * S), round(3.2 * S))]), 0, 4 * S) == 3
+
+
+def test_a_second_in_which_nothing_was_tried_is_not() -> None:
+    assert degraded(attempts(seconds(0.5, 3.5)), 0, 4 * S) == 0
+
+
+def test_outcomes_within_the_gap_are_counted() -> None:
+    found = recovery.recovery(attempts(seconds(1, 2, 7, 7.5, 8), [(2 * S, 4 * S), (2 * S, 6 * S)]), 2 * S, 8 * S)
+    assert found.rto_s == 5
+    assert found.meanwhile == {"ok": 0, "fail": 0, "unknown": 2}
