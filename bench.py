@@ -44,6 +44,7 @@ from reports.progress import progress
 from reports.result import run_result
 from reports.stdout import leave_quietly
 from reports.table import COLUMNS, rows, show
+from workloads import kinds
 from workloads.options import LoadOptions
 from workloads.progress import Progress
 from workloads.pulse import Pulse, Steady
@@ -271,6 +272,7 @@ def _result(
     statistics: Statistics,
     run: Run,
 ) -> dict[str, Any]:
+    names = kinds.names(load.workload)
     about = {
         "database": arguments.database,
         "run": run.name,
@@ -280,6 +282,8 @@ def _result(
         "final_reads_s": run.final_reads_s,
         **statistics.figures(),
         **run.workload.result(),
+        "workloads": sorted(names),
+        "lost_writes_exact": kinds.exact(names),
     }
     return run_result(findings, about, statistics.latencies())
 
