@@ -181,6 +181,13 @@ class MemoryClient:
                 raise TooFewReplicas("nodes that a final read needs are lost for good")
             self.clock.sleep((ready - now) / 1e9)
 
+    def create_lists(self, keys: Sequence[str]) -> None:
+        """Create empty lists; raise `ClientError` for a key that exists."""
+        self.preload(keys, "")
+
+    create_counters = create_lists
+    final_items = final
+
     def explain(self, error: BaseException) -> Failure:
         """Say what an exception means for the operation that it ended."""
         return classify(error, ERRORS)
@@ -201,6 +208,8 @@ class MemoryClient:
         with self._store.lock:
             for key in keys:
                 self._store.remove(key)
+
+    remove_lists = remove_counters = remove
 
     def close(self) -> None:
         """Do nothing: there is no connection."""

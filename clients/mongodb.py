@@ -1,19 +1,22 @@
-"""MongoDB: registers as documents of a replica set.
+"""MongoDB: registers and counters as documents of a replica set, lists as many of them.
 
 The key is the ``_id``; the value stands in one embedded document ``d``, its version ``v`` first. A write is a ``$max``
 on ``d``: MongoDB compares documents field by field, so a write with a version below the one that stands changes
-nothing, however late it arrives. What an exception means stands in `clients.mongodb_errors`.
+nothing, however late it arrives. A draw is an ``$inc`` that returns what it made. How lists are kept stands in
+`clients.mongodb_lists`, what an exception means in `clients.mongodb_errors`.
 """
 
 from collections.abc import Iterator, Sequence
 
 import pymongo
+from pymongo import ReturnDocument
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError
 from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import ReadPreference
 from pymongo.write_concern import WriteConcern
 
+from clients import mongodb_lists
 from clients.errors import ClientError
 from clients.mongodb_address import Document, node_name
 from clients.mongodb_connection import Access, connect
@@ -54,13 +57,15 @@ class MongoDatabaseClient:
 
         Raises `ClientError` where that fails, such as for a key that exists, and takes back what it had created.
         """
-        created: list[str] = []
-        try:
-            for batch in _batches(keys, BATCH_CHARACTERS // (len(payload) + 1)):
-                self._create(batch, payload, created)
-        except ClientError as failure:
-            self._take_back(created, failure)
-            raise
+        self._create_all(keys, {"d": _stored(Value(0, "", payload=payload))}, BATCH_CHARACTERS // (len(payload) + 1))
+
+    def create_lists(self, keys: Sequence[str]) -> None:
+        """Create empty lists, as `preload` does keys."""
+        self._create_all(keys, mongodb_lists.HEAD)
+
+    def create_counters(self, keys: Sequence[str]) -> None:
+        """Create counters at 0, as `preload` does keys."""
+        self._create_all(keys, {"n": 0})
 
     def session(self, name: str) -> "MongoSession":
         """Open a session; the driver's pool is shared by all."""
@@ -75,6 +80,10 @@ class MongoDatabaseClient:
         )
         return _read(registers, key, access.patience_ms)
 
+    def final_items(self, key: str) -> Answer:
+        """Read all that a list holds, once a majority has it; raise what the driver raises."""
+        return mongodb_lists.final(self._access, key)
+
     def explain(self, error: BaseException) -> Failure:
         """Say what an exception means for the operation that it ended."""
         return explain(error, retries=self._retries)
@@ -85,6 +94,16 @@ class MongoDatabaseClient:
         for batch in _batches(keys, BATCH_KEYS):
             with explained(access.address, self._options), pymongo.timeout(BATCH_S):
                 access.writes.delete_many({"_id": {"$in": list(batch)}})
+
+    remove_counters = remove
+
+    def remove_lists(self, keys: Sequence[str]) -> None:
+        """Delete these lists; raise `ClientError` where that fails."""
+        access = self._access
+        for key in keys:
+            with explained(access.address, self._options), pymongo.timeout(BATCH_S):
+                access.writes.delete_many(mongodb_lists.items_of(key))
+        self.remove(keys)
 
     def settings(self) -> dict[str, object]:
         """Return the levels and the driver's settings in force, without any credentials, for reports."""
@@ -106,10 +125,19 @@ class MongoDatabaseClient:
             raise RuntimeError("MongoDatabaseClient: call prepare() first")
         return self._opened
 
-    def _create(self, keys: Sequence[str], payload: str, created: list[str]) -> None:
+    def _create_all(self, keys: Sequence[str], body: Document, at_a_time: int = BATCH_KEYS) -> None:
+        created: list[str] = []
+        try:
+            for batch in _batches(keys, at_a_time):
+                self._create(batch, body, created)
+        except ClientError as failure:
+            self._take_back(created, failure)
+            raise
+
+    def _create(self, keys: Sequence[str], body: Document, created: list[str]) -> None:
         access = self._access
         registers = access.writes.with_options(write_concern=WriteConcern("majority", j=True))
-        documents = [{"_id": key, "d": _stored(Value(0, "", payload=payload))} for key in keys]
+        documents = [{"_id": key, **body} for key in keys]
         with explained(access.address, self._options), pymongo.timeout(BATCH_S):
             try:
                 registers.insert_many(documents)
@@ -132,6 +160,7 @@ class MongoSession:
     def __init__(self, name: str, access: Access) -> None:
         self.name = name
         self._reads = access.reads
+        self._writes = access.writes
         self._update = access.writes.update_one
         self._primary = access.primary
         # Such a read waits for a majority, and must not wait beyond its time.
@@ -151,6 +180,23 @@ class MongoSession:
         if result.matched_count == 0:
             return Answer(self._missing, node=node, error="missing")
         return Answer(version=value.version, node=node, superseded=result.modified_count == 0)
+
+    def append(self, key: str, item: str) -> Answer:
+        """Append an item to a list."""
+        before = self._primary.now()
+        self._writes.insert_one(mongodb_lists.item_of(key, item))
+        return Answer(node=self._primary.since(before))
+
+    def draw(self, key: str) -> Answer:
+        """Draw the next id of a counter; one whose document is gone is not begun anew."""
+        before = self._primary.now()
+        counter = self._writes.find_one_and_update(
+            {"_id": key}, {"$inc": {"n": 1}}, return_document=ReturnDocument.AFTER
+        )
+        node = self._primary.since(before)
+        if counter is None:
+            return Answer(self._missing, node=node, error="missing")
+        return Answer(version=counter["n"], node=node)
 
 
 def _read(registers: Collection[Document], key: str, patience_ms: int | None) -> Answer:

@@ -28,8 +28,8 @@ class Value(NamedTuple):
 class Answer(NamedTuple):
     """What the database said of one operation.
 
-    `version` and `siblings` are what a read showed (0 for no value); `superseded` says that a write met an equal or
-    newer version; `node` is the server that answered, as HOST:PORT.
+    `version` and `siblings` are what a read showed (0 for no value), or `version` is the id that was drawn;
+    `superseded` says that a write met an equal or newer version; `node` is the server that answered, as HOST:PORT.
     """
 
     outcome: Outcome = "ok"
@@ -114,6 +114,54 @@ class Siblings(Protocol):
 
     def leaves(self, key: str) -> Sequence[Body] | None:
         """Return all that the leaders hold of a key, the winner first; None while they do not agree."""
+        ...
+
+
+@runtime_checkable
+class LedgerSession(ClientSession, Protocol):
+    """A session that can append to lists."""
+
+    def append(self, key: str, item: str) -> Answer:
+        """Append an item, which nobody else appends, to a list; sent once."""
+        ...
+
+
+@runtime_checkable
+class Ledger(Protocol):
+    """A client of a database that keeps lists of unique items; its sessions are `LedgerSession`."""
+
+    def create_lists(self, keys: Sequence[str]) -> None:
+        """Create empty lists, at the strongest level; a key that exists is an error."""
+        ...
+
+    def final_items(self, key: str) -> Answer:
+        """Read all the items of a list, at the level that proves loss (raises what the driver raises)."""
+        ...
+
+    def remove_lists(self, keys: Sequence[str]) -> None:
+        """Delete the run's own lists, with all their items."""
+        ...
+
+
+@runtime_checkable
+class DrawingSession(ClientSession, Protocol):
+    """A session that can draw ids."""
+
+    def draw(self, key: str) -> Answer:
+        """Draw the next id of a counter; it is the answer's `version`."""
+        ...
+
+
+@runtime_checkable
+class Counters(Protocol):
+    """A client of a database that counts: its sessions are `DrawingSession`."""
+
+    def create_counters(self, keys: Sequence[str]) -> None:
+        """Create counters at 0, at the strongest level; a key that exists is an error."""
+        ...
+
+    def remove_counters(self, keys: Sequence[str]) -> None:
+        """Delete the run's own counters."""
         ...
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 
 def summed(results: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return one result: numbers added, what is nested likewise, and of words the first."""
+    """Return one result: numbers added, what is nested likewise, lists of words together, and of words the first."""
     total: dict[str, Any] = {}
     for result in results:
         for name, value in result.items():
@@ -16,4 +16,6 @@ def summed(results: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 def _sum(one: Any, other: Any) -> Any:  # noqa: ANN401 # whatever a workload knows
     if isinstance(one, Mapping):
         return summed((one, other))
+    if isinstance(one, list):
+        return sorted({*one, *other})
     return one + other if isinstance(one, int | float) else one

@@ -28,14 +28,14 @@ from metrics.meter import Reading
 from metrics.process import ProcessMetrics
 from replication.local.addresses import addresses
 from replication.protocol import ClusterError
+from workloads import kinds
 from workloads.evidence import Evidence
 from workloads.final_reads import FinalReads
-from workloads.kinds import WORKLOADS, Session, Workload
+from workloads.kinds import Session, Workload
 from workloads.options import MOST_USERS, LoadOptions
 from workloads.progress import Progress, Report
 from workloads.pulse import Pulse
 from workloads.recorder import Recorder
-from workloads.register import payload
 from workloads.tally import Tally
 
 log = logging.getLogger("stalewatch")
@@ -91,7 +91,7 @@ class Part:
         self.trouble: Trouble | None = None
         self.history: Path | None = None
         self.settings: dict[str, Any] = {}
-        self.keys = [f"{setting.run}-w{setting.worker}-{first_key + number}" for number in range(setting.load.keys)]
+        self._names = [f"{setting.run}-w{setting.worker}-{first_key + number}" for number in range(setting.load.keys)]
         self._setting = setting
         self._client: Client | None = None
         self._recorder: Recorder | None = None
@@ -139,7 +139,8 @@ class Part:
 
     def result(self) -> Mapping[str, object]:
         """Return what the workload knows beyond the guarantees, once the part has ended."""
-        return {} if self._workload is None else self._workload.result()
+        workloads = {"workloads": sorted(kinds.names(self.workload))}
+        return {} if self._workload is None else {**self._workload.result(), **workloads}
 
     def history_file(self) -> HistoryFile | None:
         """Return where its history is, and how much of it was handed over so far."""
@@ -183,10 +184,11 @@ class Part:
             history = self._history_writer()
             if history is not None:
                 undo.callback(history.abandon)
-            log.info("%s: creating %d keys", self.database, len(self.keys))
-            client.preload(self.keys, payload(setting.load))
+            recorder = Recorder(setting.clock, Judge(), history, setting.pulse)
+            workload = kinds.make(self.workload, client, recorder, self._names, setting.load)
+            log.info("%s: creating %d keys", self.database, len(workload.keys))
+            workload.preload()
             undo.pop_all()
-        recorder = Recorder(setting.clock, Judge(), history, setting.pulse)
         recorder.counting_from_ns = setting.clock.now() + round(setting.load.warmup_s * 1e9)
         self._requests = Requests(setting.environment, self.database, client.levels(), setting.pulse)
         recorder.listeners.append(self._requests)
@@ -196,8 +198,8 @@ class Part:
         self._client, self._recorder, self._tally = client, recorder, Tally(recorder, self._cannot_write)
         if setting.metrics is not None:
             self._metrics = self._measure(recorder, self._tally)
-        self._workload = WORKLOADS[self.workload].make(client, recorder, self.keys, setting.load)
-        self._workload.start()
+        self._workload = workload
+        workload.start()
 
     def _measure(self, recorder: Recorder, tally: Tally) -> ProcessMetrics:
         metrics = ProcessMetrics(self._setting.run, self.database, tally.gather, self._users)
@@ -225,8 +227,8 @@ class Part:
         if setting.history_dir is None:
             return None
         setting.history_dir.mkdir(parents=True, exist_ok=True)
-        kind = self.database if self.workload == setting.load.workload else f"{self.database}-{self.workload}"
-        self.history = setting.history_dir / f"{setting.run}-w{setting.worker}-{kind}.jsonl"
+        workload = "" if self.workload == setting.load.workload else f"-{self.workload.replace(',', '-')}"
+        self.history = setting.history_dir / f"{setting.run}-w{setting.worker}-{self.database}{workload}.jsonl"
         header = Header(
             format=FORMAT,
             version=FORMAT_VERSION,
@@ -243,14 +245,13 @@ class Part:
         """End the sessions in order, make the final reads, close the history, and delete the keys."""
         self.over = True
         while not self._opened.wait(LOOK_S * 5) and not abandoned():
-            report(Progress("connecting, creating keys", 0, len(self.keys), "keys"))
+            report(Progress("connecting, creating keys", 0, len(self._names), "keys"))
         client, recorder, workload = self._client, self._recorder, self._workload
-        if client is None or recorder is None:
+        if client is None or recorder is None or workload is None:
             return
         self._await_sessions(abandoned)
-        if workload is not None:
-            self._read_finals(FinalReads(client, recorder, abandoned, workload), report, abandoned)
-            workload.stop()
+        self._read_finals(FinalReads(client, recorder, abandoned, workload), report, abandoned)
+        workload.stop()
         try:
             found = recorder.finish(clock_error_ns())
         except OSError as error:
@@ -261,8 +262,8 @@ class Part:
             if self._evidence is not None:
                 self._evidence.decided(found)
         if not self._setting.options.keep:
-            report(Progress("deleting the run's keys", 0, len(self.keys), "keys"))
-            self._clean(client)
+            report(Progress("deleting the run's keys", 0, len(workload.keys), "keys"))
+            self._clean(workload)
         client.close()
 
     def _await_sessions(self, abandoned: Callable[[], bool]) -> None:
@@ -277,8 +278,9 @@ class Part:
             report(finals.progress())
             gevent.joinall(readers, timeout=LOOK_S * 5)
 
-    def _clean(self, client: Client) -> None:
+    def _clean(self, workload: Workload) -> None:
+        keys = workload.keys
         try:
-            client.remove(self.keys)
+            workload.remove()
         except ClientError as error:
-            self.trouble = Trouble(f"the keys {self.keys[0]} ... {self.keys[-1]} are left behind: {error}", UNREACHABLE)
+            self.trouble = Trouble(f"the keys {keys[0]} ... {keys[-1]} are left behind: {error}", UNREACHABLE)

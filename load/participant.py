@@ -2,6 +2,7 @@
 
 import logging
 from argparse import Namespace
+from collections import defaultdict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -64,7 +65,7 @@ class Participant:
         self._share.set(None)
         self._reported_last: set[str] = set()
         self._refused = False
-        self._turns: dict[str, Event] = {}
+        self._turns: defaultdict[str, deque[Event]] = defaultdict(deque)
         self._metrics = WorkerMetrics(runner, self._running_share)
         self._clock_answers: dict[int, AsyncResult[Sample]] = {}
         self._listen()
@@ -93,6 +94,7 @@ class Participant:
     def _on_test_start(self, environment: Environment, **_: Any) -> None:  # noqa: ANN401 # Locust's extras
         """Begin in a greenlet of its own: this one has to hear the master's answers."""
         beginning: AsyncResult[Share | None] = AsyncResult()
+        self._turns.clear()  # whoever waits for a turn of an earlier run waits in vain
         self._share = beginning
         options = self._vault.opened(environment.parsed_options or Namespace())
         self.users = int(getattr(options, messages.TARGET, 1) or 1)
@@ -158,7 +160,8 @@ class Participant:
     def _turn(self, database: str) -> Iterator[None]:
         """Wait until this worker may open the database, and tell the master how that ended."""
         told: dict[str, Any] = {"run": getattr(self._environment.parsed_options, messages.RUN), "database": database}
-        turn = self._turns[database] = Event()
+        turn = Event()
+        self._turns[database].append(turn)  # users of several workloads open a database several times
         self._runner.send_message(messages.TURN, told)
         opened = False
         try:
@@ -169,7 +172,7 @@ class Participant:
             self._runner.send_message(messages.TURN_OVER, {**told, "opened": opened})
 
     def _on_turn(self, msg: Any, **_: Any) -> None:  # noqa: ANN401 # Locust's message
-        self._turns[msg.data["database"]].set()
+        self._turns[msg.data["database"]].popleft().set()
 
     def _on_users(self, msg: Any, **_: Any) -> None:  # noqa: ANN401 # Locust's message
         self.users = max(1, int(msg.data["users"]))

@@ -7,7 +7,7 @@ from locust.stats import StatsError
 
 from checkers.verdict import Violation
 from clients.protocol import Levels
-from history.operation import Append, Fault, Operation, Read, Write
+from history.operation import Append, Draw, Fault, Operation, Read, Write
 from workloads.pulse import Pulse
 
 VIOLATION = "violation"
@@ -28,6 +28,7 @@ class Requests:
             Read: f"read {levels.read}",
             Write: f"write {levels.write}",
             Append: f"append {levels.write}",
+            Draw: f"draw {levels.write}",
         }
         self._pulse = pulse
 

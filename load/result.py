@@ -1,9 +1,10 @@
 """The JSON result of a run under Locust, from what its workers reported."""
 
 from argparse import Namespace
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import workloads.options
 from clients.databases import DATABASES
 from clients.options import shown
 from load import flags
@@ -12,6 +13,7 @@ from load.outcome import Outcome, worker_row
 from load.run import Run
 from reports import expect
 from reports.result import run_result
+from workloads import kinds
 
 DONE, MISSED = 0, 1
 
@@ -28,7 +30,7 @@ def outcome(run: Run, beyond: Mapping[str, Any]) -> Outcome:
         "options": _options(run.options, databases) | {"users": run.users, "driver": _of_one(settings)},
         "duration_s": run.duration_s,
         **totals.statistics.figures(),
-        **summed(member.beyond for member in members),
+        **_beyond(run.options, [member.beyond for member in members]),
         **beyond,
         "workers": [worker_row(member) for member in members],
     }
@@ -36,6 +38,12 @@ def outcome(run: Run, beyond: Mapping[str, Any]) -> Outcome:
     missed = expect.missed(flags.expectations(run.options), result)
     trouble = max((member.exit_code for member in members), default=0)
     return Outcome(result, totals, missed, trouble or (MISSED if missed else DONE))
+
+
+def _beyond(options: Namespace, told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what workloads know beyond the guarantees, and which there were: those of the options if nobody tells."""
+    beyond = {"workloads": sorted(kinds.names(workloads.options.options_from(options).workload)), **summed(told)}
+    return {**beyond, "lost_writes_exact": kinds.exact(beyond["workloads"])}
 
 
 def _options(options: Namespace, databases: Collection[str]) -> dict[str, Any]:

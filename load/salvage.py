@@ -9,7 +9,7 @@ import gevent
 
 from checkers.judge import Judge
 from checkers.scene import Scene
-from history.operation import Append, Operation, Read, Write
+from history.operation import Append, Draw, Operation, Read, Write
 from history.reader import BadHistory, History
 from load.report import HistoryFile
 from load.roster import Member
@@ -71,7 +71,7 @@ def _rest(file: HistoryFile) -> Totals:
     for operation, source in operations:
         violations = judge.observe(operation, source)
         evidence(operation, violations)
-        if isinstance(operation, Read | Write | Append) and operation.start >= file.counting_from_ns:
+        if isinstance(operation, Read | Write | Append | Draw) and operation.start >= file.counting_from_ns:
             kind = "read" if isinstance(operation, Read) else "write"
             statistics.count(kind, operation, violations, stalled=False)
     if not file.finished:

@@ -25,6 +25,7 @@ def plain_lines(result: Mapping[str, Any]) -> Iterator[str]:
         yield f"{line}: {rate(guarantees[guarantee])}"
     yield f"conflicts: {guarantees['conflicts']['violated']}"
     yield f"lost_writes: {rate(guarantees['lost_writes'])}"
+    yield from _ids_and_items(result)
     if guarantees["stale_reads"]["violated"]:
         yield f"staleness p50/p95/max ms: {_staleness(guarantees['stale_reads']['staleness_s'])}"
     yield from _losses(result)
@@ -40,6 +41,16 @@ def plain_lines(result: Mapping[str, Any]) -> Iterator[str]:
     if result.get("interrupted"):
         yield "interrupted: no final reads were made, so lost writes were not looked for"
     yield f"verdict: {result['verdict']}"
+
+
+def _ids_and_items(result: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what was found of counters and lists, where there are any."""
+    ids = result["guarantees"]["unique_ids"]
+    if ids["checked"]:
+        yield f"unique_id_violation_rate: {rate(ids)}"
+    for items in ("duplicate_items", "phantom_items"):
+        if result.get(items):
+            yield f"{items}: {result[items]}"
 
 
 def _losses(result: Mapping[str, Any]) -> Iterator[str]:

@@ -26,6 +26,7 @@ from replication.local.addresses import addresses
 from reports.progress import progress
 from reports.result import run_result
 from runs.outputs import tell
+from workloads import kinds
 from workloads.options import LoadOptions
 from workloads.progress import Progress
 from workloads.pulse import Pulse, Steady
@@ -120,7 +121,7 @@ class SingleRun:
     def result(self, beyond: Mapping[str, Any] | None = None) -> tuple[Findings, dict[str, Any]]:
         """Return what was found, and the JSON result of the run with what is known `beyond` that."""
         findings, statistics = self.tally.take()
-        run = self.run
+        run, names = self.run, kinds.names(self.load.workload)
         about = {
             "database": self.client.database,
             "run": run.name,
@@ -130,6 +131,8 @@ class SingleRun:
             "final_reads_s": run.final_reads_s,
             **statistics.figures(),
             **run.workload.result(),
+            "workloads": sorted(names),
+            "lost_writes_exact": kinds.exact(names),
             **(beyond or {}),
         }
         return findings, run_result(findings, about, statistics.latencies())

@@ -13,7 +13,7 @@ from typing import cast
 
 from checkers.verdict import Violation
 from clients.errors import BadAddress
-from clients.protocol import Answer, Body, Client, DocumentSession, Siblings
+from clients.protocol import Answer, Body, Client, ClientSession, DocumentSession, Siblings
 from history.operation import Append, Operation, Write
 from workloads import merges
 from workloads.keys import KeyChoice
@@ -39,8 +39,9 @@ class ConflictSession(RegisterSession):
         keys: KeyChoice,
         options: LoadOptions,
         touched: set[str],
+        opened: ClientSession | None = None,
     ) -> None:
-        super().__init__(name, client, recorder, keys, options)
+        super().__init__(name, client, recorder, keys, options, opened)
         self._documents = cast("DocumentSession", self._session)
         self._touched = touched
         self._counted: dict[str, int] = {}
@@ -121,9 +122,9 @@ class ConflictWorkload(RegisterWorkload):
             self._resolving = Resolving(client, client.clock, keys, merges.strategy(options.resolve))
         recorder.listeners.append(self._count)
 
-    def session(self, name: str) -> Session:
+    def session(self, name: str, opened: ClientSession | None = None) -> Session:
         """Open a session."""
-        return ConflictSession(name, self._client, self._recorder, self._choice, self._options, self.touched)
+        return ConflictSession(name, self._client, self._recorder, self._choice, self._options, self.touched, opened)
 
     def start(self) -> None:
         """Begin to resolve conflicts."""

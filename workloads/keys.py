@@ -13,6 +13,17 @@ ZIPF_EXPONENT = 0.99
 RECENT_KEYS = 1024
 
 
+KEYS_A_SHARE = 100
+
+
+def share_of(keys: Sequence[str], kind: str) -> list[str]:
+    """Return the names of a list or a counter for every hundred keys, one at least.
+
+    Few are enough: each is looked at in the end, and counters are there to be drawn from by many.
+    """
+    return [f"{key}.{kind}" for key in keys[: max(1, len(keys) // KEYS_A_SHARE)]]
+
+
 class KeyChoice(Protocol):
     """A distribution over the keys of one worker; shared by its sessions."""
 

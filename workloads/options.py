@@ -6,8 +6,8 @@ from typing import cast
 
 from clients.errors import BadAddress
 from clients.options import Option, chosen
+from workloads import kinds
 from workloads.keys import DISTRIBUTIONS
-from workloads.kinds import WORKLOADS
 from workloads.merges import NONE, STRATEGIES
 
 DEFAULT_OPERATIONS = 5000
@@ -52,6 +52,11 @@ def size(text: str) -> int:
     if value < 0:
         raise ValueError("must be a whole number from 0 on")
     return value
+
+
+def workload(text: str) -> str:
+    """Return the names of workloads with commas between them; raise ValueError where they are none."""
+    return ",".join(kinds.names(text))
 
 
 def _whole(text: str) -> int:
@@ -104,6 +109,8 @@ class LoadOptions:
     distribution: str = "uniform"
     seed: int = 0
     workload: str = "register"
+    """One name, or a mix: several with commas between them."""
+
     resolve: str = NONE
     """How the conflict workload resolves conflicts."""
 
@@ -130,9 +137,10 @@ OPTIONS: tuple[Option, ...] = (
 WORKLOAD_OPTIONS: tuple[Option, ...] = (
     Option(
         "--workload",
-        f"what sessions do: {'; '.join(f'{name}: {kind.help}' for name, kind in WORKLOADS.items())}",
+        "what sessions do, or a mix of several, with commas between: "
+        + "; ".join(f"{name}: {kind.help}" for name, kind in kinds.WORKLOADS.items()),
         default="register",
-        choices=tuple(WORKLOADS),
+        parse=workload,
     ),
     Option("--resolve", "how the conflict workload resolves conflicts", default=NONE, choices=STRATEGIES),
 )

@@ -8,7 +8,7 @@ from checkers.judge import Judge
 from checkers.verdict import Violation
 from clients.protocol import Answer
 from history.clock import Clock
-from history.operation import Append, Fault, Final, Operation, Read, Write
+from history.operation import Append, Draw, Fault, Final, Operation, Read, Write
 from history.writer import HistoryWriter
 from workloads.pulse import Pulse, Steady
 from workloads.statistics import Statistics
@@ -59,7 +59,7 @@ class Recorder:
         self._lock = threading.Lock()
         self._versions: dict[str, int] = {}
         self._written: set[str] = set()
-        self._in_flight: dict[int, Write | Append] = {}
+        self._in_flight: dict[int, Write | Append | Draw] = {}
         self._faults: dict[int, Fault] = {}
         self._unjudged: list[Operation] = []
         self._finished = False
@@ -89,16 +89,26 @@ class Recorder:
             self._in_flight[id(append)] = append
         return append
 
-    def end_write(self, write: Write | Append, answer: Answer) -> None:
-        """End the write or append as the database answered; an answer that comes after `finish` changes nothing."""
+    def begin_draw(self, session: str, key: str, due: int | None = None) -> Draw:
+        """Return a new draw of an id that starts now; it is unknown until `end_write`."""
+        with self._lock:
+            draw = Draw(session=session, key=key, start=self.clock.now(), end=None, outcome="unknown", due=due)
+            self._in_flight[id(draw)] = draw
+        return draw
+
+    def end_write(self, write: Write | Append | Draw, answer: Answer) -> None:
+        """End the write, append or draw as the database answered; an answer after `finish` changes nothing."""
         with self._lock:
             if self._in_flight.pop(id(write), None) is None:
                 return
             write.outcome, write.error, write.node = answer.outcome, answer.error, answer.node
-            if isinstance(write, Write):
-                write.superseded = answer.superseded
-            if write.outcome == "ok":
-                self._written.add(write.key)
+            if isinstance(write, Draw):
+                write.value = answer.version if write.outcome == "ok" else None
+            else:
+                if isinstance(write, Write):
+                    write.superseded = answer.superseded
+                if write.outcome == "ok":
+                    self._written.add(write.key)
             write.end = self.clock.now()
             self._hand_on(write)
 
@@ -226,7 +236,7 @@ class Recorder:
     def _judge_one(self, operation: Operation) -> None:
         violations = self.judge.observe(operation)
         self.judged += 1
-        if isinstance(operation, Read | Write | Append) and operation.start >= self.counting_from_ns:
+        if isinstance(operation, Read | Write | Append | Draw) and operation.start >= self.counting_from_ns:
             stalled = operation.end is not None and self._pulse.met(operation.start, operation.end)
             kind = "read" if isinstance(operation, Read) else "write"
             self.statistics.count(kind, operation, violations, stalled=stalled)

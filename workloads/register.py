@@ -1,15 +1,15 @@
 """The register workload: a session reads and writes keys, and often goes back to what it wrote."""
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import log2
 from random import Random
 
-from clients.protocol import Answer, Client, Value
-from history.operation import Append, Write
+from clients.protocol import Answer, Client, ClientSession, Value
 from workloads.keys import DISTRIBUTIONS, KeyChoice
 from workloads.kinds import Session
 from workloads.options import LoadOptions
+from workloads.recorded import RecordedSession
 from workloads.recorder import Recorder
 
 OWN_KEYS = 8
@@ -17,14 +17,19 @@ OWN_KEYS = 8
 have just saved, the one before half as often, and so on."""
 
 
-class RegisterSession:
+class RegisterSession(RecordedSession):
     """One simulated user; `step` does its next operation."""
 
-    def __init__(self, name: str, client: Client, recorder: Recorder, keys: KeyChoice, options: LoadOptions) -> None:
-        self.name = name
-        self._client = client
-        self._session = client.session(name)
-        self._recorder = recorder
+    def __init__(
+        self,
+        name: str,
+        client: Client,
+        recorder: Recorder,
+        keys: KeyChoice,
+        options: LoadOptions,
+        opened: ClientSession | None = None,
+    ) -> None:
+        super().__init__(name, client, recorder, opened)
         self._keys = keys
         self._write_ratio = options.write_ratio
         self._reread = options.reread
@@ -56,17 +61,6 @@ class RegisterSession:
         value = Value(write.version or 0, self.name, None, self._payload, write.start)
         self._perform(write, lambda: self._session.write(key, value))
 
-    def _perform(self, write: Write | Append, send: Callable[[], Answer]) -> Answer:
-        """Send a write that has begun, and record how it ends."""
-        answer = Answer("unknown", error="interrupted")
-        try:
-            answer = send()
-        except Exception as error:  # noqa: BLE001 # the client's table says what each means
-            answer = self._failed(error)
-        finally:  # whatever kills the session, a write that was sent is recorded
-            self._recorder.end_write(write, answer)
-        return answer
-
     def read(self, key: str, due: int | None = None) -> None:
         """Read the key."""
         start = self._recorder.clock.now()
@@ -78,23 +72,24 @@ class RegisterSession:
         finally:
             self._recorder.end_read(self.name, key, start, answer, due)
 
-    def _failed(self, error: Exception) -> Answer:
-        failure = self._client.explain(error)
-        return Answer(failure.outcome, error=failure.error)
-
 
 class RegisterWorkload:
     """Sessions that read and write keys, and nothing beside them."""
 
     def __init__(self, client: Client, recorder: Recorder, keys: Sequence[str], options: LoadOptions) -> None:
+        self.keys = keys
         self._client = client
         self._recorder = recorder
         self._options = options
         self._choice = DISTRIBUTIONS[options.distribution](keys)
 
-    def session(self, name: str) -> Session:
+    def preload(self) -> None:
+        """Create the keys."""
+        self._client.preload(self.keys, payload(self._options))
+
+    def session(self, name: str, opened: ClientSession | None = None) -> Session:
         """Open a session."""
-        return RegisterSession(name, self._client, self._recorder, self._choice, self._options)
+        return RegisterSession(name, self._client, self._recorder, self._choice, self._options, opened)
 
     def start(self) -> None:
         """Do nothing: the sessions are all there is."""
@@ -104,11 +99,16 @@ class RegisterWorkload:
 
     def written_keys(self) -> list[str]:
         """Return the keys with an acknowledged write."""
-        return self._recorder.written_keys()
+        keys = frozenset(self.keys)
+        return [key for key in self._recorder.written_keys() if key in keys]
 
     def final(self, key: str) -> Sequence[tuple[str, Answer]]:
         """Read the key finally."""
         return [(key, self._client.final(key))]
+
+    def remove(self) -> None:
+        """Delete the keys."""
+        self._client.remove(self.keys)
 
     def result(self) -> Mapping[str, object]:
         """Return nothing beyond the guarantees."""

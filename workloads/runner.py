@@ -6,13 +6,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from clients.protocol import Client
+from workloads import kinds
 from workloads.final_reads import FinalReads
-from workloads.kinds import WORKLOADS
 from workloads.options import LoadOptions
 from workloads.pacing import NEVER, ClosedLoop, OpenLoop
 from workloads.progress import Progress, Report
 from workloads.recorder import Recorder
-from workloads.register import payload
 
 JOIN_S = 10.0
 """How long an interrupted run waits for its sessions' last operations; drivers' time-outs are shorter."""
@@ -32,7 +31,6 @@ class Run:
 
     def __init__(self, client: Client, recorder: Recorder, options: LoadOptions, run: str, worker: int = 0) -> None:
         self.name = run
-        self.keys = [f"{run}-w{worker}-{number}" for number in range(options.keys)]
         self.interrupted = False
         self.duration_s = 0.0
         self.companions: dict[str, Companion] = {}
@@ -43,7 +41,8 @@ class Run:
         self._clock = client.clock
         self._recorder = recorder
         self._options = options
-        self.workload = WORKLOADS[options.workload].make(client, recorder, self.keys, options)
+        keys = [f"{run}-w{worker}-{number}" for number in range(options.keys)]
+        self.workload = kinds.make(options.workload, client, recorder, keys, options)
         self._lock = threading.Lock()
         self._operations = float("inf") if options.operations is None else options.operations
         self._started = 0
@@ -51,13 +50,18 @@ class Run:
         self._deadline_ns = NEVER
         self._crashed: BaseException | None = None
 
+    @property
+    def keys(self) -> Sequence[str]:
+        """What the run creates, uses and deletes."""
+        return self.workload.keys
+
     def interrupt(self) -> None:
         """End the run early."""
         self.interrupted = True
 
     def preload(self) -> None:
         """Create the run's keys (raises a `ClientError`)."""
-        self._client.preload(self.keys, payload(self._options))
+        self.workload.preload()
 
     def load(self, report: Report) -> None:
         """Let the sessions work until the operations are done, the time is over, or somebody interrupts."""
@@ -85,7 +89,7 @@ class Run:
 
     def clean(self) -> None:
         """Delete the run's keys (raises a `ClientError`)."""
-        self._client.remove(self.keys)
+        self.workload.remove()
 
     def _session(self, name: str, number: int, begin: int) -> Callable[[], None]:
         options = self._options

@@ -6,15 +6,15 @@ from typing import Any
 
 from checkers.distribution import Distribution
 from checkers.verdict import Violation
-from history.operation import Append, Read, Write
+from history.operation import Append, Draw, Read, Write
 
 KINDS = ("read", "write")
 
-Counted = Read | Write | Append
+Counted = Read | Write | Append | Draw
 
 
 class Statistics:
-    """Outcomes, errors and latencies by kind: ``read``, or ``write``, as appends are too; times are of ok operations.
+    """Outcomes, errors and latencies by kind: ``read``, or ``write``, also appends and draws; times are of ok ones.
 
     Statistics of several workers, or of several stretches of time, add up.
     """

@@ -111,6 +111,66 @@ def test_a_write_to_a_document_that_is_gone_fails_and_does_not_bring_it_back(con
     assert connect(retries=True).session("a").write(key, Value(1, "a")).outcome == "unknown"
 
 
+def test_a_list_holds_in_the_end_whatever_one_member_confirmed(connect: Opener, key: str) -> None:
+    client = connect(write_concern="1")
+    lists = [f"{key}-1", f"{key}-10"]
+    client.create_lists(lists)
+    session = client.session("a")
+    for count in range(20):  # at once after a write, where a majority read alone would miss it
+        answer = session.append(lists[0], f"a-{count}")
+        assert (answer.outcome, answer.version) == ("ok", None)
+        assert client.final_items(lists[0]).items == sorted(f"a-{number}" for number in range(count + 1))
+    assert client.final_items(lists[1]).items == []
+    assert client.final_items(lists[0]).node == answer.node
+
+
+def test_deleting_a_list_takes_its_items_and_no_others(connect: Opener, key: str) -> None:
+    client = connect()
+    lists = [f"{key}-1", f"{key}-10"]
+    client.create_lists(lists)
+    for one in lists:
+        client.session("a").append(one, "a-1")
+    with pytest.raises(ClientError, match=f"{key}-1' exists already"):
+        client.create_lists(lists[:1])
+    client.remove_lists(lists[:1])
+    assert (client.final_items(lists[0]).items, client.final_items(lists[1]).items) == ([], ["a-1"])
+    client.remove_lists(lists)
+    client.create_lists(lists)
+    assert client.final_items(lists[1]).items == []
+
+
+def test_a_counter_counts_and_one_that_is_gone_is_not_begun_anew(connect: Opener, key: str) -> None:
+    client = connect()
+    client.create_counters([key])
+    session = client.session("a")
+    assert [session.draw(key).version for _ in range(5)] == [1, 2, 3, 4, 5]
+    assert session.draw(key).node == session.append(key, "a-1").node
+    client.remove_counters([key])
+    assert session.draw(key)[:2] == ("fail", None)
+    assert connect(retries=True).session("a").draw(key)[:2] == ("unknown", None)
+
+
+def test_an_item_or_an_id_that_too_few_members_confirmed_is_unknown_and_may_be_there(
+    connect: Opener, breakable: MongoCluster, key: str
+) -> None:
+    client = connect(write_concern="3", timeout_s=1)
+    client.create_lists([key])
+    client.create_counters([f"{key}-ids"])
+    session = client.session("a")
+    primary = until(breakable.primary)
+    follower = next(node for node in breakable.nodes() if node != primary)
+    breakable.pause(follower)
+    try:
+        for send in (lambda: session.append(key, "a-1"), lambda: session.draw(f"{key}-ids")):
+            with pytest.raises(PyMongoError) as caught:
+                send()
+            assert client.explain(caught.value) == ("unknown", "WTimeoutError:64")
+        assert client.final_items(key).items == ["a-1"]
+    finally:
+        breakable.resume(follower)
+    assert session.draw(f"{key}-ids").version == 2  # the first was applied: a gap, which is no violation
+
+
 def test_a_read_says_what_the_value_depends_on(connect: Opener, key: str) -> None:
     client = connect()
     client.preload([key], "padding")

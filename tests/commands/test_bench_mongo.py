@@ -160,6 +160,26 @@ def test_bad_input_is_one_clear_line_with_its_exit_code(arguments: list[str], co
     assert "Traceback" not in done.stderr
 
 
+def test_registers_lists_and_counters_go_side_by_side(whole: MongoCluster, tmp_path: Path) -> None:
+    report, history = tmp_path / "result.json", tmp_path / "history.jsonl"
+    load = ("--workload", "register,ledger,sequence", "--ops", "1500", "--keys", "300")
+    outputs = ("--json", str(report), "--history", str(history))
+    done = bench("mongo", "--mongo-uri", whole.uri(), "--db", "mixed", "--write-concern", "majority", *load, *outputs)
+    result = result_of(done, report)
+    rows = result["guarantees"]
+    assert (result["workloads"], result["lost_writes_exact"]) == (["ledger", "register", "sequence"], False)
+    assert rows["unique_ids"]["checked"] > 300
+    assert rows["lost_writes"]["checked"] + rows["unique_ids"]["checked"] == result["operations"]["write"]["ok"]
+    assert rows["lost_writes"]["violated"] == rows["unique_ids"]["violated"] == 0
+    assert "unique_id_violation_rate: 0.0000" in done.stdout
+    assert check_result(judge_files([history]).findings())["guarantees"] == rows
+    import pymongo  # noqa: PLC0415
+
+    with pymongo.MongoClient(whole.uri()) as client:
+        assert client["mixed"]["kv"].count_documents({}) == 0
+        client.drop_database("mixed")
+
+
 def test_a_missed_expectation_is_exit_code_1(whole: MongoCluster) -> None:
     done = bench("mongo", "--mongo-uri", whole.uri(), "--ops", "500", "--expect", "write.p95_ms<0.0001,lost_writes=0")
     assert done.returncode == 1

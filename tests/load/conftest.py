@@ -180,7 +180,7 @@ def assert_agrees(result: dict[str, Any], histories: Path, workers: int | None =
     assert outcomes(result["operations"]) == recorded(files)
 
 
-KINDS = {"read": "read", "write": "write", "append": "write"}
+KINDS = {"read": "read", "write": "write", "append": "write", "draw": "write"}
 
 
 def outcomes(operations: dict[str, dict[str, int]]) -> dict[tuple[str, str], int]:

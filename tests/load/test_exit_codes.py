@@ -49,7 +49,7 @@ def test_no_database_reached_is_3(swarm: Swarm, processes: tuple[str, ...]) -> N
 def test_every_option_is_explained(swarm: Swarm) -> None:
     pid = swarm.start("--help-all", locustfile="locustfiles/")
     assert swarm.code(pid) == 0
-    for flag in ("--write-concern", "--topology", "--reread", "--expect", "--history-dir"):
+    for flag in ("--write-concern", "--workload", "--topology", "--reread", "--expect", "--history-dir"):
         assert flag in swarm.log(pid)
 
 

@@ -46,6 +46,19 @@ def test_a_master_and_three_workers(swarm: Swarm) -> None:
     assert not swarm.living()
 
 
+def test_users_of_several_workloads_share_a_database(swarm: Swarm) -> None:
+    load = ("-u", "12", "-r", "100", "--keys", "200", "--workload", "register,sequence", "--timeouts", "0.02")
+    pid = swarm.alone("--headless", "-t", "3s", "--processes", "2", *load, locustfile="tests/load/mixed_users.py")
+    assert swarm.code(pid) == 0, swarm.log(pid)
+    result = swarm.result()
+    assert_agrees(result, swarm.histories, workers=6)  # of each worker one for every kind of user
+    rows = result["guarantees"]
+    assert (result["workloads"], result["lost_writes_exact"]) == (["ledger", "register", "sequence"], False)
+    assert result["verdict"] == "valid"
+    assert all(rows[name]["checked"] for name in ("stale_reads", "lost_writes", "unique_ids"))
+    assert all(f"{kind} w=1" in swarm.log(pid) for kind in ("write", "append", "draw"))
+
+
 def test_a_worker_that_joins_late_brings_keys_of_its_own(swarm: Swarm) -> None:
     pid = swarm.master("--headless", *LOAD)
     swarm.worker()

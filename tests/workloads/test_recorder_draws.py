@@ -1,0 +1,65 @@
+"""Draws are recorded as writes are: begun in one step, ended once, unknown where they never ended."""
+
+from clients.protocol import Answer
+from history.operation import Draw
+from tests.workloads.running import given_to, recorder_of, simulated
+from workloads.recorder import NEVER_ENDED, Recorder
+
+
+def recorder() -> Recorder:
+    return recorder_of(simulated().clock)
+
+
+def drawn(one: Recorder, *answers: Answer) -> None:
+    """Draw once for each answer, one after the other."""
+    for answer in answers:
+        draw = one.begin_draw("s", "k")
+        one.clock.sleep(1)
+        one.end_write(draw, answer)
+        one.clock.sleep(1)
+
+
+def test_an_id_that_comes_again_or_goes_back_is_a_violation() -> None:
+    one = recorder()
+    drawn(one, *(Answer(version=value) for value in (1, 2, 2, 3, 1, 5)))
+    one.finish()
+    verdict = one.judge.verdicts()["unique_ids"]
+    assert (verdict.checked, verdict.violated, dict(verdict.causes)) == (6, 2, {"duplicate": 2})
+
+
+def test_ids_that_rise_with_gaps_are_none() -> None:
+    one = recorder()
+    drawn(one, *(Answer(version=value) for value in (1, 2, 5, 9)))
+    one.finish()
+    assert one.judge.verdicts()["unique_ids"].verdict == "holds"
+
+
+def test_only_acknowledged_draws_have_a_value() -> None:
+    one = recorder()
+    drawn(one, Answer(version=7), Answer("unknown", version=7, error="why"), Answer("fail", version=7, error="why"))
+    one.finish()
+    assert [(draw.value, draw.outcome, draw.error) for draw in given_to(one) if isinstance(draw, Draw)] == [
+        (7, "ok", None),
+        (None, "unknown", "why"),
+        (None, "fail", "why"),
+    ]
+    assert one.judge.verdicts()["unique_ids"].checked == 1
+
+
+def test_draws_count_as_writes_and_leave_nothing_to_be_read_in_the_end() -> None:
+    one = recorder()
+    drawn(one, Answer(version=1), Answer("fail", error="why"), Answer("unknown", error="why"))
+    one.finish()
+    assert one.statistics.outcomes["write"] == {"ok": 1, "fail": 1, "unknown": 1}
+    assert one.statistics.service["write"].count == 1
+    assert one.written_keys() == []
+
+
+def test_a_draw_that_never_ended_is_unknown_and_no_late_answer_changes_it() -> None:
+    one = recorder()
+    draw = one.begin_draw("s", "k")
+    one.finish()
+    one.end_write(draw, Answer(version=3))
+    assert [
+        (given.outcome, given.end, given.value, given.error) for given in given_to(one) if isinstance(given, Draw)
+    ] == [("unknown", None, None, NEVER_ENDED)]
