@@ -4,14 +4,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from replication.faults.delay import Delay
+from replication.faults.hints import HintsOff
 from replication.faults.isolate import Isolate
 from replication.faults.kill import Kill
+from replication.faults.lag import Lag
+from replication.faults.link import WAYS, LinkDown
 from replication.faults.loss import Loss
 from replication.faults.pause import Pause
 from replication.faults.protocol import Fault, NoFault, Value
 from replication.faults.restart import Restart
 from replication.faults.wipe import Wipe
-from replication.protocol import Cluster, Disks, Links, Unable, UnknownNode
+from replication.protocol import Cluster, Disks, Hints, Lags, Links, Replication, Unable, UnknownNode
 
 
 class BadParameter(ValueError):
@@ -45,6 +48,10 @@ _READ: Mapping[type, Callable[[Any], Value]] = {
 }
 
 
+def _is_whole(number: float) -> bool:
+    return number > 0 and number.is_integer()
+
+
 class Need(NamedTuple):
     """A power that not every cluster has: its protocol, what a cluster cannot do without it, and which one has it."""
 
@@ -55,6 +62,9 @@ class Need(NamedTuple):
 
 LINKS = Need(Links, "cannot break links", "start it with --lab (needs root)")
 DISKS = Need(Disks, "cannot lose disks", "take a local one")
+LAGS = Need(Lags, "has no followers that can be made to lag", "take a replica set (mongo)")
+HINTS = Need(Hints, "keeps no hints", "take a ring (cassandra)")
+REPLICATION = Need(Replication, "has no replication links to take down", "take leaders (couch)")
 
 
 class Kind(NamedTuple):
@@ -122,6 +132,19 @@ FAULTS: Mapping[str, Kind] = {
             )
         },
         LINKS,
+    ),
+    "lag": Kind(
+        "followers apply everything late",
+        Lag,
+        {"behind_s": Parameter(3.0, "s", "how late", ("a whole number of seconds above 0", _is_whole))},
+        LAGS,
+    ),
+    "hints": Kind("nodes no longer keep what another one missed", HintsOff, needs=HINTS),
+    "link": Kind(
+        "leaders no longer send each other what was written to them",
+        LinkDown,
+        {"way": Parameter("both", "", "which links of the nodes", (" or ".join(WAYS), WAYS.__contains__))},
+        REPLICATION,
     ),
     "wipe": Kind("nodes end, lose their disks, and are started again with nothing", Wipe, needs=DISKS),
 }

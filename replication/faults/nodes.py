@@ -1,16 +1,19 @@
 """Doing something to several nodes, and to those of them only that are in a state."""
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 from replication.protocol import Cluster, ClusterError, State
 
+T = TypeVar("T")
 
-def each(nodes: Iterable[str], do: Callable[[str], None]) -> None:
-    """Do it to every node, even where it fails at another; then raise what went wrong."""
+
+def each(those: Iterable[T], do: Callable[[T], None]) -> None:
+    """Do it to each of those, even where it fails at another; then raise what went wrong."""
     troubles: list[ClusterError] = []
-    for node in nodes:
+    for one in those:
         try:
-            do(node)
+            do(one)
         except ClusterError as trouble:
             troubles.append(trouble)
     if troubles:

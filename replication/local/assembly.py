@@ -15,6 +15,7 @@ SET_NAME = "rs0"
 # MongoDB's own defaults (10 s and 2 s) would make every failover a test of patience.
 _SETTINGS = {"electionTimeoutMillis": 2000, "heartbeatIntervalMillis": 500}
 
+_LAST = -1  # the member that a start may delay
 _STEP_DOWN_S = 20
 _CATCH_UP_S = 10
 
@@ -52,6 +53,28 @@ def delay_s(views: Sequence[View]) -> int:
     return int(config["members"][-1].get("secondaryDelaySecs", 0)) if config else 0
 
 
+def delays(views: Sequence[View]) -> Mapping[str, int]:
+    """Return by how many seconds members are late, as the newest config says it; those alone that are."""
+    config = newest_config(views)
+    members = config["members"] if config else ()
+    return {str(member["host"]): late for member in members if (late := int(member.get("secondaryDelaySecs", 0)))}
+
+
+def lag_step(views: Sequence[View], address: str, seconds: int) -> Step | None:
+    """Return what comes next so that one member, which must not lead, is that late; None when it is."""
+    config, led = newest_config(views), leader(views)
+    if config is None or led is None:
+        return Step(f"waiting for a primary, which is to let {address} be {seconds} s late")
+    if delays(views).get(address, 0) != seconds:
+        late = _changed(config)
+        _set_delay(late, _hosts(config).index(address), seconds)
+        return Step(f"letting {address} be {seconds} s late", led.address, {"replSetReconfig": late})
+    member = next(view for view in views if view.address == address)
+    if member.config is None or member.config["version"] == config["version"]:  # it is down, or knows
+        return None
+    return Step(f"waiting for {address} to take over the newest config")
+
+
 def newest_config(views: Sequence[View]) -> Document | None:
     """Return the config with the highest version, which every member will take over."""
     configs = [view.config for view in views if view.config]
@@ -68,7 +91,7 @@ def _initiate(wanted: Wanted, views: Sequence[View]) -> Step | None:
         return None
     members = [{"_id": index, "host": address} for index, address in enumerate(wanted.addresses.values())]
     config = {"_id": SET_NAME, "members": members, "settings": _SETTINGS}
-    _set_delay(config, wanted.delay_s or 0)
+    _set_delay(config, _LAST, wanted.delay_s or 0)
     return Step(f"forming the replica set {SET_NAME}", views[0].address, {"replSetInitiate": config})
 
 
@@ -108,7 +131,7 @@ def _delay(wanted: Wanted, views: Sequence[View]) -> Step | None:
         return Step(f"{led.address} leads and is to be delayed: asking it to step down", led.address, down)
     seconds = wanted.delay_s or 0
     delayed = _changed(config)
-    _set_delay(delayed, seconds)
+    _set_delay(delayed, _LAST, seconds)
     text = f"delaying {_hosts(config)[-1]} by {seconds} s" if seconds else f"{_hosts(config)[-1]} is no longer delayed"
     return Step(text, led.address, {"replSetReconfig": delayed})
 
@@ -138,9 +161,9 @@ def _moved_members(config: Document, wanted: Wanted) -> list[Document]:
     ]
 
 
-def _set_delay(config: Document, seconds: int) -> None:
+def _set_delay(config: Document, member: int, seconds: int) -> None:
     # MongoDB refuses a delayed member that could be elected; its vote is not touched.
-    config["members"][-1].update(secondaryDelaySecs=seconds, priority=0 if seconds else 1)
+    config["members"][member].update(secondaryDelaySecs=seconds, priority=0 if seconds else 1)
 
 
 def _agree(view: View, led: View) -> bool:

@@ -14,7 +14,7 @@ from replication.local.cluster import LocalCluster, Where, silent
 from replication.local.network import Loopback, Network
 from replication.local.process import ServerProcess
 from replication.local.replica_set import SERVING, NoAnswer, Refused, View, lag_s, leader, look, order
-from replication.protocol import DiskFull, NodeStatus, NotReady, PortTaken, Progress
+from replication.protocol import DiskFull, NodeStatus, NotReady, PortTaken, Progress, Unable
 
 USUAL_PORTS = {"mongo1": 27017, "mongo2": 27018, "mongo3": 27019}
 
@@ -107,8 +107,10 @@ class MongoCluster(LocalCluster):
         views = self._views()
         led = leader(views)
         nodes = [self._node(name, view, led) for name, view in zip(self.servers, views, strict=True)]
-        delay_s = assembly.delay_s(views)
-        return [*nodes[:-1], nodes[-1]._replace(note=f"delayed by {delay_s} s" if delay_s else "")]
+        late = assembly.delays(views)
+        return [
+            node._replace(note=f"delayed by {late[node.address]} s") if node.address in late else node for node in nodes
+        ]
 
     def primary(self) -> str | None:
         """Return the primary's address; of two that claim to be, the one elected last."""
@@ -123,6 +125,22 @@ class MongoCluster(LocalCluster):
             self._end([server], silent)
             self._launch(server, program)
             self._await_service(server, node)
+
+    def lag(self, node: str, delay_s: int) -> None:
+        """Let a secondary apply everything that many whole seconds late, and not be elected; 0: no longer.
+
+        Raises `Unable` for the primary, `NotReady` where the members do not agree on it.
+        """
+        self._server(node)
+        deadline, trouble = time.monotonic() + READY_TIMEOUT_S, ""
+        while step := assembly.lag_step(views := self._views(), node, delay_s):
+            led = leader(views)
+            if delay_s and led and led.address == node:
+                raise Unable(f"{node} is the primary, and only a secondary can lag: choose another one")
+            trouble = _carry_out(step) or trouble
+            if time.monotonic() > deadline:
+                raise NotReady(f"{step.text}: not done after {READY_TIMEOUT_S:.0f} s. {trouble} {self._way_out()}")
+            time.sleep(_POLL_S)
 
     def _ports(self) -> dict[str, int]:
         known = home.recall(self._state_file).get("ports")

@@ -7,6 +7,10 @@ import pytest
 
 from replication.faults.kinds import FAULTS, BadParameter
 from replication.faults.protocol import Fault
+from replication.local.cassandra import CassandraCluster
+from replication.local.cluster import LocalCluster
+from replication.local.couch import CouchCluster
+from replication.local.management import PROXY
 from replication.local.mongo import MongoCluster
 from replication.protocol import NotRunning, State, Unable, UnknownNode
 
@@ -72,6 +76,52 @@ def test_a_wiped_member_comes_back_with_nothing_and_is_filled_by_the_others(
 
 
 @pytest.mark.server
+def test_a_secondary_is_made_to_lag_and_catches_up_and_a_primary_is_refused(whole: MongoCluster) -> None:
+    node = next(one.address for one in whole.status() if one.role == "SECONDARY")
+    fault = FAULTS["lag"].make(whole, [node], {"behind_s": "2"})
+    fault.begin()
+    notes = {one.address: one.note for one in whole.status()}
+    assert notes == {one: "delayed by 2 s" if one == node else "" for one in whole.nodes()}
+    end_twice(fault)
+    assert {one.note for one in whole.status()} == {""}
+    with pytest.raises(Unable, match="is the primary, and only a secondary can lag"):
+        FAULTS["lag"].make(whole, [leading(whole)], {}).begin()
+
+
+@pytest.mark.server
+def test_hints_are_off_and_then_as_the_ring_was_started_with(ring: CassandraCluster) -> None:
+    def kept() -> list[bool]:
+        return [ring.management(node).read(PROXY, "HintedHandoffEnabled")["HintedHandoffEnabled"] for node in nodes]
+
+    nodes = ring.nodes()
+    fault = FAULTS["hints"].make(ring, nodes[:2], {})
+    fault.begin()
+    assert kept() == [False, False, True]
+    end_twice(fault)
+    assert kept() == [True] * 3
+
+
+@pytest.mark.server
+@pytest.mark.parametrize(("way", "left"), [("out", ["", "sends to couch1"]), ("both", ["", ""])])
+def test_a_replication_link_is_taken_down_and_put_up_again(leaders: CouchCluster, way: str, left: list[str]) -> None:
+    before = [one.note for one in leaders.status()]
+    fault = FAULTS["link"].make(leaders, leaders.nodes()[:1], {"way": way})
+    fault.begin()
+    assert [one.note for one in leaders.status()] == left
+    end_twice(fault)
+    assert [one.note for one in leaders.status()] == before
+    leaders.prove()
+
+
+@pytest.mark.server
+def test_a_wiped_leader_comes_back_empty_and_gets_its_links_again(leaders: CouchCluster) -> None:
+    fault = FAULTS["wipe"].make(leaders, leaders.nodes()[1:], {})
+    fault.begin()
+    end_twice(fault)
+    leaders.prove()
+
+
+@pytest.mark.server
 def test_what_began_half_way_is_undone_and_all_others_are_tried(whole: MongoCluster) -> None:
     dead, alive = whole.nodes()[:2]
     whole.kill(dead)
@@ -81,6 +131,19 @@ def test_what_began_half_way_is_undone_and_all_others_are_tried(whole: MongoClus
     assert state(whole, alive) == "paused"
     end_twice(fault)
     assert (state(whole, dead), state(whole, alive)) == ("dead", "running")
+
+
+@pytest.mark.parametrize(
+    ("cluster", "name", "words"),
+    [
+        (MongoCluster(), "hints", r"keeps no hints: take a ring \(cassandra\)"),
+        (MongoCluster(), "link", r"has no replication links to take down: take leaders \(couch\)"),
+        (CassandraCluster(), "lag", r"has no followers that can be made to lag: take a replica set \(mongo\)"),
+    ],
+)
+def test_what_a_database_does_not_have_cannot_break(cluster: LocalCluster, name: str, words: str) -> None:
+    with pytest.raises(Unable, match=f"this {cluster.database} cluster {words}"):
+        FAULTS[name].make(cluster, cluster.nodes()[:1], {})
 
 
 @pytest.mark.parametrize("name", ["isolate", "delay", "loss"])
