@@ -87,6 +87,8 @@ def _rpo(evidence: Evidence, *, read_finally: bool) -> dict[str, Any]:
         "span_s": (max(ends) - min(ends)) / NS if ends else None,
         "exact": read_finally and not evidence.registers,
         "superseded": len(evidence.losses) - len(lost),
+        "lost_items": sum(loss.item for loss in lost) if read_finally else None,
+        "appended": evidence.appended,
         "items": [_item(loss) for loss in sorted(lost, key=lambda loss: loss.end or 0)],
     }
 

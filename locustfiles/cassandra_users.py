@@ -5,6 +5,7 @@ Without `--hosts` a ring of three nodes is started on this machine.
 
 from locust import task
 
+import drills.under_locust  # noqa: F401 # brings --drill
 from load.user import SessionUser
 
 

@@ -6,6 +6,7 @@ documents and resolves their conflicts.
 
 from locust import task
 
+import drills.under_locust  # noqa: F401 # brings --drill
 from load.user import SessionUser
 
 

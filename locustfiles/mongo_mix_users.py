@@ -6,6 +6,7 @@ alone. Users who each do all of it in turn: `mongo_users.py --workload register,
 
 from locust import task
 
+import drills.under_locust  # noqa: F401 # brings --drill
 from load.user import SessionUser
 
 

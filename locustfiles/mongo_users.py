@@ -5,6 +5,7 @@ Without `--mongo-uri` a local one is started.
 
 from locust import task
 
+import drills.under_locust  # noqa: F401 # brings --drill
 from load.user import SessionUser
 
 

@@ -101,8 +101,9 @@ def _rpo(rpo: Mapping[str, Any]) -> str:
         return "n/a (no final reads)"
     bound = "exact" if rpo["exact"] else "a lower bound: newer writes of a key hide older losses"
     span = "" if rpo["span_s"] is None else f", acknowledged within {rpo['span_s']:.3f} s"
+    items = f", {rpo['lost_items']} of {rpo['appended']} appended items, exactly" if rpo.get("appended") else ""
     apart = f", {rpo['superseded']} superseded ones apart" if rpo.get("superseded") else ""
-    return f"{rpo['lost_writes']}{span}{apart} ({bound})"
+    return f"{rpo['lost_writes']}{span}{items}{apart} ({bound})"
 
 
 def _phase(seen: Mapping[str, Any]) -> str:

@@ -36,6 +36,8 @@ class Loss(NamedTuple):
     start: int | None = None
     end: int | None = None
     superseded: bool = False
+    item: bool = False
+    """Whether it was an item of a list: of these every loss is found."""
 
 
 class Evidence:
@@ -48,6 +50,8 @@ class Evidence:
         self.losses: list[Loss] = []
         self.registers = False
         """Whether registers were written, whose losses newer writes may cover."""
+        self.appended = 0
+        """Acknowledged appends, whose losses are all found."""
         self.finals: dict[str, int] = {"ok": 0, "fail": 0, "unknown": 0}
         """Final reads by outcome."""
 
@@ -58,6 +62,7 @@ class Evidence:
         if isinstance(operation, Fault | Final):
             return
         self.registers = self.registers or type(operation) is Write
+        self.appended += type(operation) is Append and operation.outcome == "ok"
         if operation.end is not None:
             attempts = self._of(KIND[type(operation)], operation.outcome)
             attempts.starts.append(operation.start)
@@ -91,6 +96,7 @@ class Evidence:
             self._starts(guarantee).extend(starts)
         self.losses.extend(other.losses)
         self.registers = self.registers or other.registers
+        self.appended += other.appended
         for outcome, count in other.finals.items():
             self.finals[outcome] += count
 
@@ -103,6 +109,7 @@ class Evidence:
             "violations": {guarantee: starts.tobytes() for guarantee, starts in self.violations.items()},
             "losses": [tuple(loss) for loss in self.losses],
             "registers": self.registers,
+            "appended": self.appended,
             "finals": self.finals,
         }
 
@@ -114,7 +121,8 @@ class Evidence:
             evidence.attempts[kind, outcome] = Attempts(kind, outcome, array("q", starts), array("q", ends))
         evidence.violations = {guarantee: array("q", starts) for guarantee, starts in packed["violations"].items()}
         evidence.losses = [Loss(*loss) for loss in packed["losses"]]
-        evidence.registers, evidence.finals = packed["registers"], dict(packed["finals"])
+        evidence.registers, evidence.appended = packed["registers"], packed["appended"]
+        evidence.finals = dict(packed["finals"])
         return evidence
 
     @property
@@ -146,5 +154,5 @@ def _loss(lost: Operation) -> Loss:
     if isinstance(lost, Write):
         return Loss(lost.key, lost.version, lost.start, lost.end, bool(lost.superseded))
     if isinstance(lost, Append):
-        return Loss(lost.key, lost.item, lost.start, lost.end)
+        return Loss(lost.key, lost.item, lost.start, lost.end, item=True)
     return Loss(lost.key if isinstance(lost, Final) else "")
