@@ -43,15 +43,14 @@ MASTER = -1
 
 def add_arguments(parser: Any, **_: Any) -> None:  # noqa: ANN401 # Locust's parser is not typed
     """Add the options of a drill."""
-    group = parser.add_argument_group("drill")
-    group.add_argument(
+    parser.add_argument(
         "--drill",
         metavar="NAME",
         help="break the cluster: a name of `stalewatch drill --list`",
         include_in_web_ui=False,
     )
     for flag, options in FLAGS.items():
-        group.add_argument(flag, **options, include_in_web_ui=False)
+        parser.add_argument(flag, **options, include_in_web_ui=False)
 
 
 class Notes:
