@@ -1,0 +1,127 @@
+"""Drills as a user does them, and what their history files say of the same run."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from history.operation import Append, Draw, Fault, Read, Write
+from history.reader import History
+from replication.local.mongo import MongoCluster
+from tests.load.conftest import Swarm
+
+ROOT = Path(__file__).parents[2]
+NS = 1_000_000_000
+KIND = {Read: "read", Write: "write", Append: "write", Draw: "write"}
+
+BRIEF = ("--at", "3", "--for", "6", "--duration", "16", "--users", "10", "--keys", "200")
+"""A drill that is over soon: an election takes four seconds of it."""
+
+
+class Done(NamedTuple):
+    """A drill that is over."""
+
+    code: int
+    results: list[dict[str, Any]]
+    histories: list[Path]
+    out: str
+    err: str
+
+    @property
+    def result(self) -> dict[str, Any]:
+        (one,) = self.results
+        return one
+
+    @property
+    def history(self) -> Path:
+        (one,) = self.histories
+        return one
+
+
+def start(
+    database: str, fault: str, *options: str, home: Path, folder: Path, outputs: bool = True
+) -> "subprocess.Popen[str]":
+    """Start the command, in a session of its own."""
+    files = ("--json", str(folder / "result.json"), "--history", str(folder / "history.jsonl")) if outputs else ()
+    return subprocess.Popen(
+        [sys.executable, "stalewatch.py", "drill", database, "--fault", fault, *options, *files],
+        cwd=ROOT,
+        env={**os.environ, "STALEWATCH_HOME": str(home)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=let_ctrl_c_through,  # noqa: PLW1509 # nothing else runs between
+    )
+
+
+def let_ctrl_c_through() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def drill(database: str, fault: str, *options: str, home: Path, folder: Path) -> Done:
+    """Do a drill to its end."""
+    with start(database, fault, *options, home=home, folder=folder) as process:
+        out, err = process.communicate(timeout=280)
+    written = folder / "result.json"
+    found = json.loads(written.read_text()) if written.exists() else []
+    results = found if isinstance(found, list) else [found]
+    return Done(process.returncode, results, sorted(folder.glob("*history.jsonl")), out, err)
+
+
+def ended(histories: Sequence[Path], kind: str) -> list[tuple[int, str]]:
+    """Return when each attempt of a kind ended, and how, over all files."""
+    operations = [one for one, _ in History(list(histories)).operations()]
+    return sorted(
+        (one.end, one.outcome)
+        for one in operations
+        if not isinstance(one, Fault) and KIND.get(type(one)) == kind and one.end is not None  # type: ignore[call-overload]
+    )
+
+
+def faults(histories: Sequence[Path]) -> list[Fault]:
+    return [one for one, _ in History(list(histories)).operations() if isinstance(one, Fault)]
+
+
+def recovery_time_s(histories: Sequence[Path], kind: str) -> float:
+    """Return the longest time between successes from the first fault on, straight from the definition."""
+    broken = min(one.start for one in faults(histories))
+    ok = [end for end, outcome in ended(histories, kind) if outcome == "ok"]
+    return max(b - a for a, b in pairwise(ok) if b >= broken) / NS
+
+
+def elections(cluster: MongoCluster) -> list[float]:
+    """Return when members won elections, in seconds of the epoch, by what their logs say."""
+    return sorted(
+        datetime.fromisoformat(json.loads(line)["t"]["$date"]).timestamp()
+        for log in cluster.folder.glob("*/server.log")
+        for line in log.read_text(errors="replace").splitlines()
+        if '"Election succeeded, assuming primary role"' in line and line.startswith("{")
+    )
+
+
+def figure(out: str, name: str) -> str:
+    """Return what a plain line says."""
+    found = re.search(rf"^{re.escape(name)}: (.*)$", out, re.MULTILINE)
+    if found is None:
+        pytest.fail(f"no line {name!r} in:\n{out}")
+    return found[1]
+
+
+@pytest.fixture
+def swarm(tmp_path: Path) -> Iterator[Swarm]:
+    one = Swarm(tmp_path)
+    try:
+        yield one
+    finally:
+        one.end()

@@ -1,0 +1,161 @@
+"""Drills on a real replica set: what their figures say is what servers' logs and history files say."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from replication.lab.clusters import MongoLab
+from replication.local.mongo import MongoCluster
+from reports.check import judge_files
+from reports.result import check_result
+from tests.drills.conftest import (
+    BRIEF,
+    NS,
+    Done,
+    drill,
+    elections,
+    faults,
+    figure,
+    recovery_time_s,
+    start,
+)
+from tests.load.conftest import COUNTED, Swarm
+from tests.load.conftest import assert_agrees as assert_histories_agree
+
+pytestmark = pytest.mark.server
+
+TIMEOUT_S = 2.0
+"""How long an operation may take by default."""
+
+
+@pytest.fixture(scope="module")
+def lab(mongod_program: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoLab]:
+    assert mongod_program
+    if os.geteuid():
+        pytest.skip("a network of its own needs root")
+    cluster = MongoLab(tmp_path_factory.mktemp("lab"))
+    try:
+        cluster.start(print)
+        yield cluster
+    finally:
+        cluster.stop(print, wipe=True)
+
+
+def assert_agrees(done: Done) -> None:
+    """Hold the verdict against the history, every count, and the recovery against its definition."""
+    for result, history in zip(done.results, done.histories, strict=True):
+        again = check_result(judge_files([history]).findings())
+        for name, row in again["guarantees"].items():
+            assert {field: result["guarantees"][name][field] for field in COUNTED} == {
+                field: row[field] for field in COUNTED
+            }, name
+        for kind, found in result["recovery"].items():
+            assert found["rto_s"] == pytest.approx(recovery_time_s([history], kind)), kind
+        noted = [(one.fault, one.node, one.start, one.end) for one in faults([history])]
+        assert noted == [(one["fault"], one["node"], one["start"], one["end"]) for one in result["faults"]]
+
+
+def test_writes_are_back_when_the_servers_log_says_so(whole: MongoCluster, tmp_path: Path) -> None:
+    done = drill("mongo", "kill-primary", *BRIEF, home=whole.home, folder=tmp_path)
+    assert done.code == 0, done.err
+    assert_agrees(done)
+    result = done.result
+    (fault,) = result["faults"]
+    assert fault["fault"] == "kill"
+    won = next(moment for moment in elections(whole) if moment > fault["start"] / NS)
+    assert result["recovery"]["write"]["rto_s"] == pytest.approx(won - fault["start"] / NS, abs=TIMEOUT_S)
+    assert result["recovery"]["write"]["sustained_rto_s"] >= result["recovery"]["write"]["rto_s"]
+    assert result["two_primaries_s"][0] == 0
+    assert result["converged_s"] is not None
+    assert all(one["ok"] for phase in result["phases"].values() for one in phase["operations"].values())
+    assert float(figure(done.out, "write rto/sustained s").split()[0]) > 0
+    assert all(node.healthy for node in whole.status())
+
+
+def test_a_split_brain_loses_what_one_side_acknowledged_and_no_majority_write(lab: MongoLab, tmp_path: Path) -> None:
+    levels = ("--vary", "write-concern=1,majority")
+    done = drill("mongo", "isolate-primary", *BRIEF, *levels, home=lab.home, folder=tmp_path)
+    assert done.code == 0, done.err
+    assert_agrees(done)
+    alone, majority = done.results
+    lost = alone["guarantees"]["lost_writes"]
+    assert lost["violated"] > 0
+    assert all(len(witness["operations"]) == 2 for witness in lost["witnesses"])
+    assert alone["rpo"]["lost_items"] > 0
+    assert alone["rpo"]["lost_writes"] == len(alone["rpo"]["items"]) > 0
+    twice = alone["guarantees"]["unique_ids"]
+    assert twice["violated"] > 0
+    assert all(len(witness["operations"]) == 2 for witness in twice["witnesses"])
+    assert majority["guarantees"]["lost_writes"]["verdict"] == "holds"
+    assert majority["guarantees"]["unique_ids"]["verdict"] == "holds"
+    assert majority["rpo"]["lost_writes"] == 0
+    assert "--write-concern 1 " in done.out
+    assert "--write-concern majority " in done.out
+
+
+def test_a_primary_that_stood_still_loses_no_majority_write_and_linearizable_reads_are_never_stale(
+    whole: MongoCluster, tmp_path: Path
+) -> None:
+    levels = ("--write-concern", "majority", "--read-concern", "linearizable")
+    done = drill("mongo", "pause-primary", *BRIEF, *levels, home=whole.home, folder=tmp_path)
+    assert done.code == 0, done.err
+    assert_agrees(done)
+    assert done.result["guarantees"]["lost_writes"]["verdict"] == "holds"
+    assert done.result["guarantees"]["stale_reads"]["verdict"] == "holds"
+    assert done.result["guarantees"]["unique_ids"]["verdict"] == "holds"
+
+
+def test_ctrl_c_in_the_middle_of_a_split_leaves_nothing_broken(lab: MongoLab, tmp_path: Path) -> None:
+    lab.start(print)
+    with start("mongo", "isolate-primary", "--at", "1", "--for", "60", home=lab.home, folder=tmp_path) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("isolate:"):
+                break
+        time.sleep(0.5)  # the rules are being made, or stand
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert "interrupted: no final reads were made" in out
+    for node in lab.status():
+        assert not node.note
+        rules = subprocess.run(
+            [*lab.network.enter(node.name), "nft", "list", "ruleset"], capture_output=True, text=True, check=True
+        )
+        assert not rules.stdout.strip()
+    assert not _guardians()
+    assert all(node.state == "running" for node in lab.status())
+
+
+def _guardians() -> list[str]:
+    listed = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
+    return [line for line in listed.splitlines() if "replication.faults.guardian" in line]
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_workers_of_locust_see_the_outage_that_the_log_tells_of(
+    whole: MongoCluster, swarm: Swarm, workers: int
+) -> None:
+    options = ("--headless", "-u", "12", "-r", "100", "-t", "16s", "--keys", "100")
+    asked = ("--drill", "kill-primary", "--at", "3", "--for", "6")
+    env = {"STALEWATCH_HOME": str(whole.home)}
+    users = "locustfiles/mongo_users.py"
+    master = swarm.master("--expect-workers", str(workers), *options, *asked, locustfile=users, env=env)
+    for _ in range(workers):
+        swarm.worker(locustfile=users, env=env)
+    assert swarm.code(master) == 0, swarm.log(master)
+    result, files = swarm.result(), sorted(swarm.histories.glob("*.jsonl"))
+    assert len(files) == workers + 1  # the master's own holds the faults
+    assert_histories_agree(result, swarm.histories)
+    for kind, found in result["recovery"].items():
+        assert found["rto_s"] == pytest.approx(recovery_time_s(files, kind), abs=0.05), kind
+    (fault,) = result["faults"]
+    assert [one.node for one in faults(files)] == [fault["node"]]
+    won = next(moment for moment in elections(whole) if moment > fault["start"] / NS)
+    assert result["recovery"]["write"]["rto_s"] == pytest.approx(won - fault["start"] / NS, abs=TIMEOUT_S)
+    assert "drill: " in swarm.log(master)
