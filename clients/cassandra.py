@@ -1,10 +1,12 @@
-"""Cassandra: registers as rows of a table.
+"""Cassandra: registers as rows of a table, lists as partitions of another, counters as rows of a third.
 
-What a row holds stands in `clients.cassandra_schema`, which of two writes wins in `clients.cassandra_writes`, and what
-an exception means in `clients.cassandra_errors`.
+What a row holds stands in `clients.cassandra_schema`, which of two writes wins in `clients.cassandra_writes`, how items
+are kept and ids are drawn in `clients.cassandra_lists` and `clients.cassandra_counters`, and what an exception means in
+`clients.cassandra_errors`.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import cassandra
@@ -14,8 +16,10 @@ from cassandra.query import PreparedStatement
 
 from clients.cassandra_batches import for_each
 from clients.cassandra_connection import Access, connect
+from clients.cassandra_counters import ATTEMPTS, Counters, Drawing
 from clients.cassandra_errors import explain
 from clients.cassandra_hints import PendingHints
+from clients.cassandra_lists import Lists
 from clients.cassandra_options import CassandraClientOptions
 from clients.cassandra_schema import Stored, depends, stored
 from clients.cassandra_troubles import explained
@@ -40,6 +44,8 @@ class CassandraDatabaseClient:
         """How writes are put."""
         self._opened: Access | None = None
         self._hints: PendingHints | None = None
+        self._lists: Lists | None = None
+        self._counters: Counters | None = None
         self._sessions = 0
         self._behind_us = options.behind_ms * 1000
 
@@ -61,7 +67,23 @@ class CassandraDatabaseClient:
             with explained(self._options):
                 self._for_each(self._access.statements.create, [self.way.created(key, value, time_us) for key in keys])
         except ClientError as failure:
-            self._take_back(keys, failure)
+            self._take_back(keys, failure, self.remove)
+            raise
+
+    def create_lists(self, keys: Sequence[str]) -> None:
+        """Make sure that there is room for lists, and none of that name; raise `ClientError` where that fails."""
+        with explained(self._options):
+            self.lists.refuse_existing(keys)
+
+    def create_counters(self, keys: Sequence[str]) -> None:
+        """Create counters at 0, on all replicas; raise `ClientError` where that fails, such as for one that exists."""
+        with explained(self._options):
+            self.counters.refuse_existing(keys)
+        try:
+            with explained(self._options):
+                self.counters.create(keys)
+        except ClientError as failure:
+            self._take_back(keys, failure, self.remove_counters)
             raise
 
     def session(self, name: str) -> "CassandraSession":
@@ -80,8 +102,7 @@ class CassandraDatabaseClient:
 
         What a conditional write left unfinished is finished first.
         """
-        access = self._access
-        reason = None if self._hints is None else self._hints.reason()
+        access, reason = self._access, self._pending()
         if reason is not None:
             return Answer("unknown", error=reason)
         if self._options.lwt:
@@ -89,15 +110,55 @@ class CassandraDatabaseClient:
         future = access.session.execute_async(access.statements.look, (key,))
         return _shown(future.result().one(), access.nodes.name(future.coordinator_host))
 
+    def final_items(self, key: str) -> Answer:
+        """Read a list from all replicas, once no node keeps an item for another; raise what the driver raises."""
+        reason = self._pending()
+        if reason is not None:
+            return Answer("unknown", error=reason)
+        items, future = self.lists.final(key)
+        return Answer(items=items, node=self._access.nodes.name(future.coordinator_host))
+
+    def _pending(self) -> str | None:
+        """Return why a final read would prove nothing yet, in a word; None where it would."""
+        return None if self._hints is None else self._hints.reason()
+
     def explain(self, error: BaseException) -> Failure:
         """Say what an exception means for the operation that it ended."""
         return explain(error, lwt=self._options.lwt, retries=self._options.retries)
+
+    def explain_draw(self, error: BaseException) -> Failure:
+        """Say what an exception means for a draw, which is always conditional."""
+        return explain(error, lwt=True, retries=self._options.retries)
 
     def remove(self, keys: Sequence[str]) -> None:
         """Delete these keys; raise `ClientError` where that fails."""
         time_us = self._now_us()
         with explained(self._options):
             self._for_each(self._access.statements.delete, [self.way.deleted(key, time_us) for key in keys])
+
+    def remove_lists(self, keys: Sequence[str]) -> None:
+        """Delete these lists; raise `ClientError` where that fails."""
+        with explained(self._options):
+            self.lists.remove(keys, self._now_us())
+
+    def remove_counters(self, keys: Sequence[str]) -> None:
+        """Delete these counters; raise `ClientError` where that fails."""
+        with explained(self._options):
+            self.counters.remove(keys)
+
+    @property
+    def lists(self) -> Lists:
+        """The lists; the first look at them makes their table where it is missing."""
+        if self._lists is None:
+            self._lists = Lists(self._access, self._options)
+        return self._lists
+
+    @property
+    def counters(self) -> Counters:
+        """The counters; the first look at them makes their table where it is missing."""
+        if self._counters is None:
+            self._counters = Counters(self._access, self._options)
+        return self._counters
 
     def settings(self) -> dict[str, object]:
         """Return the levels and the driver's settings in force, without any credentials, for reports."""
@@ -152,9 +213,9 @@ class CassandraDatabaseClient:
                     "leftovers; delete them, or use another --table"
                 )
 
-    def _take_back(self, keys: Sequence[str], failure: ClientError) -> None:
+    def _take_back(self, keys: Sequence[str], failure: ClientError, remove: Callable[[Sequence[str]], None]) -> None:
         try:
-            self.remove(keys)
+            remove(keys)
         except ClientError as error:
             failure.add_note(f"some of {len(keys)} keys, which were being created, are left behind: {error}")
 
@@ -176,6 +237,7 @@ class CassandraSession:
         self._client = client
         self._written, self._result = client.way.written, client.way.result
         self._behind_us = behind_us
+        self._drawing = Drawing()
 
     def read(self, key: str) -> Answer:
         """Read a register as the read options say; no row shows as version 0."""
@@ -188,17 +250,42 @@ class CassandraSession:
         self._client.note_write()
         return answer
 
-    def _answer(self, future: ResponseFuture, understood: Callable[[Any, str], Answer]) -> Answer:
+    def append(self, key: str, item: str) -> Answer:
+        """Append an item to a list, at the time at which that begins."""
+        lists, time_us = self._client.lists, self._client.clock.now() // 1000 - self._behind_us
+        future = self._execute(lists.append, lists.values(key, item, time_us), host=self._writer)
+        # A conditional append that finds its item there is the driver's second attempt.
+        answer = self._answer(future, lambda _row, node: Answer(node=node))
+        self._client.note_write()
+        return answer
+
+    def draw(self, key: str) -> Answer:
+        """Draw the next id of a counter, begun anew where another session was faster; a contended one fails."""
+        answer = Answer()
+        for _ in range(ATTEMPTS):
+            values = self._drawing.values(key)
+            future = self._execute(self._client.counters.raise_from, values, host=self._writer)
+            answer = self._answer(future, partial(self._drawing.result, key), self._client.explain_draw)
+            if not answer.superseded:
+                return answer
+        return Answer("fail", node=answer.node, error="contended")
+
+    def _answer(
+        self,
+        future: ResponseFuture,
+        understood: Callable[[Any, str], Answer],
+        explain: Callable[[BaseException], Failure] | None = None,
+    ) -> Answer:
         try:
             row = future.result().one()
         except Exception as error:  # noqa: BLE001 # the client's table says what each means
-            return self._failed(error, future.attempted_hosts)
+            return self._failed(error, future.attempted_hosts, explain or self._client.explain)
         return understood(row, self._node(future.coordinator_host))
 
-    def _failed(self, error: Exception, sent: Sequence[Host]) -> Answer:
+    def _failed(self, error: Exception, sent: Sequence[Host], explain: Callable[[BaseException], Failure]) -> Answer:
         if not sent:
             self._client.clock.sleep(UNSENT_S)
-        failure = self._client.explain(error)
+        failure = explain(error)
         return Answer(failure.outcome, node=self._node(sent[-1]) if sent else None, error=failure.error)
 
 

@@ -138,25 +138,31 @@ def _tls(options: CassandraClientOptions) -> ssl.SSLContext:
     return context
 
 
+def prepared(session: Session, options: CassandraClientOptions, text: str, level: str) -> PreparedStatement:
+    """Return a statement at a level; its conditions are agreed on at the serial level that goes with the options."""
+    statement = session.prepare(text)
+    statement.consistency_level = ConsistencyLevel.name_to_value[level]
+    statement.serial_consistency_level = ConsistencyLevel.name_to_value[serial(options)]
+    return statement
+
+
+def serial(options: CassandraClientOptions) -> str:
+    """Return at which level conditions are agreed on: among the nodes of one data center where reads ask for that."""
+    return "LOCAL_SERIAL" if options.read_cl == "LOCAL_SERIAL" else "SERIAL"
+
+
 def _statements(session: Session, options: CassandraClientOptions) -> Statements:
     # A server keeps what it prepared, by its text, with the table's properties of then, or of its last start: an
     # altered read repair would not be in force. So every client brings a text of its own.
     read = f"SELECT d FROM {{table}} WHERE k = ? /* {secrets.token_hex(4)} */"  # noqa: S608 # nobody's words but ours
     writes = way(options)
-    serial = "LOCAL_SERIAL" if options.read_cl == "LOCAL_SERIAL" else "SERIAL"
+    table = f"{options.keyspace}.{options.table}"
     wanted = Statements(
         read=(read, options.read_cl),
         write=(writes.write, options.write_cl),
         create=(writes.create, "ALL"),
         delete=(writes.delete, "QUORUM"),
         look=(read, "ALL"),
-        agree=(read, serial),
+        agree=(read, serial(options)),
     )
-
-    def prepared(text: str, level: str) -> PreparedStatement:
-        statement = session.prepare(text.format(table=f"{options.keyspace}.{options.table}"))
-        statement.consistency_level = ConsistencyLevel.name_to_value[level]
-        statement.serial_consistency_level = ConsistencyLevel.name_to_value[serial]
-        return statement
-
-    return Statements(*(prepared(text, level) for text, level in wanted))
+    return Statements(*(prepared(session, options, text.format(table=table), level) for text, level in wanted))

@@ -1,8 +1,9 @@
-"""The keyspace and the table that hold registers: found, or created where they are missing.
+"""The keyspace, and the tables that hold registers, lists and counters: found, or created where they are missing.
 
 A register is a row. Its value is one column, a tuple with the version first: columns of a row can come from different
 writes where these have the same timestamp, the parts of one column cannot, and of two such writes the greater value
-wins, which is that of the newer version.
+wins, which is that of the newer version. A list is a partition with a row an item, a counter a row that is changed on
+condition; their tables are looked for when there are to be lists or counters.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,8 +16,23 @@ from clients.errors import BadAddress, ClientError
 from clients.protocol import Value
 from history.operation import Depends
 
-COLUMNS = {"k": "text", "d": "frozen<tuple<bigint, text, text, bigint, text, text>>"}
+
+class Layout(NamedTuple):
+    """A table: what its name ends in, its columns, and its primary key."""
+
+    suffix: str
+    columns: Mapping[str, str]
+    key: str
+
+
+REGISTERS = Layout("", {"k": "text", "d": "frozen<tuple<bigint, text, text, bigint, text, text>>"}, "k")
 """The key; version, author, the three parts of the dependency, padding."""
+
+LISTS = Layout("_lists", {"k": "text", "i": "text"}, "k, i")
+"""The list, the item."""
+
+COUNTERS = Layout("_counters", {"k": "text", "n": "bigint"}, "k")
+"""The counter, the last id that was drawn."""
 
 NEW_REPLICAS = 3
 CHANGE_S = 20.0
@@ -60,7 +76,7 @@ def prepare(session: Session, options: CassandraClientOptions, data_centers: Map
     `data_centers` are the names, and how many nodes each has.
     """
     replicas = _keyspace(session, options) or _create_keyspace(session, options, data_centers)
-    properties = _table(session, options) or _create_table(session, options)
+    properties = _table(session, options, REGISTERS) or _create_table(session, options, REGISTERS)
     wanted = {
         "read_repair": options.read_repair and options.read_repair.upper(),
         "speculative_retry": options.speculative_retry,
@@ -69,6 +85,20 @@ def prepare(session: Session, options: CassandraClientOptions, data_centers: Map
     if changed:
         _change(session, f"ALTER TABLE {options.keyspace}.{options.table} WITH {_properties(changed)}")
     return Table(replicas, **{**properties, **changed})
+
+
+def ensure(session: Session, options: CassandraClientOptions, layout: Layout) -> str:
+    """Find or create a table beside that of the registers, and return its name; raise `ClientError` where it cannot be.
+
+    Not by several processes at once: each might create it, and one of the two would be dropped with what it holds.
+    """
+    if _table(session, options, layout) is None:
+        _create_table(session, options, layout)
+    return _name(options, layout)
+
+
+def _name(options: CassandraClientOptions, layout: Layout) -> str:
+    return f"{options.keyspace}.{options.table}{layout.suffix}"
 
 
 def _alike(one: str, other: str) -> bool:
@@ -109,25 +139,24 @@ def _create_keyspace(
     return dict.fromkeys(data_centers, str(replicas))
 
 
-def _table(session: Session, options: CassandraClientOptions) -> dict[str, str] | None:
+def _table(session: Session, options: CassandraClientOptions, layout: Layout) -> dict[str, str] | None:
     where = "WHERE keyspace_name = %s AND table_name = %s"
-    name = [options.keyspace, options.table]
+    name = [options.keyspace, f"{options.table}{layout.suffix}"]
     row = _first(session, f"SELECT read_repair, speculative_retry FROM system_schema.tables {where}", name)  # noqa: S608 # words of this module
     if row is None:
         return None
     columns = session.execute(f"SELECT column_name, type FROM system_schema.columns {where}", name)  # noqa: S608 # as above
-    if dict(columns) != COLUMNS:
+    if dict(columns) != layout.columns:
         raise ClientError(
-            f"the table {options.keyspace}.{options.table} exists with other columns than {_columns()}: "
-            "use another --table"
+            f"the table {_name(options, layout)} exists with other columns than {_columns(layout)}: use another --table"
         )
     return {"read_repair": row[0], "speculative_retry": row[1]}
 
 
-def _create_table(session: Session, options: CassandraClientOptions) -> dict[str, str]:
+def _create_table(session: Session, options: CassandraClientOptions, layout: Layout) -> dict[str, str]:
     _change(
         session,
-        f"CREATE TABLE IF NOT EXISTS {options.keyspace}.{options.table} ({_columns()}, PRIMARY KEY (k)) "
+        f"CREATE TABLE IF NOT EXISTS {_name(options, layout)} ({_columns(layout)}, PRIMARY KEY ({layout.key})) "
         f"WITH {_properties(_NEW_TABLE)}",
     )
     return dict(_NEW_TABLE)
@@ -140,8 +169,8 @@ def _change(session: Session, text: str) -> None:
     session.cluster.control_connection.wait_for_schema_agreement(wait_time=CHANGE_S)
 
 
-def _columns() -> str:
-    return ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
+def _columns(layout: Layout) -> str:
+    return ", ".join(f"{name} {kind}" for name, kind in layout.columns.items())
 
 
 def _properties(properties: Mapping[str, str]) -> str:

@@ -1,14 +1,18 @@
-"""CouchDB: registers as documents of a database on two leaders that replicate to each other.
+"""CouchDB: registers and counters as documents of a database on two leaders that replicate to each other.
 
 A write reads the winning leaf at its leader and puts the new version in its place, so versions rise along every branch
 of a document, and a version below the one that stands is not written. Two leaders that do so at the same time leave two
-leaves, which every read then shows. What an answer or an exception means stands in `clients.couchdb_errors`.
+leaves, which every read then shows. So do two draws from a counter, and both get the same id. How lists are kept stands
+in `clients.couchdb_lists`, what an answer or an exception means in `clients.couchdb_errors`.
 """
 
+import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from random import Random
+from typing import TypeVar
 
+from clients import couchdb_lists
 from clients.couchdb_administration import Administration
 from clients.couchdb_document import Documents, Held
 from clients.couchdb_errors import explain
@@ -27,6 +31,8 @@ BATCH_CHARACTERS = 1_000_000
 """How much a batch of the preload or of the cleaning up may hold."""
 
 _POLL_S = 0.05
+
+T = TypeVar("T")
 
 
 class CouchClient:
@@ -61,11 +67,21 @@ class CouchClient:
 
         Raises `ClientError` where that fails, such as for a key that exists, and takes back what it had created.
         """
-        body = _stored(Value(0, "", payload=payload))
+        self._create(keys, _stored(Value(0, "", payload=payload)), BATCH_CHARACTERS // (len(payload) + 1))
+
+    def create_lists(self, keys: Sequence[str]) -> None:
+        """Create empty lists, as `preload` does keys: each is headed by a document, so that no other run takes it."""
+        self._create(keys, {"list": True})
+
+    def create_counters(self, keys: Sequence[str]) -> None:
+        """Create counters at 0, as `preload` does keys."""
+        self._create(keys, {"n": 0})
+
+    def _create(self, keys: Sequence[str], body: Body, at_a_time: int = BATCH_KEYS) -> None:
         first = self._administrations[0]
         created: list[str] = []
         try:
-            for batch in _batches(keys, BATCH_CHARACTERS // (len(payload) + 1)):
+            for batch in _batches(keys, at_a_time):
                 existing = first.create(self._options.db, [{"_id": key, **body} for key in batch])
                 created += [key for key in batch if key not in existing]
                 if existing:
@@ -103,12 +119,21 @@ class CouchClient:
         winner, *siblings = (_version(leaf) for leaf in leaves or [{}])
         return Answer(version=winner, siblings=siblings)
 
-    def leaves(self, key: str) -> Sequence[Body] | None:
-        """Return all that the leaders hold of a key, the winner first; None while they do not agree."""
+    def final_items(self, key: str) -> Answer:
+        """Return the items of a list, once the leaders hold the same; raise what the connection raises."""
+        a, b = self._of_both(lambda documents: documents.items(key))
+        return Answer(items=list(a)) if a == b else Answer("unknown", error="leaders differ")
+
+    def _of_both(self, ask: Callable[[Documents], T]) -> list[T]:
         # Each thread takes connections that nobody else uses, and puts them back.
         both = self._idle.pop() if self._idle else self._documents()
-        a, b = (documents.read(key) for documents in both)
+        answers = [ask(documents) for documents in both]
         self._idle.append(both)
+        return answers
+
+    def leaves(self, key: str) -> Sequence[Body] | None:
+        """Return all that the leaders hold of a key, the winner first; None while they do not agree."""
+        a, b = self._of_both(lambda documents: documents.read(key))
         if not _agree(a, b):
             return None
         return [] if a is None else [a.body, *a.siblings.values()]
@@ -149,6 +174,15 @@ class CouchClient:
                 if time.monotonic() > deadline:
                     raise ClientError(f"keys come back at {self._options.db} while they are deleted: who writes them?")
                 time.sleep(_POLL_S)
+
+    remove_counters = remove
+
+    def remove_lists(self, keys: Sequence[str]) -> None:
+        """Delete these lists at both leaders; raise `ClientError` where that fails."""
+        for key in keys:
+            found = [leader.items(self._options.db, key) for leader in self._administrations]
+            self.remove(sorted({item for items in found for item in items}))
+        self.remove(keys)
 
     def _delete(self, keys: Sequence[str]) -> bool:
         """Delete what is there; return whether there was anything."""
@@ -205,6 +239,23 @@ class CouchSession:
         """Raise a register to the value's version; one whose document is gone is not brought back."""
         stored = _stored(value)
         return self.edit(key, lambda present: None if _version(present) >= value.version else stored)
+
+    def append(self, key: str, item: str) -> Answer:
+        """Append an item to a list."""
+        return self._leaders[self._routing.to_write(key)].create(couchdb_lists.item_id(key, item), {})
+
+    def draw(self, key: str) -> Answer:
+        """Draw the next id of a counter as its leader shows it; one whose document is gone is not begun anew."""
+        drawn = 0
+
+        def change(present: Body) -> Body:
+            nonlocal drawn
+            drawn = int(present["n"]) + 1
+            # Every edit another one: equal ones on equal parents would be taken for the same.
+            return {"n": drawn, "edit": secrets.token_hex(8)}
+
+        answer = self.edit(key, change)
+        return answer._replace(version=drawn) if answer.outcome == "ok" else answer
 
     def edit(self, key: str, change: Callable[[Body], Body | None]) -> Answer:
         """Replace a document at the leader that takes writes of it."""

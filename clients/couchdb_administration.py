@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import requests
 
+from clients import couchdb_lists
 from clients.couchdb_options import PASSWORD, USERNAME, Leader
 from clients.errors import ClientError, Unreachable
 
@@ -96,6 +97,11 @@ class Administration:
             if document and not document.get("_deleted")
             for rev in (document["_rev"], *document.get("_conflicts", ()))
         ]
+
+    def items(self, database: str, key: str) -> list[str]:
+        """Return the documents of a list's items."""
+        rows = self.ask("GET", f"{quote(database, safe='')}/_all_docs{couchdb_lists.query(key)}")["rows"]
+        return [couchdb_lists.item_id(key, item) for item in couchdb_lists.items(key, rows)]
 
     def delete(self, database: str, leaves: Sequence[Leaf]) -> None:
         """End leaves; those that are none any more are left as they are."""

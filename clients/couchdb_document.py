@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 from urllib.parse import quote
 
+from clients import couchdb_lists
 from clients.couchdb_errors import CouchError, Refused, Unsettled
 from clients.couchdb_http import Connection, decoded, encoded
 from clients.protocol import Answer, Body
@@ -93,6 +94,22 @@ class Documents:
         if status in {CREATED, ACCEPTED, CONFLICT}:
             return status
         raise self._refused(status, told)
+
+    def create(self, key: str, body: Body) -> Answer:
+        """Create a document that nobody else creates."""
+        status, told = self._connection.ask("PUT", f"{self._path}{quote(key, safe='')}", encoded(body))
+        if status == ACCEPTED:
+            return Answer("unknown", node=self.node, error="accepted")
+        if status == CREATED:
+            return Answer(node=self.node)
+        raise self._refused(status, told)
+
+    def items(self, key: str) -> dict[str, object]:
+        """Return the items of a list, each with its document's revision."""
+        status, content = self._connection.ask("GET", f"{self._path}_all_docs{couchdb_lists.query(key)}")
+        if status != OK:
+            raise self._refused(status, content)
+        return couchdb_lists.items(key, decoded(content)["rows"])
 
     def delete(self, key: str, rev: str) -> None:
         """End a leaf; one that is no leaf any more is left as it is."""

@@ -157,7 +157,8 @@ class Part:
 
     def _open(self) -> None:
         try:
-            with self._setting.turn(self.database):
+            # Each workload may need tables of its own.
+            with self._setting.turn(self.database), self._setting.turn(f"{self.database} {self.workload}"):
                 if not self.over:
                     self._connect()
         except (BadAddress, ImportError) as error:

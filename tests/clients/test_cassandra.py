@@ -113,6 +113,61 @@ def test_every_way_of_writing_creates_raises_and_deletes(connect: Opener, key: s
     client.preload([key], "")
 
 
+@pytest.mark.parametrize("chosen", [{}, {"timestamps": "server"}, {"timestamps": "skewed:500"}, {"lwt": True}])
+def test_every_way_of_writing_keeps_all_items_of_a_list(connect: Opener, key: str, chosen: dict[str, object]) -> None:
+    client = connect(**STRONG, **chosen)
+    lists = [f"{key}-1", f"{key}-10"]
+    client.create_lists(lists)
+    sessions = [client.session("a"), client.session("b")]
+    for number, session in itertools.product(range(3), sessions):
+        assert session.append(lists[0], f"{session.name}-{number}")[:2] == ("ok", None)
+    sessions[0].append(lists[1], "a-9")
+    final = client.final_items(lists[0])
+    assert final.items == ["a-0", "a-1", "a-2", "b-0", "b-1", "b-2"]
+    assert final.node in map(client._access.nodes.name, client._access.nodes.all())
+    with pytest.raises(ClientError, match=f"{key}-1' exists already in bench.kv_lists"):
+        client.create_lists(lists)
+    client.remove_lists(lists[:1])
+    assert (client.final_items(lists[0]).items, client.final_items(lists[1]).items) == ([], ["a-9"])
+    client.remove_lists(lists)
+    client.create_lists(lists)
+
+
+def test_no_id_is_drawn_twice_by_sessions_that_draw_at_once(connect: Opener, key: str) -> None:
+    client = connect(coordinator="pinned")
+    client.create_counters([key])
+    sessions = [client.session(f"s{number}") for number in range(4)]
+    answers: list[Answer] = []
+
+    def draw(number: int) -> None:
+        answers.extend(sessions[number].draw(key) for _ in range(10))
+
+    threads = [threading.Thread(target=draw, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    ids = [answer.version for answer in answers if answer.outcome == "ok"]
+    assert len(ids) > 10
+    assert len(set(ids)) == len(ids)
+    assert all(answer.version is None for answer in answers if answer.outcome != "ok")
+    late = client.session("late").draw(key)  # it has seen none of them
+    assert late.outcome == "unknown" or (late.version or 0) > max(ids, default=0)  # type: ignore[type-var] # they are numbers
+
+
+def test_a_counter_that_is_gone_is_not_begun_anew(connect: Opener, key: str) -> None:
+    client = connect()
+    session = client.session("a")
+    client.create_counters([key])
+    with pytest.raises(ClientError, match=f"{key}' exists already in bench.kv_counters"):
+        client.create_counters([key])
+    assert [session.draw(key).version for _ in range(3)] == [1, 2, 3]
+    client.remove_counters([key])
+    assert session.draw(key)[:2] == ("fail", None)
+    client.create_counters([key])
+    assert client.session("b").draw(key).version == 1
+
+
 def test_a_clock_that_is_behind_loses_silently(connect: Opener, key: str) -> None:
     client = connect(timestamps="skewed:500", **STRONG)
     ahead, behind = client.session("a"), client.session("b")

@@ -5,6 +5,7 @@ import secrets
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import requests
 
 from clients.couchdb import CouchClient
 from clients.couchdb_document import Documents
+from clients.couchdb_errors import Unsettled
 from clients.couchdb_http import Connection
 from clients.couchdb_options import CouchClientOptions, Leader, leader
 from clients.couchdb_resolver import LeaderResolver
@@ -244,6 +246,65 @@ def test_suspects_are_the_keys_with_several_leaves_since_the_last_look(
     client._documents()[0].edit(key, lambda body: {**body, "v": 3})
     assert key in resolver.suspects()
     assert key not in resolver.suspects()
+
+
+def test_a_list_holds_what_was_appended_at_either_leader_once_both_have_it(
+    connect: Opener, leaders: CouchCluster, key: str, eventually: Callable[..., None]
+) -> None:
+    clients = [connect(write_to="a"), connect(write_to="b")]
+    lists = [f"{key}-1", f"{key}-10"]
+    clients[0].create_lists(lists)
+    nodes = leaders.nodes()
+    leaders.cut(*nodes)
+    for number, client in enumerate(clients):
+        answers = [client.session("s").append(lists[0], f"s{number}-{count}") for count in range(2)]
+        assert {(answer.outcome, answer.version) for answer in answers} == {("ok", None)}
+    assert clients[0].final_items(lists[0])[:1] == ("unknown",)
+    leaders.heal(*nodes)
+    eventually(lambda: clients[0].final_items(lists[0]).outcome == "ok")
+    assert clients[1].final_items(lists[0]).items == ["s0-0", "s0-1", "s1-0", "s1-1"]
+    assert clients[1].final_items(lists[1]).items == []
+    with pytest.raises(ClientError, match=f"{key}-1"):
+        clients[0].create_lists(lists)
+    clients[0].remove_lists(lists)
+    clients[0].create_lists(lists)
+    assert clients[1].final_items(lists[0]).items == []
+
+
+def test_two_leaders_give_one_id_twice_and_one_leader_does_not(
+    connect: Opener, leaders: CouchCluster, key: str
+) -> None:
+    a, b = (connect(write_to=leader).session("s") for leader in "ab")
+    connect().create_counters([key])
+    nodes = leaders.nodes()
+    for way in itertools.permutations(nodes):
+        leaders.cut(*way)
+    assert [session.draw(key).version for session in (a, b, a, a, b)] == [1, 1, 2, 3, 2]
+    for way in itertools.permutations(nodes):
+        leaders.heal(*way)
+    connect().remove_counters([key])
+    answer = a.draw(key)
+    assert (answer.outcome, answer.version, answer.error) == ("fail", None, "missing")
+
+
+def test_sessions_that_draw_at_once_at_one_leader_get_ids_of_their_own(connect: Opener, key: str) -> None:
+    client = connect(write_to="a")
+    client.create_counters([key])
+    sessions = [client.session(f"s{number}") for number in range(4)]
+    ids: list[int | None] = []
+
+    def draw(number: int) -> None:
+        for _ in range(10):
+            with suppress(Unsettled):  # the others were faster all the time
+                ids.append(sessions[number].draw(key).version)
+
+    threads = [threading.Thread(target=draw, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    known = [one for one in ids if one is not None]
+    assert len(set(known)) == len(known) > 10
 
 
 def test_preloading_a_key_that_exists_is_an_error_and_takes_back_the_others(connect: Opener, key: str) -> None:

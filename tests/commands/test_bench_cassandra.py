@@ -48,6 +48,19 @@ def test_quorums_that_overlap_show_nothing_old_and_weaker_levels_do(ring: Cassan
     assert rates["ONE", "ONE"] > rates["QUORUM", "ONE"] > 0
 
 
+def test_registers_lists_and_counters_go_side_by_side(ring: CassandraCluster, tmp_path: Path) -> None:
+    report, history = tmp_path / "result.json", tmp_path / "history.jsonl"
+    load = ("--workload", "register,ledger,sequence", "--ops", "600", "--users", "6", "--keys", "300")
+    levels = ("--write-cl", "QUORUM", "--read-cl", "QUORUM")
+    outputs = ("--json", str(report), "--history", str(history))
+    result = result_of(bench("cassandra", "--hosts", ring.uri(), *levels, *load, *outputs), report)
+    rows = result["guarantees"]
+    assert rows["unique_ids"]["checked"] > 100
+    assert rows["lost_writes"]["checked"] + rows["unique_ids"]["checked"] == result["operations"]["write"]["ok"]
+    assert result["verdict"] == "valid"
+    assert check_result(judge_files([history]).findings())["guarantees"] == rows
+
+
 def test_a_bare_container_runs_the_texts_command_line(
     ring: CassandraCluster, bare_python: Path, tmp_path: Path
 ) -> None:

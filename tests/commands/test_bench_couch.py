@@ -66,6 +66,20 @@ def violated(result: dict[str, Any], guarantee: str) -> int:
     return int(result["guarantees"][guarantee]["violated"])
 
 
+def test_two_leaders_number_alike_and_lose_no_item(leaders: CouchCluster, tmp_path: Path) -> None:
+    load = ("--workload", "ledger,sequence", "--ops", "800", "--users", "8", "--keys", "300")
+    history = tmp_path / "history.jsonl"
+    result = run(leaders, tmp_path, *load, "--write-to", "both", "--history", str(history))
+    assert (result["workloads"], result["lost_writes_exact"]) == (["ledger", "sequence"], True)
+    assert result["guarantees"]["lost_writes"]["checked"] > 300
+    assert violated(result, "lost_writes") == result["duplicate_items"] == result["phantom_items"] == 0
+    assert violated(result, "unique_ids") > 10
+    again = check_result(judge_files([history]).findings())
+    assert again["guarantees"] == result["guarantees"]
+    result = run(leaders, tmp_path, *load, "--write-to", "home")
+    assert (result["guarantees"]["unique_ids"]["verdict"], result["verdict"]) == ("holds", "valid")
+
+
 def final_states(history: Path) -> list[tuple[str, int | None, list[int]]]:
     finals = [one for one, _ in History([history]).operations() if isinstance(one, Final)]
     assert {one.outcome for one in finals} == {"ok"}
