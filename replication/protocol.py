@@ -176,7 +176,8 @@ class Reachable(Cluster, Protocol):
 class Links(Protocol):
     """A cluster whose links can be cut, slowed and made to lose: in a network of its own, with the right to change it.
 
-    What is done to a node's links adds up until `mend` undoes it; every method may raise a `ClusterError`.
+    What is done to a node's links adds up until `mend` undoes it, but for a delay, which takes the place of an earlier
+    one. Every method may raise a `ClusterError`.
     """
 
     def cut(self, node: str, others: Sequence[str], *, clients: bool = False) -> None:

@@ -12,8 +12,9 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 from replication.lab import rules, subnet, system
+from replication.lab.slowness import Link, Slowness
 from replication.local import home
-from replication.protocol import LinkTrouble, NotAllowed, Progress, Unable
+from replication.protocol import LinkTrouble, NotAllowed, Progress
 
 BRIDGE, INNER = "bridge", "eth0"
 """The bridge in the hub, and each node's only interface beside loopback."""
@@ -100,6 +101,8 @@ class Lab:
 
     def remove(self, progress: Progress) -> None:
         """Remove every interface and namespace of the lab, however much of it there is."""
+        for name in self._numbers:
+            self.slowness(name).end_forwarder()
         left = [name for name in self._namespaces() if name in _listed()]
         is_linked = _is_link(self.outer)
         if not left and not is_linked:
@@ -126,18 +129,24 @@ class Lab:
 
     def slow(self, name: str, delay_s: float) -> None:
         """Hold back what goes to and from a node."""
-        raise Unable("a lab cannot delay yet")
+        self.slowness(name).begin(delay_s)
 
     def mend(self, name: str, *troubles: LinkTrouble) -> None:
         """Undo what was done to a node's links: these troubles, or all."""
         for trouble in troubles or _MENDS:
-            _MENDS[trouble](self.namespace(name))
+            _MENDS[trouble](self, name)
 
     def note(self, name: str) -> str:
         """Return what is done to a node's links, in words."""
         if os.geteuid() != 0 or self.namespace(name) not in _listed():
             return ""
-        return "; ".join(rules.standing(self.namespace(name)))
+        words = (*rules.standing(self.namespace(name)), self.slowness(name).note())
+        return "; ".join(filter(None, words))
+
+    def slowness(self, name: str) -> Slowness:
+        """Return the delay on a node's link."""
+        link = Link(self.hub, BRIDGE, name, self.namespace(name), INNER)
+        return Slowness(link, self._folder / "links" / name)
 
     def _settle(self) -> None:
         """Remember the addresses for good: the nodes keep each other's in their data."""
@@ -179,9 +188,10 @@ class Lab:
         return [self.hub, *map(self.namespace, self._numbers)]
 
 
-_MENDS: Mapping[LinkTrouble, Callable[[str], None]] = {
-    "cut": lambda namespace: rules.delete(namespace, rules.CUT),
-    "lose": lambda namespace: rules.delete(namespace, rules.LOSE),
+_MENDS: Mapping[LinkTrouble, Callable[[Lab, str], None]] = {
+    "cut": lambda lab, name: rules.delete(lab.namespace(name), rules.CUT),
+    "lose": lambda lab, name: rules.delete(lab.namespace(name), rules.LOSE),
+    "slow": lambda lab, name: lab.slowness(name).end(),
 }
 
 

@@ -32,7 +32,10 @@ def require() -> None:
 
 def run(*words: str, script: str = "") -> str:
     """Run a command with a script as its input and return what it said; raise `Failed` where it did not succeed."""
-    done = subprocess.run(words, input=script, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)  # noqa: S603 -- the commands above
+    try:
+        done = subprocess.run(words, input=script, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)  # noqa: S603 -- the commands above
+    except subprocess.TimeoutExpired:
+        raise Failed(f"{' '.join(words)}: no end after {_TIMEOUT_S:.0f} s") from None
     if done.returncode:
         raise Failed(f"{' '.join(words)}: {done.stderr.strip() or f'exit code {done.returncode}'}")
     return done.stdout

@@ -3,13 +3,16 @@
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 
+import psutil
 import pymongo
 import pytest
 
 from replication.faults.kinds import FAULTS
 from replication.lab.clusters import MongoLab
+from replication.local.process import MARKER
 from replication.local.replica_set import look
 
 pytestmark = pytest.mark.server
@@ -56,6 +59,13 @@ def left_behind(cluster: MongoLab) -> list[str]:
     links = subprocess.run(["ip", "-br", "link"], capture_output=True, text=True, check=True).stdout
     mark = cluster.network.outer.removeprefix("sw-")
     return [line for line in (listed + links).splitlines() if mark in line]
+
+
+def environment(process: psutil.Process) -> dict[str, str]:
+    try:
+        return process.environ()
+    except psutil.Error:
+        return {}
 
 
 def test_it_listens_in_its_own_network_alone_and_has_no_way_out(lab: MongoLab) -> None:
@@ -128,6 +138,43 @@ def test_loss_drops_about_its_share(lab: MongoLab) -> None:
     assert 0.6 < received / SENT < 0.8  # seven standard deviations away
 
 
+def fastest_s(connected: "pymongo.MongoClient[dict[str, object]]") -> float:
+    def once() -> float:
+        begin = time.monotonic()
+        connected.admin.command("ping")
+        return time.monotonic() - begin
+
+    return min(once() for _ in range(5))
+
+
+def test_a_delay_holds_back_both_ways_on_connections_that_live_on(lab: MongoLab) -> None:
+    node = leading(lab)
+    fault = FAULTS["delay"].make(lab, [node], {"each_way_s": 0.05})
+    with pymongo.MongoClient(f"mongodb://{node}/", directConnection=True, maxPoolSize=1) as connected:
+        before = connected.admin.command("hello")["connectionId"]
+        assert fastest_s(connected) < 0.1
+        fault.begin()
+        assert notes(lab)[node] == "50 ms each way"
+        assert fastest_s(connected) >= 0.1
+        fault.end()
+        fault.end()
+        assert fastest_s(connected) < 0.1
+        assert connected.admin.command("hello")["connectionId"] == before
+    assert notes(lab)[node] == ""
+
+
+def test_a_delay_whose_forwarder_died_is_mended_by_the_next_start(lab: MongoLab) -> None:
+    node, name = lab.nodes()[2], "mongo3"
+    lab.slow(node, 0.01)
+    for process in psutil.process_iter(["cmdline"]):
+        if f"n-{name}" in (process.info["cmdline"] or ()) and process.environ()[MARKER].startswith(str(lab.folder)):
+            process.kill()
+    assert look([node])[0].role is None
+    lab.start(print)
+    assert is_whole(lab)
+    assert notes(lab)[node] == ""
+
+
 def test_faults_of_two_kinds_at_one_node_end_apart(lab: MongoLab) -> None:
     node = lab.nodes()[0]
     loss, cut = (FAULTS[name].make(lab, [node], {}) for name in ("loss", "isolate"))
@@ -142,11 +189,14 @@ def test_faults_of_two_kinds_at_one_node_end_apart(lab: MongoLab) -> None:
 def test_a_network_that_was_half_removed_is_mended_by_the_next_start_and_goes_with_the_last_stop(
     lab: MongoLab,
 ) -> None:
+    lab.slow(lab.nodes()[0], 0.01)
     subprocess.run(["ip", "link", "delete", lab.network.outer], check=True)
     lab.start(print)
     assert is_whole(lab)
+    lab.slow(lab.nodes()[0], 0.01)
     subprocess.run(["ip", "netns", "delete", lab.network.hub], check=True)
     lab.stop(print)
     assert left_behind(lab) == []
+    assert not [one for one in psutil.process_iter() if environment(one).get(MARKER, "").startswith(str(lab.folder))]
     assert [node.state for node in lab.status()] == ["dead"] * 3
     lab.stop(print)  # once more changes nothing
