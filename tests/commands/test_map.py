@@ -15,6 +15,7 @@ ROOMS = (
     "load",
     "replication",
     "replication/local",
+    "replication/compose",
 )
 
 
