@@ -1,11 +1,13 @@
 """What a cluster is to those who start it, break it and measure it, and the errors of doing so.
 
 A node is named by its address, HOST:PORT, as in the histories: what an operation says it was answered by can be
-killed as it stands there. Cutting and delaying links need more rights than these, and so are a protocol of their own.
+killed as it stands there. What not every cluster can do to its nodes is a small protocol of its own each: `isinstance`
+says whether one can.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple, Protocol
+import pkgutil
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 State = Literal["running", "paused", "dead"]
 
@@ -65,6 +67,14 @@ class UnknownNode(ClusterError):
     """No node of this cluster has that address."""
 
 
+class NotAllowed(ClusterError):
+    """What was asked for needs rights that this process does not have."""
+
+
+class Unable(ClusterError):
+    """This cluster cannot do what was asked for; the message says which can."""
+
+
 class NodeStatus(NamedTuple):
     """One node as seen from outside (its process) and from inside (what it and the primary say).
 
@@ -81,6 +91,18 @@ class NodeStatus(NamedTuple):
     healthy: bool = False
     lag_s: float | None = None
     note: str = ""
+
+
+class Recipe(NamedTuple):
+    """How another process makes an object of the same cluster: a class as MODULE:NAME, and its arguments as JSON."""
+
+    maker: str
+    arguments: Mapping[str, Any]
+
+    def make(self) -> "Cluster":
+        """Return an object of the cluster."""
+        cluster: Cluster = pkgutil.resolve_name(self.maker)(**self.arguments)
+        return cluster
 
 
 class Cluster(Protocol):
@@ -103,6 +125,10 @@ class Cluster(Protocol):
 
     def uri(self) -> str:
         """Return what a client connects to."""
+        ...
+
+    def recipe(self) -> Recipe:
+        """Say how another process makes an object of this cluster."""
         ...
 
     def nodes(self) -> Sequence[str]:
@@ -130,14 +156,19 @@ class Cluster(Protocol):
         ...
 
 
+LinkTrouble = Literal["cut", "slow", "lose"]
+"""What can be done to a node's links, by the method that does it."""
+
+
+@runtime_checkable
 class Links(Protocol):
     """A cluster whose links can be cut, slowed and made to lose: in a network of its own, with the right to change it.
 
-    What is done to a node's links adds up until `mend` undoes all of it; every method may raise a `ClusterError`.
+    What is done to a node's links adds up until `mend` undoes it; every method may raise a `ClusterError`.
     """
 
     def cut(self, node: str, others: Sequence[str], *, clients: bool = False) -> None:
-        """Let nothing pass between a node and others, both ways; with `clients` nor between it and anybody else."""
+        """Let nothing pass between a node and other nodes, both ways; with `clients` nor between it and any client."""
         ...
 
     def slow(self, node: str, delay_s: float) -> None:
@@ -148,14 +179,50 @@ class Links(Protocol):
         """Drop a share of what goes to and from a node, chosen at random."""
         ...
 
-    def mend(self, node: str) -> None:
-        """Undo all that was done to a node's links; nothing where nothing was."""
+    def mend(self, node: str, *troubles: LinkTrouble) -> None:
+        """Undo what was done to a node's links: the troubles that are named, or all; nothing where nothing was."""
         ...
 
 
+@runtime_checkable
 class Disks(Protocol):
     """A cluster whose nodes can lose their disks."""
 
     def wipe(self, node: str) -> None:
         """End a node at once and delete what it stored; `Cluster.restart` then brings it back with nothing."""
+        ...
+
+
+@runtime_checkable
+class Lags(Protocol):
+    """A cluster whose followers can be made to apply everything late."""
+
+    def lag(self, node: str, delay_s: int) -> None:
+        """Make a follower apply everything `delay_s` seconds late; 0: no longer."""
+        ...
+
+
+@runtime_checkable
+class Hints(Protocol):
+    """A cluster whose nodes keep what another one missed, and hand it over when that one is back."""
+
+    def keep_hints(self, node: str, *, keep: bool | None) -> None:
+        """Let a node keep what others miss from now on, or not; None: as the cluster was started with."""
+        ...
+
+
+@runtime_checkable
+class Replication(Protocol):
+    """A cluster whose nodes send each other changes over replication links, each of which can be taken down."""
+
+    def streams(self) -> Collection[tuple[str, str]]:
+        """Return every link that there should be: the address that sends, and the one that is sent to."""
+        ...
+
+    def unlink(self, source: str, target: str) -> None:
+        """Let the changes of one node reach another no longer on the direct way."""
+        ...
+
+    def relink(self, source: str, target: str) -> None:
+        """Undo `unlink`; nothing where the link is there."""
         ...
