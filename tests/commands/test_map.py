@@ -17,6 +17,7 @@ ROOMS = (
     "replication/faults",
     "replication/lab",
     "replication/local",
+    "replication/compose",
     "runs",
     "drills",
 )
