@@ -10,6 +10,7 @@ from clients.protocol import Client
 from drills.plan import BadDrill, Drill
 from drills.timeline import Guard, Unguarded
 from replication.clusters import cluster
+from replication.compose.clusters import CLUSTERS
 from replication.faults.guardian import guarded
 from replication.faults.kinds import FAULTS, LINKS, BadParameter
 from replication.protocol import Cluster, Reachable
@@ -39,6 +40,8 @@ def ready(arguments: argparse.Namespace, drill: Drill, tell: Tell) -> Reachable 
 
 
 def _found(arguments: argparse.Namespace, drill: Drill) -> Reachable:
+    if arguments.compose:
+        return CLUSTERS[arguments.database]()
     return cluster(arguments.database, lab=arguments.lab or needs_links(drill))
 
 
