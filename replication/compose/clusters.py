@@ -12,7 +12,7 @@ from replication.compose.containers import Container
 from replication.compose.docker import docker
 from replication.local import assembly, cql, home, leaders
 from replication.local.replica_set import SERVING, View, lag_s, leader, look
-from replication.protocol import ClusterError, NodeStatus, NotReady
+from replication.protocol import ClusterError, NodeStatus, NotReady, Reachable
 
 
 class MongoContainers(ContainerCluster):
