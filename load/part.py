@@ -29,6 +29,7 @@ from metrics.process import ProcessMetrics
 from replication.local.addresses import addresses
 from replication.protocol import ClusterError
 from workloads.final_reads import FinalReads
+from workloads.garbage import collect_seldom
 from workloads.kinds import WORKLOADS, Session, Workload
 from workloads.options import MOST_USERS, LoadOptions
 from workloads.progress import Progress, Report
@@ -176,6 +177,7 @@ class Part:
             log.info("%s: creating %d keys", self.database, len(self.keys))
             client.preload(self.keys, payload(setting.load))
             undo.pop_all()
+        collect_seldom()
         recorder = Recorder(setting.clock, Judge(), history, setting.pulse)
         recorder.counting_from_ns = setting.clock.now() + round(setting.load.warmup_s * 1e9)
         self._requests = Requests(setting.environment, self.database, client.levels(), setting.pulse)
