@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Sequence
+from itertools import count
 
 from clients.protocol import Client
 from workloads.final_reads import FinalReads
@@ -38,8 +39,8 @@ class Run:
         self._recorder = recorder
         self._options = options
         self.workload = WORKLOADS[options.workload].make(client, recorder, self.keys, options)
-        self._lock = threading.Lock()
         self._operations = float("inf") if options.operations is None else options.operations
+        self._numbers = count(1)
         self._started = 0
         self._load_ns = 0
         self._deadline_ns = NEVER
@@ -88,30 +89,28 @@ class Run:
             pace = OpenLoop(self._clock, first, options.users * 1e9 / options.rate, self._deadline_ns)
 
         def work() -> None:
-            while not self._over():
-                due = pace.wait(self._over)
-                if not self._take():
-                    return
+            due = pace.wait(self._over)
+            while self._take():
                 session.step(due)
+                due = pace.wait(self._over)
 
         return work
 
     def _over(self) -> bool:
-        return (
-            self.interrupted
-            or self._crashed is not None
-            or self._started >= self._operations
-            or self._clock.now() >= self._deadline_ns
-        )
+        return self._started >= self._operations or self._ended(self._clock.now())
+
+    def _ended(self, now: int) -> bool:
+        return self.interrupted or self._crashed is not None or now >= self._deadline_ns
 
     def _take(self) -> bool:
         """Take one of the operations that are left; those of the warm-up are free."""
-        with self._lock:
-            if self._over():
-                return False
-            if self._clock.now() >= self._load_ns:
-                self._started += 1
+        now = self._clock.now()
+        if self._ended(now):
+            return False
+        if now < self._load_ns:
             return True
+        self._started = number = next(self._numbers)  # one step, so that no two sessions take the same
+        return number <= self._operations
 
     def _in_threads(self, work: Sequence[Callable[[], None]], names: Sequence[str], report: Report) -> None:
         """Run each piece as a session of the clock, in a thread of its own; report until all have ended."""
@@ -151,6 +150,6 @@ class Run:
         if now < self._load_ns:
             return Progress("warm-up", options.warmup_s - (self._load_ns - now) / 1e9, options.warmup_s, "s")
         if options.operations is not None:
-            return Progress("load", self._started, self._operations, "operations")
+            return Progress("load", min(self._started, self._operations), self._operations, "operations")
         duration_s = options.duration_s or 0.0
         return Progress("load", min((now - self._load_ns) / 1e9, duration_s), duration_s, "s")
