@@ -4,11 +4,10 @@ What a row holds stands in `clients.cassandra_schema`, which of two writes wins 
 an exception means in `clients.cassandra_errors`.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import cassandra
-from cassandra.cluster import ResponseFuture, ResultSet
+from cassandra.cluster import ResultSet
 from cassandra.pool import Host
 from cassandra.query import PreparedStatement
 
@@ -179,21 +178,24 @@ class CassandraSession:
 
     def read(self, key: str) -> Answer:
         """Read a register as the read options say; no row shows as version 0."""
-        return self._answer(self._execute(self._read, (key,), host=self._reader), _shown)
-
-    def write(self, key: str, value: Value) -> Answer:
-        """Raise a register to the value's version, at the time at which the write began."""
-        values = self._written(key, stored(value), value.start_ns // 1000 - self._behind_us)
-        answer = self._answer(self._execute(self._write, values, host=self._writer), self._result)
-        self._client.note_write()
-        return answer
-
-    def _answer(self, future: ResponseFuture, understood: Callable[[Any, str], Answer]) -> Answer:
+        future = self._execute(self._read, (key,), host=self._reader)
         try:
             row = future.result().one()
         except Exception as error:  # noqa: BLE001 # the client's table says what each means
             return self._failed(error, future.attempted_hosts)
-        return understood(row, self._node(future.coordinator_host))
+        return _shown(row, self._node(future.coordinator_host))
+
+    def write(self, key: str, value: Value) -> Answer:
+        """Raise a register to the value's version, at the time at which the write began."""
+        values = self._written(key, stored(value), value.start_ns // 1000 - self._behind_us)
+        future = self._execute(self._write, values, host=self._writer)
+        try:
+            row = future.result().one()
+        except Exception as error:  # noqa: BLE001 # as above
+            return self._failed(error, future.attempted_hosts)
+        finally:
+            self._client.note_write()
+        return self._result(row, self._node(future.coordinator_host))
 
     def _failed(self, error: Exception, sent: Sequence[Host]) -> Answer:
         if not sent:
@@ -207,4 +209,4 @@ def _shown(row: tuple[Stored] | None, node: str) -> Answer:
     value = None if row is None else row[0]
     if value is None:
         return Answer(version=0, node=node)
-    return Answer(version=value[0], node=node, depends=depends(value))
+    return Answer("ok", value[0], node, None, None if value[2] is None else depends(value))
