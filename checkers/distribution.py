@@ -26,11 +26,12 @@ class Distribution:
 
     def add(self, duration_ns: int, times: int = 1) -> None:
         """Count a duration."""
-        self._counts[duration_ns if self._exact else _rounded(duration_ns)] += times
+        counts, value = self._counts, duration_ns if self._exact else _rounded(duration_ns)
+        counts[value] = counts.get(value, 0) + times  # most values are new, for which a Counter is slow
         self.count += times
         self.total_ns += duration_ns * times
         self.max_ns = max(self.max_ns, duration_ns)
-        if self._exact and len(self._counts) > EXACT_VALUES:
+        if self._exact and len(counts) > EXACT_VALUES:
             self._round()
 
     def _round(self) -> None:

@@ -241,14 +241,24 @@ class CassandraSession:
 
     def read(self, key: str) -> Answer:
         """Read a register as the read options say; no row shows as version 0."""
-        return self._answer(self._execute(self._read, (key,), host=self._reader), _shown)
+        future = self._execute(self._read, (key,), host=self._reader)
+        try:
+            row = future.result().one()
+        except Exception as error:  # noqa: BLE001 # the client's table says what each means
+            return self._failed(error, future.attempted_hosts, self._client.explain)
+        return _shown(row, self._node(future.coordinator_host))
 
     def write(self, key: str, value: Value) -> Answer:
         """Raise a register to the value's version, at the time at which the write began."""
         values = self._written(key, stored(value), value.start_ns // 1000 - self._behind_us)
-        answer = self._answer(self._execute(self._write, values, host=self._writer), self._result)
-        self._client.note_write()
-        return answer
+        future = self._execute(self._write, values, host=self._writer)
+        try:
+            row = future.result().one()
+        except Exception as error:  # noqa: BLE001 # as above
+            return self._failed(error, future.attempted_hosts, self._client.explain)
+        finally:
+            self._client.note_write()
+        return self._result(row, self._node(future.coordinator_host))
 
     def append(self, key: str, item: str) -> Answer:
         """Append an item to a list, at the time at which that begins."""
@@ -294,4 +304,4 @@ def _shown(row: tuple[Stored] | None, node: str) -> Answer:
     value = None if row is None else row[0]
     if value is None:
         return Answer(version=0, node=node)
-    return Answer(version=value[0], node=node, depends=depends(value))
+    return Answer("ok", value[0], node, None, None if value[2] is None else depends(value))

@@ -32,7 +32,7 @@ class Way(NamedTuple):
 
 
 def _confirmed(_: None, node: str) -> Answer:
-    return Answer(node=node)
+    return Answer("ok", None, node)
 
 
 def _if_newer(row: tuple[Any, ...], node: str) -> Answer:

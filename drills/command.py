@@ -29,6 +29,12 @@ DONE, MISSED, USAGE, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
 AFTER_S = 30.0
 """How long the load goes on, where nobody says so, after the last fault is over."""
 
+LATE_S = 240.0
+"""How long the load waits, where nobody says how long it lasts, for a node that takes its time to serve again."""
+
+RATE = "400"
+"""Operations a second where nobody says so: as many as come would leave servers on this machine no time to recover."""
+
 WORKLOADS = {"mongo": "register,ledger,sequence", "memory": "register,ledger,sequence", "cassandra": "register,ledger"}
 """What the sessions do where nobody says so, by database: a ledger knows exactly what is lost, a sequence which ids."""
 
@@ -140,8 +146,11 @@ def _choose(arguments: argparse.Namespace, chosen: Chosen) -> None:
             raise BadDrill(f"{drill.name}: options: --{flag} is no option of {arguments.database}")
         if getattr(arguments, name) is None:
             setattr(arguments, name, value)
+    arguments.after_s = None
+    if arguments.rate is None and DATABASES[arguments.database].addresses:
+        arguments.rate = RATE
     if arguments.duration is None and arguments.ops is None:
-        arguments.duration = str(chosen.over_s + AFTER_S)
+        arguments.duration, arguments.after_s = str(chosen.over_s + LATE_S), AFTER_S
     elif arguments.duration is not None and positive(arguments.duration) <= chosen.over_s:
         raise BadDrill(f"--duration {arguments.duration}: the last fault is over at {chosen.over_s:g} s; give more")
     if arguments.workload is None:

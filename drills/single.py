@@ -87,6 +87,9 @@ class Scene:
         finally:
             if self._observers is not None:
                 self._observers.heal()
+            if self._arguments.after_s is not None:
+                one = self._one
+                one.run.end_at(one.client.clock.now() + round(self._arguments.after_s * NS))
 
     def _note(self, fault: Fault) -> None:
         show = self._one.faults.begin if fault.end is None else self._one.faults.end

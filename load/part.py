@@ -31,6 +31,7 @@ from replication.protocol import ClusterError
 from workloads import kinds
 from workloads.evidence import Evidence
 from workloads.final_reads import FinalReads
+from workloads.garbage import collect_seldom
 from workloads.kinds import Session, Workload
 from workloads.options import MOST_USERS, LoadOptions
 from workloads.progress import Progress, Report
@@ -190,6 +191,7 @@ class Part:
             log.info("%s: creating %d keys", self.database, len(workload.keys))
             workload.preload()
             undo.pop_all()
+        collect_seldom()
         recorder.counting_from_ns = setting.clock.now() + round(setting.load.warmup_s * 1e9)
         self._requests = Requests(setting.environment, self.database, client.levels(), setting.pulse)
         recorder.listeners.append(self._requests)

@@ -27,6 +27,7 @@ from reports.progress import progress
 from reports.result import run_result
 from runs.outputs import tell
 from workloads import kinds
+from workloads.garbage import collect_seldom
 from workloads.options import LoadOptions
 from workloads.progress import Progress
 from workloads.pulse import Pulse, Steady
@@ -82,6 +83,7 @@ class SingleRun:
             def report(state: Progress) -> None:
                 advance(state.phase, state.done, state.total, state.unit)
 
+            collect_seldom()
             with beside:
                 self.run.load(report)
             if not self.run.interrupted:

@@ -1,6 +1,7 @@
 """Whether this process stood still: a beat that comes late tells that nothing else ran either."""
 
 import threading
+from collections import deque
 from typing import NamedTuple
 
 from history.clock import Clock
@@ -9,6 +10,9 @@ BEAT_S = 0.05
 BEAT_NS = 50_000_000
 LATE_NS = 500_000_000
 """How much later than due a beat must be to count as a stall: what a busy but healthy process stays below."""
+
+RECENT = 16
+"""How many stalls are remembered for the operations that are still to be judged: fewer fit into the time they wait."""
 
 
 class Stall(NamedTuple):
@@ -30,7 +34,7 @@ class Pulse:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._beat = clock.now()
-        self._last = Stall(0, 0)
+        self._recent: deque[Stall] = deque(maxlen=RECENT)
         self._over = threading.Event()
         self._latest_ns = 0
         self.stalls: list[Stall] = []
@@ -55,17 +59,15 @@ class Pulse:
         return latest_ns
 
     def met(self, start: int, end: int) -> bool:
-        """Tell whether an operation, judged soon after its end, was under way during a stall."""
-        self.look()
-        return start < self._last.end and end > self._last.start
+        """Tell whether an operation that ended lately, before the last look, was under way during a stall."""
+        return any(start < stall.end and end > stall.start for stall in self._recent) if self._recent else False
 
     def look(self) -> None:
         """Note a stall where the next beat is overdue: sessions may wake up before the beat does."""
         now = self._clock.now()
         if now - self._beat > LATE_NS:
             self.stalls.append(Stall(self._beat, now))
-            goes_on = self._beat == self._last.end
-            self._last = Stall(self._last.start if goes_on else self._beat, now)
+            self._recent.append(Stall(self._beat, now))
             self._beat = now
 
     def _run(self) -> None:
@@ -82,6 +84,9 @@ class Steady:
     def lag_ns(self) -> int:
         """Return 0."""
         return 0
+
+    def look(self) -> None:
+        """Do nothing."""
 
     def met(self, start: int, end: int) -> bool:
         """Return False."""

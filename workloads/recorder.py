@@ -11,13 +11,13 @@ from history.clock import Clock
 from history.operation import Append, Draw, Fault, Final, Operation, Read, Write
 from history.writer import HistoryWriter
 from workloads.pulse import Pulse, Steady
-from workloads.statistics import Statistics
+from workloads.statistics import Counted, Statistics
 
 Listener = Callable[[Operation, Sequence[Violation]], None]
 
-UNJUDGED_OPERATIONS = 64
+UNJUDGED_OPERATIONS = 256
 UNJUDGED_NS = 500_000_000
-"""How many operations may wait to be judged together, and how long: 64 take a fraction of a millisecond."""
+"""How many operations may wait to be judged together, and how long: 256 take a millisecond or two."""
 
 STEADY = Steady()
 
@@ -212,9 +212,7 @@ class Recorder:
     def _hand_on(self, operation: Operation) -> None:
         unjudged = self._unjudged
         unjudged.append(operation)
-        oldest = unjudged[0].end
-        late = oldest is not None and operation.end is not None and operation.end - oldest > UNJUDGED_NS
-        if late or len(unjudged) >= UNJUDGED_OPERATIONS:
+        if len(unjudged) >= UNJUDGED_OPERATIONS or (operation.end or 0) - (unjudged[0].end or 0) > UNJUDGED_NS:
             self._judge()
 
     def _judge(self) -> None:
@@ -224,6 +222,7 @@ class Recorder:
         back in time.
         """
         unjudged, self._unjudged = self._unjudged, []
+        self._pulse.look()
         failure: Exception | None = None
         for operation in unjudged:
             try:
@@ -236,7 +235,7 @@ class Recorder:
     def _judge_one(self, operation: Operation) -> None:
         violations = self.judge.observe(operation)
         self.judged += 1
-        if isinstance(operation, Read | Write | Append | Draw) and operation.start >= self.counting_from_ns:
+        if isinstance(operation, Counted) and operation.start >= self.counting_from_ns:
             stalled = operation.end is not None and self._pulse.met(operation.start, operation.end)
             kind = "read" if isinstance(operation, Read) else "write"
             self.statistics.count(kind, operation, violations, stalled=stalled)

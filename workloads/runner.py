@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import count
 
 from clients.protocol import Client
 from workloads import kinds
@@ -43,8 +44,8 @@ class Run:
         self._options = options
         keys = [f"{run}-w{worker}-{number}" for number in range(options.keys)]
         self.workload = kinds.make(options.workload, client, recorder, keys, options)
-        self._lock = threading.Lock()
         self._operations = float("inf") if options.operations is None else options.operations
+        self._numbers = count(1)
         self._started = 0
         self._load_ns = 0
         self._deadline_ns = NEVER
@@ -58,6 +59,10 @@ class Run:
     def interrupt(self) -> None:
         """End the run early."""
         self.interrupted = True
+
+    def end_at(self, moment: int) -> None:
+        """Let the load last until that moment (ns) at the most."""
+        self._deadline_ns = min(self._deadline_ns, moment)
 
     def preload(self) -> None:
         """Create the run's keys (raises a `ClientError`)."""
@@ -100,30 +105,28 @@ class Run:
             pace = OpenLoop(self._clock, first, options.users * 1e9 / options.rate, self._deadline_ns)
 
         def work() -> None:
-            while not self._over():
-                due = pace.wait(self._over)
-                if not self._take():
-                    return
+            due = pace.wait(self._over)
+            while self._take():
                 session.step(due)
+                due = pace.wait(self._over)
 
         return work
 
     def _over(self) -> bool:
-        return (
-            self.interrupted
-            or self._crashed is not None
-            or self._started >= self._operations
-            or self._clock.now() >= self._deadline_ns
-        )
+        return self._started >= self._operations or self._ended(self._clock.now())
+
+    def _ended(self, now: int) -> bool:
+        return self.interrupted or self._crashed is not None or now >= self._deadline_ns
 
     def _take(self) -> bool:
         """Take one of the operations that are left; those of the warm-up are free."""
-        with self._lock:
-            if self._over():
-                return False
-            if self._clock.now() >= self._load_ns:
-                self._started += 1
+        now = self._clock.now()
+        if self._ended(now):
+            return False
+        if now < self._load_ns:
             return True
+        self._started = number = next(self._numbers)  # one step, so that no two sessions take the same
+        return number <= self._operations
 
     def _in_threads(self, work: Sequence[Callable[[], None]], names: Sequence[str], report: Report) -> None:
         """Run each piece as a session of the clock, in a thread of its own; report until all have ended."""
@@ -163,6 +166,6 @@ class Run:
         if now < self._load_ns:
             return Progress("warm-up", options.warmup_s - (self._load_ns - now) / 1e9, options.warmup_s, "s")
         if options.operations is not None:
-            return Progress("load", self._started, self._operations, "operations")
-        duration_s = options.duration_s or 0.0
+            return Progress("load", min(self._started, self._operations), self._operations, "operations")
+        duration_s = (self._deadline_ns - self._load_ns) / 1e9
         return Progress("load", min((now - self._load_ns) / 1e9, duration_s), duration_s, "s")

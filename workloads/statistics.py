@@ -36,23 +36,25 @@ class Statistics:
 
     def count(self, kind: str, operation: Counted, violations: Sequence[Violation], *, stalled: bool) -> None:
         """Count an operation and what it showed."""
-        outcome = operation.outcome
+        outcome, end = operation.outcome, operation.end
         self.outcomes[kind][outcome] += 1
-        second = self.second((operation.end or operation.start) // 1_000_000_000)
+        second = self.second((end or operation.start) // 1_000_000_000)
         second[f"{kind}_{outcome}"] += 1
         for violation in violations:
             second[violation.guarantee] += 1
         if outcome != "ok":
             self.errors[kind, outcome, operation.error or ""] += 1
-            return
-        if operation.end is not None:
-            self.last_ok[kind] = operation.end  # operations come in the order of their end
+        elif end is not None:
+            self.last_ok[kind] = end  # operations come in the order of their end
+            self._time(kind, operation, end, stalled=stalled)
+
+    def _time(self, kind: str, operation: Counted, end: int, *, stalled: bool) -> None:
         if stalled:
             self.stalled += 1
-        elif operation.end is not None:
-            self.service[kind].add(operation.end - operation.start)
-            if operation.due is not None:
-                self.response[kind].add(operation.end - operation.due)
+            return
+        self.service[kind].add(end - operation.start)
+        if operation.due is not None:
+            self.response[kind].add(end - operation.due)
 
     def second(self, number: int) -> Counter[str]:
         """Return the counts of that second of the epoch."""

@@ -21,11 +21,12 @@ class Hand:
 
 
 def stalled() -> tuple[Pulse, Hand, int, int]:
-    """Return a pulse that missed its beats for seven seconds, and when that began and ended."""
+    """Return a pulse that noted having missed its beats for seven seconds, and when that began and ended."""
     clock = Hand()
     pulse = Pulse(clock)
     begin = clock.time
     clock.time += 7 * SECOND
+    pulse.look()
     return pulse, clock, begin, clock.time
 
 
@@ -52,7 +53,6 @@ def test_one_that_began_afterwards_is_not() -> None:
 def test_a_stall_is_told_of_once() -> None:
     pulse, _, begin, end = stalled()
     pulse.look()
-    pulse.look()
     assert pulse.take() == [Stall(begin, end)]
     assert pulse.take() == []
 
@@ -61,12 +61,23 @@ def test_a_beat_that_is_a_little_late_is_none() -> None:
     clock = Hand()
     pulse = Pulse(clock)
     clock.time += LATE_NS
+    pulse.look()
     assert not pulse.met(clock.time - 1, clock.time)
     assert pulse.take() == []
 
 
 def test_an_operation_met_by_the_first_of_two_stalls_in_a_row_is_still_met() -> None:
     pulse, clock, begin, _ = stalled()
-    pulse.look()
     clock.time += 2 * SECOND
+    pulse.look()
     assert pulse.met(begin - 1, begin + SECOND)
+
+
+def test_so_is_one_met_by_the_first_of_two_stalls_with_a_beat_between_them() -> None:
+    pulse, clock, begin, end = stalled()
+    pulse._beat = clock.time = end + SECOND  # what `start` does, without a thread
+    clock.time += 2 * SECOND
+    pulse.look()
+    assert pulse.met(begin - 1, end)
+    assert pulse.met(clock.time - SECOND, clock.time)
+    assert not pulse.met(end, end + SECOND)
