@@ -9,13 +9,14 @@ from random import Random
 
 from clients.errors import BadAddress, ClientError, classify
 from clients.memory_delays import sampler
-from clients.memory_errors import ERRORS, MemoryStoreError, Refused, Timeout, TooFewReplicas
+from clients.memory_errors import ERRORS, MemoryStoreError, NoAnswer, Refused, Timeout, TooFewReplicas
+from clients.memory_faults import HELD, NEVER
 from clients.memory_leader import LeaderStore
 from clients.memory_leaders import LeadersStore
 from clients.memory_log import Write
 from clients.memory_options import MemoryOptions
 from clients.memory_quorum import QuorumStore
-from clients.memory_stores import NEVER, Store, nanoseconds
+from clients.memory_stores import Store, nanoseconds
 from clients.memory_truth import Truth
 from clients.protocol import Answer, Failure, Levels, Value
 from clients.simulated_time import SimulatedClock
@@ -51,14 +52,18 @@ class MemorySession:
 
     def read(self, key: str) -> Answer:
         """Read a register where the options say; raise a `clients.memory_errors.MemoryStoreError`."""
-        moment, end, error = self._plan(self._clock.now())
+        start = self._clock.now()
+        moment, end, error = self._plan(start)
         self._sleep_until(end)
         if error is not None:
             raise error
-        with self._store.lock:
-            now = self._clock.now()
-            self._store.settle(now)
-            return self._store.read(key, moment, now)
+        try:
+            with self._store.lock:
+                now = self._clock.now()
+                self._store.settle(now)
+                return self._store.read(key, moment, now)
+        except NoAnswer as silence:
+            raise self._out_of_time(start) from silence
 
     def write(self, key: str, value: Value) -> Answer:
         """Raise a register to the value's version; raise a `clients.memory_errors.MemoryStoreError`."""
@@ -82,23 +87,31 @@ class MemorySession:
         self._sleep_until(end)
         if error is not None:
             raise error
-        with self._store.lock:
-            now = self._clock.now()
-            self._store.settle(now)
-            acknowledged = write.acked_at + end - moment  # The way back begins with the last node's word.
-            if acknowledged <= now:
-                return self._store.confirm(write, now)
-        return self._await(write, acknowledged, start + self._patience)
+        try:
+            return self._await(write, end - moment, start + self._patience)
+        except NoAnswer as silence:
+            raise self._out_of_time(start) from silence
 
-    def _await(self, write: Write, acknowledged: int, deadline: int) -> Answer:
-        """Wait for the nodes that have to have the write too."""
-        self._sleep_until(min(acknowledged, deadline))
-        if acknowledged > deadline:
-            raise Timeout("too few nodes confirmed the write in time")
-        with self._store.lock:
-            now = self._clock.now()
-            self._store.settle(now)
-            return self._store.confirm(write, now)
+    def _await(self, write: Write, back: int, deadline: int) -> Answer:
+        """Wait for the nodes that have to have the write too; the way `back` begins with the last one's word.
+
+        A fault may put that off while we wait.
+        """
+        while True:
+            with self._store.lock:
+                now = self._clock.now()
+                self._store.settle(now)
+                acknowledged = write.acked_at + back
+                if acknowledged <= now:
+                    return self._store.confirm(write, now)
+            if now >= deadline:
+                raise Timeout("too few nodes confirmed the write in time")
+            self._sleep_until(min(acknowledged, deadline))
+
+    def _out_of_time(self, start: int) -> Timeout:
+        """Wait for the answer that does not come, as long as the client does."""
+        self._sleep_until(start + self._patience)
+        return Timeout("the node does not answer")
 
     def _plan(self, start: int) -> Plan:
         service = self._service()
@@ -139,31 +152,32 @@ class MemoryClient:
             raise BadAddress("memory store: service_s is 0; simulated time passes only while operations take some")
         self.clock = clock
         self.options = options
-        self._store = STORES[options.topology](options)
+        self.store = STORES[options.topology](options)
+        """For who breaks it by command; its methods need its lock."""
         self._prepared = False
-        self.truth = Truth(self._store, clock)
+        self.truth = Truth(self.store, clock)
         """What is known about the store beyond what its sessions see."""
 
     def prepare(self) -> None:
         """Start the outages' clock."""
-        with self._store.lock:
+        with self.store.lock:
             if not self._prepared:
-                self._store.begin(self.clock.now())
+                self.store.begin(self.clock.now())
             self._prepared = True
 
     def preload(self, keys: Sequence[str], payload: str) -> None:
         """Create every key at version 0 (its payload is not kept); raise `ClientError` for a key that exists."""
         del payload
-        with self._store.lock:
-            existing = next((key for key in keys if key in self._store.logs), None)
+        with self.store.lock:
+            existing = next((key for key in keys if key in self.store.logs), None)
             if existing is not None:
                 raise ClientError(f"memory store: key {existing!r} exists already; give the run keys of its own")
             for key in keys:
-                self._store.log(key)
+                self.store.log(key)
 
     def session(self, name: str) -> MemorySession:
         """Open a session; its name and the seed decide what befalls it."""
-        return MemorySession(self._store, self.clock, name)
+        return MemorySession(self.store, self.clock, name)
 
     def final(self, key: str) -> Answer:
         """Return all that the key holds, once there is a leader, all replicas are up, or both leaders agree.
@@ -171,14 +185,14 @@ class MemoryClient:
         Raises `TooFewReplicas` when that will never be.
         """
         while True:
-            with self._store.lock:
+            with self.store.lock:
                 now = self.clock.now()
-                self._store.settle(now)
-                ready = self._store.ready(now)
+                self.store.settle(now)
+                ready = self.store.ready(now)
                 if ready <= now:
-                    return self._store.final(key, now)
-            if ready == NEVER:
-                raise TooFewReplicas("nodes that a final read needs are lost for good")
+                    return self.store.final(key, now)
+            if ready >= HELD:
+                raise TooFewReplicas("nodes that a final read needs are lost, or cut off")
             self.clock.sleep((ready - now) / 1e9)
 
     def create_lists(self, keys: Sequence[str]) -> None:
@@ -194,20 +208,20 @@ class MemoryClient:
 
     def settings(self) -> dict[str, object]:
         """Return what kind of store it is and where its sessions read and write."""
-        options = self._store.options
+        options = self.store.options
         return {"topology": options.topology, "reads_at": options.reads_at, "writes_at": options.writes_at}
 
     def levels(self) -> Levels:
         """Return the nodes that confirm a write, and who answers reads."""
-        options = self._store.options
+        options = self.store.options
         read = f"r={options.read_acks}" if options.topology == "quorum" else options.reads_at
         return Levels(f"w={options.write_acks}", read)
 
     def remove(self, keys: Sequence[str]) -> None:
         """Delete keys."""
-        with self._store.lock:
+        with self.store.lock:
             for key in keys:
-                self._store.remove(key)
+                self.store.remove(key)
 
     remove_lists = remove_counters = remove
 

@@ -15,6 +15,10 @@ class Disconnected(MemoryStoreError):
     """The node was lost after the operation had reached it, and before it answered."""
 
 
+class NoAnswer(MemoryStoreError):
+    """The node that was asked is frozen, or cut off from clients; who asked learns it when its time is over."""
+
+
 class Refused(MemoryStoreError):
     """The store turned the operation away."""
 
@@ -34,6 +38,7 @@ class TooFewReplicas(Refused):
 ERRORS: ErrorTable = {
     # Nobody knows how far the operation came, or whether it is still on its way.
     Timeout: "unknown",
+    NoAnswer: "unknown",
     # It had been applied when the node went; whether the successor has it depends on the failover.
     Disconnected: "unknown",
     # Turned away before any replica was touched; so are all the kinds of Refused.

@@ -5,6 +5,7 @@ from functools import partial
 from operator import itemgetter
 
 from clients.memory_errors import NoLeader
+from clients.memory_faults import HELD, hold, release
 from clients.memory_log import Log, Write
 from clients.memory_options import MemoryOptions, Outage
 from clients.memory_stores import Store, nanoseconds
@@ -25,6 +26,17 @@ class LeaderStore(Store):
         self._reigns: list[tuple[int, int | None]] = [(0, 0)]
         self._last = [0] * len(self.nodes) if options.lag_order == "store" else None
         self._may_lose = any(outage.writes == "loses" for outage in options.outages)
+        self.failover = Outage(0)
+        """What becomes of a leader that is lost, or cut off, by command: `takeover_s` and `writes`."""
+
+        self._former: int | None = None
+        """Who led last, where there is no leader for a fault by command; it leads again if it is back in time."""
+
+        self._elections = 0
+        self._called = False
+        """Whether an election is to come."""
+        self._vacant = False
+        """Whether the last election found nobody to lead."""
         self._finders = {"any": self._any, "leader": self._leader_at, "follower": self._follower_at}
 
     def perform(self, moment: int, write: Write) -> None:
@@ -32,6 +44,7 @@ class LeaderStore(Store):
         leader = self._leader
         if leader is None:
             raise NoLeader("there is no leader")
+        self._check_answers(leader, moment)
         write.node = leader
         log = self.log(write.key)
         write.succeed(log.newest())
@@ -62,8 +75,10 @@ class LeaderStore(Store):
         return 0 if write is None else write.value.version
 
     def ready(self, now: int) -> int:
-        """Wait for a leader."""
-        return now if self._leader is not None else self._next_event()
+        """Wait for a leader that is there to stay."""
+        if self._leader is not None:
+            return HELD if self._rival() is not None else now
+        return self._next_event()
 
     def lose(self, node: int, moment: int, until: int, outage: Outage) -> None:
         """Lose a node; where it leads, a follower takes over, or the node itself when it is back sooner."""
@@ -81,8 +96,91 @@ class LeaderStore(Store):
             self._catch_up(successor, moment, takeover)
         self._at(takeover, partial(self._reign, successor))
 
-    def _leading(self) -> int | None:
+    def leading(self) -> int | None:
+        """Return the leader."""
         return self._leader
+
+    def expect_faults(self) -> None:
+        """Get ready for faults that come by command."""
+        super().expect_faults()
+        self._may_lose = True
+
+    def rethink(self, moment: int) -> None:
+        """Hold what nodes that left, or links that were cut, keep from followers; let a leader go, or come back."""
+        away = self.broken.away
+        if self._leader in away:
+            self._former = self._leader
+            self._reign(None, moment)
+            self._call_election(moment)
+        elif self._leader is None and self._former is not None and self._former not in away:
+            self._reign(self._former, moment)
+            self._called = False
+        elif self._leader is None and self._vacant:
+            self._elect(self._elections, moment)
+        if self._rival() is not None and not self._called:
+            self._call_election(moment)
+        self._pass_on(moment)
+
+    @property
+    def wipeable(self) -> bool:
+        """Where a store has one node alone, an empty disk says nothing about replication."""
+        return len(self.nodes) > 1
+
+    def wipe(self, node: int, moment: int) -> None:
+        """Empty the disk of a node that has just left; it is sent everything when it is back."""
+        del moment
+        if self._former == node:
+            self._former = None
+        for log in self.logs.values():
+            log.applied[node] = [HELD] * len(log.writes)
+
+    def _pass_on(self, moment: int) -> None:
+        """Hold what the leader cannot send, and send what was held and can be."""
+        hold(self.logs.values(), moment, self._reaches, self._acks)
+        arrivals = [moment if node == self._leader else moment + self._lag() for node in range(len(self.nodes))]
+        release(self.logs.values(), moment, self._reaches, arrivals, self._acks)
+        if self._last is not None:
+            self._last = [max(last, arrival) for last, arrival in zip(self._last, arrivals, strict=True)]
+
+    def _reaches(self, _write: Write, node: int) -> bool:
+        """Tell whether the leader, who sends all writes, gets them to a node."""
+        return self._leader is not None and self.broken.joined(self._leader, node)
+
+    def _company(self, node: int) -> int:
+        return sum(self.broken.joined(node, other) for other in range(len(self.nodes)))
+
+    def _rival(self) -> int | None:
+        """Return a node that reaches more nodes than the leader, if there is one: it will be deposed."""
+        if self._leader is None or not self.broken:
+            return None
+        led = self._company(self._leader)
+        living = (node for node in range(len(self.nodes)) if node not in self.broken.away)
+        return next((node for node in living if self._company(node) > led), None)
+
+    def _call_election(self, moment: int) -> None:
+        """Have another leader after a while; an election that was called before does not come about."""
+        self._elections += 1
+        self._called, self._vacant = True, False
+        self._at(moment + nanoseconds(self.failover.takeover_s), partial(self._elect, self._elections))
+
+    def _elect(self, election: int, moment: int) -> None:
+        """Let the follower lead that has most of the leader's writes, among those that reach the most nodes."""
+        if election != self._elections:
+            return
+        self._called = False
+        if self._leader is not None and self._rival() is None:
+            return
+        successor = self._successor(moment, moment)
+        self._vacant = successor is None
+        if successor is None:
+            return
+        if self.failover.writes == "loses":
+            self._fall_back(successor, moment)
+        else:
+            self._catch_up(successor, moment, moment)
+        self._former = None
+        self._reign(successor, moment)
+        self._pass_on(moment)
 
     def _final_node(self, key: str, now: int) -> int:
         return self._leader_at(key, now)
@@ -116,7 +214,9 @@ class LeaderStore(Store):
         last = log.last if self._last is None else self._last
         arrivals = [moment] * len(self.nodes)
         for node in range(len(arrivals)):
-            if node != leader:
+            if not self.broken.joined(leader, node):
+                arrivals[node] = HELD
+            elif node != leader:
                 arrival = self._after(last[node], moment)
                 arrivals[node] = last[node] = self._arrival(node, arrival) if self._faulty else arrival
         if self.options.remember:
@@ -135,8 +235,8 @@ class LeaderStore(Store):
         followers = (node for node in range(len(self.nodes)) if node != self._leader)
         candidates = [node for node in followers if self.up(node, moment) and self.up(node, takeover)]
 
-        def advance(node: int) -> int:
-            return sum(bisect_right(log.applied[node], moment) for log in self.logs.values())
+        def advance(node: int) -> tuple[int, int]:
+            return self._company(node), sum(bisect_right(log.applied[node], moment) for log in self.logs.values())
 
         return max(candidates, key=advance, default=None)
 

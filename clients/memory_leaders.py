@@ -9,6 +9,7 @@ from bisect import bisect_right
 from collections import deque
 from functools import partial
 
+from clients.memory_faults import HELD
 from clients.memory_log import SHORT, Write
 from clients.memory_options import MemoryOptions, Outage
 from clients.memory_stores import Store
@@ -61,6 +62,8 @@ class LeadersStore(Store):
         self._outboxes: list[deque[tuple[str, Revision | None, Revision]]] = [deque() for _ in self.nodes]
         self._last = [0] * len(self.nodes)
         self._revisions = 0
+        self._held = [0] * len(self.nodes)
+        """How many of those who should have come to each leader are held up by a fault."""
 
     def perform(self, moment: int, write: Write) -> None:
         """Replace the winner of one leader, unless it is as new, and send the revision to the other leader."""
@@ -100,6 +103,8 @@ class LeadersStore(Store):
 
     def ready(self, now: int) -> int:
         """Wait until both leaders know all revisions, and so agree."""
+        if self.broken:
+            return HELD
         return self._next_event() if any(self._outboxes) else now
 
     def final(self, key: str, now: int) -> Answer:
@@ -110,6 +115,15 @@ class LeadersStore(Store):
 
     def lose(self, node: int, moment: int, until: int, outage: Outage) -> None:
         """Do nothing: a leader comes back with all that it had, and nothing travels while it is away."""
+
+    def rethink(self, moment: int) -> None:
+        """Send what was held, where it can be."""
+        for node, held in enumerate(self._held):
+            if held and self.broken.joined(node, 1 - node):
+                self._held[node] = 0
+                self._last[node] = max(self._last[node], moment + self._lag())
+                for _ in range(held):
+                    self._at(self._last[node], partial(self._receive, node))
 
     def remove(self, key: str) -> None:
         """Forget a key at both leaders."""
@@ -146,7 +160,10 @@ class LeadersStore(Store):
         self._at(self._last[other], partial(self._receive, other))
 
     def _receive(self, node: int, moment: int) -> None:
-        """Take the next revision in the sender's order, or wait until both leaders are up."""
+        """Take the next revision in the sender's order, or wait until both leaders are up, and joined."""
+        if not self.broken.joined(node, 1 - node):
+            self._held[node] += 1
+            return
         arrival = max(self._arrival(leader, moment) for leader in range(len(self.nodes)))
         if arrival > moment:
             self._at(arrival, partial(self._receive, node))

@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 
-from clients.memory_errors import Refused
+from clients.memory_errors import NoAnswer, Refused
 from clients.protocol import Value
 
 SHORT = 16
@@ -27,7 +27,7 @@ class Write:
         """When as many nodes have it as have to."""
 
         self.superseded = False
-        self.refused: Refused | None = None
+        self.refused: Refused | NoAnswer | None = None
         self.acknowledged = False
         """Whether the client was told so."""
 

@@ -1,9 +1,10 @@
 """Replicas without a leader: any of them coordinates, and reads and writes wait for as many as asked."""
 
 from clients.memory_errors import TooFewReplicas
+from clients.memory_faults import HELD, NEVER, hold, release
 from clients.memory_log import Log, Write
 from clients.memory_options import MemoryOptions, Outage
-from clients.memory_stores import NEVER, Store
+from clients.memory_stores import Store
 from clients.protocol import Answer
 
 
@@ -19,11 +20,14 @@ class QuorumStore(Store):
         """Have the coordinator take a write and send it to all replicas, each on its own."""
         self._require(self._write_acks, moment)
         write.node = node = self.locate(self.options.writes_at, write.key, moment)
+        self._require_joined(self._write_acks, node)
         log = self.log(write.key)
         shown = self.version(write.key, node, moment)
         write.succeed(shown)
         write.superseded = write.item is None and shown >= write.value.version
         arrivals = [self._arrival(other, moment + self._lag()) for other in range(len(self.nodes))]
+        if self.broken:
+            arrivals = [arrival if self.broken.joined(node, other) else HELD for other, arrival in enumerate(arrivals)]
         arrivals[node] = moment
         write.acked_at = sorted(arrivals)[self._write_acks - 1]
         log.insert(write, arrivals)
@@ -36,6 +40,7 @@ class QuorumStore(Store):
         self._require(self._read_acks, moment)
         node = self.locate(self.options.reads_at, key, moment)
         self._check_connection(node, moment, now)
+        self._require_joined(self._read_acks, node)
         log = self.logs.get(key)
         asked = self._asked(node, moment)
         place = -1 if log is None else _newest(log, asked, moment)
@@ -53,7 +58,9 @@ class QuorumStore(Store):
         return 0 if log is None or place < 0 else log.writes[place].value.version
 
     def ready(self, now: int) -> int:
-        """Wait until all replicas are up."""
+        """Wait until all replicas are up, and joined."""
+        if self.broken:
+            return HELD
         return max(self._back(node, now) for node in range(len(self.nodes)))
 
     def lose(self, node: int, moment: int, until: int, outage: Outage) -> None:
@@ -67,6 +74,30 @@ class QuorumStore(Store):
             if len(kept) < len(log.writes):
                 self.lost += log.keep(kept)
 
+    def rethink(self, moment: int) -> None:
+        """Hold what a coordinator cannot send, as a hint, and send what was held and can be."""
+        hold(self.logs.values(), moment, self._reaches, self._write_acks)
+        arrivals = [moment + self._lag() for _ in self.nodes]
+        release(self.logs.values(), moment, self._reaches, arrivals, self._write_acks)
+
+    @property
+    def wipeable(self) -> bool:
+        """Every replica can lose its disk."""
+        return True
+
+    def wipe(self, node: int, moment: int) -> None:
+        """Empty the disk of a node that has just left: what it held is not sent again."""
+        self.lose(node, moment, HELD, Outage(0))
+
+    def _reaches(self, write: Write, node: int) -> bool:
+        return self.broken.joined(write.node, node)
+
+    def _require_joined(self, acks: int, node: int) -> None:
+        if self.broken:
+            joined = sum(self.broken.joined(node, other) for other in range(len(self.nodes)))
+            if joined < acks:
+                raise TooFewReplicas(f"{self.nodes[node]} reaches {joined} of the replicas, {acks} have to answer")
+
     def _require(self, acks: int, moment: int) -> None:
         if self._faulty:
             alive = sum(self.up(node, moment) for node in range(len(self.nodes)))
@@ -78,7 +109,9 @@ class QuorumStore(Store):
         if self._read_acks == 1:
             return [node]
         ring = ((node + step) % len(self.nodes) for step in range(len(self.nodes)))
-        return [other for other in ring if not self._faulty or self.up(other, moment)][: self._read_acks]
+        return [
+            other for other in ring if not self._faulty or (self.up(other, moment) and self.broken.joined(node, other))
+        ][: self._read_acks]
 
 
 def _newest(log: Log, asked: list[int], moment: int) -> int:

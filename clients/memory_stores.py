@@ -16,13 +16,11 @@ from heapq import heappop, heappush
 from random import Random
 
 from clients.memory_delays import DISTRIBUTIONS, sampler
-from clients.memory_errors import Disconnected, NodeDown, Refused
+from clients.memory_errors import Disconnected, NoAnswer, NodeDown, Refused
+from clients.memory_faults import HELD, NEVER, Broken, end_held
 from clients.memory_log import SHORT, Log, Write
 from clients.memory_options import MemoryOptions, Outage
 from clients.protocol import Answer
-
-NEVER = 2**63 - 1
-"""Later than any simulated moment."""
 
 
 def nanoseconds(seconds: float) -> int:
@@ -51,6 +49,7 @@ class Store(ABC):
         self._finders: dict[str, Callable[[str, int], int]] = {"any": self._any, "home": self._home}
         self._down: list[list[tuple[int, int]]] = [[] for _ in self.nodes]
         self._faulty = bool(options.outages)
+        self.broken = Broken(len(self.nodes))
         self._gone: set[int] = set()
         self._events: list[tuple[int, int, Write | Callable[[int], None]]] = []
         self._serial = 0
@@ -83,9 +82,39 @@ class Store(ABC):
     def lose(self, node: int, moment: int, until: int, outage: Outage) -> None:
         """Lose a node that is up until now."""
 
+    def expect_faults(self) -> None:
+        """Get ready for faults that come by command; before the first write, or what was lost is not known in full."""
+        self._faulty = True
+
+    def leave(self, node: int, moment: int) -> None:
+        """Lose a node until `come_back`."""
+        self._down[node].append((moment, HELD))
+        self.broken.away.add(node)
+        self.rethink(moment)
+
+    def come_back(self, node: int, moment: int) -> None:
+        """Have a node back that was lost by command, with all that it had; nothing where it was not."""
+        end_held(self._down[node], moment)
+        self.broken.away.discard(node)
+        self.rethink(moment)
+
+    @abstractmethod
+    def rethink(self, moment: int) -> None:
+        """Hold or let go what is on its way, after nodes or links changed; see what that means for who leads."""
+
+    @property
+    def wipeable(self) -> bool:
+        """Whether nodes can lose their disks."""
+        return False
+
+    def wipe(self, node: int, moment: int) -> None:
+        """Empty the disk of a node that has just left, in a store that is wipeable."""
+        raise Refused(f"{self.nodes[node]} of a {self.options.topology} store cannot be wiped at {moment}")
+
     def final(self, key: str, now: int) -> Answer:
         """Return all that the key holds, once it is ready; raise `Refused`."""
         log, node = self.log(key), self._final_node(key, now)
+        self._check_answers(node, now)
         items = [write.item for write in log.writes if write.item is not None] if log.ledger else None
         return Answer("ok", log.newest(), self.nodes[node], items=items)
 
@@ -115,7 +144,7 @@ class Store(ABC):
                 continue
             try:
                 self.perform(moment, event)
-            except Refused as error:
+            except (Refused, NoAnswer) as error:
                 event.refused = error
 
     def confirm(self, write: Write, now: int) -> Answer:
@@ -139,8 +168,10 @@ class Store(ABC):
         """Return the node that `place` means, or raise `Refused`."""
         finder = self._finders.get(place)
         node = self._index[place] if finder is None else finder(key, moment)
-        if self._faulty and not self.up(node, moment):
-            raise NodeDown(f"{self.nodes[node]} is down")
+        if self._faulty:
+            self._check_answers(node, moment)
+            if not self.up(node, moment):
+                raise NodeDown(f"{self.nodes[node]} is down")
         return node
 
     def log(self, key: str) -> Log:
@@ -162,7 +193,7 @@ class Store(ABC):
         return self._events[0][0] if self._events else NEVER
 
     def _begin_outage(self, outage: Outage, until: int, moment: int) -> None:
-        node = self._leading() if outage.node == "leader" else self._index[outage.node]
+        node = self.leading() if outage.node == "leader" else self._index[outage.node]
         if node is None:
             return
         if outage.node == "leader":
@@ -174,7 +205,8 @@ class Store(ABC):
     def _final_node(self, key: str, now: int) -> int:
         return self.locate("any", key, now)
 
-    def _leading(self) -> int | None:
+    def leading(self) -> int | None:
+        """Return the node that takes all writes now; None where there is none, or never one."""
         return None
 
     def _any(self, _key: str, moment: int) -> int:
@@ -191,7 +223,13 @@ class Store(ABC):
     def _home(self, key: str, _moment: int) -> int:
         return zlib.crc32(key.encode()) % len(self.nodes)
 
+    def _check_answers(self, node: int, moment: int) -> None:
+        if self.broken.silent(node, moment):
+            raise NoAnswer(f"{self.nodes[node]} does not answer")
+
     def _check_connection(self, node: int, since: int, until: int) -> None:
+        if self._faulty and self.broken.fell_silent(node, since, until):
+            raise NoAnswer(f"{self.nodes[node]} fell silent before it answered")
         if self._faulty and any(since < start <= until for start, _ in self._down[node]):
             raise Disconnected(f"{self.nodes[node]} was lost before it answered")
 
@@ -210,7 +248,7 @@ class Store(ABC):
     def _arrival(self, node: int, moment: int) -> int:
         """Return when what would reach a node at `moment` reaches it, outages considered."""
         while (back := self._back(node, moment)) > moment:
-            moment = min(NEVER, back + self._lag())
+            moment = back if back >= HELD else min(NEVER, back + self._lag())
         return moment
 
     def _archive(self, moment: int, logs: dict[str, Log]) -> None:

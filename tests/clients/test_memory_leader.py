@@ -326,4 +326,4 @@ def test_a_log_keeps_only_what_a_read_can_still_ask_for() -> None:
     session = client.session("s")
     for version in range(1, 3000):
         session.write("k", Value(version, "s"))
-    assert len(client._store.logs["k"].writes) < 300
+    assert len(client.store.logs["k"].writes) < 300
