@@ -125,7 +125,7 @@ class Lab:
 
     def lose(self, name: str, share: float) -> None:
         """Drop a share of what comes to a node and of what goes from it."""
-        rules.lose(self.namespace(name), share, f"loses {share:.3%} each way")
+        rules.lose(self.namespace(name), share, f"loses {share * 100:g}% each way")
 
     def slow(self, name: str, delay_s: float) -> None:
         """Hold back what goes to and from a node."""

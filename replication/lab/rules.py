@@ -38,7 +38,9 @@ def cut_all_but(namespace: str, others: Sequence[str], comment: str) -> None:
 
 def lose(namespace: str, share: float, comment: str) -> None:
     """Drop a share of all that comes in and of all that goes out, chosen at random."""
-    chosen = f"numgen random mod {_RESOLUTION} < {round(share * _RESOLUTION)}"
+    # At least one number and at most all: nft refuses "< 0", and that a number be below the modulus, which all are.
+    last = max(1, round(share * _RESOLUTION)) - 1
+    chosen = f"numgen random mod {_RESOLUTION} <= {last}"
     _add(namespace, LOSE, chosen, chosen, comment)
 
 

@@ -89,9 +89,11 @@ class Slowness:
         """Have netem delay what leaves at both ends; say whether this kernel has it."""
         try:
             for namespace, interface in self._ends():
-                words = ("qdisc", "replace", "dev", interface, "root", "netem", "delay", f"{delay_s * 1e6:.0f}us")
-                _tc(namespace, *words)
-        except system.Failed:
+                delay = ("delay", f"{delay_s * 1e6:.0f}us", "limit", str(_QUEUED_FRAMES))
+                _tc(namespace, "qdisc", "replace", "dev", interface, "root", "netem", *delay)
+        except system.Failed as error:
+            if "unknown" not in str(error):
+                raise
             return False
         return True
 

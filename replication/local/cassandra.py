@@ -4,6 +4,7 @@ import argparse
 import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -258,13 +259,17 @@ class CassandraCluster(LocalCluster):
                 raise diagnosis.of_death(server, cassandra_node.SIGNS, cassandra_node.TELLING)
 
     def _members(self) -> Mapping[str, Member]:
-        for server, node in self._pairs():
-            if server.state == "running":
-                try:
-                    return self.management(node.address).members()
-                except NoOrders:
-                    continue  # it is starting, or hangs: another one may answer
-        return {}
+        """Return how the nodes are by one that answers: where views differ, by the one that reaches the most."""
+        running = [node.address for server, node in self._pairs() if server.state == "running"]
+        with ThreadPoolExecutor(max_workers=len(self.servers)) as pool:
+            views = list(pool.map(self._view, running))
+        return max(views, key=lambda view: sum(one.state.startswith("U") for one in view.values()), default={})
+
+    def _view(self, node: str) -> Mapping[str, Member]:
+        try:
+            return self.management(node).members()
+        except NoOrders:
+            return {}  # it is starting, hangs, or cannot be reached
 
     def _status(self, server: ServerProcess, node: Node, members: Mapping[str, Member]) -> NodeStatus:
         state, member = server.state, members.get(f"{node.host}:{node.ports.storage}")

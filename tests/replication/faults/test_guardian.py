@@ -5,8 +5,10 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from random import Random
 
 import psutil
 import pytest
@@ -58,8 +60,12 @@ def drill(cluster: MongoCluster, faults: dict[str, str], *more: str) -> Iterator
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-def guardians() -> list[int]:
-    return [process.pid for process in psutil.process_iter() if "replication.faults.guardian" in _command_line(process)]
+def guardians_of(drill: int) -> list[int]:
+    return [
+        process.pid
+        for process in psutil.process_iter()
+        if (line := _command_line(process))[-1:] == [str(drill)] and "replication.faults.guardian" in line
+    ]
 
 
 def _command_line(process: psutil.Process) -> list[str]:
@@ -78,7 +84,6 @@ def test_what_a_drill_broke_is_undone_when_it_is_gone(
     whole: MongoCluster, eventually: Eventually, number: signal.Signals
 ) -> None:
     first, second, _ = whole.nodes()
-    before = set(guardians())
     with drill(whole, {"kill": first, "pause": second}) as process:
         assert states(whole) == ["dead", "paused", "running"]
         os.killpg(process.pid, number)  # as Ctrl-C in a terminal does
@@ -88,7 +93,7 @@ def test_what_a_drill_broke_is_undone_when_it_is_gone(
     assert f"undoing pause of {second}" in said
     assert f"undoing kill of {first}" in said
     assert states(whole) == ["running"] * 3
-    eventually(lambda: set(guardians()) <= before)
+    eventually(lambda: guardians_of(process.pid) == [])
 
 
 def test_a_child_that_holds_the_pipe_open_does_not_keep_a_node_broken(
@@ -112,24 +117,45 @@ def test_ctrl_c_in_the_middle_of_an_isolate_leaves_no_rule(lab: MongoLab, eventu
     eventually(lambda: all(node.healthy for node in lab.status()))
 
 
+@pytest.mark.soak
+def test_a_drill_killed_at_any_moment_leaves_nothing_broken(lab: MongoLab, eventually: Eventually) -> None:
+    first, second, third = lab.nodes()
+    faults = [("isolate", first), ("delay", second), ("loss", third), ("kill", second), ("pause", third)]
+    random = Random(1)
+    for _ in range(40):
+        words = [json.dumps(lab.recipe()), json.dumps(faults)]
+        with subprocess.Popen(
+            [sys.executable, "-c", DRILL, *words],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        ) as process:
+            time.sleep(random.uniform(0.0, 1.5))
+            os.killpg(process.pid, signal.SIGKILL)
+            assert process.stderr
+            process.stderr.read()  # until the guardian has ended too
+        assert states(lab) == ["running"] * 3
+        assert {node.note for node in lab.status()} == {""}
+        assert guardians_of(process.pid) == []
+    eventually(lambda: all(node.healthy for node in lab.status()))
+
+
 def test_what_ended_is_not_undone_again_and_what_stands_is(whole: MongoCluster) -> None:
     first, second, _ = whole.nodes()
     ended, standing = (FAULTS["pause"].make(whole, [node], {}) for node in (first, second))
-    before = set(guardians())
     with guarded(whole) as guard:
         guard.begin(ended)
         guard.end(ended)
         whole.pause(first)  # somebody else's
         guard.begin(standing)
     assert states(whole) == ["paused", "running", "running"]
-    assert set(guardians()) <= before
+    assert guardians_of(os.getpid()) == []
     whole.resume(first)
 
 
 def test_nothing_is_broken_without_a_guardian(whole: MongoCluster, eventually: Eventually) -> None:
-    before = set(guardians())
     with guarded(whole) as guard:
-        (guardian,) = set(guardians()) - before
+        (guardian,) = guardians_of(os.getpid())
         os.kill(guardian, signal.SIGTERM)  # which it ignores
         os.kill(guardian, signal.SIGKILL)
         eventually(lambda: psutil.Process(guardian).status() == psutil.STATUS_ZOMBIE)
