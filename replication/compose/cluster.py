@@ -40,6 +40,9 @@ class ContainerCluster(ABC):
     one_shot: Sequence[str] = ()
     """What is brought up beside them, and ends by itself."""
 
+    stays_itself: bool = True
+    """Whether the others know a node again that was disconnected, and that the engine may give another address."""
+
     port: int
     """The port that each node serves clients at, inside the network."""
 
@@ -170,10 +173,10 @@ class ContainerCluster(ABC):
 
     def _disconnect(self, container: Container, others: Sequence[str], *, clients: bool) -> None:
         names = {self._container(other).service for other in others}
-        if not clients or names | {container.service} != set(self.services):
+        if not self.stays_itself or not clients or names | {container.service} != set(self.services):
             raise NotAllowed(
-                f"{container.service}: only root on the engine's own machine may cut single links of a container; "
-                "without, it can be cut off from all nodes and clients"
+                f"{container.service}: only root on the engine's own machine may cut links of a container; without, "
+                "a member or a leader can be cut off from all nodes and clients, by taking its network away"
             )
         if container.connected:
             links.disconnect(container)

@@ -102,6 +102,7 @@ class CassandraContainers(ContainerCluster):
 
     database = "cassandra"
     services = ("cassandra1", "cassandra2", "cassandra3")
+    stays_itself = False
     port = 9042
     # Without its system tables a node would be a stranger of a known address, which the ring refuses: it stays who it
     # is, and has lost every key and the log of those it had taken.
