@@ -121,8 +121,18 @@ class MemoryCluster:
                 self._store.broken.silence(place, now)
             self._store.rethink(now)
 
-    def mend(self, node: str) -> None:
-        """Undo all that was done to a node's links; nothing where nothing was."""
+    def slow(self, node: str, delay_s: float) -> None:
+        """Raise `ClientError`: how long messages take is chosen before the run."""
+        raise ClientError(
+            f"memory store: the links of {node} have the delays of --lag and --service; choose them there"
+        )
+
+    def lose(self, node: str, share: float) -> None:
+        """Raise `ClientError`: what share of operations goes wrong is chosen before the run."""
+        raise ClientError(f"memory store: what {node} loses is what --timeouts and --refusals say; choose it there")
+
+    def mend(self, node: str, *troubles: str) -> None:
+        """Undo all that was done to a node's links, which is cuts alone; nothing where nothing was."""
         place = self._place(node)
         with self._store.lock:
             now = self._now()

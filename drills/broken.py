@@ -3,9 +3,12 @@
 import argparse
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from typing import cast
 
 from clients.databases import DATABASES
 from clients.errors import BadAddress
+from clients.memory import MemoryClient
+from clients.memory_cluster import MemoryCluster
 from clients.protocol import Client
 from drills.plan import BadDrill, Drill
 from drills.timeline import Guard, Unguarded
@@ -65,7 +68,8 @@ def breakable(found: Cluster | None, client: Client) -> Cluster:
     """Return the cluster, or what breaks the simulated store of a client."""
     if found is not None:
         return found
-    raise BadAddress(f"the {client.database} store has no nodes that can be broken")
+    assert isinstance(client, MemoryClient)  # noqa: S101 # the one without servers
+    return cast("Cluster", MemoryCluster(client))  # by structure, for clients know no clusters
 
 
 def guard(found: Cluster | None) -> AbstractContextManager[Guard]:

@@ -147,7 +147,7 @@ def _choose(arguments: argparse.Namespace, chosen: Chosen) -> None:
         if getattr(arguments, name) is None:
             setattr(arguments, name, value)
     arguments.after_s = None
-    if arguments.rate is None and DATABASES[arguments.database].addresses:
+    if arguments.rate is None:
         arguments.rate = RATE
     if arguments.duration is None and arguments.ops is None:
         arguments.duration, arguments.after_s = str(chosen.over_s + LATE_S), AFTER_S

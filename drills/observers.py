@@ -16,6 +16,10 @@ AGREE_S = 60.0
 """How long replicas have to agree once the load is over."""
 
 
+UNSEEN: Mapping[str, Any] = {"probed": False, "two_primaries_s": None, "converged_s": None}
+"""What is known where nothing watched."""
+
+
 class Observers:
     """Open from before the load until after it; `heal` tells that nothing is broken any more."""
 
@@ -64,6 +68,7 @@ class Observers:
         agreed = self._probe.converged if self._probe else None
         known = agreed is not None and self._healed is not None
         return {
+            "probed": self._probe is not None,
             "two_primaries_s": list(self._watch.bounds()) if self._watch else None,
             "converged_s": max(0, agreed - self._healed) / NS if known else None,  # type: ignore[operator] # `known`
         }

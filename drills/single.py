@@ -6,10 +6,11 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from checkers.findings import Findings
+from clients.errors import ClientError
 from drills import broken
 from drills.chosen import Chosen
 from drills.figures import figures
-from drills.observers import Observers
+from drills.observers import UNSEEN, Observers
 from drills.timeline import NS, Timeline
 from history.operation import Fault
 from replication.protocol import ClusterError, Reachable
@@ -27,7 +28,7 @@ class Drilled(NamedTuple):
     received: list[int]
     """The exit codes that signals ask for."""
 
-    trouble: ClusterError | None
+    trouble: ClusterError | ClientError | None
     """Why the drill could not be done to its end."""
 
 
@@ -99,7 +100,7 @@ class Scene:
         """Return what the drill measured."""
         one = self._one
         self._evidence.decided(one.recorder.found_at_the_end)
-        observed = self._observers.figures() if self._observers else {"two_primaries_s": None, "converged_s": None}
+        observed = self._observers.figures() if self._observers else UNSEEN
         return {
             "drill": self._chosen.drill.name,
             **figures(self._evidence, self.timeline.noted, read_finally=self._evidence.read_finally),

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from clients.errors import ClientError
 from drills.plan import Step
 from drills.targets import groups
 from history.clock import Clock
@@ -70,7 +71,7 @@ class Timeline:
         self.noted: list[Noted] = []
         """What was done to whom; the end of what still stands is None."""
         self.guard: Guard = Unguarded()
-        self.trouble: ClusterError | None = None
+        self.trouble: ClusterError | ClientError | None = None
         """Why the drill could not go on."""
         self._steps = sorted(steps, key=lambda step: step.after)
         self._cluster = cluster
@@ -101,7 +102,7 @@ class Timeline:
                 if not self._wait(moment, over):
                     break
                 act(over)
-        except ClusterError as error:
+        except (ClusterError, ClientError) as error:
             self.trouble = error
             self._tell(f"the drill cannot go on: {error}")
         finally:
@@ -168,7 +169,7 @@ class Timeline:
         for fault, _ in reversed(list(self._standing)):
             try:
                 self._end(fault)
-            except ClusterError as error:  # the guard tries again, and says where it cannot
+            except (ClusterError, ClientError) as error:  # the guard tries again, and says where it cannot
                 self.trouble = self.trouble or error
                 self._tell(str(error))
 

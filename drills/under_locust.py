@@ -20,7 +20,7 @@ from clients.errors import BadAddress, ClientError
 from drills import broken
 from drills.chosen import FLAGS, Chosen
 from drills.figures import figures
-from drills.observers import Observers
+from drills.observers import UNSEEN, Observers
 from drills.plan import BadDrill
 from drills.timeline import NS, Timeline
 from history.clock import RealClock
@@ -116,7 +116,7 @@ class Drilling:
     def end(self) -> Mapping[str, Any]:
         """Wait until everything is mended and the replicas agree, and return what was measured."""
         self._over.wait()
-        observed: Mapping[str, Any] = {"two_primaries_s": None, "converged_s": None}
+        observed = UNSEEN
         if self._observers is not None:
             self._observers.close(patient=not self._run.hurried)
             observed = self._observers.figures()

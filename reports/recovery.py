@@ -89,7 +89,7 @@ def lines(result: Result) -> Iterator[str]:
     if result.get("two_primaries_s"):
         low, high = result["two_primaries_s"]
         yield f"two primaries s: {low:.2f} - {high:.2f}"
-    if "converged_s" in result:
+    if result.get("probed"):
         yield f"converged s: {_seconds(result['converged_s'])}"
     for phase, seen in result.get("phases", {}).items():
         yield f"{phase}: {_phase(seen)}"
