@@ -33,8 +33,9 @@ class MemoryNode(NamedTuple):
 class MemoryCluster:
     """The nodes of one client's store. Raises `ClientError` for a node that is none, or for what cannot be done to it.
 
-    Where a leader is killed, paused or cut off from most others, the most advanced follower takes over `takeover_s`
-    seconds later, unless the leader is back by then. `writes` says what becomes of what the old leader alone has:
+    Where a leader is killed, paused or cut off from most nodes, the most advanced follower takes over `takeover_s`
+    seconds later, unless the leader is back by then, and if most nodes vote for it: of two nodes the one that is left
+    does not lead. `writes` says what becomes of what the old leader alone has:
     ``loses`` means that the new one has only what had reached it. A quorum's and two leaders' nodes keep what they
     have, unless their disk is wiped.
     """

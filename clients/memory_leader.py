@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from functools import partial
-from operator import itemgetter
+from operator import itemgetter, le
 
 from clients.memory_errors import NoLeader
 from clients.memory_faults import HELD, hold, release
@@ -77,7 +77,7 @@ class LeaderStore(Store):
     def ready(self, now: int) -> int:
         """Wait for a leader that is there to stay."""
         if self._leader is not None:
-            return HELD if self._rival() is not None else now
+            return now if not self.broken or self._backed(self._leader) else HELD
         return self._next_event()
 
     def lose(self, node: int, moment: int, until: int, outage: Outage) -> None:
@@ -117,7 +117,7 @@ class LeaderStore(Store):
             self._called = False
         elif self._leader is None and self._vacant:
             self._elect(self._elections, moment)
-        if self._rival() is not None and not self._called:
+        if self._deposed() and not self._called:
             self._call_election(moment)
         self._pass_on(moment)
 
@@ -146,16 +146,15 @@ class LeaderStore(Store):
         """Tell whether the leader, who sends all writes, gets them to a node."""
         return self._leader is not None and self.broken.joined(self._leader, node)
 
-    def _company(self, node: int) -> int:
-        return sum(self.broken.joined(node, other) for other in range(len(self.nodes)))
+    def _backed(self, node: int) -> bool:
+        """Tell whether a node reaches most nodes, itself among them."""
+        return 2 * sum(self.broken.joined(node, other) for other in range(len(self.nodes))) > len(self.nodes)
 
-    def _rival(self) -> int | None:
-        """Return a node that reaches more nodes than the leader, if there is one: it will be deposed."""
-        if self._leader is None or not self.broken:
-            return None
-        led = self._company(self._leader)
-        living = (node for node in range(len(self.nodes)) if node not in self.broken.away)
-        return next((node for node in living if self._company(node) > led), None)
+    def _deposed(self) -> bool:
+        """Tell whether the leader is cut off from most nodes and another is not: then there will be an election."""
+        if self._leader is None or not self.broken or self._backed(self._leader):
+            return False
+        return any(self._backed(node) for node in range(len(self.nodes)) if node not in self.broken.away)
 
     def _call_election(self, moment: int) -> None:
         """Have another leader after a while; an election that was called before does not come about."""
@@ -164,13 +163,13 @@ class LeaderStore(Store):
         self._at(moment + nanoseconds(self.failover.takeover_s), partial(self._elect, self._elections))
 
     def _elect(self, election: int, moment: int) -> None:
-        """Let the follower lead that has most of the leader's writes, among those that reach the most nodes."""
+        """Let the node lead that most nodes vote for, if there is one."""
         if election != self._elections:
             return
         self._called = False
-        if self._leader is not None and self._rival() is None:
+        if self._leader is not None and not self._deposed():
             return
-        successor = self._successor(moment, moment)
+        successor = self._elected(moment)
         self._vacant = successor is None
         if successor is None:
             return
@@ -181,6 +180,21 @@ class LeaderStore(Store):
         self._former = None
         self._reign(successor, moment)
         self._pass_on(moment)
+
+    def _elected(self, moment: int) -> int | None:
+        """Return the node with most votes; none votes for a node that lacks what it has itself, as in Raft.
+
+        So what most nodes had before is in what the new leader has: one of those who voted for it had it.
+        """
+        living = [node for node in range(len(self.nodes)) if node not in self.broken.away]
+        held = {node: [bisect_right(log.applied[node], moment) for log in self.logs.values()] for node in living}
+
+        def votes(candidate: int) -> int:
+            voters = [node for node in living if self.broken.joined(candidate, node)]
+            return sum(all(map(le, held[node], held[candidate])) for node in voters)
+
+        best = max((node for node in living if node != self._leader), key=votes, default=None)
+        return best if best is not None and 2 * votes(best) > len(self.nodes) else None
 
     def _final_node(self, key: str, now: int) -> int:
         return self._leader_at(key, now)
@@ -235,8 +249,8 @@ class LeaderStore(Store):
         followers = (node for node in range(len(self.nodes)) if node != self._leader)
         candidates = [node for node in followers if self.up(node, moment) and self.up(node, takeover)]
 
-        def advance(node: int) -> tuple[int, int]:
-            return self._company(node), sum(bisect_right(log.applied[node], moment) for log in self.logs.values())
+        def advance(node: int) -> int:
+            return sum(bisect_right(log.applied[node], moment) for log in self.logs.values())
 
         return max(candidates, key=advance, default=None)
 

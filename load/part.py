@@ -4,7 +4,7 @@ import logging
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -65,7 +65,7 @@ class Setting:
 
     `options` hold the passwords that this process was given. `own_master`: there are no workers. `local`: a cluster may
     be started on this machine where no address is given. `turn` holds up who opens a database until it may. `metrics`
-    is where this process serves its metrics, if it does.
+    is where this process serves its metrics, if it does; `meters` are those metrics, by database.
     """
 
     run: str
@@ -80,6 +80,7 @@ class Setting:
     local: bool
     turn: Callable[[str], AbstractContextManager[None]]
     metrics: str | None = None
+    meters: dict[str, ProcessMetrics] = field(default_factory=dict)
 
 
 class Part:
@@ -200,15 +201,20 @@ class Part:
             recorder.listeners.append(self._evidence)
         self._client, self._recorder, self._tally = client, recorder, Tally(recorder, self._cannot_write)
         if setting.metrics is not None:
-            self._metrics = self._measure(recorder, self._tally)
+            self._measure(recorder, self._tally)
         self._workload = workload
         workload.start()
 
-    def _measure(self, recorder: Recorder, tally: Tally) -> ProcessMetrics:
-        metrics = ProcessMetrics(self._setting.run, self.database, tally.gather, self._users)
+    def _measure(self, recorder: Recorder, tally: Tally) -> None:
+        """Count in the metrics of this process on the database, which its first part makes, and shows."""
+        metrics = self._setting.meters.get(self.database)
+        if metrics is None:
+            metrics = ProcessMetrics(self._setting.run, self.database, tally.gather, self._users)
+            self._metrics = self._setting.meters[self.database] = metrics
+        else:
+            metrics.join(tally.gather)
         tally.watchers.append(lambda findings, statistics: metrics.watch(findings.verdicts, statistics))
         recorder.listeners.append(metrics.by_key)
-        return metrics
 
     def _users(self) -> int:
         """Return how many users of this process are on this database."""

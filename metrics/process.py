@@ -8,14 +8,23 @@ from metrics.meter import Counted, Found, Meter, Reading
 
 
 class ProcessMetrics:
-    """`gather` brings the meter up to date; `sessions` says how many there are."""
+    """`gather` brings it up to date; `sessions` says how many there are."""
 
     def __init__(self, run: str, database: str, gather: Callable[[], None], sessions: Callable[[], int]) -> None:
         self.meter = Meter(run, database)
         self.by_key = ByKey()
         """Wants to hear every operation, in the order of their end."""
-        self.gather = gather
+        self._gathers = [gather]
         self.sessions = sessions
+
+    def join(self, gather: Callable[[], None]) -> None:
+        """Take what another workload on the same database finds too; it is brought up to date by that."""
+        self._gathers.append(gather)
+
+    def gather(self) -> None:
+        """Be up to date."""
+        for gather in self._gathers:
+            gather()
 
     def watch(self, verdicts: Mapping[str, Found], counted: Counted) -> None:
         """Take a piece of what was found and counted."""

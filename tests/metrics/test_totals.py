@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from checkers.judge import Judge
 from clients.protocol import Answer
 from history.clock import RealClock
+from metrics import families
 from metrics.exposition import registry
 from metrics.process import ProcessMetrics
 from workloads.recorder import Recorder
@@ -106,3 +107,19 @@ def test_reads_after_a_write_are_those_that_stale_reads_checks(seed: int, operat
     reads = {name[1:]: value for name, value in found.items() if name[0] == "stalewatch_reads_after_write_total"}
     assert sum(reads.values()) == stale.checked
     assert sum(value for (_, fresh), value in reads.items() if fresh == "false") == stale.violated
+
+
+def test_workloads_on_one_database_count_together() -> None:
+    clock = SteppedClock(Random(1))
+    recorders = [Recorder(clock, Judge()) for _ in range(2)]
+    tallies = [Tally(recorder) for recorder in recorders]
+    metrics = ProcessMetrics("r", "memory", tallies[0].gather, lambda: 2)
+    metrics.join(tallies[1].gather)
+    for recorder, tally, draws in zip(recorders, tallies, (3, 4), strict=True):
+        tally.watchers.append(lambda findings, statistics: metrics.watch(findings.verdicts, statistics))
+        for number in range(draws):
+            recorder.end_write(recorder.begin_draw("s", "k"), Answer(version=number))
+    readings = list(metrics.readings())
+    assert len({(reading.family, reading.labels) for reading in readings}) == len(readings)
+    written = ("r", "memory", "write", "ok")
+    assert [one.value for one in readings if one.family is families.OPERATIONS and one.labels == written] == [7]
