@@ -25,6 +25,7 @@ class RegisterSession:
         self._client = client
         self._session = client.session(name)
         self._recorder = recorder
+        self._now = recorder.clock.now
         self._keys = keys
         self._write_ratio = options.write_ratio
         self._reread = options.reread
@@ -69,7 +70,7 @@ class RegisterSession:
 
     def read(self, key: str, due: int | None = None) -> None:
         """Read the key."""
-        start = self._recorder.clock.now()
+        start = self._now()
         answer = Answer("unknown", error="interrupted")
         try:
             answer = self._session.read(key)
