@@ -86,6 +86,11 @@ def run(arguments: argparse.Namespace) -> int:
     except (ClientError, ClusterError) as error:
         tell(f"stalewatch: {error}")
         return UNREACHABLE
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        tell(f"stalewatch: {error.filename or 'file'}: {error.strerror or error}")
+        return USAGE
 
 
 def _list(arguments: argparse.Namespace) -> int:

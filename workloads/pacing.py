@@ -1,4 +1,4 @@
-"""When a session's next operation is due: at once (closed loop), or at fixed times whatever happened (open loop)."""
+"""When a session's next operation is due where that does not depend on the last one: at fixed times."""
 
 from collections.abc import Callable
 
@@ -9,14 +9,6 @@ NEVER = 2**63 - 1
 
 NAP_S = 0.2
 """The longest sleep before a session looks whether the run is over."""
-
-
-class ClosedLoop:
-    """Each operation follows the last at once, so a slow database gets less load."""
-
-    def wait(self, over: Callable[[], bool]) -> int | None:
-        """Return None: nothing is ever late."""
-        return None
 
 
 class OpenLoop:
@@ -34,7 +26,7 @@ class OpenLoop:
         self._period_ns = period_ns
         self._number = 0
 
-    def wait(self, over: Callable[[], bool]) -> int | None:
+    def wait(self, over: Callable[[], bool]) -> int:
         """Sleep until the next operation is due and return that time, in ns; return early where the run is over."""
         due = self._first_ns + round(self._number * self._period_ns)
         self._number += 1

@@ -30,6 +30,7 @@ class RegisterSession(RecordedSession):
         opened: ClientSession | None = None,
     ) -> None:
         super().__init__(name, client, recorder, opened)
+        self._now = recorder.clock.now
         self._keys = keys
         self._write_ratio = options.write_ratio
         self._reread = options.reread
@@ -63,7 +64,7 @@ class RegisterSession(RecordedSession):
 
     def read(self, key: str, due: int | None = None) -> None:
         """Read the key."""
-        start = self._recorder.clock.now()
+        start = self._now()
         answer = Answer("unknown", error="interrupted")
         try:
             answer = self._session.read(key)

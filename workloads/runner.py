@@ -9,8 +9,9 @@ from itertools import count
 from clients.protocol import Client
 from workloads import kinds
 from workloads.final_reads import FinalReads
+from workloads.kinds import Session
 from workloads.options import LoadOptions
-from workloads.pacing import NEVER, ClosedLoop, OpenLoop
+from workloads.pacing import NEVER, OpenLoop
 from workloads.progress import Progress, Report
 from workloads.recorder import Recorder
 
@@ -99,18 +100,22 @@ class Run:
     def _session(self, name: str, number: int, begin: int) -> Callable[[], None]:
         options = self._options
         session = self.workload.session(name)
-        pace: ClosedLoop | OpenLoop = ClosedLoop()
-        if options.rate is not None:
-            first = begin + round(number * 1e9 / options.rate)
-            pace = OpenLoop(self._clock, first, options.users * 1e9 / options.rate, self._deadline_ns)
+        if options.rate is None:
+            return lambda: self._in_a_closed_loop(session)
+        first, period_ns = begin + round(number * 1e9 / options.rate), options.users * 1e9 / options.rate
+        pace = OpenLoop(self._clock, first, period_ns, self._deadline_ns)
+        return lambda: self._in_an_open_loop(session, pace)
 
-        def work() -> None:
+    def _in_a_closed_loop(self, session: Session) -> None:
+        """Let each operation follow the last at once, so that a slow database gets less load."""
+        while self._take():
+            session.step()
+
+    def _in_an_open_loop(self, session: Session, pace: OpenLoop) -> None:
+        due = pace.wait(self._over)
+        while self._take():
+            session.step(due)
             due = pace.wait(self._over)
-            while self._take():
-                session.step(due)
-                due = pace.wait(self._over)
-
-        return work
 
     def _over(self) -> bool:
         return self._started >= self._operations or self._ended(self._clock.now())

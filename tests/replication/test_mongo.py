@@ -26,7 +26,8 @@ from replication.protocol import ClusterError, NotRunning, PortTaken, ServerDied
 pytestmark = pytest.mark.server
 
 COMMAND = """
-import argparse, sys
+import argparse, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may ignore it
 from replication.local import command
 parser = argparse.ArgumentParser()
 command.add_arguments(parser)

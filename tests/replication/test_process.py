@@ -30,9 +30,10 @@ def make(tmp_path: Path) -> Iterator[Make]:
 
 
 @pytest.fixture
-def running(make: Make) -> ServerProcess:
+def running(make: Make, eventually: Callable[..., None]) -> ServerProcess:
     server = make("node1")
     server.start(SLEEP)
+    eventually(server._marked)  # for a moment after its birth a process has no environment yet
     return server
 
 
@@ -219,10 +220,12 @@ def test_what_a_server_started_is_not_taken_for_it(make: Make, eventually: Calla
         child.kill()
 
 
-def test_servers_of_different_folders_are_different(make: Make) -> None:
+def test_servers_of_different_folders_are_different(make: Make, eventually: Callable) -> None:
     one, two = make("node1"), make("node2")
     one.start(SLEEP)
     two.start(SLEEP)
+    eventually(one._marked)
     one._pid_file.unlink()
     one.kill()
+    assert one.state == "dead"
     assert two.state == "running"

@@ -1,0 +1,65 @@
+"""Drills on simulated stores: what is known to be right is never called wrong, and what is lost is found."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import stalewatch
+
+FAULTS = ("kill-primary", "pause-primary", "isolate-primary", "isolate-primary-from-all", "kill-all")
+SHORT = ("--at", "1", "--for", "3", "--duration", "8", "--users", "4", "--keys", "20", "--rate", "100")
+REPEATS = 20
+"""By fault: a hundred in all."""
+
+Drill = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def drill(tmp_path: Path) -> Drill:
+    def do(fault: str, *options: str) -> dict[str, Any]:
+        result = tmp_path / "result.json"
+        arguments = ["drill", "memory", "--fault", fault, *SHORT, *options, "--json", str(result)]
+        assert stalewatch.main(arguments) == 0
+        found: dict[str, Any] = json.loads(result.read_text())
+        return found
+
+    return do
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_linearizable_store_loses_nothing_and_shows_nothing_wrong_whatever_befalls_it(
+    drill: Drill, fault: str
+) -> None:
+    for seed in range(REPEATS):
+        result = drill(fault, "--topology", "linearizable", "--seed", str(seed), "--timeouts", "0.02")
+        wrong = {name: row["violated"] for name, row in result["guarantees"].items() if row["violated"]}
+        assert not wrong, seed
+        assert result["rpo"]["lost_writes"] == 0
+        assert result["guarantees"]["lost_writes"]["checked"] > 50
+        assert result["guarantees"]["stale_reads"]["checked"] > 20
+        assert result["faults"][0]["end_s"] - result["faults"][0]["start_s"] == pytest.approx(3, abs=0.1)
+        assert result["duplicate_items"] == result["phantom_items"] == 0
+
+
+def test_the_same_fault_makes_a_leader_with_followers_lose_its_tail(drill: Drill) -> None:
+    result = drill("isolate-primary", "--topology", "leader", "--seed", "1")
+    assert result["rpo"]["lost_items"] > 0
+    assert result["guarantees"]["unique_ids"]["violated"] > 0
+    lost = [item for item in result["rpo"]["items"] if item["end"]]
+    assert max(item["end"] for item in lost) <= result["faults"][0]["end"]
+    assert result["phases"]["before"]["violations"].get("unique_ids", 0) == 0
+    assert result["phases"]["during"]["violations"]["unique_ids"] > 0
+
+
+def test_a_seeded_drill_is_the_same_each_time(drill: Drill) -> None:
+    one, other = (drill("kill-primary", "--topology", "leader", "--seed", "7") for _ in range(2))
+    assert one == other
+
+
+def test_nobody_leads_for_the_time_of_the_takeover(drill: Drill) -> None:
+    result = drill("kill-primary", "--topology", "leader", "--seed", "2")
+    assert result["recovery"]["write"]["rto_s"] == pytest.approx(1, abs=0.2)
+    assert result["recovery"]["write"]["sustained_rto_s"] is not None
