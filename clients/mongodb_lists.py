@@ -16,6 +16,9 @@ from clients.protocol import Answer
 HEAD: Document = {"final_reads": 0}
 """What the document holds that heads a list."""
 
+BATCH_ITEMS = 10_000
+"""How many items come at a time, so that each answer comes in time however long the list is."""
+
 _BETWEEN, _AFTER = "/", "0"
 """What stands between list and item, and the character after it."""
 
@@ -44,7 +47,7 @@ def final(access: Access, key: str) -> Answer:
     )
     with access.client.start_session(causal_consistency=True) as session:
         lists.update_one({"_id": key}, {"$inc": {"final_reads": 1}}, upsert=True, session=session)
-        cursor = lists.find(items_of(key), {"_id": 1}, session=session)
+        cursor = lists.find(items_of(key), {"_id": 1}, session=session, batch_size=BATCH_ITEMS)
         items: list[str | int] = [document["_id"][len(key) + 1 :] for document in cursor]
     address = cursor.address
     return Answer(node=None if address is None else node_name(address), items=items)

@@ -83,6 +83,8 @@ def _parts(operation: Operation) -> Iterator[str]:
         yield f"beside it {_listed(operation['siblings'])}"
     if operation.get("items") is not None:
         yield f"{len(operation['items']):,} items"
+    if operation.get("items_left_out"):
+        yield f"{operation['items_left_out']:,} items"
     depends = operation.get("depends")
     if depends:
         yield f"depends on version {depends['version']} of {depends['key']}"

@@ -9,6 +9,9 @@ from checkers.findings import Findings
 from checkers.verdict import Verdict, Violation
 from history.codec import encode
 
+MOST_ITEMS = 1000
+"""How many items the final read of a list may show in a witness; longer ones are in the history."""
+
 QUANTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
 
 
@@ -54,10 +57,18 @@ def _staleness(staleness: Distribution) -> dict[str, float | None]:
 
 def _witness(violation: Violation) -> dict[str, Any]:
     return {
-        "operations": [json.loads(encode(operation)) for operation in violation.operations],
+        "operations": [_shown(json.loads(encode(operation))) for operation in violation.operations],
         "cause": violation.cause,
         "staleness_s": None if violation.staleness_ns is None else violation.staleness_ns / 1e9,
     }
+
+
+def _shown(operation: dict[str, Any]) -> dict[str, Any]:
+    """Return an operation as in the history, but for a list so long that five witnesses would fill the result."""
+    items = operation.get("items") or ()
+    if len(items) <= MOST_ITEMS:
+        return operation
+    return {**{name: value for name, value in operation.items() if name != "items"}, "items_left_out": len(items)}
 
 
 def latency(service: Distribution, response: Distribution) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from replication.local.cassandra import CassandraCluster
 from replication.local.cluster import LocalCluster
 from replication.local.couch import CouchCluster
 from replication.local.mongo import MongoCluster
-from replication.protocol import LinkTrouble, NodeStatus
+from replication.protocol import LinkTrouble, NodeStatus, Progress
 
 
 class InLab(LocalCluster):
@@ -19,6 +19,13 @@ class InLab(LocalCluster):
 
     def _network(self, names: Sequence[str]) -> Lab:
         return Lab(self.folder, names)
+
+    def ensure(self, progress: Progress) -> None:
+        """Start the cluster, or mend it, when a node or a link is not whole."""
+        if any(map(self.network.note, self.servers)):
+            progress("mending links that an earlier fault left broken")
+            self.start(progress)
+        super().ensure(progress)
 
     def status(self) -> Sequence[NodeStatus]:
         """Say how every node is, and what is done to its links."""

@@ -69,7 +69,7 @@ def test_a_program_that_may_not_be_executed_is_named(wheel: Path) -> None:
 
 
 def test_mongod_is_started_on_loopback_alone_and_leaves_no_socket_file(tmp_path: Path) -> None:
-    arguments = mongod.arguments(tmp_path / "mongod", tmp_path / "data", "1")
+    arguments = mongod.arguments(tmp_path / "mongod", tmp_path / "data", "127.0.0.1:1")
     assert arguments[arguments.index("--bind_ip") + 1] == "127.0.0.1"
     assert "--nounixsocket" in arguments
 

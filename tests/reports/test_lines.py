@@ -63,3 +63,12 @@ def test_what_resolving_conflicts_cost_is_told_by_part() -> None:
 def test_errors_stand_with_outcome_and_count() -> None:
     errors = [{"operation": "write", "outcome": "unknown", "error": "Timeout", "count": 3}]
     assert "write unknown: 3 x Timeout" in list(plain_lines(result() | {"errors": errors}))
+
+
+def test_ids_and_items_are_told_where_there_are_any() -> None:
+    made = judged(result(), "unique_ids", 2, 100) | {"duplicate_items": 3, "phantom_items": 0}
+    lines = list(plain_lines(made))
+    place = lines.index("lost_writes: n/a (0/0, no evidence)")
+    assert lines[place + 1].startswith("unique_id_violation_rate: 0.0200 (2/100, 95% ")
+    assert lines[place + 2] == "duplicate_items: 3"
+    assert not [line for line in lines if line.startswith("phantom_items")]

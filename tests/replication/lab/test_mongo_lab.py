@@ -186,6 +186,13 @@ def test_a_delay_whose_forwarder_died_is_mended_by_the_next_start(lab: MongoLab)
     assert notes(lab)[node] == ""
 
 
+def test_who_needs_the_cluster_finds_its_links_whole(lab: MongoLab) -> None:
+    lab.slow(lab.nodes()[1], 0.01)
+    assert is_whole(lab)
+    lab.ensure(print)
+    assert set(notes(lab).values()) == {""}
+
+
 def test_faults_of_two_kinds_at_one_node_end_apart(lab: MongoLab) -> None:
     node = lab.nodes()[0]
     loss, cut = (FAULTS[name].make(lab, [node], {}) for name in ("loss", "isolate"))
