@@ -1,10 +1,8 @@
 """Drills on a real replica set: what their figures say is what servers' logs and history files say."""
 
-import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,19 +29,6 @@ pytestmark = pytest.mark.server
 
 TIMEOUT_S = 2.0
 """How long an operation may take by default."""
-
-
-@pytest.fixture(scope="module")
-def lab(mongod_program: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoLab]:
-    assert mongod_program
-    if os.geteuid():
-        pytest.skip("a network of its own needs root")
-    cluster = MongoLab(tmp_path_factory.mktemp("lab"))
-    try:
-        cluster.start(print)
-        yield cluster
-    finally:
-        cluster.stop(print, wipe=True)
 
 
 def assert_agrees(done: Done) -> None:
@@ -111,7 +96,6 @@ def test_a_primary_that_stood_still_loses_no_majority_write_and_linearizable_rea
 
 
 def test_ctrl_c_in_the_middle_of_a_split_leaves_nothing_broken(lab: MongoLab, tmp_path: Path) -> None:
-    lab.start(print)
     with start("mongo", "isolate-primary", "--at", "1", "--for", "60", home=lab.home, folder=tmp_path) as process:
         assert process.stderr is not None
         for line in process.stderr:

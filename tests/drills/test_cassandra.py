@@ -1,0 +1,43 @@
+"""Drills on a real ring: a quorum hardly notices a dead node, who asks for all waits for it, and a lost disk loses."""
+
+from pathlib import Path
+
+import pytest
+
+from clients.cassandra_options import DEFAULT_TIMEOUT_S
+from replication.local.cassandra import CassandraCluster
+from tests.drills.conftest import drill, recovery_time_s
+
+pytestmark = pytest.mark.server
+
+LOAD = ("--users", "8", "--keys", "100", "--rate", "150")
+
+
+def test_a_quorum_goes_on_without_a_node_and_all_of_them_do_not(ring: CassandraCluster, tmp_path: Path) -> None:
+    levels = ("--vary", "write-cl=QUORUM,ALL", "--vary", "read-cl=QUORUM,ALL")
+    done = drill("cassandra", "kill-node", "--at", "3", "--for", "8", *LOAD, *levels, home=ring.home, folder=tmp_path)
+    assert done.code == 0, done.err
+    quorum, everyone = done.results
+    for kind in ("read", "write"):
+        assert quorum["recovery"][kind]["rto_s"] < DEFAULT_TIMEOUT_S
+        assert quorum["recovery"][kind]["rto_s"] == pytest.approx(recovery_time_s(done.histories[:1], kind))
+        dead_s = everyone["faults"][0]["end_s"] - everyone["faults"][0]["start_s"]
+        assert everyone["recovery"][kind]["rto_s"] > 8
+        assert everyone["recovery"][kind]["rto_s"] == pytest.approx(dead_s, abs=3 * DEFAULT_TIMEOUT_S)
+    for result in done.results:
+        assert result["guarantees"]["lost_writes"]["verdict"] == "holds"
+        assert result["guarantees"]["stale_reads"]["verdict"] == "holds"
+        assert result["converged_s"] is not None
+        assert result["two_primaries_s"] is None
+
+
+def test_what_a_node_acknowledged_alone_is_lost_with_its_disk(ring: CassandraCluster, tmp_path: Path) -> None:
+    done = drill("cassandra", "disk-lost", "--at", "3", *LOAD, home=ring.home, folder=tmp_path)
+    assert done.code == 0, done.err
+    lost = done.result["guarantees"]["lost_writes"]
+    assert lost["violated"] > 0
+    assert all(len(witness["operations"]) == 2 for witness in lost["witnesses"])
+    assert done.result["rpo"]["lost_items"] > 0
+    assert done.result["rpo"]["appended"] > done.result["rpo"]["lost_items"]
+    (wiped,) = [fault for fault in done.result["faults"] if fault["fault"] == "wipe"]
+    assert all(item["end"] <= wiped["end"] for item in done.result["rpo"]["items"] if item["end"])

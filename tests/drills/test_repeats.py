@@ -1,0 +1,56 @@
+"""What must hold every time, twenty times over. Prints how often what may happen did."""
+
+from pathlib import Path
+
+import pytest
+
+from replication.lab.clusters import MongoLab
+from replication.local.mongo import MongoCluster
+from tests.drills.conftest import BRIEF, Done, drill
+
+pytestmark = [pytest.mark.server, pytest.mark.soak, pytest.mark.timeout(3600)]
+
+REPEATS = 20
+
+
+def repeated(fault: str, *options: str, cluster: MongoCluster, folder: Path) -> Done:
+    again = ("--repeat", str(REPEATS))
+    done = drill("mongo", fault, *BRIEF, *again, *options, home=cluster.home, folder=folder, timeout_s=3500)
+    assert done.code == 0, done.err
+    assert len(done.results) == REPEATS
+    print(done.out.rpartition("median (least - most)")[2])
+    return done
+
+
+def violated(done: Done, guarantee: str) -> list[int]:
+    return [result["guarantees"][guarantee]["violated"] for result in done.results]
+
+
+@pytest.mark.parametrize("fault", ["kill-primary", "isolate-primary"])
+def test_no_majority_write_is_ever_lost_and_no_id_given_out_twice(lab: MongoLab, tmp_path: Path, fault: str) -> None:
+    done = repeated(fault, "--write-concern", "majority", cluster=lab, folder=tmp_path)
+    assert not any(violated(done, "lost_writes"))
+    assert not any(violated(done, "unique_ids"))
+    assert all(result["guarantees"]["lost_writes"]["checked"] > 100 for result in done.results)
+    assert all(result["recovery"]["write"]["sustained_rto_s"] is not None for result in done.results)
+
+
+def test_a_split_brain_loses_single_acknowledgements_every_time(lab: MongoLab, tmp_path: Path) -> None:
+    done = repeated("isolate-primary", "--write-concern", "1", cluster=lab, folder=tmp_path)
+    assert all(violated(done, "lost_writes"))
+    assert all(violated(done, "unique_ids"))
+
+
+def test_a_primary_that_wakes_up_may_show_old_data_to_local_reads(whole: MongoCluster, tmp_path: Path) -> None:
+    levels = ("--write-concern", "majority", "--read-concern", "local")
+    done = repeated("pause-primary", *levels, cluster=whole, folder=tmp_path)
+    assert not any(violated(done, "lost_writes"))
+    stale = violated(done, "stale_reads")
+    print(f"stale reads in {sum(map(bool, stale))} of {REPEATS} repeats: {stale}")
+
+
+def test_and_never_to_linearizable_ones(whole: MongoCluster, tmp_path: Path) -> None:
+    levels = ("--write-concern", "majority", "--read-concern", "linearizable")
+    done = repeated("pause-primary", *levels, cluster=whole, folder=tmp_path)
+    for guarantee in ("stale_reads", "read_regressions", "monotonic_reads", "read_your_writes", "lost_writes"):
+        assert not any(violated(done, guarantee)), guarantee
