@@ -15,8 +15,10 @@ COPY clients clients
 COPY workloads workloads
 COPY metrics metrics
 COPY reports reports
+COPY runs runs
 COPY load load
 COPY replication replication
+COPY drills drills
 RUN /srv/venv/bin/pip install --no-deps . && /srv/venv/bin/pip uninstall --yes pip setuptools
 
 FROM ${PYTHON_IMAGE}

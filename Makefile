@@ -57,6 +57,7 @@ benchmarks: install ## What it costs: judge, bench over a bare driver loop, chec
 	$(BIN)/python -m benchmarks.scraped
 	$(BIN)/python -m benchmarks.overhead
 	$(BIN)/python -m benchmarks.under_locust
+	$(BIN)/python -m benchmarks.per_core
 	$(BIN)/python -m benchmarks.master
 	$(BIN)/python -m benchmarks.overhead_couch
 

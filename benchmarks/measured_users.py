@@ -7,10 +7,12 @@ import gevent
 from locust import events
 from locust.runners import MasterRunner
 
+from locustfiles.cassandra_users import CassandraUser
+from locustfiles.couch_users import CouchUser
 from locustfiles.memory_users import MemoryUser
 from locustfiles.mongo_users import MongoUser
 
-__all__ = ["MemoryUser", "MongoUser"]
+__all__ = ["CassandraUser", "CouchUser", "MemoryUser", "MongoUser"]
 
 SETTLED_S = 2.0
 """When measuring begins, after connecting and creating keys."""

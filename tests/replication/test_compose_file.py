@@ -243,6 +243,15 @@ def test_grafana_is_given_what_its_provisioning_asks_for() -> None:
     assert given["GF_AUTH_ANONYMOUS_ORG_ROLE"] == "Viewer"
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/scale-out.md"])
+def test_services_that_pages_name_are_there(page: str) -> None:
+    lines = re.findall(r"docker compose (up|exec|run) ([^#`\n]*)", (ROOT / page).read_text())
+    assert {command for command, _ in lines} >= {"up", "run"}
+    for command, rest in lines:
+        words = {word for word in rest.split() if not word.startswith("-") and "=" not in word}
+        assert words <= set(SERVICES) if command == "up" else words & set(SERVICES), rest
+
+
 @contextmanager
 def prometheus(folder: Path, port: int) -> Iterator[str]:
     arguments = ["sh", str(folder / "prometheus.sh"), f"--web.listen-address=127.0.0.1:{port}"]

@@ -9,6 +9,7 @@ import os
 import re
 import shlex
 import subprocess
+import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -182,6 +183,12 @@ def test_the_engine_is_sent_what_is_copied_and_no_more() -> None:
     assert lines[0] == "*"
     assert {line[1:] for line in lines if line.startswith("!")} == sources
     assert all((ROOT / source).exists() for source in sources)
+
+
+def test_all_of_the_project_goes_in() -> None:
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
+    copied = {word for name, rest in instructions() if name == "COPY" for word in rest.split()}
+    assert set(build["only-include"]) <= copied
 
 
 def test_every_package_is_there_at_its_pinned_version(machine: Machine) -> None:
