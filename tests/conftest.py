@@ -27,6 +27,19 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     return report
 
 
+SLOW_TO_START = ("shared_ring", "shared_leaders")
+"""Servers that one process alone shall start, where tests run in several; others are shared by the tests of a file."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep together what shares servers, where tests run in several processes (`--dist loadgroup`)."""
+    for item in items:
+        if item.get_closest_marker("server") and isinstance(item, pytest.Function):
+            shared = (name for name in SLOW_TO_START if name in item.fixturenames)
+            item.add_marker(pytest.mark.xdist_group(next(shared, item.path.stem)))
+
+
 def eventually(condition: Callable[[], object], timeout_s: float = 60.0) -> None:
     """Wait until the condition holds."""
     deadline = time.monotonic() + timeout_s

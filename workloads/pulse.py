@@ -34,6 +34,7 @@ class Pulse:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._beat = clock.now()
+        self._stalled_until = 0
         self._recent: deque[Stall] = deque(maxlen=RECENT)
         self._over = threading.Event()
         self._latest_ns = 0
@@ -60,7 +61,7 @@ class Pulse:
 
     def met(self, start: int, end: int) -> bool:
         """Tell whether an operation that ended lately, before the last look, was under way during a stall."""
-        return any(start < stall.end and end > stall.start for stall in self._recent) if self._recent else False
+        return start < self._stalled_until and any(start < one.end and end > one.start for one in self._recent)
 
     def look(self) -> None:
         """Note a stall where the next beat is overdue: sessions may wake up before the beat does."""
@@ -68,7 +69,7 @@ class Pulse:
         if now - self._beat > LATE_NS:
             self.stalls.append(Stall(self._beat, now))
             self._recent.append(Stall(self._beat, now))
-            self._beat = now
+            self._beat = self._stalled_until = now
 
     def _run(self) -> None:
         asleep = self._clock.now()

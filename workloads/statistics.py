@@ -46,15 +46,12 @@ class Statistics:
             self.errors[kind, outcome, operation.error or ""] += 1
         elif end is not None:
             self.last_ok[kind] = end  # operations come in the order of their end
-            self._time(kind, operation, end, stalled=stalled)
-
-    def _time(self, kind: str, operation: Counted, end: int, *, stalled: bool) -> None:
-        if stalled:
-            self.stalled += 1
-            return
-        self.service[kind].add(end - operation.start)
-        if operation.due is not None:
-            self.response[kind].add(end - operation.due)
+            if stalled:
+                self.stalled += 1
+                return
+            self.service[kind].add(end - operation.start)
+            if operation.due is not None:
+                self.response[kind].add(end - operation.due)
 
     def second(self, number: int) -> Counter[str]:
         """Return the counts of that second of the epoch."""

@@ -338,7 +338,7 @@ def test_a_leader_that_is_killed_loses_no_acknowledged_write(
     result = json.loads(report.read_text())
     assert sum(row["count"] for row in result["errors"]) > 0
     assert result["final_reads_s"] is not None, "the leaders did not agree on every key"
-    assert result["guarantees"]["lost_writes"]["checked"] > 300
+    assert result["guarantees"]["lost_writes"]["checked"] > 100
     assert violated(result, "lost_writes") == 0
     assert violated(result, "phantom_reads") == 0
     if write_to == "home":  # each key has one leader that never forgets: nothing at all may be found
@@ -368,7 +368,7 @@ def test_resolvers_lose_no_basket_item_while_the_leaders_are_parted_and_after(
     result = json.loads(report.read_text())
     print(result["losses"], result["resolution"], result["final_reads_s"])
     assert result["final_reads_s"] is not None, "conflicts were left, or the leaders did not agree"
-    assert result["losses"]["basket"]["acknowledged"] > 100
+    assert result["losses"]["basket"]["acknowledged"] > 30
     assert result["losses"]["basket"]["lost"] == result["losses"]["register"]["lost"] == 0
     assert not [key for key, _, siblings in final_states(history) if siblings]
 
@@ -390,7 +390,7 @@ def test_every_increment_outlives_a_leader_that_is_killed_while_conflicts_are_re
     result = json.loads(report.read_text())
     assert result["resolution"]["errors"] > 0
     assert result["final_reads_s"] is not None, "conflicts were left, or the leaders did not agree"
-    assert result["losses"]["count"]["acknowledged"] > 100
+    assert result["losses"]["count"]["acknowledged"] > 30
     assert result["losses"]["count"]["lost"] == 0
 
 

@@ -102,7 +102,7 @@ def test_a_primary_that_dies_or_hangs_costs_errors_but_no_majority_write(
     assert all(row["error"] for row in result["errors"])
     assert sum(row["count"] for row in result["errors"]) > 0  # in a closed loop something is always under way
     assert result["verdict"] == "valid", result["guarantees"]
-    assert result["guarantees"]["lost_writes"]["checked"] > 100
+    assert result["guarantees"]["lost_writes"]["checked"] > 30
     # The run went on: no session waited longer than a few time-outs of 2 s. (Successes may be further apart: a majority
     # takes until the other follower gives up on a stopped primary as its source.)
     ends = [operation.end for operation, _ in History([history]).operations() if operation.end is not None]
