@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from replication.lab.clusters import MongoLab
+from replication.lab.network import Lab
 from replication.local import couch, home, jars, java, mongod, node, ports, programs
 from replication.local.cassandra import LOCK, CassandraCluster
 from replication.local.cassandra_state import HOSTS
 from replication.local.couch import CouchCluster
 from replication.local.mongo import USUAL_PORTS, MongoCluster
-from replication.protocol import MissingProgram
+from replication.protocol import MissingProgram, NotAllowed
 
 REQUIRE_ALL = "STALEWATCH_REQUIRE_ALL"
 
@@ -27,7 +29,7 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     return report
 
 
-SLOW_TO_START = ("shared_ring", "shared_leaders")
+SLOW_TO_START = ("shared_ring", "shared_leaders", "shared_lab")
 """Servers that one process alone shall start, where tests run in several; others are shared by the tests of a file."""
 
 
@@ -37,7 +39,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("server") and isinstance(item, pytest.Function):
             shared = (name for name in SLOW_TO_START if name in item.fixturenames)
-            item.add_marker(pytest.mark.xdist_group(next(shared, item.path.stem)))
+            item.add_marker(pytest.mark.xdist_group(next(shared, str(item.path))))
 
 
 def eventually(condition: Callable[[], object], timeout_s: float = 60.0) -> None:
@@ -150,3 +152,34 @@ def leaders(shared_leaders: CouchCluster) -> CouchCluster:
     """Two leaders that are up and linked when the test begins, whatever the test before did to them."""
     shared_leaders.start(print)
     return shared_leaders
+
+
+@pytest.fixture(scope="session")
+def lab_rights(tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    """Skip where this machine lets nobody make a network."""
+    network = Lab(tmp_path_factory.mktemp("rights"), ["node"])
+    try:
+        network.prepare(print, lambda: None)
+    except (NotAllowed, MissingProgram) as error:
+        pytest.skip(str(error))
+    finally:
+        network.remove(print)
+    return network
+
+
+@pytest.fixture(scope="session")
+def shared_lab(lab_rights: Lab, mongod_program: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoLab]:
+    assert lab_rights
+    assert mongod_program
+    cluster = MongoLab(tmp_path_factory.mktemp("lab"))
+    try:
+        yield cluster
+    finally:
+        cluster.stop(print, wipe=True)
+
+
+@pytest.fixture
+def lab(shared_lab: MongoLab) -> MongoLab:
+    """A replica set in a lab that is whole when the test begins, whatever the test before did to it."""
+    shared_lab.start(print)
+    return shared_lab

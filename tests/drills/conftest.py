@@ -16,7 +16,6 @@ import pytest
 
 from history.operation import Append, Draw, Fault, Read, Write
 from history.reader import History
-from replication.lab.clusters import MongoLab
 from replication.local.mongo import MongoCluster
 from tests.load.conftest import Swarm
 
@@ -117,25 +116,6 @@ def figure(out: str, name: str) -> str:
     if found is None:
         pytest.fail(f"no line {name!r} in:\n{out}")
     return found[1]
-
-
-@pytest.fixture(scope="session")
-def shared_lab(mongod_program: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoLab]:
-    assert mongod_program
-    if os.geteuid():
-        pytest.skip("a network of its own needs root")
-    cluster = MongoLab(tmp_path_factory.mktemp("lab"))
-    try:
-        yield cluster
-    finally:
-        cluster.stop(print, wipe=True)
-
-
-@pytest.fixture
-def lab(shared_lab: MongoLab) -> MongoLab:
-    """A replica set in a network of its own that is whole when the test begins."""
-    shared_lab.start(print)
-    return shared_lab
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from replication.lab.clusters import MongoLab
@@ -112,13 +113,19 @@ def test_ctrl_c_in_the_middle_of_a_split_leaves_nothing_broken(lab: MongoLab, tm
             [*lab.network.enter(node.name), "nft", "list", "ruleset"], capture_output=True, text=True, check=True
         )
         assert not rules.stdout.strip()
-    assert not _guardians()
+    assert not guardians_of(lab.home)
     assert all(node.state == "running" for node in lab.status())
 
 
-def _guardians() -> list[str]:
-    listed = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
-    return [line for line in listed.splitlines() if "replication.faults.guardian" in line]
+def guardians_of(home: Path) -> list[psutil.Process]:
+    return [one for one in psutil.process_iter() if _guards(one, str(home))]
+
+
+def _guards(process: psutil.Process, home: str) -> bool:
+    try:
+        return "replication.faults.guardian" in process.cmdline() and process.environ()["STALEWATCH_HOME"] == home
+    except (psutil.Error, KeyError):
+        return False
 
 
 @pytest.mark.parametrize("workers", [1, 3])
