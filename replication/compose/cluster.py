@@ -181,10 +181,10 @@ class ContainerCluster(ABC):
         if container.connected:
             links.disconnect(container)
 
-    def _reached(self, services: Collection[str]) -> list[str]:
+    def _reached(self, services: Collection[str]) -> dict[str, str]:
         """Return the addresses in the network of those of the services that have one."""
-        found = self._containers().values()
-        return [container.address for container in found if container.address and container.service in services]
+        found = self._containers()
+        return {service: one.address for service, one in found.items() if one.address and service in services}
 
     def _containers(self) -> dict[str, Container]:
         return containers(self.services)

@@ -117,15 +117,15 @@ class Lab:
 
     def cut(self, name: str, others: Sequence[str], *, clients: bool) -> None:
         """Let nothing pass between a node and others, nor with `clients` between it and who is no node."""
-        namespace = self.namespace(name)
+        enter = self.enter(name)
         if others:
-            rules.cut(namespace, [self.host(other) for other in others], f"cut from {', '.join(others)}")
+            rules.cut(enter, [self.host(other) for other in others], f"cut from {', '.join(others)}")
         if clients:
-            rules.cut_all_but(namespace, [self.host(node) for node in self._numbers], "cut from clients")
+            rules.cut_all_but(enter, [self.host(node) for node in self._numbers], "cut from clients")
 
     def lose(self, name: str, share: float) -> None:
         """Drop a share of what comes to a node and of what goes from it."""
-        rules.lose(self.namespace(name), share, f"loses {share * 100:g}% each way")
+        rules.lose(self.enter(name), share, f"loses {share * 100:g}% each way")
 
     def slow(self, name: str, delay_s: float) -> None:
         """Hold back what goes to and from a node."""
@@ -140,7 +140,7 @@ class Lab:
         """Return what is done to a node's links, in words."""
         if os.geteuid() != 0 or self.namespace(name) not in _listed():
             return ""
-        words = (*rules.standing(self.namespace(name)), self.slowness(name).note())
+        words = (*rules.standing(self.enter(name)), self.slowness(name).note())
         return "; ".join(filter(None, words))
 
     def slowness(self, name: str) -> Slowness:
@@ -189,8 +189,8 @@ class Lab:
 
 
 _MENDS: Mapping[LinkTrouble, Callable[[Lab, str], None]] = {
-    "cut": lambda lab, name: rules.delete(lab.namespace(name), rules.CUT),
-    "lose": lambda lab, name: rules.delete(lab.namespace(name), rules.LOSE),
+    "cut": lambda lab, name: rules.delete(lab.enter(name), rules.CUT),
+    "lose": lambda lab, name: rules.delete(lab.enter(name), rules.LOSE),
     "slow": lambda lab, name: lab.slowness(name).end(),
 }
 
