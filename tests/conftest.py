@@ -18,6 +18,10 @@ from replication.protocol import MissingProgram, NotAllowed
 
 REQUIRE_ALL = "STALEWATCH_REQUIRE_ALL"
 
+# Cassandra's nodes are started some forty times, and none runs for long enough to be worth optimizing: without the
+# second compiler a start takes half of the processor's time.
+os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:

@@ -119,7 +119,7 @@ def test_the_texts_command_lines(leaders: CouchCluster, line: str, tmp_path: Pat
         )
 
 
-HOT = ("--ops", "2000", "--users", "8", "--keys", "30", "--write-ratio", "0.5")
+HOT = ("--ops", "1200", "--users", "8", "--keys", "30", "--write-ratio", "0.5")
 
 
 def test_two_leaders_conflict_and_agree_in_the_end_and_home_routing_avoids_it(
@@ -167,7 +167,7 @@ def test_a_stale_read_is_put_down_to_a_conflict_only_where_a_sibling_is_newer(
     assert result["guarantees"]["stale_reads"]["causes"] == {name: count for name, count in causes.items() if count}
 
 
-EDITS = ("--workload", "conflict", "--write-to", "both", "--ops", "1500", "--users", "8", "--keys", "15")
+EDITS = ("--workload", "conflict", "--write-to", "both", "--ops", "1000", "--users", "8", "--keys", "15")
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_what_a_way_to_resolve_conflicts_loses(
     result = run(leaders, tmp_path, *load, "--history", str(history))
     losses = result["losses"]
     print(strategy, losses, result["resolution"], "final reads", result["final_reads_s"])
-    assert all(losses[part]["acknowledged"] > 100 for part in losses)
+    assert all(losses[part]["acknowledged"] > 60 for part in losses)
     assert [losses[part]["lost"] for part in keeps] == [0] * len(keeps)
     assert all(losses[part]["lost"] > 0 for part in loses)
     assert violated(result, "lost_writes") == sum(row["lost"] for row in losses.values())
