@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from reports import recovery
+
 Result = Mapping[str, Any]
 
 
@@ -143,14 +145,18 @@ def plain(value: object) -> str:
 
 
 def sentence(result: Result) -> str:
-    """Return one sentence on what was seen in a run: first what was broken, then the most important of what held."""
+    """Return what was seen in a run in a sentence: first which promises were broken, then the most important that held.
+
+    Of a drill another sentence comes first: what was done, and what came of it.
+    """
     rows = {name: row for name, row in result["guarantees"].items() if name in WORDS}
     broken = [WORDS[name].broken.format(**_figures(row)) for name, row in rows.items() if row["violated"]]
     holding = {name: row for name, row in rows.items() if row["verdict"] == "holds"}
-    told = [name for name in HEADLINES if name in holding] or ([] if broken else list(holding))
-    kept = [WORDS[name].kept.format(**_figures(rows[name])) for name in told]
-    text = "; ".join((*broken, *kept)) or _nothing(result)
-    return f"{text[0].upper()}{text[1:]}."
+    headlines = [name for name in HEADLINES if name in holding] or ([] if broken else list(holding))
+    kept = [WORDS[name].kept.format(**_figures(rows[name])) for name in headlines]
+    told = [recovery.sentence(result)] if result.get("recovery") else []
+    told.append("; ".join((*broken, *kept)) or _nothing(result))
+    return " ".join(f"{text[0].upper()}{text[1:]}." for text in told)
 
 
 def _figures(row: Result) -> dict[str, str]:

@@ -38,35 +38,37 @@ def sentence(result: Result) -> str:
 
 def _faults(result: Result) -> Iterator[str]:
     first: dict[str, Mapping[str, Any]] = {}
-    for fault in result["faults"]:
-        first.setdefault(f"{fault['fault']} {fault['node']}", fault)
+    for fault in result.get("faults") or ():
+        first.setdefault(f"{fault['fault']} {fault.get('node')}", fault)
     for fault in first.values():
-        words = DONE_TO.get(fault["fault"], "{node}: " + fault["fault"]).format(node=fault["node"])
-        yield f"{words} at {fault['start_s']:.1f} s"
+        name, node = str(fault["fault"]), str(fault.get("node"))
+        words = DONE_TO[name].format(node=node) if name in DONE_TO else f"{node}: {name}"
+        yield f"{words} at {fault['start_s']:.1f} s" if "start_s" in fault else words
 
 
 def _outages(result: Result) -> Iterator[str]:
     for kind, found in result["recovery"].items():
-        if not found["attempts"]:
+        rto_s, sustained_s = found.get("rto_s"), found.get("sustained_rto_s")
+        if not found.get("attempts", 1):
             continue
-        if found["rto_s"] is None:
+        if rto_s is None:
             yield f"{kind}s did not come back"
-        elif found["sustained_rto_s"] is None:
-            yield f"{kind}s were back after {found['rto_s']:.2f} s, and not for good"
+        elif sustained_s is None:
+            yield f"{kind}s were back after {rto_s:.2f} s, and not for good"
         else:
-            yield f"{kind}s were back after {found['rto_s']:.2f} s (sustained {found['sustained_rto_s']:.2f} s)"
+            yield f"{kind}s were back after {rto_s:.2f} s (sustained {sustained_s:.2f} s)"
 
 
 def _lost(result: Result) -> Iterator[str]:
-    rpo = result["rpo"]
-    lost, span_s = rpo["lost_writes"], rpo["span_s"]
+    rpo = result.get("rpo") or {}
+    lost, span_s, exact = rpo.get("lost_writes"), rpo.get("span_s"), rpo.get("exact")
     if lost is None:
         yield "lost writes were not looked for"
     elif not lost:
-        yield "no acknowledged write is gone" + ("" if rpo["exact"] else ", as far as newer ones do not hide it")
+        yield "no acknowledged write is gone" + ("" if exact else ", as far as newer ones do not hide it")
     else:
         within = "" if span_s is None else f", all acknowledged within {span_s:.2f} s"
-        yield f"{'' if rpo['exact'] else 'at least '}{lost} acknowledged writes are gone{within}"
+        yield f"{'' if exact else 'at least '}{lost} acknowledged writes are gone{within}"
 
 
 def _saw(result: Result) -> Iterator[str]:
