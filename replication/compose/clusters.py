@@ -137,6 +137,11 @@ class CassandraContainers(ContainerCluster):
         """Say whether a node answers clients, at the port that is published on this machine."""
         return container.state == "running" and cql.serves(container.published[self.port])
 
+    def keep_hints(self, node: str, *, keep: bool | None) -> None:
+        """Let a node keep what others miss from now on, or not; None: as by default, which is to keep it."""
+        order = "disablehandoff" if keep is False else "enablehandoff"
+        docker("exec", self._living(node).id, "nodetool", order)
+
     def status(self) -> Sequence[NodeStatus]:
         """Say how every node is: by its container, by its port, and as one of them sees it, in nodetool's words."""
         addresses, found = self.addresses(), self._containers()

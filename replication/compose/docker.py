@@ -105,7 +105,7 @@ def _run(words: Sequence[str], timeout_s: float) -> str:
 
 
 def _meaning(shown: str, said: str) -> ClusterError:
-    last = said.splitlines()[-1]
+    last = said.splitlines()[-1].rstrip(".?")
     for trouble in TROUBLES:
         if re.search(trouble.pattern, said, re.IGNORECASE):
             return trouble.kind(f"`{shown}`: {last}: {trouble.advice}")

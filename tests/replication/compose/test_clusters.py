@@ -26,6 +26,7 @@ from replication.local.replica_set import View
 from replication.protocol import (
     Cluster,
     Disks,
+    Hints,
     Links,
     NotAllowed,
     NotReady,
@@ -313,6 +314,16 @@ def test_nodes_of_a_ring_are_known_by_their_addresses_even_when_they_have_none(
         ("172.18.0.2:9042", "running", "UN", True),
         ("172.18.0.3:9042", "dead", "DN", False),
         ("172.18.0.4:9042", "running", "UN", True),
+    ]
+
+
+def test_nodes_of_a_ring_keep_what_others_miss_or_not(cassandra: CassandraContainers, engine: Engine) -> None:
+    assert isinstance(cassandra, Hints)
+    for keep in (False, True, None):
+        cassandra.keep_hints(cassandra.nodes()[0], keep=keep)
+    assert engine.calls() == [
+        f"docker exec id-of-cassandra1 nodetool {order}"
+        for order in ("disablehandoff", "enablehandoff", "enablehandoff")
     ]
 
 
