@@ -30,7 +30,8 @@ from tests.metrics.conftest import ROOT, Prometheus, Series
 pytestmark = pytest.mark.server
 
 SECONDS = 26
-USERS = str(Path(__file__).with_name("drill_users.py"))
+USERS = "locustfiles/mongo_users.py"
+FAULT = ("--drill", "kill-primary", "--at", "8", "--for", "8")
 # Few keys, each written often: a follower that is two milliseconds behind then shows old values every second.
 LOAD = ("-u", "20", "-r", "100", "-t", f"{SECONDS}s", "--keys", "5", "--reread", "0.8", "--rate", "400")
 LEVELS = ("--write-concern", "1", "--read-from", "secondary")
@@ -73,9 +74,9 @@ def drill(
     (metrics_port,) = ports.free(1)
     prometheus, begin = scrape(metrics_port), time.time()
     try:
-        env = {"DRILL_HOME": str(shared_cluster.home)}
-        options = ("--headless", "--expect-workers", "2", "--metrics-port", str(metrics_port), *LEVELS, *LOAD)
-        master = swarm.master("--mongo-uri", shared_cluster.uri(), *options, locustfile=USERS, env=env)
+        env = {"STALEWATCH_HOME": str(shared_cluster.home)}
+        options = ("--headless", "--expect-workers", "2", "--metrics-port", str(metrics_port), *LEVELS, *LOAD, *FAULT)
+        master = swarm.master(*options, locustfile=USERS, env=env)
         for _ in range(2):
             swarm.worker(locustfile=USERS, env=env)
         assert swarm.code(master) == 0, swarm.log(master)
