@@ -30,7 +30,7 @@ demo: install ## Three MongoDB members on this machine, three scenarios, one tab
 # come apart from the others, which would keep both cores from the servers.
 test: install ## All tests that this machine can run (STALEWATCH_REQUIRE_ALL=1: a skip is a failure)
 	$(BIN)/python -m pytest -q -n 2 -m "not server and not soak"
-	$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "server and not soak"
+	$(BIN)/python -m pytest -q -n 2 --dist loadscope -m "server and not soak"
 
 test-fast: install ## The tests without servers, in about two minutes
 	$(BIN)/python -m pytest -q -n auto -m "not server and not soak"

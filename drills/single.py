@@ -103,6 +103,7 @@ class Scene:
         observed = self._observers.figures() if self._observers else UNSEEN
         return {
             "drill": self._chosen.drill.name,
+            "drill_trouble": self.timeline.trouble and str(self.timeline.trouble),
             **figures(self._evidence, self.timeline.noted, read_finally=self._evidence.read_finally),
             **observed,
         }

@@ -6,7 +6,6 @@ The master does the drill, for it is one; workers report what recovery times are
 import logging
 import sys
 from argparse import Namespace
-from collections.abc import Mapping
 from typing import Any
 
 import gevent
@@ -30,7 +29,7 @@ from load import flags
 from load.coordinator import coordinator_of
 from load.master_metrics import faults_of
 from load.part import UNREACHABLE, USAGE
-from load.run import Run
+from load.run import Aside, Run
 from replication.protocol import Cluster, ClusterError
 from workloads.evidence import Evidence
 
@@ -79,6 +78,7 @@ class Drilling:
         self._clock = RealClock()
         self._over = Event()
         self._observers: Observers | None = None
+        self._trouble: Exception | None = None
         self._timeline = Timeline(chosen.drill.steps, cluster, Notes(self._clock), self._clock, log.info, [self._show])
         gevent.spawn(self._go)
 
@@ -92,8 +92,10 @@ class Drilling:
                 if begun is not None:
                     self._timeline.run(begun + round(self._chosen.at * NS), self._chosen.lasts, lambda: run.ending)
         except (ClientError, ClusterError) as error:
+            self._trouble = error
             log.error("the drill cannot be done: %s", error)  # noqa: TRY400 # the message says it all
-        except Exception:
+        except Exception as error:
+            self._trouble = error
             log.exception("the drill ended by a fault of its own")
         finally:
             if self._observers is not None:
@@ -113,7 +115,7 @@ class Drilling:
         show = self._faults.begin if noted.end is None else self._faults.end
         show(noted.fault, noted.node or "")
 
-    def end(self) -> Mapping[str, Any]:
+    def end(self) -> Aside:
         """Wait until everything is mended and the replicas agree, and return what was measured."""
         self._over.wait()
         observed = UNSEEN
@@ -123,7 +125,9 @@ class Drilling:
         self._write()
         evidence = self._run.totals.evidence or Evidence()
         found = figures(evidence, self._timeline.noted, read_finally=evidence.read_finally and self._run.complete)
-        return {"drill": self._chosen.drill.name, **found, **observed}
+        trouble = self._trouble or self._timeline.trouble
+        told = {"drill": self._chosen.drill.name, "drill_trouble": trouble and str(trouble)}
+        return Aside({**told, **found, **observed}, UNREACHABLE if trouble else 0)
 
     def _write(self) -> None:
         """Write the faults as a history of their own beside the workers'."""

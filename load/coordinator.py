@@ -23,7 +23,7 @@ from load.part import USAGE
 from load.report import Report, decode
 from load.result import outcome
 from load.roster import SILENCE_S
-from load.run import Run
+from load.run import Aside, Run
 from load.salvage import salvage
 from load.totals import Totals, nothing_yet
 from load.turns import Turns
@@ -304,8 +304,7 @@ class Coordinator:
             member.give_up(run.roster.silent_s(member))
             if member.lost and not member.gap:
                 run.count(salvage(member, run.name, flags.path(run.options, "history_dir")))
-        beyond = run.beside.end() if run.beside else {}
-        run.outcome = outcome(run, beyond)
+        run.outcome = outcome(run, run.beside.end() if run.beside else Aside({}))
         self.exit_code = run.outcome.exit_code
         for failure in run.outcome.write(run.options):
             log.error("%s", failure)

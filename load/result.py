@@ -10,7 +10,7 @@ from clients.options import shown
 from load import flags
 from load.beyond import summed
 from load.outcome import Outcome, worker_row
-from load.run import Run
+from load.run import Aside, Run
 from reports import expect
 from reports.result import run_result
 from workloads import kinds
@@ -18,8 +18,8 @@ from workloads import kinds
 DONE, MISSED = 0, 1
 
 
-def outcome(run: Run, beyond: Mapping[str, Any]) -> Outcome:
-    """Say what the totals of all workers mean, and what is known `beyond` them."""
+def outcome(run: Run, aside: Aside) -> Outcome:
+    """Say what the totals of all workers mean, and what came of what went on beside them."""
     totals, members = run.totals, list(run.roster)
     totals.findings.complete = run.complete
     settings = {database: found for member in members for database, found in member.settings.items()}
@@ -31,12 +31,12 @@ def outcome(run: Run, beyond: Mapping[str, Any]) -> Outcome:
         "duration_s": run.duration_s,
         **totals.statistics.figures(),
         **_beyond(run.options, [member.beyond for member in members]),
-        **beyond,
+        **aside.result,
         "workers": [worker_row(member) for member in members],
     }
     result = run_result(totals.findings, about, totals.statistics.latencies())
     missed = expect.missed(flags.expectations(run.options), result)
-    trouble = max((member.exit_code for member in members), default=0)
+    trouble = max((aside.exit_code, *(member.exit_code for member in members)))
     return Outcome(result, totals, missed, trouble or (MISSED if missed else DONE))
 
 

@@ -4,7 +4,7 @@ from argparse import Namespace
 from collections import deque
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from gevent.event import Event
 
@@ -18,11 +18,18 @@ NEWEST = 50
 """How many of the newest violations are kept to be shown."""
 
 
+class Aside(NamedTuple):
+    """What came of what went on beside a run: fields for the result, and what it makes of the exit code."""
+
+    result: Mapping[str, Any]
+    exit_code: int = 0
+
+
 class Beside(Protocol):
     """What goes on beside a run in the coordinator's process, such as a drill."""
 
-    def end(self) -> Mapping[str, Any]:
-        """Wait until it is over, which a run that is ending tells, and return what the result holds of it."""
+    def end(self) -> Aside:
+        """Wait until it is over, which it is soon once the run is ending, and return what came of it."""
         ...
 
 

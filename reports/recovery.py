@@ -97,6 +97,8 @@ def lines(result: Result) -> Iterator[str]:
         yield f"converged s: {_seconds(result['converged_s'])}"
     for phase, seen in result.get("phases", {}).items():
         yield f"{phase}: {_phase(seen)}"
+    if result.get("drill_trouble"):
+        yield f"the drill was not done to its end: {result['drill_trouble']}"
     yield f"drill: {sentence(result)}"
 
 

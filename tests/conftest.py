@@ -6,6 +6,8 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from replication.lab.clusters import MongoLab
 from replication.lab.network import Lab
@@ -33,17 +35,21 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     return report
 
 
-SLOW_TO_START = ("shared_ring", "shared_leaders", "shared_lab")
-"""Servers that one process alone shall start, where tests run in several; others are shared by the tests of a file."""
+SLOW_TO_START = ("cassandra", "couch")
+"""Words in the names of tests whose servers one process alone shall start, where tests run in several."""
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep together what shares servers, where tests run in several processes (`--dist loadgroup`)."""
-    for item in items:
-        if item.get_closest_marker("server") and isinstance(item, pytest.Function):
-            shared = (name for name in SLOW_TO_START if name in item.fixturenames)
-            item.add_marker(pytest.mark.xdist_group(next(shared, str(item.path))))
+class ByServers(LoadScopeScheduling):
+    """Gives one process after another a file's tests, or all of those that share servers which are slow to start."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        test = nodeid.partition("[")[0]
+        return next((word for word in SLOW_TO_START if word in test), test.partition("::")[0])
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling | None:
+    """Take over `--dist loadscope`; xdist's own groups need a pytest before 9."""
+    return ByServers(config, log) if config.getoption("dist") == "loadscope" else None
 
 
 def eventually(condition: Callable[[], object], timeout_s: float = 60.0) -> None:

@@ -25,7 +25,7 @@ def looked(servers: CassandraServers | CouchServers) -> dict[str, NodeState]:
         return {}
 
 
-def test_a_ring_tells_who_is_up_and_has_no_leader(ring: CassandraCluster, eventually: Eventually) -> None:
+def test_a_cassandra_ring_tells_who_is_up_and_has_no_leader(ring: CassandraCluster, eventually: Eventually) -> None:
     with closing(CassandraServers(Namespace(hosts=ring.uri()))) as servers:
         eventually(lambda: [one.healthy for one in looked(servers).values()] == [True] * 3)
         states = looked(servers)
@@ -37,7 +37,7 @@ def test_a_ring_tells_who_is_up_and_has_no_leader(ring: CassandraCluster, eventu
         eventually(lambda: [node for node, state in looked(servers).items() if not state.healthy] == [victim])
 
 
-def test_two_leaders_both_take_writes_until_one_is_gone(leaders: CouchCluster, eventually: Eventually) -> None:
+def test_two_couch_leaders_both_take_writes_until_one_is_gone(leaders: CouchCluster, eventually: Eventually) -> None:
     a, b = leaders.uri().split()
     with closing(CouchServers(Namespace(couch_a=a, couch_b=b))) as servers:
         states = looked(servers)

@@ -63,3 +63,18 @@ def test_nobody_leads_for_the_time_of_the_takeover(drill: Drill) -> None:
     result = drill("kill-primary", "--topology", "leader", "--seed", "2")
     assert result["recovery"]["write"]["rto_s"] == pytest.approx(1, abs=0.2)
     assert result["recovery"]["write"]["sustained_rto_s"] is not None
+
+
+def test_a_drill_that_finds_nobody_to_break_ends_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path / "mine.toml"
+    steps = ("[[twice.steps]]\nfault = 'kill'\non = 'primary'", "[[twice.steps]]\nfault='kill'\non='primary'\nafter=1")
+    mine.write_text("\n".join(steps))
+    result = tmp_path / "result.json"
+    asked = ("--drills", str(mine), "--fault", "twice", "--topology", "linearizable", "--json", str(result))
+    assert stalewatch.main(["drill", "memory", *SHORT, *asked]) == 3
+    found = json.loads(result.read_text())
+    assert "has no primary just now" in found["drill_trouble"]
+    assert [fault["end"] is not None for fault in found["faults"]] == [True]
+    assert "the drill was not done to its end: memory has no primary" in capsys.readouterr().out
