@@ -54,3 +54,21 @@ def test_and_never_to_linearizable_ones(whole: MongoCluster, tmp_path: Path) -> 
     done = repeated("pause-primary", *levels, cluster=whole, folder=tmp_path)
     for guarantee in ("stale_reads", "read_regressions", "monotonic_reads", "read_your_writes", "lost_writes"):
         assert not any(violated(done, guarantee)), guarantee
+
+
+def test_one_that_is_asked_by_name_shows_old_data_as_it_wakes_up(whole: MongoCluster, tmp_path: Path) -> None:
+    """Reads all go to the member that is paused: drivers that look for a primary have long left it by then."""
+    counts = []
+    for number in range(REPEATS):
+        whole.start(print)
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        primary = whole.primary()
+        assert primary
+        levels = ("--write-concern", "majority", "--read-concern", "local", "--read-from", primary)
+        load = ("--workload", "register", "--keys", "20")
+        done = drill("mongo", "pause-primary", *BRIEF, *levels, *load, home=whole.home, folder=folder)
+        assert done.code == 0, done.err
+        assert done.result["guarantees"]["lost_writes"]["violated"] == 0
+        counts.append(done.result["guarantees"]["stale_reads"]["violated"])
+    print(f"stale reads in {sum(map(bool, counts))} of {REPEATS} repeats: {counts}")
