@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 
 import gevent
 from locust.env import Environment
-from locust.runners import Runner
+from locust.runners import MasterRunner, Runner
 
 from load.interrupts import Interrupts
 from load.replication_watch import watch
@@ -92,7 +92,8 @@ class MasterMetrics:
         for database in run.databases:
             nodes = Nodes(run.name, database)
             self._nodes.append(nodes)
-            gevent.spawn(watch, database, self._vault.opened(run.options), nodes, run.concluded)
+            options, local = self._vault.opened(run.options), not isinstance(self._runner, MasterRunner)
+            gevent.spawn(watch, database, options, nodes, run.concluded, local=local or bool(options.processes))
 
     def _on_quitting(self, **_: Any) -> None:  # noqa: ANN401 # Locust's extras
         """Wait for one more scrape: without it Prometheus would never learn of the final reads."""

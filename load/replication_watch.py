@@ -29,12 +29,19 @@ class Over(Protocol):
         ...
 
 
-def watch(database: str, options: Namespace, nodes: Nodes, over: Over) -> None:
-    """Note what the servers say until the run is over; where they say nothing, go without."""
+def watch(database: str, options: Namespace, nodes: Nodes, over: Over, *, local: bool = True) -> None:
+    """Note what the servers say until the run is over; where they say nothing, go without.
+
+    Without an address it is the local cluster's, if it is `local` for all who load it: else workers on other machines
+    may have an address of their own, and a cluster here would be another one than theirs.
+    """
     row = DATABASES[database]
     if row.servers is None:
         return
     try:
+        if row.lacks_address(options) and not local:
+            log.warning("%s: no replication lag is shown: give the master the servers' address", database)
+            return
         if row.lacks_address(options):
             vars(options).update(addresses(database, log.info))
         servers = row.servers(options)
