@@ -22,7 +22,7 @@ from reports import expect, page
 from runs import outputs
 from runs.outputs import tell
 from runs.single import LOAD_OPTIONS
-from workloads.options import count, positive
+from workloads.options import count, positive, seconds
 
 DONE, MISSED, USAGE, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -62,6 +62,13 @@ def _add_drill(group: Any) -> None:  # noqa: ANN401 # argparse's group is privat
     group.add_argument("--fault", metavar="DRILL", required=True, help="which drill: one of `stalewatch drill --list`")
     for flag, options in FLAGS.items():
         group.add_argument(flag, **options)
+    group.add_argument(
+        "--after",
+        type=seconds,
+        default=AFTER_S,
+        metavar="S",
+        help=f"seconds of load after the last fault is over (default {AFTER_S:g}), where no --duration says otherwise",
+    )
     group.add_argument(
         "--repeat", type=count, default=1, metavar="N", help="do it so many times, and show how figures vary"
     )
@@ -155,7 +162,7 @@ def _choose(arguments: argparse.Namespace, chosen: Chosen) -> None:
     if arguments.rate is None:
         arguments.rate = RATE
     if arguments.duration is None and arguments.ops is None:
-        arguments.duration, arguments.after_s = str(chosen.over_s + LATE_S), AFTER_S
+        arguments.duration, arguments.after_s = str(chosen.over_s + LATE_S + arguments.after), arguments.after
     elif arguments.duration is not None and positive(arguments.duration) <= chosen.over_s:
         raise BadDrill(f"--duration {arguments.duration}: the last fault is over at {chosen.over_s:g} s; give more")
     if arguments.workload is None:

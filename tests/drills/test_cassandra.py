@@ -10,7 +10,7 @@ from tests.drills.conftest import drill, recovery_time_s
 
 pytestmark = pytest.mark.server
 
-LOAD = ("--users", "8", "--keys", "100", "--rate", "150")
+LOAD = ("--users", "8", "--keys", "100", "--rate", "150", "--after", "6")
 
 
 def test_a_quorum_goes_on_without_a_node_and_all_of_them_do_not(ring: CassandraCluster, tmp_path: Path) -> None:
