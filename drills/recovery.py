@@ -59,7 +59,7 @@ def recovery(attempts: Iterable[Attempts], fault_start: int, run_end: int) -> Re
     """Return how one kind of operation recovered from a fault that began then, in a run that ended then."""
     mine = list(attempts)
     ended = _Ended(sorted(end for one in mine for end in one.ends), _ok(mine))
-    gap = longest_gap(ended.ok, fault_start, run_end)
+    gap = longest_gap(ended.ends, ended.ok, fault_start, run_end)
     sustained = None if gap is None else sustained_from(ended.ends, ended.ok, gap.end, run_end)
     return Recovery(
         None if gap is None else gap.length / NS,
@@ -74,15 +74,17 @@ def _ok(attempts: Iterable[Attempts]) -> list[int]:
     return sorted(end for one in attempts if one.outcome == "ok" for end in one.ends)
 
 
-def longest_gap(ok: Sequence[int], fault_start: int, run_end: int) -> Gap | None:
+def longest_gap(ends: Sequence[int], ok: Sequence[int], fault_start: int, run_end: int) -> Gap | None:
     """Return the longest gap that overlaps the time from the fault on; None where the longest silence never ended.
 
-    `ok` are the ends of successes, rising.
+    `ends` are the ends of all attempts, `ok` of the successes among them, both rising. After the last success there is
+    a silence only if something was tried in vain: where all went well until the load stopped, it may have stopped a
+    little earlier for reads than for writes, by more than there ever was between two reads.
     """
     first = max(0, bisect_right(ok, fault_start) - 1)
     gaps = [Gap(*pair) for pair in pairwise(ok[first:])]
     longest = max(gaps, key=lambda gap: gap.length, default=None)
-    silence = run_end - ok[-1] if ok else run_end - fault_start
+    silence = run_end - ok[-1] if ok and ends[-1] > ok[-1] else 0
     return None if longest is None or silence > longest.length else longest
 
 

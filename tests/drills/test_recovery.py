@@ -29,30 +29,38 @@ def seconds(*values: float) -> list[int]:
 def test_the_longest_silence_counts_wherever_it_lies_after_the_fault() -> None:
     # As with a primary that is cut off: it acknowledges for 2 s more, and then nobody does for 4 s.
     ok = seconds(1, 2, 3, 4, 5, 9, 10)
-    assert longest_gap(ok, 3 * S, 10 * S) == (5 * S, 9 * S)
+    assert longest_gap(ok, ok, 3 * S, 10 * S) == (5 * S, 9 * S)
 
 
 def test_a_silence_before_the_fault_is_no_outage_of_it() -> None:
     ok = seconds(1, 6, 7, 8, 9.5, 10)
-    assert longest_gap(ok, 7 * S, 10 * S) == (8 * S, round(9.5 * S))
+    assert longest_gap(ok, ok, 7 * S, 10 * S) == (8 * S, round(9.5 * S))
 
 
 def test_one_that_the_fault_falls_into_is() -> None:
-    assert longest_gap(seconds(1, 6, 7, 8), 5 * S, 8 * S) == (1 * S, 6 * S)
+    assert longest_gap(seconds(1, 6, 7, 8), seconds(1, 6, 7, 8), 5 * S, 8 * S) == (1 * S, 6 * S)
 
 
 def test_service_that_never_came_back_has_no_recovery_time() -> None:
     # Fast successes after the fault must not pass for a recovery of milliseconds.
     ok = [*seconds(1, 2, 3), *(3 * S + n * S // 100 for n in range(1, 50))]
-    assert longest_gap(ok, 3 * S, 20 * S) is None
+    assert longest_gap([*ok, 6 * S], ok, 3 * S, 20 * S) is None
 
 
 def test_a_run_that_ends_soon_after_a_success_did_come_back() -> None:
-    assert longest_gap(seconds(1, 2, 7, 8), 2 * S, 9 * S) == (2 * S, 7 * S)
+    ok = seconds(1, 2, 7, 8)
+    assert longest_gap([*ok, 9 * S], ok, 2 * S, 9 * S) == (2 * S, 7 * S)
+
+
+def test_where_nothing_was_tried_in_vain_the_end_of_the_load_is_no_outage() -> None:
+    ok = seconds(1, 2, 3, 4)
+    assert longest_gap(ok, ok, 2 * S, 6 * S) == (2 * S, 3 * S)
+    assert longest_gap([*ok, 5 * S], ok, 2 * S, 6 * S) is None
 
 
 def test_without_any_success_there_is_no_gap() -> None:
-    assert longest_gap([], 0, S) is None
+    assert longest_gap([], [], 0, S) is None
+    assert longest_gap([S], [], 0, S) is None
 
 
 def test_sustained_starts_where_three_good_seconds_do() -> None:
@@ -100,13 +108,18 @@ def test_sustained_is_the_first_good_window(found: list[tuple[int, bool]], gap_e
         assert sustained_from(ends, ok, gap_end, run_end) == brute
 
 
-@given(st.lists(st.integers(0, 50), max_size=20), st.integers(0, 50), st.integers(50, 80))
-def test_the_gap_is_the_longest_that_overlaps(found: list[int], fault: int, run_end: int) -> None:
+@given(
+    st.lists(st.integers(0, 50), max_size=20),
+    st.lists(st.integers(0, 60), max_size=5),
+    st.integers(0, 50),
+    st.integers(60, 80),
+)
+def test_the_gap_is_the_longest_that_overlaps(found: list[int], bad: list[int], fault: int, run_end: int) -> None:
     ok = sorted(found)
     lengths = [b - a for a, b in pairwise(ok) if b > fault]
-    silence = run_end - (ok[-1] if ok else fault)
-    gap = longest_gap(ok, fault, run_end)
-    if not lengths or silence > max(lengths):
+    in_vain = bool(ok) and any(end > ok[-1] for end in bad)
+    gap = longest_gap(sorted([*ok, *bad]), ok, fault, run_end)
+    if not lengths or (in_vain and run_end - ok[-1] > max(lengths)):
         assert gap is None
     else:
         assert gap is not None
