@@ -66,7 +66,7 @@ class Machine:
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            self.command(*arguments), env=self.environ(), capture_output=True, text=True, check=False, timeout=120
+            self.command(*arguments), env=self.environ(), capture_output=True, text=True, check=False, timeout=270
         )
 
 
