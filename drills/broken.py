@@ -11,6 +11,7 @@ from clients.memory import MemoryClient
 from clients.memory_cluster import MemoryCluster
 from clients.protocol import Client
 from drills.plan import BadDrill, Drill
+from drills.targets import TARGETS
 from drills.timeline import Guard, Unguarded
 from replication.clusters import cluster
 from replication.compose.clusters import CLUSTERS
@@ -35,6 +36,8 @@ def ready(arguments: argparse.Namespace, drill: Drill, tell: Tell) -> Reachable 
             f"a drill breaks the local {arguments.database} cluster, or with --compose the one of the Compose file; "
             "it cannot break servers that it knows by their address alone: leave the address out"
         )
+    if arguments.lab and arguments.compose:
+        raise BadDrill("--lab and --compose: choose one of the two networks")
     found = _found(arguments, drill)
     require(drill, found)
     found.ensure(tell)
@@ -56,6 +59,9 @@ def needs_links(drill: Drill) -> bool:
 def require(drill: Drill, found: Cluster) -> None:
     """Raise `BadDrill`, or a `ClusterError`, for a fault that there is not, or that cannot be done to this cluster."""
     for step in drill.steps:
+        if step.on not in TARGETS and step.on not in found.nodes():
+            roles, nodes = ", ".join(TARGETS), ", ".join(found.nodes())
+            raise BadDrill(f"{drill.name}: on = {step.on!r}: one of {roles}, or of the nodes {nodes}, is expected")
         if step.fault not in FAULTS:
             raise BadDrill(f"{drill.name}: there is no fault {step.fault!r}; there are {', '.join(FAULTS)}")
         try:

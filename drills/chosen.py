@@ -39,7 +39,8 @@ class Chosen(NamedTuple):
     @classmethod
     def of(cls, arguments: Any) -> Self:  # noqa: ANN401 # parsed arguments
         """Return what the arguments name; raise `BadDrill` where their database has no such drill, or OSError."""
-        return cls(_named(drills(arguments.drills), arguments.fault, arguments.database), arguments.at, arguments.lasts)
+        own = arguments.drills or getattr(arguments, "own", None)
+        return cls(_named(drills(own), arguments.fault, arguments.database), arguments.at, arguments.lasts)
 
     @property
     def over_s(self) -> float:
@@ -47,6 +48,16 @@ class Chosen(NamedTuple):
         return self.at + max(
             step.after + (self.lasts if step.lasts is None else step.lasts) for step in self.drill.steps
         )
+
+
+def choose(arguments: Any, drill: Drill) -> None:  # noqa: ANN401 # parsed arguments
+    """Choose the options that the drill asks for where nobody chose; raise `BadDrill` for one that there is not."""
+    for flag, value in drill.options.get(arguments.database, {}).items():
+        name = flag.replace("-", "_")
+        if not hasattr(arguments, name):
+            raise BadDrill(f"{drill.name}: options: --{flag} is no option of {arguments.database}")
+        if getattr(arguments, name) in (None, ""):
+            setattr(arguments, name, value)
 
 
 def drills(own: Path | None) -> dict[str, Drill]:

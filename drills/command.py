@@ -11,7 +11,7 @@ from clients.databases import DATABASES
 from clients.errors import BadAddress, ClientError
 from clients.options import add_arguments as add_options
 from drills import broken
-from drills.chosen import FLAGS, Chosen, drills
+from drills.chosen import FLAGS, Chosen, choose, drills
 from drills.plan import BadDrill, Drill
 from drills.side_by_side import show
 from drills.single import Drilled, drilled
@@ -48,7 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add databases and options to the parser of ``stalewatch drill``."""
     parser.epilog = EXITS
     parser.add_argument("--list", action="store_true", help="say which drills there are, and what they teach")
-    parser.add_argument("--drills", dest="own", type=Path, metavar="FILE", help="with --list: your own drills too")
+    parser.add_argument(
+        "--drills", dest="own", type=Path, metavar="FILE", help="your own drills, a TOML file (see docs/drills.md)"
+    )
     databases = parser.add_subparsers(dest="database", metavar="DATABASE")
     for name, database in DATABASES.items():
         one = databases.add_parser(name, help=database.help, description=database.help, epilog=EXITS)
@@ -123,17 +125,20 @@ def _drill(arguments: argparse.Namespace, chosen: Chosen) -> int:
     loads = [workloads.options.options_from(mine) for mine in runs]
     found = broken.ready(arguments, chosen.drill, tell)
     done: list[Drilled] = []
-    for variation, mine, load in zip(each, runs, loads, strict=True):
-        if len(each) > 1:
-            tell(f"{chosen.drill.name} {len(done) + 1}/{len(each)}: {variation.words or 'again'}")
-        if found is not None:
-            found.ensure(tell)
-            vars(mine).update(found.client_options())
-        done.append(drilled(mine, load, chosen, found))
-        outputs.show(done[-1].findings, done[-1].result)
-        if done[-1].received or done[-1].trouble:
-            break
-    outputs.write(arguments, [one.result for one in done])
+    try:
+        for variation, mine, load in zip(each, runs, loads, strict=True):
+            if len(each) > 1:
+                tell(f"{chosen.drill.name} {len(done) + 1}/{len(each)}: {variation.words or 'again'}")
+            if found is not None:
+                found.ensure(tell)
+                vars(mine).update(found.client_options())
+            done.append(drilled(mine, load, chosen, found))
+            outputs.show(done[-1].findings, done[-1].result)
+            if done[-1].received or done[-1].trouble:
+                break
+    finally:  # what was done stands, whatever ended the rest
+        if done:
+            outputs.write(arguments, [one.result for one in done])
     if len(done) > 1:
         show(chosen.drill.name, list(zip(each, (one.result for one in done), strict=False)))
     return _exit_code(done, expectations)
@@ -151,22 +156,23 @@ def _exit_code(done: Sequence[Drilled], expectations: Sequence[expect.Expectatio
 
 def _choose(arguments: argparse.Namespace, chosen: Chosen) -> None:
     """Choose what nobody chose: as the drill says, else how long and with which workload."""
-    drill = chosen.drill
-    for flag, value in drill.options.get(arguments.database, {}).items():
-        name = flag.replace("-", "_")
-        if not hasattr(arguments, name):
-            raise BadDrill(f"{drill.name}: options: --{flag} is no option of {arguments.database}")
-        if getattr(arguments, name) is None:
-            setattr(arguments, name, value)
+    if arguments.ops is not None:
+        raise BadDrill("--ops: a drill lasts for a time, not for a number of operations; give --duration")
+    choose(arguments, chosen.drill)
     arguments.after_s = None
     if arguments.rate is None:
         arguments.rate = RATE
-    if arguments.duration is None and arguments.ops is None:
+    if arguments.duration is None:
         arguments.duration, arguments.after_s = str(chosen.over_s + LATE_S + arguments.after), arguments.after
-    elif arguments.duration is not None and positive(arguments.duration) <= chosen.over_s:
+    elif positive(arguments.duration) <= chosen.over_s:
         raise BadDrill(f"--duration {arguments.duration}: the last fault is over at {chosen.over_s:g} s; give more")
     if arguments.workload is None:
         arguments.workload = WORKLOADS.get(arguments.database)
+
+
+def _varying(database: str) -> set[str]:
+    options = (*DATABASES[database].options(), *LOAD_OPTIONS)
+    return {option.name for option in options} - {"ops", "duration", *DATABASES[database].addresses}
 
 
 def _varied(arguments: argparse.Namespace, variation: Variation, number: int, of: int) -> argparse.Namespace:
@@ -174,8 +180,8 @@ def _varied(arguments: argparse.Namespace, variation: Variation, number: int, of
     mine = copy(arguments)
     for flag, value in variation.options.items():
         name = flag.replace("-", "_")
-        if not hasattr(mine, name):
-            raise BadAddress(f"--vary {flag}: no option of {arguments.database} or of the load")
+        if name not in _varying(arguments.database):
+            raise BadAddress(f"--vary {flag}: no option of {arguments.database} or of the load that can vary")
         setattr(mine, name, value)
     if of > 1 and mine.history is not None:
         mine.history = mine.history.with_name(f"{number}-{mine.history.name}")

@@ -5,6 +5,7 @@ Each replica is asked by a client whose reads all go to that node, at the level 
 """
 
 import threading
+import time
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -37,6 +38,7 @@ class Probe:
         self._clock: Clock = client.clock
         self._views: list[tuple[Client, ClientSession]] = [(view, view.session(SESSION)) for view in views]
         self._keys = [f"{run}-probe-{number}" for number in range(KEYS)]
+        self._written = False
         self._healed = threading.Event()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="probe", daemon=True)
@@ -50,11 +52,13 @@ class Probe:
         """Write no more, and compare from now on."""
         self._healed.set()
 
-    def close(self, patience_s: float, tell: Callable[[str], None]) -> None:
+    def close(self, patience_s: float, hurried: Callable[[], bool], tell: Callable[[str], None]) -> None:
         """Wait for agreement for so long, at the most, and delete the keys (raises a `ClientError`)."""
-        if self._healed.is_set() and patience_s and self._thread.is_alive():
+        if self._healed.is_set() and patience_s and self._thread.is_alive() and not hurried():
             tell(f"waiting until all replicas agree, {patience_s:.0f} s at the most")
-            self._thread.join(patience_s)
+        patience_ends = time.monotonic() + patience_s
+        while self._thread.is_alive() and time.monotonic() < patience_ends and not hurried():
+            self._thread.join(LOOK_EVERY_S)
         self._over.set()
         self._healed.set()
         self._thread.join()
@@ -66,7 +70,7 @@ class Probe:
         while not self._healed.wait(WRITE_EVERY_S):
             version += 1
             self._write(session, version)
-        while not self._over.is_set():
+        while self._written and not self._over.is_set():
             moment = self._clock.now()
             if self._agree():
                 self.converged = moment
@@ -78,7 +82,8 @@ class Probe:
             if self._healed.is_set():
                 return
             try:
-                session.write(key, Value(version, SESSION, start_ns=self._clock.now()))
+                answer = session.write(key, Value(version, SESSION, start_ns=self._clock.now()))
+                self._written = self._written or answer.outcome == "ok"
             except Exception as error:  # noqa: BLE001 # during an outage; a driver's exceptions are its own
                 self._client.explain(error)
 

@@ -7,12 +7,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from checkers.distribution import Distribution
-from drills.recovery import NS, outcomes, recovery
+from drills.recovery import NOTHING, NS, outcomes, recovery
 from history.operation import Fault
 from workloads.evidence import Attempts, Evidence, Loss
 
 KINDS = ("read", "write")
 NEVER = 1 << 62
+
+
+class Load(NamedTuple):
+    """When operations began to count, and when the sessions were told to end."""
+
+    begun: int
+    ended: int
 
 
 class Phase(NamedTuple):
@@ -23,48 +30,35 @@ class Phase(NamedTuple):
     end: int
 
 
-def figures(evidence: Evidence, faults: Sequence[Fault], *, read_finally: bool) -> dict[str, Any]:
+def figures(evidence: Evidence, faults: Sequence[Fault], load: Load, *, read_finally: bool) -> dict[str, Any]:
     """Return what the evidence says of the faults; `read_finally` says that every written key was read in the end."""
-    begun, run_end = _begun(evidence), _ended(evidence)
-    found: dict[str, Any] = {"faults": [_fault(one, begun) for one in faults]}
-    if not faults or begun is None:
-        return {**found, "recovery": {}, "rpo": _rpo(evidence, read_finally=read_finally)}
-    broken = min(one.start for one in faults)
+    broken = min((one.start for one in faults), default=None)
     return {
-        **found,
-        "recovery": {kind: _recovery(evidence, kind, broken, run_end) for kind in KINDS},
+        "faults": [_fault(one, load) for one in faults],
+        "recovery": {kind: _recovery(evidence, kind, broken, load) for kind in KINDS},
         "rpo": _rpo(evidence, read_finally=read_finally),
-        "phases": {phase.name: _phase(evidence, phase) for phase in _phases(faults)},
+        "phases": {phase.name: _phase(evidence, phase) for phase in _phases(faults)} if faults else {},
     }
-
-
-def _begun(evidence: Evidence) -> int | None:
-    return min((min(one.starts) for one in evidence.attempts.values() if one.starts), default=None)
-
-
-def _ended(evidence: Evidence) -> int:
-    return max((max(one.ends) for one in evidence.attempts.values() if one.ends), default=0)
 
 
 def _of(evidence: Evidence, kind: str) -> list[Attempts]:
     return [one for one in evidence.attempts.values() if one.kind == kind]
 
 
-def _fault(fault: Fault, begun: int | None) -> dict[str, Any]:
-    since = fault.start if begun is None else begun
+def _fault(fault: Fault, load: Load) -> dict[str, Any]:
     return {
         "fault": fault.fault,
         "node": fault.node,
         "start": fault.start,
         "end": fault.end,
-        "start_s": (fault.start - since) / NS,
-        "end_s": None if fault.end is None else (fault.end - since) / NS,
+        "start_s": (fault.start - load.begun) / NS,
+        "end_s": None if fault.end is None else (fault.end - load.begun) / NS,
     }
 
 
-def _recovery(evidence: Evidence, kind: str, broken: int, run_end: int) -> dict[str, Any]:
+def _recovery(evidence: Evidence, kind: str, broken: int | None, load: Load) -> dict[str, Any]:
     attempts = _of(evidence, kind)
-    found = recovery(attempts, broken, run_end)
+    found = NOTHING if broken is None else recovery(attempts, broken, load.ended)
     return {
         "rto_s": found.rto_s,
         "sustained_rto_s": found.sustained_rto_s,
@@ -82,9 +76,10 @@ def _rpo(evidence: Evidence, *, read_finally: bool) -> dict[str, Any]:
     """
     lost = [loss for loss in evidence.losses if not loss.superseded]
     ends = [loss.end for loss in lost if loss.end is not None]
+    placed = len(ends) == len(lost)  # of those older than the judge's horizon the times are forgotten
     return {
         "lost_writes": len(lost) if read_finally or lost else None,
-        "span_s": (max(ends) - min(ends)) / NS if ends else None,
+        "span_s": (max(ends) - min(ends)) / NS if ends and placed else None,
         "exact": read_finally and not evidence.registers,
         "superseded": len(evidence.losses) - len(lost),
         "lost_items": sum(loss.item for loss in lost) if read_finally else None,

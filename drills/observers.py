@@ -47,17 +47,18 @@ class Observers:
                 self._probe.open()
             self._connections = undo.pop_all()
 
-    def heal(self) -> None:
-        """Look from now on whether the replicas agree."""
-        self._healed = self._clock.now()
+    def heal(self, moment: int | None) -> None:
+        """Look from now on whether the replicas agree; nothing is broken since that moment (None: nothing ever was)."""
+        self._healed = moment
         if self._probe is not None:
             self._probe.heal()
 
-    def close(self, *, patient: bool) -> None:
-        """Wait until the replicas agree, if `patient`, and drop the connections."""
+    def close(self, hurried: Callable[[], bool]) -> None:
+        """Wait until the replicas agree, unless somebody is in a hurry, and drop the connections."""
         try:
             if self._probe is not None:
-                self._probe.close(AGREE_S if patient else 0.0, self._tell)
+                patience_s = 0.0 if self._healed is None else AGREE_S
+                self._probe.close(patience_s, hurried, self._tell)
         except ClientError as error:
             self._tell(f"keys of the probe are left behind: {error}")
         finally:

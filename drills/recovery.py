@@ -47,6 +47,10 @@ class Recovery:
     """Attempts that ended within the gap, by outcome."""
 
 
+NOTHING = Recovery(None, None, 0, None, {})
+"""What is known where nothing was broken."""
+
+
 class _Ended(NamedTuple):
     """All attempts of a kind, by their end."""
 
@@ -77,9 +81,9 @@ def _ok(attempts: Iterable[Attempts]) -> list[int]:
 def longest_gap(ends: Sequence[int], ok: Sequence[int], fault_start: int, run_end: int) -> Gap | None:
     """Return the longest gap that overlaps the time from the fault on; None where the longest silence never ended.
 
-    `ends` are the ends of all attempts, `ok` of the successes among them, both rising. After the last success there is
-    a silence only if something was tried in vain: where all went well until the load stopped, it may have stopped a
-    little earlier for reads than for writes, by more than there ever was between two reads.
+    `ends` are the ends of all attempts, `ok` of the successes among them, both rising; `run_end` is when sessions were
+    told to end. After the last success there is a silence only if something was tried in vain: where all went well,
+    the last read may end before the last write, by more than there ever was between two reads.
     """
     first = max(0, bisect_right(ok, fault_start) - 1)
     gaps = [Gap(*pair) for pair in pairwise(ok[first:])]
@@ -135,13 +139,11 @@ def degraded(attempts: Sequence[Attempts], fault_start: int, run_end: int) -> in
     for one in attempts:
         for start, end in zip(one.starts, one.ends, strict=True):
             second = (end - fault_start) // NS
-            if not 0 <= second <= last:
-                continue
-            ended[second] += 1
-            if one.outcome == "ok":
-                ok[second] += 1
-            else:
-                waited.update(range(max(0, (start - fault_start) // NS), second))
+            if one.outcome != "ok":
+                waited.update(range(max(0, (start - fault_start) // NS), min(second, last + 1)))
+            if 0 <= second <= last:
+                ended[second] += 1
+                ok[second] += one.outcome == "ok"
     bad = {second for second, count in ended.items() if not _good(ok[second], count)}
     return len(bad | (waited - ended.keys()))
 

@@ -1,5 +1,6 @@
 """Several runs of a drill in one table: a row a variation, with how its figures vary over the repeats."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import Any
@@ -13,8 +14,9 @@ Run = tuple[Variation, Result]
 
 def _recovery(kind: str, figure: str) -> Callable[[Result], float | None]:
     def found(result: Result) -> float | None:
-        value: float | None = result["recovery"].get(kind, {}).get(figure)
-        return value
+        recovery = result["recovery"][kind]
+        value: float | None = recovery[figure]
+        return math.inf if value is None and recovery["attempts"] else value
 
     return found
 
@@ -81,4 +83,6 @@ def _spread(values: Sequence[float | None]) -> str:
 
 
 def _number(value: float) -> str:
+    if value == math.inf:
+        return "never"
     return str(value) if isinstance(value, int) else f"{value:.2f}"

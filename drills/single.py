@@ -1,6 +1,7 @@
 """One drill in one process: faults beside the load, what watches the servers meanwhile, and what all that measured."""
 
 import argparse
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -9,10 +10,11 @@ from checkers.findings import Findings
 from clients.errors import ClientError
 from drills import broken
 from drills.chosen import Chosen
-from drills.figures import figures
+from drills.figures import Load, figures
 from drills.observers import UNSEEN, Observers
-from drills.timeline import NS, Timeline
+from drills.timeline import LOOK_S, NS, Cut, Timeline
 from history.operation import Fault
+from replication.faults.guardian import NotUndone
 from replication.protocol import ClusterError, Reachable
 from runs.outputs import tell
 from runs.single import SingleRun, opened
@@ -39,7 +41,10 @@ def drilled(arguments: argparse.Namespace, load: LoadOptions, chosen: Chosen, cl
     """
     with opened(arguments, load) as one:
         scene = Scene(arguments, chosen, cluster, one)
-        one.perform(scene.beside())
+        try:
+            one.perform(scene.beside())
+        except NotUndone as error:  # what was measured until then stands
+            scene.timeline.trouble = error
         findings, result = one.result(scene.figures())
     return Drilled(findings, result, one.received, scene.timeline.trouble)
 
@@ -56,9 +61,13 @@ class Scene:
         self._one = one
         self._evidence = Evidence()
         self._observers: Observers | None = None
+        self._begun = False
+        self._over = threading.Event()
+        breakable = broken.breakable(cluster, one.client)
+        broken.require(chosen.drill, breakable)
         self.timeline = Timeline(
             chosen.drill.steps,
-            broken.breakable(cluster, one.client),
+            breakable,
             one.recorder,
             one.client.clock,
             tell,
@@ -78,19 +87,32 @@ class Scene:
         try:
             with broken.guard(cluster) as self.timeline.guard:
                 yield
+                self._await_timeline()
         finally:
             if self._observers is not None:
-                self._observers.close(patient=not one.run.interrupted)
+                self._observers.close(lambda: one.run.interrupted)
+
+    def _await_timeline(self) -> None:
+        """Wait until whoever breaks has mended everything: two who mend at a time would disturb each other.
+
+        An interrupted load does not wait so long for its sessions. Another Ctrl-C ends this; the guardian mends then.
+        """
+        while self._begun and not self._over.wait(LOOK_S):
+            pass
 
     def _run(self, begun: int, over: Callable[[], bool]) -> None:
+        self._begun = True
+        one, timeline = self._one, self.timeline
         try:
-            self.timeline.run(begun + round(self._chosen.at * NS), self._chosen.lasts, over)
+            timeline.run(begun + round(self._chosen.at * NS), self._chosen.lasts, over)
+            if timeline.cut and not one.run.interrupted:
+                timeline.trouble = timeline.trouble or Cut("the load ended before the drill did; give --duration more")
         finally:
             if self._observers is not None:
-                self._observers.heal()
+                self._observers.heal(timeline.healed)
             if self._arguments.after_s is not None:
-                one = self._one
                 one.run.end_at(one.client.clock.now() + round(self._arguments.after_s * NS))
+            self._over.set()
 
     def _note(self, fault: Fault) -> None:
         show = self._one.faults.begin if fault.end is None else self._one.faults.end
@@ -100,10 +122,12 @@ class Scene:
         """Return what the drill measured."""
         one = self._one
         self._evidence.decided(one.recorder.found_at_the_end)
+        load = Load(one.recorder.counting_from_ns, one.run.ended_ns)
+        read_finally = self._evidence.read_finally and one.run.final_reads_s is not None
         observed = self._observers.figures() if self._observers else UNSEEN
         return {
             "drill": self._chosen.drill.name,
             "drill_trouble": self.timeline.trouble and str(self.timeline.trouble),
-            **figures(self._evidence, self.timeline.noted, read_finally=self._evidence.read_finally),
+            **figures(self._evidence, self.timeline.noted, load, read_finally=read_finally),
             **observed,
         }

@@ -21,7 +21,7 @@ def _primary(cluster: Cluster) -> Sequence[Group]:
 def _leader(cluster: Cluster) -> str:
     primary = cluster.primary()
     if primary is None:
-        raise NoTarget(f"{cluster.database} has no primary just now, so there is none to break; see `cluster status`")
+        raise NoTarget(f"{cluster.database} has no primary just now, so there is none to break")
     return primary
 
 

@@ -1,11 +1,12 @@
 """Does a drill's steps in their time, and notes what was done."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 from clients.errors import ClientError
 from drills.plan import Step
-from drills.targets import groups
+from drills.targets import Group, NoTarget, groups
 from history.clock import Clock
 from history.operation import Fault as Noted
 from replication.faults.kinds import FAULTS
@@ -13,7 +14,20 @@ from replication.faults.protocol import Fault
 from replication.protocol import Cluster, ClusterError
 
 LOOK_S = 0.05
+PATIENCE_S = 15.0
+"""How long a step waits for somebody who has the role that it is meant for."""
+
 NS = 1_000_000_000
+
+
+Over = Callable[[], bool]
+"""Says that the load is over."""
+
+Act = Callable[[Over], None]
+
+
+class Cut(ClusterError):
+    """The load was over before the drill was."""
 
 
 class Guard(Protocol):
@@ -73,6 +87,8 @@ class Timeline:
         self.guard: Guard = Unguarded()
         self.trouble: ClusterError | ClientError | None = None
         """Why the drill could not go on."""
+        self.cut = False
+        """The load was over before the drill was."""
         self._steps = sorted(steps, key=lambda step: step.after)
         self._cluster = cluster
         self._notes = notes
@@ -92,7 +108,7 @@ class Timeline:
         ends = [one.end for one in self.noted]
         return None if not ends or None in ends else max(end for end in ends if end is not None)
 
-    def run(self, at: int, lasts_s: float, over: Callable[[], bool]) -> None:
+    def run(self, at: int, lasts_s: float, over: Over) -> None:
         """Do the steps, the first `after` counting from the moment `at`; undo what stands where it is `over` before.
 
         A `ClusterError` ends the drill and stands in `trouble`; what stands is undone then too.
@@ -100,6 +116,7 @@ class Timeline:
         try:
             for moment, act in self._acts(at, lasts_s):
                 if not self._wait(moment, over):
+                    self.cut = True
                     break
                 act(over)
         except (ClusterError, ClientError) as error:
@@ -108,34 +125,47 @@ class Timeline:
         finally:
             self._undo()
 
-    def _acts(self, at: int, lasts_s: float) -> list[tuple[int, Callable[[Callable[[], bool]], None]]]:
+    def _acts(self, at: int, lasts_s: float) -> list[tuple[int, Act]]:
         """Return what is to be done, in order: the begin of each step and its end.
 
-        One whose nodes are met one after another is a single act: each waits for the one before.
+        One whose nodes are met one after another is a single act: each waits for the one before. What ends at the same
+        time ends in the reverse order of its begin, before anything else begins.
         """
-        acts: list[tuple[int, Callable[[Callable[[], bool]], None]]] = []
-        for step in self._steps:
+        acts: list[tuple[int, int, Act]] = []
+        for place, step in enumerate(self._steps, start=1):
             start, lasts = at + round(step.after * NS), lasts_s if step.lasts is None else step.lasts
             if step.on == "each":
-                acts.append((start, lambda over, step=step, lasts=lasts: self._rolling(step, lasts, over)))  # type: ignore[misc]
+                acts.append((start, place, partial(self._rolling, step, lasts)))
                 continue
             mine: list[Fault] = []
-            acts.append((start, lambda _, step=step, mine=mine: mine.extend(self._begun(step))))  # type: ignore[misc]
-            acts.append((start + round(lasts * NS), lambda _, mine=mine: self._ended(mine)))  # type: ignore[misc]
-        return sorted(acts, key=lambda act: act[0])
+            acts.append((start, place, partial(self._begin_all, step, mine)))
+            acts.append((start + round(lasts * NS), -place, partial(self._end_all, mine)))
+        return [(moment, act) for moment, _, act in sorted(acts, key=lambda act: act[:2])]
 
-    def _rolling(self, step: Step, lasts_s: float, over: Callable[[], bool]) -> None:
-        for nodes in groups(self._cluster, step.on):
+    def _rolling(self, step: Step, lasts_s: float, over: Over) -> None:
+        for nodes in self._groups(step, over):
+            if over():
+                self.cut = True
+                return
             fault = self._begin(step, nodes)
             self._wait(self._clock.now() + round(lasts_s * NS), over)
             self._end(fault)
-            if over():
-                return
 
-    def _begun(self, step: Step) -> list[Fault]:
-        return [self._begin(step, nodes) for nodes in groups(self._cluster, step.on)]
+    def _begin_all(self, step: Step, begun: list[Fault], over: Over) -> None:
+        begun.extend(self._begin(step, nodes) for nodes in self._groups(step, over))
 
-    def _ended(self, faults: Sequence[Fault]) -> None:
+    def _groups(self, step: Step, over: Over) -> Sequence[Group]:
+        """Return whom the step is for; wait a little where an election is still under way."""
+        patience_ends = self._clock.now() + round(PATIENCE_S * NS)
+        while True:
+            try:
+                return groups(self._cluster, step.on)
+            except NoTarget:
+                if over() or self._clock.now() >= patience_ends:
+                    raise
+            self._clock.sleep(LOOK_S)
+
+    def _end_all(self, faults: Sequence[Fault], _over: Over) -> None:
         for fault in faults:
             self._end(fault)
 
@@ -169,11 +199,12 @@ class Timeline:
         for fault, _ in reversed(list(self._standing)):
             try:
                 self._end(fault)
-            except (ClusterError, ClientError) as error:  # the guard tries again, and says where it cannot
-                self.trouble = self.trouble or error
-                self._tell(str(error))
+            except Exception as error:  # noqa: BLE001 # whatever it is, the others are undone; the guard tries again
+                told = f"{', '.join(fault.nodes)}: {fault.name} was not undone: {error or type(error).__name__}"
+                self.trouble = self.trouble or ClusterError(told)
+                self._tell(told)
 
-    def _wait(self, moment: int, over: Callable[[], bool]) -> bool:
+    def _wait(self, moment: int, over: Over) -> bool:
         """Wait for a moment; return False where it is over before."""
         while (left := moment - self._clock.now()) > 0:
             if over():

@@ -17,11 +17,11 @@ from locust.runners import Runner, WorkerRunner
 
 from clients.errors import BadAddress, ClientError
 from drills import broken
-from drills.chosen import FLAGS, Chosen
-from drills.figures import figures
+from drills.chosen import FLAGS, Chosen, choose
+from drills.figures import Load, figures
 from drills.observers import UNSEEN, Observers
 from drills.plan import BadDrill
-from drills.timeline import NS, Timeline
+from drills.timeline import NS, Cut, Timeline
 from history.clock import RealClock
 from history.operation import FORMAT, FORMAT_VERSION, Fault, Header
 from history.writer import HistoryWriter
@@ -79,6 +79,7 @@ class Drilling:
         self._over = Event()
         self._observers: Observers | None = None
         self._trouble: Exception | None = None
+        self._begun: int | None = None
         self._timeline = Timeline(chosen.drill.steps, cluster, Notes(self._clock), self._clock, log.info, [self._show])
         gevent.spawn(self._go)
 
@@ -88,9 +89,11 @@ class Drilling:
             (database,) = run.databases
             self._observers = Observers(database, run.options, self._cluster.nodes(), run.name, self._clock, log.info)
             with broken.guard(self._cluster) as self._timeline.guard:
-                begun = self._await_load()
+                begun = self._begun = self._await_load()
                 if begun is not None:
                     self._timeline.run(begun + round(self._chosen.at * NS), self._chosen.lasts, lambda: run.ending)
+                if begun is None or self._timeline.cut:
+                    raise Cut("the load ended before the drill did; give -t more")
         except (ClientError, ClusterError) as error:
             self._trouble = error
             log.error("the drill cannot be done: %s", error)  # noqa: TRY400 # the message says it all
@@ -99,7 +102,7 @@ class Drilling:
             log.exception("the drill ended by a fault of its own")
         finally:
             if self._observers is not None:
-                self._observers.heal()
+                self._observers.heal(self._timeline.healed)
             self._over.set()
 
     def _await_load(self) -> int | None:
@@ -120,11 +123,14 @@ class Drilling:
         self._over.wait()
         observed = UNSEEN
         if self._observers is not None:
-            self._observers.close(patient=not self._run.hurried)
+            self._observers.close(lambda: self._run.hurried)
             observed = self._observers.figures()
         self._write()
         evidence = self._run.totals.evidence or Evidence()
-        found = figures(evidence, self._timeline.noted, read_finally=evidence.read_finally and self._run.complete)
+        read_finally = evidence.read_finally and self._run.complete
+        begun = self._begun or self._run.stopped_ns
+        load = Load(begun, self._run.stopped_ns)
+        found = figures(evidence, self._timeline.noted, load, read_finally=read_finally)
         trouble = self._trouble or self._timeline.trouble
         told = {"drill": self._chosen.drill.name, "drill_trouble": trouble and str(trouble)}
         return Aside({**told, **found, **observed}, UNREACHABLE if trouble else 0)
@@ -172,13 +178,12 @@ def take_part(environment: Environment, runner: Runner | None, **_: Any) -> None
 def _made_ready(environment: Environment, options: Namespace) -> tuple[Chosen, Cluster]:
     """Return the drill and the cluster, whole; end the process with one line where that cannot be."""
     databases = sorted({str(getattr(one, "database", "")) for one in environment.user_classes})
-    code = USAGE
     try:
         if len(databases) != 1:
             raise BadDrill(f"--drill {options.drill}: a drill breaks one database, and these users load {databases}")
         options.database, options.fault = databases[0], options.drill
         chosen = Chosen.of(options)
-        code = UNREACHABLE
+        choose(options, chosen.drill)
         cluster = broken.ready(options, chosen.drill, log.info)
         if cluster is None:
             raise BadDrill(f"--drill {options.drill}: the simulated store is broken by: stalewatch drill memory")
@@ -187,7 +192,7 @@ def _made_ready(environment: Environment, options: Namespace) -> tuple[Chosen, C
         sys.exit(USAGE)
     except (ClientError, ClusterError) as error:
         print(f"locust: {error}", file=sys.stderr)
-        sys.exit(code)
+        sys.exit(UNREACHABLE)
     return chosen, cluster
 
 

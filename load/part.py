@@ -259,7 +259,9 @@ class Part:
         if client is None or recorder is None or workload is None:
             return
         self._await_sessions(abandoned)
-        self._read_finals(FinalReads(client, recorder, abandoned, workload), report, abandoned)
+        unread = self._read_finals(FinalReads(client, recorder, abandoned, workload), report, abandoned)
+        if self._evidence is not None:
+            self._evidence.finals["unknown"] += unread
         workload.stop()
         try:
             found = recorder.finish(clock_error_ns())
@@ -281,11 +283,13 @@ class Part:
                 gevent.sleep(LOOK_S)
 
     @staticmethod
-    def _read_finals(finals: FinalReads, report: Report, abandoned: Callable[[], bool]) -> None:
+    def _read_finals(finals: FinalReads, report: Report, abandoned: Callable[[], bool]) -> int:
+        """Make the final reads, and return how many keys could not be read."""
         readers = [gevent.spawn(finals.work) for _ in range(finals.readers)]
         while not all(reader.ready() for reader in readers) and not abandoned():
             report(finals.progress())
             gevent.joinall(readers, timeout=LOOK_S * 5)
+        return finals.unread
 
     def _clean(self, workload: Workload) -> None:
         keys = workload.keys

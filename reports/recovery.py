@@ -51,7 +51,7 @@ def _outages(result: Result) -> Iterator[str]:
         rto_s, sustained_s = found.get("rto_s"), found.get("sustained_rto_s")
         if not found.get("attempts", 1):
             continue
-        if rto_s is not None and found.get("degraded_s") == 0:
+        if rto_s is not None and rto_s < 1 and found.get("degraded_s") == 0:
             yield f"{kind}s went on, with {rto_s:.2f} s between two of them at the most"
         elif rto_s is None:
             yield f"{kind}s did not come back"

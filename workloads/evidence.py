@@ -17,7 +17,7 @@ KIND: dict[type, str] = {Read: "read", Write: "write", Append: "write", Draw: "w
 
 
 class Attempts(NamedTuple):
-    """The start and the end of each attempt of one kind and outcome, in no order."""
+    """The start and the end (`NEVER` where there was none) of each attempt of one kind and outcome, in no order."""
 
     kind: str
     outcome: Outcome
@@ -38,6 +38,10 @@ class Loss(NamedTuple):
     superseded: bool = False
     item: bool = False
     """Whether it was an item of a list: of these every loss is found."""
+
+
+NEVER = (1 << 63) - 1
+"""The end of an attempt that never ended."""
 
 
 class Evidence:
@@ -63,18 +67,20 @@ class Evidence:
             return
         self.registers = self.registers or type(operation) is Write
         self.appended += type(operation) is Append and operation.outcome == "ok"
-        if operation.end is not None:
-            attempts = self._of(KIND[type(operation)], operation.outcome)
-            attempts.starts.append(operation.start)
-            attempts.ends.append(operation.end)
+        attempts = self._of(KIND[type(operation)], operation.outcome)
+        attempts.starts.append(operation.start)
+        attempts.ends.append(NEVER if operation.end is None else operation.end)
         for violation in violations:
-            self._starts(violation.guarantee).append(operation.start)
+            self._starts(violation.guarantee).append(_broke(violation).start)
 
     def decided(self, violations: Iterable[Violation]) -> None:
         """Take what only the end of the run could decide: lost writes, and reads whose write never came."""
         for violation in violations:
             broke = _broke(violation)
-            self._starts(violation.guarantee).append(broke.start)
+            if not isinstance(
+                broke, Final
+            ):  # of a loss older than the judge's horizon nobody knows when it was written
+                self._starts(violation.guarantee).append(broke.start)
             if violation.guarantee == LostWrites.name:
                 self.losses.append(_loss(broke))
 
@@ -144,10 +150,11 @@ class Evidence:
 
 
 def _broke(violation: Violation) -> Operation:
-    """Return the operation that broke the promise: the lost write, or the read that showed what nobody wrote."""
+    """Return the operation that broke the promise: the lost write, else the last read or draw that proves it."""
+    operations = violation.operations
     if violation.guarantee == LostWrites.name:
-        return violation.operations[0]
-    return next((one for one in violation.operations if isinstance(one, Read)), violation.operations[0])
+        return operations[0]
+    return next((one for one in reversed(operations) if isinstance(one, Read | Draw)), operations[-1])
 
 
 def _loss(lost: Operation) -> Loss:

@@ -35,6 +35,8 @@ class Run:
         self.name = run
         self.interrupted = False
         self.duration_s = 0.0
+        self.ended_ns = 0
+        """When the sessions were told to end, or had done all operations."""
         self.companions: dict[str, Companion] = {}
         """By name, what the load has beside its sessions, on the same clock; the load lasts until they have ended."""
         self.final_reads_s: float | None = None
@@ -81,6 +83,7 @@ class Run:
         sessions = [self._session(name, number, begin) for number, name in enumerate(names)]
         companions = [partial(work, self._load_ns, self._over) for work in self.companions.values()]
         self._in_threads([*sessions, *companions], [*names, *self.companions], report)
+        self.ended_ns = min(self._clock.now(), self._deadline_ns)
         self.duration_s = max(0, self._clock.now() - self._load_ns) / 1e9
 
     def final_reads(self, report: Report) -> None:

@@ -11,6 +11,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -36,7 +37,8 @@ class Guard:
     """Begins and ends faults, and lets the guardian know."""
 
     def __init__(self, pipe: int) -> None:
-        self._pipe = pipe
+        self._pipe: int | None = pipe
+        self._lock = threading.Lock()
         self.standing: dict[int, Fault] = {}
 
     def begin(self, fault: "Fault") -> None:
@@ -56,12 +58,22 @@ class Guard:
     def tell(self, event: Mapping[str, Any]) -> None:
         """Let the guardian know of something; raise a `ClusterError` where it is no more."""
         try:
-            # Before anything is done, and in one piece: a pipe takes a short line whole, and keeps it for the reader.
-            os.write(self._pipe, f"{json.dumps(event)}\n".encode())
+            with self._lock:
+                if self._pipe is None:
+                    raise BrokenPipeError
+                # Before anything is done, and in one piece: a pipe takes a short line whole, for its reader.
+                os.write(self._pipe, f"{json.dumps(event)}\n".encode())
         except BrokenPipeError:
             raise ClusterError(
                 "the guardian that would undo faults has ended: nothing is broken without it; begin the drill again"
             ) from None
+
+    def close(self) -> None:
+        """Let the guardian undo what stands; whoever begins a fault after that is refused."""
+        with self._lock:
+            pipe, self._pipe = self._pipe, None
+            if pipe is not None:
+                os.close(pipe)
 
 
 @contextmanager
@@ -80,7 +92,7 @@ def guarded(cluster: Cluster) -> Iterator[Guard]:
         guard.tell(cluster.recipe()._asdict())
         yield guard
     finally:
-        os.close(writing)
+        guard.close()
         # It goes on where waiting for it is interrupted.
         failed = guardian.wait()
     if failed and guard.standing:
@@ -151,8 +163,8 @@ def _ended(fault: "Fault") -> bool:
     for _ in range(_TRIES):
         try:
             fault.end()
-        except ClusterError as error:
-            _say(str(error))
+        except Exception as error:  # noqa: BLE001 # whatever it is, those that were put on before are undone too
+            _say(str(error) or type(error).__name__)
             time.sleep(_PAUSE_S)
         else:
             return True

@@ -34,7 +34,7 @@ class Parameter(NamedTuple):
         words, fits = self.fits
         try:
             value = _READ[type(self.default)](given)
-        except (KeyError, ValueError):
+        except (KeyError, TypeError, ValueError):
             value = None
         if value is None or not fits(value):
             raise BadParameter(f"{name}={given}: {words or f'like {self.default}'} is expected ({self.help})")

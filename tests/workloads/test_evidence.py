@@ -4,7 +4,7 @@ import msgspec
 
 from checkers.judge import Judge
 from history.operation import Append, Draw, Fault, Final, Operation, Read, Write
-from workloads.evidence import Evidence, Loss
+from workloads.evidence import NEVER, Evidence, Loss
 
 WRITE = Write(session="a", key="k", version=1, start=10, end=20, outcome="ok")
 NEWER = Write(session="a", key="k", version=2, start=30, end=40, outcome="ok")
@@ -31,9 +31,13 @@ def as_told(evidence: Evidence) -> dict[str, object]:
     return {**packed, "attempts": sorted(packed["attempts"]), "losses": sorted(map(repr, packed["losses"]))}
 
 
-def test_attempts_are_kept_by_kind_and_outcome_and_one_that_never_ended_is_none() -> None:
+def test_attempts_are_kept_by_kind_and_outcome_and_one_that_never_ended_too() -> None:
     found = {name: (list(one.starts), list(one.ends)) for name, one in evidence_of(*RUN).attempts.items()}
-    assert found == {("write", "ok"): ([10, 30, 35, 61], [20, 40, 45, 62]), ("read", "ok"): ([50], [60])}
+    assert found == {
+        ("write", "ok"): ([10, 30, 35, 61], [20, 40, 45, 62]),
+        ("read", "ok"): ([50], [60]),
+        ("write", "unknown"): ([63], [NEVER]),
+    }
 
 
 def test_violations_stand_at_the_start_of_what_broke_the_promise() -> None:
