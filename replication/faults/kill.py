@@ -1,4 +1,4 @@
-"""Kill: nodes end at once, as when their machines lose power; undone by starting them again."""
+"""Kill: nodes end at once, without a chance to tell anybody; undone by starting them again."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -101,7 +101,7 @@ class Kind(NamedTuple):
 
 FAULTS: Mapping[str, Kind] = {
     "none": Kind("nothing is done: the drill without its fault", lambda _, nodes, chosen: NoFault(nodes, chosen)),
-    "kill": Kind("nodes end at once, as without power (SIGKILL), and are started again", Kill),
+    "kill": Kind("nodes end at once (SIGKILL), and are started again", Kill),
     "restart": Kind("nodes end in good order and start again, one after another", Restart),
     "pause": Kind("nodes stand still (SIGSTOP) and then go on as if no time had passed", Pause),
     "isolate": Kind(
