@@ -1,8 +1,8 @@
 """Which cluster a drill breaks: the local one, one in a network of its own, that of Compose, or a simulated store."""
 
 import argparse
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import cast
 
 from clients.databases import DATABASES
@@ -22,15 +22,18 @@ from replication.protocol import Cluster, Reachable
 Tell = Callable[[str], None]
 
 
-def ready(arguments: argparse.Namespace, drill: Drill, tell: Tell) -> Reachable | None:
-    """Return the cluster to break, whole, and put its address into the arguments; None for a simulated one.
+@contextmanager
+def at_hand(arguments: argparse.Namespace, drill: Drill, tell: Tell) -> Iterator[Reachable | None]:
+    """Have the cluster to break whole while the block runs, its address in the arguments; None for a simulated one.
 
-    Raises a `ClusterError` where it cannot be had, `BadDrill` where a fault cannot be done to it, and `BadAddress`
-    where an address is given: only a cluster whose servers are known here can be broken.
+    It goes on running after the block, but for a lab that was made for it: that is taken down again. Raises a
+    `ClusterError` where it cannot be had, `BadDrill` where a fault cannot be done to it, and `BadAddress` where an
+    address is given: only a cluster whose servers are known here can be broken.
     """
     database = DATABASES[arguments.database]
     if not database.addresses:
-        return None
+        yield None
+        return
     if not database.lacks_address(arguments):
         raise BadAddress(
             f"a drill breaks the local {arguments.database} cluster, or with --compose the one of the Compose file; "
@@ -40,15 +43,29 @@ def ready(arguments: argparse.Namespace, drill: Drill, tell: Tell) -> Reachable 
         raise BadDrill("--lab and --compose: choose one of the two networks")
     found = _found(arguments, drill)
     require(drill, found)
-    found.ensure(tell)
-    vars(arguments).update(found.client_options())
-    return found
+    made_here = not arguments.compose and _is_lab(arguments, drill) and _is_down(found)
+    try:
+        found.ensure(tell)
+        vars(arguments).update(found.client_options())
+        yield found
+    finally:
+        if made_here:
+            tell("taking down the lab that was made for this drill (keep one with: stalewatch cluster up ... --lab)")
+            found.stop(tell)
+
+
+def _is_lab(arguments: argparse.Namespace, drill: Drill) -> bool:
+    return bool(arguments.lab) or needs_links(drill)
+
+
+def _is_down(found: Reachable) -> bool:
+    return all(node.state == "dead" for node in found.status())
 
 
 def _found(arguments: argparse.Namespace, drill: Drill) -> Reachable:
     if arguments.compose:
         return CLUSTERS[arguments.database]()
-    return cluster(arguments.database, lab=arguments.lab or needs_links(drill))
+    return cluster(arguments.database, lab=_is_lab(arguments, drill))
 
 
 def needs_links(drill: Drill) -> bool:

@@ -123,19 +123,19 @@ def _drill(arguments: argparse.Namespace, chosen: Chosen) -> int:
     _choose(arguments, chosen)
     runs = [_varied(arguments, variation, number, len(each)) for number, variation in enumerate(each, start=1)]
     loads = [workloads.options.options_from(mine) for mine in runs]
-    found = broken.ready(arguments, chosen.drill, tell)
     done: list[Drilled] = []
     try:
-        for variation, mine, load in zip(each, runs, loads, strict=True):
-            if len(each) > 1:
-                tell(f"{chosen.drill.name} {len(done) + 1}/{len(each)}: {variation.words or 'again'}")
-            if found is not None:
-                found.ensure(tell)
-                vars(mine).update(found.client_options())
-            done.append(drilled(mine, load, chosen, found))
-            outputs.show(done[-1].findings, done[-1].result)
-            if done[-1].received or done[-1].trouble:
-                break
+        with broken.at_hand(arguments, chosen.drill, tell) as found:
+            for variation, mine, load in zip(each, runs, loads, strict=True):
+                if len(each) > 1:
+                    tell(f"{chosen.drill.name} {len(done) + 1}/{len(each)}: {variation.words or 'again'}")
+                if found is not None:
+                    found.ensure(tell)
+                    vars(mine).update(found.client_options())
+                done.append(drilled(mine, load, chosen, found))
+                outputs.show(done[-1].findings, done[-1].result)
+                if done[-1].received or done[-1].trouble:
+                    break
     finally:  # what was done stands, whatever ended the rest
         if done:
             outputs.write(arguments, [one.result for one in done])

@@ -6,6 +6,7 @@ The master does the drill, for it is one; workers report what recovery times are
 import logging
 import sys
 from argparse import Namespace
+from contextlib import ExitStack
 from typing import Any
 
 import gevent
@@ -184,9 +185,11 @@ def _made_ready(environment: Environment, options: Namespace) -> tuple[Chosen, C
         options.database, options.fault = databases[0], options.drill
         chosen = Chosen.of(options)
         choose(options, chosen.drill)
-        cluster = broken.ready(options, chosen.drill, log.info)
+        lent = ExitStack()
+        cluster = lent.enter_context(broken.at_hand(options, chosen.drill, log.info))
         if cluster is None:
             raise BadDrill(f"--drill {options.drill}: the simulated store is broken by: stalewatch drill memory")
+        environment.events.quit.add_listener(lambda **_: lent.close())
     except (BadDrill, BadAddress, OSError) as error:
         print(f"locust: {error}", file=sys.stderr)
         sys.exit(USAGE)
