@@ -118,7 +118,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("--couch-b", "the other leader", env="STALEWATCH_COUCH_B", secret=True, seal=SEAL),
     Option(
         "--peer-a",
-        "what leader b calls leader a (default: stalewatch/peer_url in a's configuration, else --couch-a)",
+        "what leader b calls leader a (default: stalewatch/peer_url in b's configuration, else --couch-a)",
         env="STALEWATCH_COUCH_PEER_A",
         secret=True,
         seal=SEAL,

@@ -40,7 +40,7 @@ def set_up(options: CouchClientOptions, leaders: Sequence[Administration]) -> di
     versions = {leader.flag: _greet(leader) for leader in leaders}
     created = [_create_database(leader, options.db) for leader in leaders]
     a, b = leaders
-    peer_a, peer_b = _peer(options.peer_a, a), _peer(options.peer_b, b)
+    peer_a, peer_b = _peer(options.peer_a, a, b), _peer(options.peer_b, b, a)
     ways = (_Way(a, peer_a, b, peer_b), _Way(b, peer_b, a, peer_a))
     missing = [way for way in ways if not _replicates(way, options.db)]
     asked = options.peer_a or options.peer_b
@@ -74,11 +74,11 @@ def _create_database(leader: Administration, database: str) -> bool:
     return "error" not in told
 
 
-def _peer(given: Leader | None, leader: Administration) -> Leader:
-    """Return what the other server calls this one: as given, else as its configuration says, else as we call it."""
+def _peer(given: Leader | None, leader: Administration, other: Administration) -> Leader:
+    """Return what the other server calls this one: as given, else as the other's configuration says, else as we do."""
     if given is not None:
         return given
-    told = leader.ask("GET", "_node/_local/_config/stalewatch/peer_url", allowed=(400, 401, 403, MISSING))
+    told = other.ask("GET", "_node/_local/_config/stalewatch/peer_url", allowed=(400, 401, 403, MISSING))
     if not isinstance(told, str):
         return leader.leader
     parts = urlsplit(told)

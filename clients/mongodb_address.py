@@ -110,8 +110,19 @@ def _fault(uri: str) -> str:
     try:
         parse_uri(bare)
     except _BAD_URI as error:
-        return f"{str(error).partition(' Did you mean')[0].rstrip('.')}; {_EXPECTED}"
+        told, setting = str(error).partition(" Did you mean")[0].rstrip("."), part and _refused(part)
+        return f"{told}{f' ({setting})' if setting else ''}; {_EXPECTED}"
     return "in user and password, / ? # @ % are written %2F %3F %23 %40 %25"
+
+
+def _refused(part: re.Match[str]) -> str | None:
+    """Return the setting of a URI that the driver does not take: its message may not say which."""
+    for setting in (part["rest"] or "").partition("?")[2].split("&"):
+        try:
+            parse_uri(f"{part['scheme']}{part['hosts']}/?{setting}")
+        except _BAD_URI:
+            return setting
+    return None
 
 
 @lru_cache(maxsize=1024)

@@ -74,7 +74,6 @@ def settings(data: Path, address: str) -> Mapping[str, Mapping[str, str]]:
         "prometheus": {"additional_port": "false"},
         "admins": {leaders.USER: leaders.PASSWORD},
         "log": {"writer": "stderr", "level": "warning"},
-        "stalewatch": {"peer_url": f"http://{address}"},
     }
 
 

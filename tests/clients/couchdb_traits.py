@@ -9,6 +9,7 @@ import base64
 import json
 import random
 import threading
+from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -16,6 +17,12 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import requests
 
 TIMEOUT_S = 60
+
+
+def apart(nodes: Sequence[str]) -> list[tuple[str, str]]:
+    """Return each of two leaders with the other one."""
+    a, b = nodes
+    return [(a, b), (b, a)]
 
 
 class Disguise:

@@ -23,7 +23,7 @@ from history.clock import RealClock
 from history.operation import Depends
 from replication.local.couch import CouchCluster
 from replication.local.leaders import url
-from tests.clients.couchdb_traits import Disguise
+from tests.clients.couchdb_traits import Disguise, apart
 
 pytestmark = pytest.mark.server
 
@@ -39,7 +39,7 @@ def servers(leaders: CouchCluster, request: pytest.FixtureRequest) -> Iterator[l
     if request.param == "bare":
         yield nodes
         return
-    disguises = [Disguise(f"http://{node}", peer_url=f"http://{node}") for node in nodes]
+    disguises = [Disguise(f"http://{node}", peer_url=f"http://{other}") for node, other in apart(nodes)]
     try:
         yield [disguise.address for disguise in disguises]
     finally:
@@ -255,12 +255,12 @@ def test_a_list_holds_what_was_appended_at_either_leader_once_both_have_it(
     lists = [f"{key}-1", f"{key}-10"]
     clients[0].create_lists(lists)
     nodes = leaders.nodes()
-    leaders.cut(*nodes)
+    leaders.unlink(*nodes)
     for number, client in enumerate(clients):
         answers = [client.session("s").append(lists[0], f"s{number}-{count}") for count in range(2)]
         assert {(answer.outcome, answer.version) for answer in answers} == {("ok", None)}
     assert clients[0].final_items(lists[0])[:1] == ("unknown",)
-    leaders.heal(*nodes)
+    leaders.relink(*nodes)
     eventually(lambda: clients[0].final_items(lists[0]).outcome == "ok")
     assert clients[1].final_items(lists[0]).items == ["s0-0", "s0-1", "s1-0", "s1-1"]
     assert clients[1].final_items(lists[1]).items == []
@@ -278,10 +278,10 @@ def test_two_leaders_give_one_id_twice_and_one_leader_does_not(
     connect().create_counters([key])
     nodes = leaders.nodes()
     for way in itertools.permutations(nodes):
-        leaders.cut(*way)
+        leaders.unlink(*way)
     assert [session.draw(key).version for session in (a, b, a, a, b)] == [1, 1, 2, 3, 2]
     for way in itertools.permutations(nodes):
-        leaders.heal(*way)
+        leaders.relink(*way)
     connect().remove_counters([key])
     answer = a.draw(key)
     assert (answer.outcome, answer.version, answer.error) == ("fail", None, "missing")
@@ -336,7 +336,10 @@ def test_removing_ends_every_leaf(forked: Callable[[Body, Body], CouchClient], k
 @pytest.fixture
 def accepting(leaders: CouchCluster) -> Iterator[list[str]]:
     """Leaders of which every second write is accepted without a quorum."""
-    disguises = [Disguise(f"http://{node}", accepted_every=2, peer_url=f"http://{node}") for node in leaders.nodes()]
+    disguises = [
+        Disguise(f"http://{node}", accepted_every=2, peer_url=f"http://{other}")
+        for node, other in apart(leaders.nodes())
+    ]
     yield [disguise.address for disguise in disguises]
     for disguise in disguises:
         disguise.close()

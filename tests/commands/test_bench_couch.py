@@ -24,7 +24,7 @@ from replication.local.couch import CouchCluster
 from replication.local.leaders import url
 from reports.check import judge_files
 from reports.result import check_result
-from tests.clients.couchdb_traits import Disguise
+from tests.clients.couchdb_traits import Disguise, apart
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 150
@@ -203,7 +203,10 @@ def test_what_a_way_to_resolve_conflicts_loses(
 
 def test_the_same_bench_runs_on_what_apache_couchdb_shows(leaders: CouchCluster, tmp_path: Path) -> None:
     """Opaque sequence numbers, conflicts in any order, 202, chunked answers, other names among the servers."""
-    disguises = [Disguise(f"http://{node}", accepted_every=50, peer_url=f"http://{node}") for node in leaders.nodes()]
+    disguises = [
+        Disguise(f"http://{node}", accepted_every=50, peer_url=f"http://{other}")
+        for node, other in apart(leaders.nodes())
+    ]
     report = tmp_path / "result.json"
     a, b = (url(disguise.address) for disguise in disguises)
     load = ("--workload", "conflict", "--resolve", "union", "--ops", "600", "--users", "6", "--keys", "10")

@@ -187,14 +187,14 @@ def test_the_ring_is_where_clients_look_for_it() -> None:
         assert environment(name)["CASSANDRA_SEEDS"] in SERVICES
 
 
-@pytest.mark.parametrize("name", ["couch1", "couch2"])
-def test_each_leader_says_what_the_other_one_calls_it(name: str) -> None:
+@pytest.mark.parametrize(("name", "other"), [("couch1", "couch2"), ("couch2", "couch1")])
+def test_each_leader_says_what_it_calls_the_other_one(name: str, other: str) -> None:
     (mounted,) = (volume.split(":") for volume in SERVICES[name]["volumes"] if volume.startswith("."))
     source, target, _ = mounted
     configuration = ConfigParser()
     configuration.read(FOLDER / source)
     leader = couchdb_options.leader("peer_url", configuration["stalewatch"]["peer_url"])
-    assert leader.node == f"{name}:5984"
+    assert leader.node == f"{other}:5984"
     assert configuration["couchdb"]["single_node"] == "true"
     # CouchDB reads the folder in the order of names, and writes into the last of them, which is docker.ini.
     assert Path(target).parent.as_posix() == "/opt/couchdb/etc/local.d"

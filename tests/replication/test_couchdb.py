@@ -243,7 +243,6 @@ def test_files_command_line_and_environment_of_a_leader(tmp_path: Path, monkeypa
         "[prometheus]\nadditional_port = false\n\n"
         f"[admins]\n{USER} = {PASSWORD}\n\n"
         "[log]\nwriter = stderr\nlevel = warning\n\n"
-        "[stalewatch]\npeer_url = http://127.0.0.1:5990\n\n"
     )
     flags = [line.split()[0] for line in (folder / "etc" / "vm.args").read_text().splitlines()]
     assert flags == ["-kernel", "-sasl", "+Bd"]  # no -name, no -sname: it listens for no other Erlang node
