@@ -1,6 +1,7 @@
 """How long after the heal it took until all replicas returned the same for every key probed.
 
-The probe has keys of its own, which it writes until the heal and never after: the load's keys change all the time.
+The probe has keys of its own, which it writes until the first fault is undone and never after: the load's keys change
+all the time, and what is written again when a node is back hides that it missed anything.
 Each replica is asked by a client whose reads all go to that node, at the level at which it answers alone.
 """
 
@@ -29,7 +30,7 @@ SESSION = "probe"
 
 
 class Probe:
-    """Writes its keys from `open` until `heal`, then compares the replicas until they agree or it is `close`d."""
+    """Writes its keys from `open` until `rest`, and from `heal` on compares the replicas until they agree."""
 
     def __init__(self, client: Client, views: Sequence[Client], run: str) -> None:
         self.converged: int | None = None
@@ -39,6 +40,7 @@ class Probe:
         self._views: list[tuple[Client, ClientSession]] = [(view, view.session(SESSION)) for view in views]
         self._keys = [f"{run}-probe-{number}" for number in range(KEYS)]
         self._written = False
+        self._resting = threading.Event()
         self._healed = threading.Event()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="probe", daemon=True)
@@ -48,8 +50,13 @@ class Probe:
         self._client.preload(self._keys, "")
         self._thread.start()
 
+    def rest(self) -> None:
+        """Write no more: what a node missed until now must reach it some other way than by being written again."""
+        self._resting.set()
+
     def heal(self) -> None:
-        """Write no more, and compare from now on."""
+        """Compare from now on."""
+        self._resting.set()
         self._healed.set()
 
     def close(self, patience_s: float, hurried: Callable[[], bool], tell: Callable[[str], None]) -> None:
@@ -60,6 +67,7 @@ class Probe:
         while self._thread.is_alive() and time.monotonic() < patience_ends and not hurried():
             self._thread.join(LOOK_EVERY_S)
         self._over.set()
+        self._resting.set()
         self._healed.set()
         self._thread.join()
         self._client.remove(self._keys)
@@ -67,9 +75,10 @@ class Probe:
     def _run(self) -> None:
         version = 0
         session = self._client.session(SESSION)
-        while not self._healed.wait(WRITE_EVERY_S):
+        while not self._resting.wait(WRITE_EVERY_S):
             version += 1
             self._write(session, version)
+        self._healed.wait()
         while self._written and not self._over.is_set():
             moment = self._clock.now()
             if self._agree():
@@ -79,7 +88,7 @@ class Probe:
 
     def _write(self, session: ClientSession, version: int) -> None:
         for key in self._keys:
-            if self._healed.is_set():
+            if self._resting.is_set():
                 return
             try:
                 answer = session.write(key, Value(version, SESSION, start_ns=self._clock.now()))

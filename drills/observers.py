@@ -47,6 +47,11 @@ class Observers:
                 self._probe.open()
             self._connections = undo.pop_all()
 
+    def rest(self) -> None:
+        """Write nothing more that could hide what a node missed: a fault is about to be undone."""
+        if self._probe is not None:
+            self._probe.rest()
+
     def heal(self, moment: int | None) -> None:
         """Look from now on whether the replicas agree; nothing is broken since that moment (None: nothing ever was)."""
         self._healed = moment

@@ -84,6 +84,7 @@ class Scene:
             self._observers = Observers(
                 one.client.database, self._arguments, cluster.nodes(), one.run.name, one.client.clock, tell
             )
+            self.timeline.before_healing = self._observers.rest
         try:
             with broken.guard(cluster) as self.timeline.guard:
                 yield

@@ -85,6 +85,8 @@ class Timeline:
         self.noted: list[Noted] = []
         """What was done to whom; the end of what still stands is None."""
         self.guard: Guard = Unguarded()
+        self.before_healing: Callable[[], None] = lambda: None
+        """Is called before each fault is undone."""
         self.trouble: ClusterError | ClientError | None = None
         """Why the drill could not go on."""
         self.cut = False
@@ -180,6 +182,7 @@ class Timeline:
         return fault
 
     def _end(self, fault: Fault) -> None:
+        self.before_healing()
         self._tell(f"undoing {fault.name}: {', '.join(fault.nodes)}")
         self.guard.end(fault)
         (place,) = (place for place, (standing, _) in enumerate(self._standing) if standing is fault)

@@ -89,6 +89,7 @@ class Drilling:
         try:
             (database,) = run.databases
             self._observers = Observers(database, run.options, self._cluster.nodes(), run.name, self._clock, log.info)
+            self._timeline.before_healing = self._observers.rest
             with broken.guard(self._cluster) as self._timeline.guard:
                 begun = self._begun = self._await_load()
                 if begun is not None:
