@@ -9,10 +9,9 @@ from typing import Any, NamedTuple
 from checkers.distribution import Distribution
 from drills.recovery import NOTHING, NS, outcomes, recovery
 from history.operation import Fault
-from workloads.evidence import Attempts, Evidence, Loss
+from workloads.evidence import NEVER, Attempts, Evidence, Loss
 
 KINDS = ("read", "write")
-NEVER = 1 << 62
 
 
 class Load(NamedTuple):

@@ -9,9 +9,9 @@ from clients.databases import DATABASES
 from clients.errors import ClientError
 from drills import convergence
 from drills.primaries import PrimaryWatch
+from drills.recovery import NS
 from history.clock import Clock
 
-NS = 1_000_000_000
 AGREE_S = 60.0
 """How long replicas have to agree once the load is over."""
 
@@ -34,7 +34,6 @@ class Observers:
     ) -> None:
         """Connect; raises a `ClientError` where that fails."""
         self._tell = tell
-        self._clock = clock
         self._healed: int | None = None
         with ExitStack() as undo:
             claims = DATABASES[database].claims

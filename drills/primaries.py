@@ -11,9 +11,9 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from clients.servers import Claims, Silent
+from drills.recovery import NS
 from history.clock import Clock
 
-NS = 1_000_000_000
 POLL_S = 0.1
 
 

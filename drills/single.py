@@ -12,7 +12,8 @@ from drills import broken
 from drills.chosen import Chosen
 from drills.figures import Load, figures
 from drills.observers import UNSEEN, Observers
-from drills.timeline import LOOK_S, NS, Cut, Timeline
+from drills.recovery import NS
+from drills.timeline import LOOK_S, Cut, Timeline
 from history.operation import Fault
 from replication.faults.guardian import NotUndone
 from replication.protocol import ClusterError, Reachable

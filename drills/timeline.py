@@ -6,6 +6,7 @@ from typing import Protocol
 
 from clients.errors import ClientError
 from drills.plan import Step
+from drills.recovery import NS
 from drills.targets import Group, NoTarget, groups
 from history.clock import Clock
 from history.operation import Fault as Noted
@@ -16,8 +17,6 @@ from replication.protocol import Cluster, ClusterError
 LOOK_S = 0.05
 PATIENCE_S = 15.0
 """How long a step waits for somebody who has the role that it is meant for."""
-
-NS = 1_000_000_000
 
 
 Over = Callable[[], bool]

@@ -22,7 +22,8 @@ from drills.chosen import FLAGS, Chosen, choose
 from drills.figures import Load, figures
 from drills.observers import UNSEEN, Observers
 from drills.plan import BadDrill
-from drills.timeline import NS, Cut, Timeline
+from drills.recovery import NS
+from drills.timeline import Cut, Timeline
 from history.clock import RealClock
 from history.operation import FORMAT, FORMAT_VERSION, Fault, Header
 from history.writer import HistoryWriter
