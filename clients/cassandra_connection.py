@@ -3,9 +3,10 @@
 import logging
 import secrets
 import ssl
+import sys
 import time
 from contextlib import ExitStack
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cassandra import ConsistencyLevel
 from cassandra.auth import PlainTextAuthProvider
@@ -110,7 +111,21 @@ def open_cluster(options: CassandraClientOptions) -> Cluster:
         schema_metadata_enabled=by_token,
         token_metadata_enabled=by_token,
         application_name="stalewatch",
+        **_event_loop(),
     )
+
+
+def _event_loop() -> dict[str, Any]:
+    """Return what the driver is to be told of its event loop: ours for greenlets, or nothing, and it takes its own."""
+    if "gevent.monkey" not in sys.modules:
+        return {}
+    from gevent import monkey  # noqa: PLC0415 # gevent need not be there
+
+    if not monkey.is_module_patched("socket"):
+        return {}
+    from clients.cassandra_gevent import GreenletConnection  # noqa: PLC0415 # as above
+
+    return {"connection_class": GreenletConnection}
 
 
 def _profile(options: CassandraClientOptions) -> ExecutionProfile:
