@@ -6,11 +6,12 @@ import ssl
 import sys
 import time
 from contextlib import ExitStack
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from cassandra import ConsistencyLevel
 from cassandra.auth import PlainTextAuthProvider
-from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, Session
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, DefaultConnection, ExecutionProfile, Session
+from cassandra.connection import Connection
 from cassandra.policies import (
     ConstantReconnectionPolicy,
     DCAwareRoundRobinPolicy,
@@ -25,6 +26,7 @@ from cassandra.query import PreparedStatement, tuple_factory
 from clients import cassandra_schema
 from clients.cassandra_nodes import Nodes
 from clients.cassandra_options import CassandraClientOptions
+from clients.cassandra_segments import WholeSegments
 from clients.cassandra_troubles import explained
 from clients.cassandra_writes import way
 from clients.errors import BadAddress
@@ -111,21 +113,20 @@ def open_cluster(options: CassandraClientOptions) -> Cluster:
         schema_metadata_enabled=by_token,
         token_metadata_enabled=by_token,
         application_name="stalewatch",
-        **_event_loop(),
+        connection_class=_connection(),
     )
 
 
-def _event_loop() -> dict[str, Any]:
-    """Return what the driver is to be told of its event loop: ours for greenlets, or nothing, and it takes its own."""
-    if "gevent.monkey" not in sys.modules:
-        return {}
-    from gevent import monkey  # noqa: PLC0415 # gevent need not be there
+def _connection() -> type[Connection]:
+    """Return what a connection is: ours for greenlets where gevent is patched in, else the driver's, put right."""
+    if "gevent.monkey" in sys.modules:
+        from gevent import monkey  # noqa: PLC0415 # it need not be there
 
-    if not monkey.is_module_patched("socket"):
-        return {}
-    from clients.cassandra_gevent import GreenletConnection  # noqa: PLC0415 # as above
+        if monkey.is_module_patched("socket"):
+            from clients.cassandra_gevent import GreenletConnection  # noqa: PLC0415 # as above
 
-    return {"connection_class": GreenletConnection}
+            return GreenletConnection
+    return type(DefaultConnection.__name__, (WholeSegments, DefaultConnection), {})
 
 
 def _profile(options: CassandraClientOptions) -> ExecutionProfile:

@@ -1,9 +1,12 @@
 """The driver's event loop where gevent is patched in: greenlets that read and write, and gevent's own timers.
 
 cassandra-driver has one too, but its makers gave it up (CASSPYTHON-12: deprecated in 3.30, gone from 3.31) and say that
-others may keep one. Beside outliving that, this one is cheaper (`benchmarks.overhead` measures it): what was asked for
-in one turn of the loop is sent in one piece, and a request that was answered is forgotten at once. There, the timer of
-its time-out kept it and all that belongs to it, to be looked at by every garbage collection until older ones ran out.
+others may keep one. Of what it did, two things would be seen as the database's doing:
+
+* It killed the greenlet that had noticed a lost connection before that could answer those who were waiting. They went
+  on waiting for their time-out: a node that is killed seemed to take as long to be missed.
+* It kept a request, by the timer of its time-out, until older ones ran out, and sent each by itself. That is a seventh
+  of an operation's time (`benchmarks.overhead` measures it), most of it in garbage collections.
 """
 
 from collections.abc import Callable
@@ -12,6 +15,8 @@ from typing import Any
 from cassandra.connection import Connection, ConnectionShutdown
 from gevent import get_hub, socket, spawn, ssl
 from gevent.event import Event
+
+from clients.cassandra_segments import WholeSegments
 
 
 class Timer:
@@ -28,7 +33,7 @@ class Timer:
         self._watcher.close()
 
 
-class GreenletConnection(Connection):  # type: ignore[misc] # the driver ships no type information
+class GreenletConnection(WholeSegments, Connection):  # type: ignore[misc] # the driver ships no type information
     """One connection to a node: one greenlet reads, another writes, so that no session ever waits for the socket.
 
     Were a session to send its request itself, and be killed while the socket takes no more, then the rest of a frame
@@ -45,7 +50,8 @@ class GreenletConnection(Connection):  # type: ignore[misc] # the driver ships n
         self._unsent: list[bytes] = []
         self._asked = Event()
         self._connect_socket()
-        self._greenlets = (spawn(self._read), spawn(self._write))
+        for work in (self._read, self._write):
+            spawn(work)
         self._send_options_message()
 
     def push(self, data: bytes) -> None:
@@ -54,14 +60,17 @@ class GreenletConnection(Connection):  # type: ignore[misc] # the driver ships n
         self._asked.set()
 
     def close(self) -> None:
-        """Close the socket, and answer with an error whatever is still asked for."""
+        """Close the socket, and answer with an error whatever is still asked for.
+
+        The greenlets end by themselves. The one that reads is often the one that closes, and killed it would not come
+        to answering: those who asked would wait for their time-out.
+        """
         with self.lock:
             if self.is_closed:
                 return
             self.is_closed = True
-        for greenlet in self._greenlets:
-            greenlet.kill(block=False)
-        self._socket.close()
+        self._socket.close()  # who waits for it, to read or to write, gets an error
+        self._asked.set()
         if not self.is_defunct:  # else that is done by whoever called it so
             self.error_all_requests(ConnectionShutdown(f"connection to {self.endpoint} was closed"))
             self.connected_event.set()
@@ -69,7 +78,7 @@ class GreenletConnection(Connection):  # type: ignore[misc] # the driver ships n
     def _write(self) -> None:
         asked, unsent, send = self._asked, self._unsent, self._socket.sendall
         try:
-            while asked.wait():
+            while asked.wait() and not self.is_closed:
                 asked.clear()
                 data = b"".join(unsent)
                 unsent.clear()

@@ -25,6 +25,7 @@ from clients.errors import ClientError
 from clients.protocol import Answer, Body, Failure, Levels, Value
 from history.clock import Clock
 from history.operation import Depends
+from history.record import replace
 
 BATCH_KEYS = 1000
 BATCH_CHARACTERS = 1_000_000
@@ -255,7 +256,7 @@ class CouchSession:
             return {"n": drawn, "edit": secrets.token_hex(8)}
 
         answer = self.edit(key, change)
-        return answer._replace(version=drawn) if answer.outcome == "ok" else answer
+        return replace(answer, version=drawn) if answer.outcome == "ok" else answer
 
     def edit(self, key: str, change: Callable[[Body], Body | None]) -> Answer:
         """Replace a document at the leader that takes writes of it."""

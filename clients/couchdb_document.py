@@ -12,6 +12,7 @@ from clients import couchdb_lists
 from clients.couchdb_errors import CouchError, Refused, Unsettled
 from clients.couchdb_http import Connection, decoded, encoded
 from clients.protocol import Answer, Body
+from history.record import replace
 
 CREATED, ACCEPTED = 201, 202
 OK, MISSING, CONFLICT = 200, 404, 409
@@ -71,7 +72,7 @@ class Documents:
             except CouchError as error:
                 raise Unsettled(f"{error}, after a conflict") from error
             if answer is not None and answer.outcome == "fail":
-                return answer._replace(outcome="unknown")
+                return replace(answer, outcome="unknown")
         raise Unsettled(f"{self.node}: {key} changed {ATTEMPTS} times before it could be edited")
 
     def _attempt(self, key: str, change: Callable[[Body], Body | None]) -> Answer | None:

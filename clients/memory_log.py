@@ -4,6 +4,7 @@ from bisect import bisect_left
 
 from clients.memory_errors import NoAnswer, Refused
 from clients.protocol import Value
+from history.record import replace
 
 SHORT = 16
 """A log shorter than this is not worth pruning."""
@@ -34,7 +35,7 @@ class Write:
     def succeed(self, version: int) -> None:
         """Take the id after `version`, if this is a draw."""
         if self.draws:
-            self.value = self.value._replace(version=version + 1)
+            self.value = replace(self.value, version=version + 1)
 
 
 def _version(write: Write) -> int:

@@ -10,9 +10,10 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from history.clock import Clock
 from history.operation import Depends, Outcome
+from history.record import Struct
 
 
-class Value(NamedTuple):
+class Value(Struct, frozen=True, gc=False):
     """What a write stores: the version, who wrote it, what its author had seen before, and padding.
 
     `start_ns` is when the write began, taken in one step with the version, for databases whose writes carry a time.
@@ -25,7 +26,7 @@ class Value(NamedTuple):
     start_ns: int = 0
 
 
-class Answer(NamedTuple):
+class Answer(Struct, frozen=True, gc=False):
     """What the database said of one operation.
 
     `version` and `siblings` are what a read showed (0 for no value), or `version` is the id that was drawn;

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any, Literal, NoReturn, TypeVar, cast, get_args, get_origin, get_type_hints
 
@@ -42,7 +42,7 @@ if HAVE_MSGSPEC:
 
     _decode_record: Callable[[bytes], Record] = msgspec.json.Decoder(Record).decode
     _decode_header = msgspec.json.Decoder(Header).decode
-    _to_json = msgspec.json.Encoder().encode
+    _encoder = msgspec.json.Encoder()
 
     def decode(line: bytes) -> Record:
         """Return the record that the line holds, or raise `Malformed`."""
@@ -63,7 +63,11 @@ if HAVE_MSGSPEC:
 
     def encode(record: Record) -> bytes:
         """Return the record as one line of JSON, without its newline."""
-        return _to_json(record)
+        return _encoder.encode(record)
+
+    def encode_lines(records: Sequence[Record]) -> bytes:
+        """Return the records as lines of JSON, each with its newline."""
+        return _encoder.encode_lines(records)
 
 else:
 
@@ -78,6 +82,10 @@ else:
     def encode(record: Record) -> bytes:
         """Return the record as one line of JSON, without its newline."""
         return _json(_fields(record))
+
+    def encode_lines(records: Sequence[Record]) -> bytes:
+        """Return the records as lines of JSON, each with its newline."""
+        return b"".join([encode(record) + b"\n" for record in records])
 
 
 LONGEST_INTEGER = 4300  # characters: where msgspec stops

@@ -4,7 +4,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from history.codec import encode, encode_header
+from history.codec import encode, encode_header, encode_lines
 from history.compression import create
 from history.operation import Close, Header, Operation
 
@@ -27,16 +27,17 @@ class HistoryWriter:
         self._failed = False
         self._write(encode_header(header) + b"\n")
 
-    def add(self, operation: Operation) -> None:
-        """Take the next operation."""
+    def add(self, *operations: Operation) -> None:
+        """Take the next operations."""
         buffer = self._buffer
-        buffer.append(operation)
-        if len(buffer) >= BUFFER_OPERATIONS or (operation.end or 0) - self._written_ns > BUFFER_NS:
-            self.flush(operation.end)
+        buffer += operations
+        end = buffer[-1].end if buffer else None
+        if len(buffer) >= BUFFER_OPERATIONS or (end or 0) - self._written_ns > BUFFER_NS:
+            self.flush(end)
 
     def flush(self, now: int | None = None) -> None:
         """Hand everything taken so far to the operating system (raises `OSError`, once)."""
-        lines = b"".join([encode(operation) + b"\n" for operation in self._buffer])
+        lines = encode_lines(self._buffer)
         self._buffer.clear()
         self._write(lines)
         self._written_ns = now or self._written_ns

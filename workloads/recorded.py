@@ -6,6 +6,9 @@ from clients.protocol import Answer, Client, ClientSession
 from history.operation import Append, Draw, Write
 from workloads.recorder import Recorder
 
+INTERRUPTED = Answer("unknown", error="interrupted")
+"""What is recorded of an operation during which its session was killed."""
+
 
 class RecordedSession:
     """One simulated user; `opened` is the database's session where another workload's of the same user opened it."""
@@ -18,7 +21,7 @@ class RecordedSession:
 
     def _perform(self, write: Write | Append | Draw, send: Callable[[], Answer]) -> Answer:
         """Send a write that has begun, and record how it ends."""
-        answer = Answer("unknown", error="interrupted")
+        answer = INTERRUPTED
         try:
             answer = send()
         except Exception as error:  # noqa: BLE001 # the client's table says what each means

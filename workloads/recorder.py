@@ -216,7 +216,7 @@ class Recorder:
             self._judge()
 
     def _judge(self) -> None:
-        """Judge what waits, each operation once whatever fails.
+        """Put into the history file what waits, and judge it, each operation once whatever fails.
 
         Were one judged again, what came after it would stand in the register already: a perfect store would seem to go
         back in time.
@@ -224,10 +224,15 @@ class Recorder:
         unjudged, self._unjudged = self._unjudged, []
         self._pulse.look()
         failure: Exception | None = None
+        if self._history is not None:
+            try:
+                self._history.add(*unjudged)
+            except Exception as error:  # noqa: BLE001 # a full disk
+                failure = error
         for operation in unjudged:
             try:
                 self._judge_one(operation)
-            except Exception as error:  # noqa: BLE001 # a full disk, or a listener that is not ours
+            except Exception as error:  # noqa: BLE001 # a listener is not ours
                 failure = failure or error
         if failure is not None:
             raise failure
@@ -239,7 +244,5 @@ class Recorder:
             stalled = operation.end is not None and self._pulse.met(operation.start, operation.end)
             kind = "read" if isinstance(operation, Read) else "write"
             self.statistics.count(kind, operation, violations, stalled=stalled)
-        if self._history is not None:
-            self._history.add(operation)
         for listener in self.listeners:
             listener(operation, violations)

@@ -9,7 +9,7 @@ from clients.protocol import Answer, Client, ClientSession, Value
 from workloads.keys import DISTRIBUTIONS, KeyChoice
 from workloads.kinds import Session
 from workloads.options import LoadOptions
-from workloads.recorded import RecordedSession
+from workloads.recorded import INTERRUPTED, RecordedSession
 from workloads.recorder import Recorder
 
 OWN_KEYS = 8
@@ -65,7 +65,7 @@ class RegisterSession(RecordedSession):
     def read(self, key: str, due: int | None = None) -> None:
         """Read the key."""
         start = self._now()
-        answer = Answer("unknown", error="interrupted")
+        answer = INTERRUPTED
         try:
             answer = self._session.read(key)
         except Exception as error:  # noqa: BLE001 # the client's table says what each means

@@ -1,7 +1,9 @@
 """A node that asks who is there, and encrypts: what it refuses, and how that is said."""
 
 import json
+import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -131,6 +133,24 @@ def test_whoever_trusts_the_nodes_certificate_talks_to_it_encrypted(address: str
     client = prepared(address, tls_ca=str(certificate), **SUPERUSER)
     assert client._access.cluster.ssl_context is not None
     use(client)
+
+
+def test_greenlets_talk_encrypted_too(address: str, certificate: Path, tmp_path: Path) -> None:
+    """Values of 5 kB come in several pieces, and are sent in several."""
+    report = tmp_path / "result.json"
+    line = ("cassandra", "--hosts", address, "--rf", "1", "--tls-ca", str(certificate), "--username", "cassandra")
+    load = ("--ops", "2000", "--users", "20", "--value-size", "5000", "--json", str(report))
+    secret = {**os.environ, "STALEWATCH_CASSANDRA_PASSWORD": SUPERUSER["password"]}
+    command = [sys.executable, "bench.py", *line, *load]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=secret, check=False)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(report.read_text())
+    assert result["options"]["driver"]["reactor"] == "GreenletConnection"
+    assert [sum(row[outcome] for row in result["operations"].values()) for outcome in ("ok", "fail", "unknown")] == [
+        2000,
+        0,
+        0,
+    ]
 
 
 def test_a_node_whose_certificate_nobody_signed_is_refused(address: str, tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_a_bare_container_runs_the_texts_command_line(
     result = result_of(done, report)
     for shape, text in zip(SHAPES, done.stdout.splitlines(), strict=False):
         assert re.fullmatch(shape, text)
-    assert result["options"]["driver"]["reactor"] != "GeventConnection"
+    assert result["options"]["driver"]["reactor"] != "GreenletConnection"
     checked = check_result(judge_files([history]).findings())["guarantees"]
     assert checked == result["guarantees"]
     assert checked["stale_reads"]["checked"] > 1000
@@ -91,7 +91,7 @@ def test_with_greenlets_the_same_lines_come_out(ring: CassandraCluster, tmp_path
     result = result_of(done, report)
     for shape, text in zip(SHAPES, done.stdout.splitlines(), strict=False):
         assert re.fullmatch(shape, text)
-    assert (result["verdict"], result["options"]["driver"]["reactor"]) == ("valid", "GeventConnection")
+    assert (result["verdict"], result["options"]["driver"]["reactor"]) == ("valid", "GreenletConnection")
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ class Telling(MemoryClient):
     def final_items(self, key: str) -> Answer:
         answer = self.final(key)
         items = answer.items or []
-        return answer._replace(items=[*items[1:], items[1], "s0-refused", "nobody's"])
+        return Answer(items=[*items[1:], items[1], "s0-refused", "nobody's"], node=answer.node)
 
 
 def test_what_stands_twice_and_what_nobody_appended_is_counted_beside_what_is_lost() -> None:

@@ -232,10 +232,10 @@ def test_a_write_whose_greenlet_is_killed_is_recorded_once_also_when_killed_agai
 
 def test_a_history_that_cannot_be_written_makes_no_violation(tmp_path: Path) -> None:
     class Full(HistoryWriter):
-        def add(self, operation: Operation) -> None:
-            if isinstance(operation, Read) and operation.version == 40:
+        def add(self, *operations: Operation) -> None:
+            if any(isinstance(operation, Read) and operation.version == 40 for operation in operations):
                 raise OSError(28, "No space left on device")
-            super().add(operation)
+            super().add(*operations)
 
     clock = RealClock()
     header = Header(format=FORMAT, version=FORMAT_VERSION, clock_error_ns=0)
