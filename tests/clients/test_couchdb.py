@@ -23,6 +23,7 @@ from history.clock import RealClock
 from history.operation import Depends
 from replication.local.couch import CouchCluster
 from replication.local.leaders import url
+from tests.clients.answers import shown
 from tests.clients.couchdb_traits import Disguise, apart
 
 pytestmark = pytest.mark.server
@@ -124,13 +125,13 @@ def test_answers_name_the_leader_that_gave_them(connect: Opener, servers: list[s
 def test_a_document_that_is_gone_reads_as_nothing_and_is_not_brought_back(connect: Opener, key: str) -> None:
     client = connect(write_to="a", read_from="a")
     session = client.session("s")
-    assert session.read(key)[:2] == ("ok", 0)
+    assert shown(session.read(key)) == ("ok", 0)
     answer = session.write(key, Value(1, "s"))
     assert (answer.outcome, answer.error) == ("fail", "missing")
     client.preload([key], "")
     client.remove([key])
     assert session.write(key, Value(1, "s")).outcome == "fail"
-    assert session.read(key)[:2] == ("ok", 0)
+    assert shown(session.read(key)) == ("ok", 0)
     assert client.final(key).version == 0
 
 
@@ -259,7 +260,7 @@ def test_a_list_holds_what_was_appended_at_either_leader_once_both_have_it(
     for number, client in enumerate(clients):
         answers = [client.session("s").append(lists[0], f"s{number}-{count}") for count in range(2)]
         assert {(answer.outcome, answer.version) for answer in answers} == {("ok", None)}
-    assert clients[0].final_items(lists[0])[:1] == ("unknown",)
+    assert clients[0].final_items(lists[0]).outcome == "unknown"
     leaders.relink(*nodes)
     eventually(lambda: clients[0].final_items(lists[0]).outcome == "ok")
     assert clients[1].final_items(lists[0]).items == ["s0-0", "s0-1", "s1-0", "s1-1"]
