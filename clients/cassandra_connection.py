@@ -114,6 +114,7 @@ def open_cluster(options: CassandraClientOptions) -> Cluster:
         token_metadata_enabled=by_token,
         application_name="stalewatch",
         connection_class=_connection(),
+        compression=False,  # else it would depend on the packages that happen to be there
     )
 
 

@@ -20,17 +20,29 @@ from clients.cassandra_segments import WholeSegments
 
 
 class Timer:
-    """Calls a function in a greenlet of its own after some seconds, unless it is cancelled before."""
+    """Calls a function in a greenlet of its own after some seconds, unless it is cancelled before.
 
-    __slots__ = ("_watcher",)
+    Seconds from now: the loop's own idea of now is from before whatever has held it up, such as a garbage collection.
+
+    Between the moment and the call others may run. One of them may have read the answer and cancelled; were the
+    function, the end of a request's time, called all the same, it would end whichever request has the number by then.
+    """
+
+    __slots__ = ("_callback", "_watcher")
 
     def __init__(self, timeout: float, callback: Callable[[], object]) -> None:
+        self._callback: Callable[[], object] | None = callback
         self._watcher = get_hub().loop.timer(max(0.0, timeout))
-        self._watcher.start(spawn, callback)
+        self._watcher.start(spawn, self._call, update=True)
 
     def cancel(self) -> None:
         """Call nothing any more, and forget what was to be called."""
+        self._callback = None
         self._watcher.close()
+
+    def _call(self) -> None:
+        if self._callback is not None:
+            self._callback()
 
 
 class GreenletConnection(WholeSegments, Connection):  # type: ignore[misc] # the driver ships no type information
@@ -83,7 +95,7 @@ class GreenletConnection(WholeSegments, Connection):  # type: ignore[misc] # the
                 data = b"".join(unsent)
                 unsent.clear()
                 send(data)
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 # whatever it was, nothing would be sent any more
             self.defunct(error)
 
     def _read(self) -> None:
@@ -92,7 +104,7 @@ class GreenletConnection(WholeSegments, Connection):  # type: ignore[misc] # the
             while data := receive(size):
                 self._iobuf.write(data)
                 self.process_io_buffer()
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 # whatever it was, nothing would be read any more
             self.defunct(error)
         else:
             self.defunct(ConnectionShutdown(f"{self.endpoint} closed the connection"))

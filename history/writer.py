@@ -15,7 +15,7 @@ BUFFER_NS = 1_000_000_000
 class HistoryWriter:
     """A history file being written; at most half a thousand operations or a second of them are ever unwritten.
 
-    Not locked: the recorder that takes the end times hands operations over one at a time, in their order.
+    Not locked: the recorder that takes the end times hands operations over in their order.
 
     Where writing fails (the disk is full), the file ends: what came later would stand behind a gap.
     """

@@ -9,6 +9,7 @@ monkey.patch_all()
 import json  # noqa: E402 # after the patch
 import random  # noqa: E402
 import time  # noqa: E402
+from collections import Counter  # noqa: E402
 
 import gevent  # noqa: E402
 from cassandra.cluster import ResponseFuture, Session  # noqa: E402
@@ -31,7 +32,8 @@ def ask_and_be_killed(session: Session) -> dict[str, object]:
     write = session.prepare("INSERT INTO greenlets.kept (k, v) VALUES (?, ?)")
     read = session.prepare("SELECT k, v FROM greenlets.kept WHERE k = ?")
     connections = sorted(id(pool._connection) for pool in session.get_pools())
-    found = {"right": 0, "wrong": 0, "failed": 0, "killed": 0}
+    found = Counter({"right": 0, "wrong": 0, "killed": 0})
+    failed = Counter[str]()
 
     def ask(number: int) -> None:
         while True:
@@ -40,8 +42,8 @@ def ask_and_be_killed(session: Session) -> dict[str, object]:
             try:
                 session.execute(write, (key, value))
                 row = session.execute(read, (key,)).one()
-            except Exception:  # noqa: BLE001 # counted
-                found["failed"] += 1
+            except Exception as error:  # noqa: BLE001 # counted
+                failed[type(error).__name__] += 1
                 gevent.sleep(0.05)  # where no node can be asked, nothing else would come to its turn
                 continue
             if row is not None:  # at ONE another replica may have been asked; and which size it is nobody can tell
@@ -58,7 +60,7 @@ def ask_and_be_killed(session: Session) -> dict[str, object]:
         found["killed"] += 1
     gevent.killall(greenlets)
     same = connections == sorted(id(pool._connection) for pool in session.get_pools())
-    return {**found, "same_connections": same}
+    return {**found, "failed": failed, "same_connections": same}
 
 
 def ask_one_node(session: Session, name: str) -> dict[str, object]:
@@ -67,6 +69,7 @@ def ask_one_node(session: Session, name: str) -> dict[str, object]:
     one = next(host for host in hosts if f"{host.endpoint.address}:{host.endpoint.port}" == name)
     other = next(host for host in hosts if host is not one)
     asked = [_asked(session, one) for _ in range(10)]
+    print("asked", flush=True)
     of_other = _endings([_asked(session, other) for _ in range(10)])
     return {"one": _endings(asked), "other": of_other}
 

@@ -15,39 +15,59 @@ from typing import Any
 
 import gevent
 import pytest
+from gevent import get_hub
 
 from clients.cassandra_gevent import Timer
 from replication.local.cassandra import CassandraCluster
 from tests.conftest import eventually
 
 Ask = Callable[[str], Callable[[], dict[str, Any]]]
-"""Asks the program of a node; what comes back waits for the answer."""
+"""Lets the program ask a node, and returns when it has; what that returns waits for the answers."""
 
 
 class Called:
+    """Notes when it is called."""
+
     def __init__(self) -> None:
-        self.times = 0
+        self.moments: list[float] = []
 
     def __call__(self) -> None:
-        self.times += 1
+        self.moments.append(time.monotonic())
+
+    def wait(self) -> None:
+        deadline = time.monotonic() + 10
+        while not self.moments and time.monotonic() < deadline:
+            gevent.sleep(0.01)
 
 
-def test_a_timer_calls_once_when_it_is_due() -> None:
-    called = Called()
+def test_a_timer_calls_once_and_not_before_it_is_due() -> None:
+    called, begin = Called(), time.monotonic()
     timer = Timer(0.05, called)
-    gevent.sleep(0.02)
-    assert called.times == 0
+    called.wait()
     gevent.sleep(0.1)
-    assert called.times == 1
+    assert len(called.moments) == 1
+    assert called.moments[0] >= begin + 0.05
     timer.cancel()  # as the driver does with one that came due in the end
     timer.cancel()
+
+
+def test_what_held_the_loop_up_before_does_not_count() -> None:
+    """A greenlet that a timer of the loop's wakes sees the loop's time of its last look at the clock."""
+    gevent.sleep(0.01)
+    held_up_until = time.monotonic() + 0.3
+    while time.monotonic() < held_up_until:
+        pass
+    called, begin = Called(), time.monotonic()
+    Timer(0.2, called)
+    called.wait()
+    assert called.moments[0] >= begin + 0.2
 
 
 def test_one_that_was_due_before_calls_at_once() -> None:
     called = Called()
     Timer(-1.0, called)
-    gevent.sleep(0.02)
-    assert called.times == 1
+    called.wait()
+    assert len(called.moments) == 1
 
 
 def test_a_cancelled_timer_calls_nothing_and_keeps_nothing() -> None:
@@ -62,7 +82,21 @@ def test_a_cancelled_timer_calls_nothing_and_keeps_nothing() -> None:
         assert kept() is None
     finally:
         gc.enable()
+
+
+def test_one_that_is_cancelled_between_its_moment_and_its_call_calls_nothing() -> None:
+    called, other = Called(), Called()
+    moment = get_hub().loop.timer(0.03)
+    timer = Timer(0.03, called)
+    moment.start(timer.cancel)  # comes due in the same look at the clock, before what the other has spawned can run
+    Timer(0.03, other)
+    held_up_until = time.monotonic() + 0.06
+    while time.monotonic() < held_up_until:
+        pass
+    other.wait()
     gevent.sleep(0.05)
+    assert len(other.moments) == 1
+    assert not called.moments
 
 
 def test_it_may_wait_in_what_it_calls() -> None:
@@ -74,8 +108,8 @@ def test_it_may_wait_in_what_it_calls() -> None:
         done()
 
     Timer(0.0, wait)
-    gevent.sleep(0.1)
-    assert done.times == 1
+    done.wait()
+    assert len(done.moments) == 1
 
 
 @contextmanager
@@ -94,7 +128,8 @@ def test_killed_greenlets_mix_nothing_up(ring: CassandraCluster) -> None:
     with program("killed", ring.uri()) as running:
         output, _ = running.communicate(timeout=120)
     found = json.loads(output)
-    assert (found["wrong"], found["failed"]) == (0, 0)
+    assert found["wrong"] == 0
+    assert set(found["failed"]) <= {"OperationTimedOut", "ReadTimeout", "WriteTimeout"}, found  # of a busy machine
     assert found["right"] > 200
     assert found["killed"] > 100
     assert found["same_connections"] is True
@@ -110,6 +145,7 @@ def ask(ring: CassandraCluster) -> Iterator[Ask]:
         def begin(node: str) -> Callable[[], dict[str, Any]]:
             lines_in.write(f"{node}\n")
             lines_in.flush()
+            assert lines_out.readline() == "asked\n"
             return lambda: json.loads(lines_out.readline())
 
         yield begin
@@ -141,7 +177,6 @@ def test_requests_end_with_the_connection_that_carries_them(ring: CassandraClust
     eventually(lambda: endings(ask(node)()["one"]) == {"ok"})
     ring.pause(node)
     answer = ask(node)
-    time.sleep(0.5)
     ring.kill(node)
     found = answer()
     assert endings(found["one"]) == {"ConnectionShutdown"}, found
@@ -173,4 +208,5 @@ def test_a_server_that_hangs_up_at_once_is_told_at_once() -> None:
             thread.join()
     assert done.returncode == 3
     assert f"127.0.0.1:{port}" in done.stderr
+    assert "did not answer in time" not in done.stderr
     assert "Traceback" not in done.stderr

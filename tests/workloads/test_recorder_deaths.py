@@ -1,10 +1,12 @@
 """A write that was sent is recorded once, whatever becomes of its session."""
 
+import io
 import json
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,7 +15,7 @@ from clients.memory_options import MemoryOptions
 from clients.protocol import Answer
 from clients.simulated_time import SimulatedClock
 from history.clock import RealClock
-from history.operation import FORMAT, FORMAT_VERSION, Final, Header, Operation, Read, Write
+from history.operation import FORMAT, FORMAT_VERSION, Final, Header, Operation, Write
 from history.reader import History
 from history.writer import HistoryWriter
 from reports.check import judge_files
@@ -25,6 +27,9 @@ from workloads.options import LoadOptions
 from workloads.recorder import NEVER_ENDED, Recorder
 from workloads.register import RegisterSession
 from workloads.runner import Run
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 WRITES = LoadOptions(users=1, operations=1, keys=1, write_ratio=1)
 
@@ -230,18 +235,23 @@ def test_a_write_whose_greenlet_is_killed_is_recorded_once_also_when_killed_agai
     assert judge_files([history]).verdict() == "unknown"
 
 
-def test_a_history_that_cannot_be_written_makes_no_violation(tmp_path: Path) -> None:
-    class Full(HistoryWriter):
-        def add(self, *operations: Operation) -> None:
-            if any(isinstance(operation, Read) and operation.version == 40 for operation in operations):
-                raise OSError(28, "No space left on device")
-            super().add(*operations)
+class FullDisk(io.FileIO):
+    """A file on a disk that has room for some sixty thousand bytes."""
 
-    clock = RealClock()
-    header = Header(format=FORMAT, version=FORMAT_VERSION, clock_error_ns=0)
-    recorder = Recorder(clock, Judge(), Full(tmp_path / "full.jsonl", header))
+    def write(self, data: "ReadableBuffer") -> int:
+        if self.tell() > 60_000:
+            raise OSError(28, "No space left on device")
+        return super().write(data)
+
+
+def test_a_history_that_cannot_be_written_ends_there_and_makes_no_violation(tmp_path: Path) -> None:
+    clock, path = RealClock(), tmp_path / "full.jsonl"
+    history = HistoryWriter(path, Header(format=FORMAT, version=FORMAT_VERSION, clock_error_ns=0))
+    history._file.close()
+    history._file = FullDisk(path, "ab")
+    recorder = Recorder(clock, Judge(), history)
     failures = 0
-    for version in range(1, 200):
+    for version in range(1, 2000):
         try:
             write = recorder.begin_write("a", "k")
             recorder.end_write(write, Answer())
@@ -252,5 +262,8 @@ def test_a_history_that_cannot_be_written_makes_no_violation(tmp_path: Path) -> 
     recorder.finish()
     assert failures == 1
     assert not any(verdict.violated for verdict in findings.verdicts.values())
-    assert statistics.outcomes["read"]["ok"] == statistics.outcomes["write"]["ok"] == 199
-    assert recorder.judged == 398
+    assert statistics.outcomes["read"]["ok"] == statistics.outcomes["write"]["ok"] == 1999
+    assert recorder.judged == 2 * 1999
+    written = [(line["op"], line["version"]) for line in map(json.loads, path.read_text().splitlines()[1:])]
+    assert 256 < len(written) < recorder.judged
+    assert written == [(op, version) for version in range(1, 2000) for op in ("write", "read")][: len(written)]
