@@ -14,7 +14,6 @@ from typing import Any
 
 from cassandra.connection import Connection, ConnectionShutdown
 from gevent import get_hub, socket, spawn, ssl
-from gevent.event import Event
 
 from clients.cassandra_segments import WholeSegments
 
@@ -46,10 +45,10 @@ class Timer:
 
 
 class GreenletConnection(WholeSegments, Connection):  # type: ignore[misc] # the driver ships no type information
-    """One connection to a node: one greenlet reads, another writes, so that no session ever waits for the socket.
+    """One connection to a node: a greenlet reads, and what sessions push in one turn of the loop is sent at its end.
 
-    Were a session to send its request itself, and be killed while the socket takes no more, then the rest of a frame
-    would be missing, and with it every later request of this connection.
+    No session sends by itself. Were one killed while the socket takes no more, then the rest of a frame would be
+    missing, and with it every later request of this connection.
     """
 
     _socket_impl = socket
@@ -60,16 +59,58 @@ class GreenletConnection(WholeSegments, Connection):  # type: ignore[misc] # the
     def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 # the driver's own
         super().__init__(*arguments, **options)
         self._unsent: list[bytes] = []
-        self._asked = Event()
+        self._sending = False
         self._connect_socket()
-        for work in (self._read, self._write):
-            spawn(work)
+        spawn(self._read)
         self._send_options_message()
 
     def push(self, data: bytes) -> None:
         """Send that, after what was pushed before."""
         self._unsent.append(data)
-        self._asked.set()
+        if not self._sending:
+            self._sending = True
+            get_hub().loop.run_callback(self._send)
+
+    def _send(self) -> None:
+        """Send what is unsent as far as the socket takes it; the loop calls this itself, where nothing may wait."""
+        data, sent = self._take(), 0
+        try:
+            if not self.ssl_context:  # to encrypt may take an answer of the node's
+                sent = self._socket.send(data, 0, timeout=0.0)
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            spawn(self.defunct, error)
+            return
+        if sent == len(data):
+            self._sending = False
+        else:
+            spawn(self._send_rest, data[sent:])
+
+    def _send_rest(self, data: bytes) -> None:
+        try:
+            while data:
+                self._socket.sendall(data)
+                data = self._take()
+            self._sending = False
+        except Exception as error:  # noqa: BLE001 # whatever it was, nothing would be sent any more
+            self.defunct(error)
+
+    def _take(self) -> bytes:
+        data = b"".join(self._unsent)
+        self._unsent.clear()
+        return data
+
+    def _read(self) -> None:
+        receive, size = self._socket.recv, self.in_buffer_size
+        try:
+            while data := receive(size):
+                self._iobuf.write(data)
+                self.process_io_buffer()
+        except Exception as error:  # noqa: BLE001 # whatever it was, nothing would be read any more
+            self.defunct(error)
+        else:
+            self.defunct(ConnectionShutdown(f"{self.endpoint} closed the connection"))
 
     def close(self) -> None:
         """Close the socket, and answer with an error whatever is still asked for.
@@ -82,29 +123,6 @@ class GreenletConnection(WholeSegments, Connection):  # type: ignore[misc] # the
                 return
             self.is_closed = True
         self._socket.close()  # who waits for it, to read or to write, gets an error
-        self._asked.set()
         if not self.is_defunct:  # else that is done by whoever called it so
             self.error_all_requests(ConnectionShutdown(f"connection to {self.endpoint} was closed"))
             self.connected_event.set()
-
-    def _write(self) -> None:
-        asked, unsent, send = self._asked, self._unsent, self._socket.sendall
-        try:
-            while asked.wait() and not self.is_closed:
-                asked.clear()
-                data = b"".join(unsent)
-                unsent.clear()
-                send(data)
-        except Exception as error:  # noqa: BLE001 # whatever it was, nothing would be sent any more
-            self.defunct(error)
-
-    def _read(self) -> None:
-        receive, size = self._socket.recv, self.in_buffer_size
-        try:
-            while data := receive(size):
-                self._iobuf.write(data)
-                self.process_io_buffer()
-        except Exception as error:  # noqa: BLE001 # whatever it was, nothing would be read any more
-            self.defunct(error)
-        else:
-            self.defunct(ConnectionShutdown(f"{self.endpoint} closed the connection"))

@@ -14,10 +14,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import gevent
+import gevent.socket
 import pytest
 from gevent import get_hub
 
-from clients.cassandra_gevent import Timer
+from clients.cassandra_gevent import GreenletConnection, Timer
 from replication.local.cassandra import CassandraCluster
 from tests.conftest import eventually
 
@@ -110,6 +111,69 @@ def test_it_may_wait_in_what_it_calls() -> None:
     Timer(0.0, wait)
     done.wait()
     assert len(done.moments) == 1
+
+
+class Paired(GreenletConnection):  # type: ignore[misc] # the driver ships no type information
+    """A connection to the other end of a pair of sockets, which is no node."""
+
+    def __init__(self, end: gevent.socket.socket) -> None:
+        self.end = end
+        super().__init__()
+
+    def _connect_socket(self) -> None:
+        self._socket = self.end
+
+    def _send_options_message(self) -> None:
+        """Say nothing by itself."""
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[Paired, gevent.socket.socket]]:
+    ours, theirs = gevent.socket.socketpair()
+    ours.setsockopt(gevent.socket.SOL_SOCKET, gevent.socket.SO_SNDBUF, 10_000)
+    connection = Paired(ours)
+    yield connection, theirs
+    connection.close()
+    theirs.close()
+    gevent.sleep(0.01)
+
+
+def test_all_arrives_in_its_order_also_what_the_socket_has_no_room_for(
+    pair: tuple[Paired, gevent.socket.socket],
+) -> None:
+    connection, theirs = pair
+    pushed = []
+
+    def push(number: int) -> None:
+        for size in (1, 50_000, 3, 7_000):
+            pushed.append(bytes([number]) * size)
+            connection.push(pushed[-1])
+            gevent.sleep(0.001 * (number % 3))
+
+    greenlets = [gevent.spawn(push, number) for number in range(10)]
+    gevent.sleep(0.005)
+    greenlets[3].kill()
+    arrived = b""
+    with gevent.Timeout(20):
+        while greenlets or len(arrived) < sum(map(len, pushed)):
+            greenlets = [greenlet for greenlet in greenlets if not greenlet.dead]
+            arrived += theirs.recv(3_000)
+    assert arrived == b"".join(pushed)
+
+
+def test_what_waits_for_room_waits_no_longer_than_the_connection(pair: tuple[Paired, gevent.socket.socket]) -> None:
+    connection, _ = pair
+    there = len(greenlets_at_work())
+    connection.push(b"x" * 1_000_000)
+    gevent.sleep(0.05)
+    assert len(greenlets_at_work()) == there + 1
+    connection.close()
+    gevent.sleep(0.05)
+    assert len(greenlets_at_work()) == there - 1  # nor does it go on reading
+
+
+def greenlets_at_work() -> list[gevent.Greenlet]:
+    return [one for one in gc.get_objects() if isinstance(one, gevent.Greenlet) and one.started and not one.dead]
 
 
 @contextmanager
