@@ -1,12 +1,12 @@
-"""The driver's event loop where gevent is patched in: greenlets that read and write, and gevent's own timers.
+"""The driver's event loop where gevent is patched in: a greenlet a connection, and gevent's own timers.
 
 cassandra-driver has one too, but its makers gave it up (CASSPYTHON-12: deprecated in 3.30, gone from 3.31) and say that
-others may keep one. Of what it did, two things would be seen as the database's doing:
+others may keep one. Two things are done otherwise here:
 
 * It killed the greenlet that had noticed a lost connection before that could answer those who were waiting. They went
-  on waiting for their time-out: a node that is killed seemed to take as long to be missed.
-* It kept a request, by the timer of its time-out, until older ones ran out, and sent each by itself. That is a seventh
-  of an operation's time (`benchmarks.overhead` measures it), most of it in garbage collections.
+  on waiting for their time-out, and to whoever measures, a killed node took as long to be missed.
+* It kept a request, by the timer of its time-out, until older ones ran out, to be looked at by each garbage collection;
+  and it sent each by itself. That is a seventh of an operation's processor time (`benchmarks.overhead`).
 """
 
 from collections.abc import Callable
