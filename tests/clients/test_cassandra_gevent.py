@@ -142,7 +142,8 @@ def test_all_arrives_in_its_order_also_what_the_socket_has_no_room_for(
     pair: tuple[Paired, gevent.socket.socket],
 ) -> None:
     connection, theirs = pair
-    pushed = []
+    pushed: list[bytes] = []
+    arrived: list[bytes] = []
 
     def push(number: int) -> None:
         for size in (1, 50_000, 3, 7_000):
@@ -150,15 +151,20 @@ def test_all_arrives_in_its_order_also_what_the_socket_has_no_room_for(
             connection.push(pushed[-1])
             gevent.sleep(0.001 * (number % 3))
 
+    def read() -> None:
+        while data := theirs.recv(3_000):
+            arrived.append(data)
+
+    reader = gevent.spawn(read)
     greenlets = [gevent.spawn(push, number) for number in range(10)]
     gevent.sleep(0.005)
     greenlets[3].kill()
-    arrived = b""
-    with gevent.Timeout(20):
-        while greenlets or len(arrived) < sum(map(len, pushed)):
-            greenlets = [greenlet for greenlet in greenlets if not greenlet.dead]
-            arrived += theirs.recv(3_000)
-    assert arrived == b"".join(pushed)
+    gevent.joinall(greenlets)
+    with gevent.Timeout(60):
+        while sum(map(len, arrived)) < sum(map(len, pushed)):
+            gevent.sleep(0.01)
+    reader.kill()
+    assert b"".join(arrived) == b"".join(pushed)
 
 
 def test_what_waits_for_room_waits_no_longer_than_the_connection(pair: tuple[Paired, gevent.socket.socket]) -> None:
