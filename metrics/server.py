@@ -83,11 +83,15 @@ class MetricsServer:
         now, scrapes = time.monotonic(), self._scrapes
         if not scrapes or now - scrapes[-1] > SCRAPED_LATELY_S:
             return
-        interval_s = scrapes[-1] - scrapes[0] if len(scrapes) > 1 else LONGEST_LINGER_S
-        deadline = now + min(2 * interval_s + 1, LONGEST_LINGER_S)
         tell("waiting until the last counts have been scraped")
-        while scrapes[-1] < now and time.monotonic() < deadline and not over():
+        while scrapes[-1] < now and time.monotonic() < now + self._patience_s() and not over():
             time.sleep(LOOK_S)
+
+    def _patience_s(self) -> float:
+        """Return for how long to wait; a scrape that was under way as the wait began tells the interval only then."""
+        scrapes = self._scrapes
+        interval_s = scrapes[-1] - scrapes[0] if len(scrapes) > 1 else LONGEST_LINGER_S
+        return min(2 * interval_s + 1, LONGEST_LINGER_S)
 
     def _answer(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
         page = self._pages.get(environ["PATH_INFO"])
