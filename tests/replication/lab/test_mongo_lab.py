@@ -132,8 +132,10 @@ def test_loss_drops_about_its_share(lab: MongoLab) -> None:
     ):
         assert counter.stdout
         assert counter.stdout.readline() == "listening\n"
-        for _ in range(SENT):
+        for number in range(SENT):
             sender.sendto(b"one", address)
+            if number % 20 == 0:
+                time.sleep(0.005)  # else a counter that does not come to its turn has no room for all
         received = int(counter.stdout.readline())
     fault.end()
     assert 0.6 < received / SENT < 0.8  # seven standard deviations away
