@@ -78,7 +78,7 @@ class GreenletConnection(WholeSegments, Connection):  # type: ignore[misc] # the
             if not self.ssl_context:  # to encrypt may take an answer of the node's
                 sent = self._socket.send(data, 0, timeout=0.0)
         except BlockingIOError:
-            pass
+            pass  # the socket takes nothing now: all of it is the rest
         except OSError as error:
             spawn(self.defunct, error)
             return
