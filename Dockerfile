@@ -8,17 +8,13 @@ WORKDIR /srv/build
 COPY requirements.txt constraints.txt ./
 ENV PIP_CONSTRAINT=/srv/build/constraints.txt PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /srv/venv && /srv/venv/bin/pip install --only-binary :all: -r requirements.txt
-COPY pyproject.toml README.md LICENSE bench.py stalewatch.py ./
-COPY history history
+COPY pyproject.toml README.md LICENSE prometheus.yml ./
 COPY checkers checkers
 COPY clients clients
-COPY workloads workloads
-COPY metrics metrics
-COPY reports reports
-COPY runs runs
-COPY load load
-COPY replication replication
-COPY drills drills
+COPY locustfiles locustfiles
+COPY grafana grafana
+COPY rules rules
+COPY stalewatch stalewatch
 RUN /srv/venv/bin/pip install --no-deps . && /srv/venv/bin/pip uninstall --yes pip setuptools
 
 FROM ${PYTHON_IMAGE}
@@ -26,10 +22,10 @@ COPY --from=build /srv/venv /srv/venv
 WORKDIR /srv/stalewatch
 COPY bench.py ./
 COPY locustfiles locustfiles
-COPY shapes shapes
+COPY examples examples
 # No user of that number needs to exist; what is written goes to /tmp, or to a folder that is mounted for it.
 ENV PATH=/srv/venv/bin:$PATH HOME=/tmp PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER 10001:10001
 EXPOSE 8089 5557 9646
-HEALTHCHECK --interval=10s --timeout=5s --start-period=10s CMD ["python", "-m", "load.health"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=10s CMD ["python", "-m", "stalewatch.locust.health"]
 CMD ["stalewatch", "--help"]

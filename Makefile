@@ -24,7 +24,7 @@ endif
 	@touch $@
 
 demo: install ## Three MongoDB members on this machine, three scenarios, one table and a report
-	@$(BIN)/python demo.py
+	@$(BIN)/python -m stalewatch.commands.demo
 
 # Those that need servers mostly wait, so two run side by side; what shares a ring or leaders stays in one process. They
 # come apart from the others, which would keep both cores from the servers.
@@ -48,8 +48,8 @@ format: install ## Format the code
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-reference: install ## Make METRICS.md and the dashboards of the code that they come from
-	$(BIN)/python -m metrics.reference > METRICS.md
+reference: install ## Generate docs/metrics.md and the dashboards
+	$(BIN)/python -m stalewatch.metrics.reference > docs/metrics.md
 	$(BIN)/python -m grafana.build
 
 benchmarks: install ## What it costs: judge, bench over a bare driver loop, check from files

@@ -7,8 +7,8 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.judge import operations
-from history.operation import FORMAT, FORMAT_VERSION, Header
-from history.writer import HistoryWriter
+from stalewatch.history.operation import FORMAT, FORMAT_VERSION, Header
+from stalewatch.history.writer import HistoryWriter
 
 LENGTHS = (250_000, 1_000_000)
 
@@ -40,7 +40,7 @@ def _check(path: Path) -> tuple[float, int]:
     for _ in range(3):
         before = _children_s()
         subprocess.run(
-            [sys.executable, "stalewatch.py", "check", "--json", path], stdout=subprocess.DEVNULL, check=False
+            [sys.executable, "-m", "stalewatch", "check", "--json", path], stdout=subprocess.DEVNULL, check=False
         )
         best = min(best, _children_s() - before)
     return best, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024

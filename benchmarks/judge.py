@@ -5,8 +5,8 @@ import time
 from heapq import heapify, heapreplace
 from random import Random
 
-from checkers.judge import Judge
-from history.operation import Operation, Read, Write
+from stalewatch.checkers.judge import Judge
+from stalewatch.history.operation import Operation, Read, Write
 
 SESSIONS, KEYS = 20, 1000
 WRITES, LAGGING = 0.3, 0.1

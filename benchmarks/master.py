@@ -18,12 +18,12 @@ import msgpack
 import psutil
 import zmq
 
-from checkers.judge import Judge
-from history.operation import Read, Write
-from load import messages
-from load.report import Report, counts_of, encode, verdict_rows
-from replication.local.ports import free
-from workloads.statistics import Statistics
+from stalewatch.checkers.judge import Judge
+from stalewatch.clusters.local.ports import free
+from stalewatch.history.operation import Read, Write
+from stalewatch.locust import messages
+from stalewatch.locust.report import Report, counts_of, encode, verdict_rows
+from stalewatch.recording.statistics import Statistics
 
 WORKERS = 50
 OPERATIONS_A_REPORT = 1000

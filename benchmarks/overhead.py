@@ -5,7 +5,7 @@
 The bare loop has the driver settings that the bench has (a socket time-out alone costs a timer an answer). All run in
 processes of their own, in turns, so that noise of the machine hits all alike; a ratio is the median of the pairs'.
 
-cassandra-driver's own event loop costs more than ours (`clients.cassandra_gevent`). So there are two bare loops: the
+cassandra-driver's own event loop costs more than ours (`stalewatch.clients.cassandra.event_loop`). So there are two bare loops: the
 driver as it comes, and one with our event loop, over which the rest of the bench has nothing to make good.
 """
 
@@ -16,8 +16,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from replication.local import cassandra, mongo
-from replication.protocol import Progress
+from stalewatch.clusters.local import cassandra, mongo
+from stalewatch.clusters.protocol import Progress
 
 ROUNDS = 5
 OPERATIONS = 10_000
@@ -68,7 +68,7 @@ from cassandra.query import tuple_factory
 hosts, users, operations = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 loop = {}
 if sys.argv[4:] == ["ours"]:
-    from clients.cassandra_gevent import GreenletConnection
+    from stalewatch.clients.cassandra.event_loop import GreenletConnection
     loop["connection_class"] = GreenletConnection
 points = [(host, int(port)) for host, port in (one.split(":") for one in hosts.split(","))]
 profile = ExecutionProfile(load_balancing_policy=RoundRobinPolicy(), retry_policy=FallthroughRetryPolicy(),
@@ -108,15 +108,15 @@ FULL = """
 import sys
 from gevent import monkey; monkey.patch_all()
 import time
-import workloads.runner
-load = workloads.runner.Run.load
+import stalewatch.engine.runner
+load = stalewatch.engine.runner.Run.load
 def timed(self, report):
     before = time.process_time()
     load(self, report)
     print((time.process_time() - before) / self._options.operations * 1e6, file=sys.stderr)
-workloads.runner.Run.load = timed
-import bench
-sys.exit(bench.main(sys.argv[1:]))
+stalewatch.engine.runner.Run.load = timed
+from stalewatch.commands.main import main
+sys.exit(main(["bench", *sys.argv[1:]], prog="bench.py"))
 """
 
 

@@ -10,7 +10,7 @@ import statistics
 import subprocess
 import sys
 
-from replication.local.couch import ensure
+from stalewatch.clusters.local.couch import ensure
 
 ROUNDS = 5
 OPERATIONS = 6_000
@@ -69,15 +69,15 @@ FULL = """
 import sys
 from gevent import monkey; monkey.patch_all()
 import time
-import workloads.runner
-load = workloads.runner.Run.load
+import stalewatch.engine.runner
+load = stalewatch.engine.runner.Run.load
 def timed(self, report):
     before = time.process_time()
     load(self, report)
     print((time.process_time() - before) / self._options.operations * 1e6, file=sys.stderr)
-workloads.runner.Run.load = timed
-import bench
-sys.exit(bench.main(sys.argv[1:]))
+stalewatch.engine.runner.Run.load = timed
+from stalewatch.commands.main import main
+sys.exit(main(["bench", *sys.argv[1:]], prog="bench.py"))
 """
 
 

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from replication.local.addresses import addresses
+from stalewatch.clusters.local.addresses import addresses
 
 ROUNDS = 3
 SECONDS = 15

@@ -11,13 +11,13 @@ from collections.abc import Callable
 from prometheus_client.openmetrics.exposition import generate_latest
 
 from benchmarks.judge import operations
-from checkers.judge import Judge
-from history.clock import RealClock
-from history.operation import Operation
-from metrics.exposition import registry
-from metrics.process import ProcessMetrics
-from workloads.recorder import Recorder
-from workloads.tally import Tally
+from stalewatch.checkers.judge import Judge
+from stalewatch.history.clock import RealClock
+from stalewatch.history.operation import Operation
+from stalewatch.metrics.exposition import registry
+from stalewatch.metrics.process import ProcessMetrics
+from stalewatch.recording.recorder import Recorder
+from stalewatch.recording.tally import Tally
 
 COUNT = 200_000
 A_SECOND = 5_000

@@ -13,8 +13,8 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.overhead import FULL
-from replication.local.mongo import ensure
-from replication.local.ports import free
+from stalewatch.clusters.local.mongo import ensure
+from stalewatch.clusters.local.ports import free
 
 ROUNDS = 5
 SECONDS = 12

@@ -1,9 +1,9 @@
 """conflicts: reads that show concurrent versions side by side. A fact about a multi-leader store, no broken promise."""
 
-from checkers.protocol import Guarantee
-from checkers.register import Register
-from checkers.verdict import Violation
-from history.operation import Final, Read
+from stalewatch.checkers.protocol import Guarantee
+from stalewatch.checkers.register import Register
+from stalewatch.checkers.verdict import Violation
+from stalewatch.history.operation import Final, Read
 
 
 class Conflicts(Guarantee):

@@ -5,10 +5,10 @@ must then find at least that version: monotonic writes where its author wrote bo
 had read the other (Terry et al. 1994). Only direct dependencies are followed, so the count is a lower bound.
 """
 
-from checkers.protocol import FloorGuarantee
-from checkers.register import Register, View
-from checkers.verdict import Violation
-from history.operation import Read
+from stalewatch.checkers.protocol import FloorGuarantee
+from stalewatch.checkers.register import Register, View
+from stalewatch.checkers.verdict import Violation
+from stalewatch.history.operation import Read
 
 
 class ConsistentPrefix(FloorGuarantee):

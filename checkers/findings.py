@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from checkers.verdict import RunVerdict, Verdict, overall
+from stalewatch.checkers.verdict import RunVerdict, Verdict, overall
 
 
 @dataclass

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import NamedTuple
 
-from checkers.scene import Scene
-from history.operation import Append, Final
+from stalewatch.checkers.scene import Scene
+from stalewatch.history.operation import Append, Final
 
 Item = str | int
 

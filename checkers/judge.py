@@ -3,21 +3,21 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from checkers.conflicts import Conflicts
-from checkers.consistent_prefix import ConsistentPrefix
-from checkers.findings import Findings
-from checkers.lost_writes import LostWrites
-from checkers.monotonic_reads import MonotonicReads
-from checkers.phantom_reads import PhantomReads
-from checkers.protocol import FloorGuarantee, Guarantee
-from checkers.read_regressions import ReadRegressions
-from checkers.read_your_writes import ReadYourWrites
-from checkers.register import Register, View
-from checkers.scene import Scene
-from checkers.stale_reads import StaleReads
-from checkers.unique_ids import UniqueIds
-from checkers.verdict import RunVerdict, Verdict, Violation
-from history.operation import Append, Draw, Fault, Final, Operation, Read, Write
+from stalewatch.checkers.conflicts import Conflicts
+from stalewatch.checkers.consistent_prefix import ConsistentPrefix
+from stalewatch.checkers.findings import Findings
+from stalewatch.checkers.lost_writes import LostWrites
+from stalewatch.checkers.monotonic_reads import MonotonicReads
+from stalewatch.checkers.phantom_reads import PhantomReads
+from stalewatch.checkers.protocol import FloorGuarantee, Guarantee
+from stalewatch.checkers.read_regressions import ReadRegressions
+from stalewatch.checkers.read_your_writes import ReadYourWrites
+from stalewatch.checkers.register import Register, View
+from stalewatch.checkers.scene import Scene
+from stalewatch.checkers.stale_reads import StaleReads
+from stalewatch.checkers.unique_ids import UniqueIds
+from stalewatch.checkers.verdict import RunVerdict, Verdict, Violation
+from stalewatch.history.operation import Append, Draw, Fault, Final, Operation, Read, Write
 
 GUARANTEES: dict[str, type[Guarantee]] = {
     kind.name: kind

@@ -6,12 +6,12 @@ For registers the count is a lower bound: a newer version that survived covers a
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from checkers.items import ItemList
-from checkers.protocol import Guarantee
-from checkers.register import Acknowledged, Register
-from checkers.scene import Scene
-from checkers.verdict import Violation
-from history.operation import Append, Final, Write
+from stalewatch.checkers.items import ItemList
+from stalewatch.checkers.protocol import Guarantee
+from stalewatch.checkers.register import Acknowledged, Register
+from stalewatch.checkers.scene import Scene
+from stalewatch.checkers.verdict import Violation
+from stalewatch.history.operation import Append, Final, Write
 
 
 class _Loss(NamedTuple):

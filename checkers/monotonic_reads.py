@@ -1,9 +1,9 @@
 """monotonic_reads: a session's reads of a key never go back in time (Terry et al. 1994)."""
 
-from checkers.protocol import FloorGuarantee
-from checkers.register import Register, View
-from checkers.verdict import Violation
-from history.operation import Read
+from stalewatch.checkers.protocol import FloorGuarantee
+from stalewatch.checkers.register import Register, View
+from stalewatch.checkers.verdict import Violation
+from stalewatch.history.operation import Read
 
 
 class MonotonicReads(FloorGuarantee):

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable
 
-from checkers.protocol import Guarantee
-from checkers.register import Register
-from checkers.scene import Scene
-from checkers.verdict import Violation
-from history.operation import Read, Write
+from stalewatch.checkers.protocol import Guarantee
+from stalewatch.checkers.register import Register
+from stalewatch.checkers.scene import Scene
+from stalewatch.checkers.verdict import Violation
+from stalewatch.history.operation import Read, Write
 
 FAILURES = 256
 """How many failed writes of a key are kept as witnesses; which versions failed is never forgotten."""

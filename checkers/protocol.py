@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
-from checkers.register import Register, View
-from checkers.scene import Scene
-from checkers.verdict import Verdict, Violation
-from history.operation import Append, Draw, Final, Read, Write
+from stalewatch.checkers.register import Register, View
+from stalewatch.checkers.scene import Scene
+from stalewatch.checkers.verdict import Verdict, Violation
+from stalewatch.history.operation import Append, Draw, Final, Read, Write
 
 
 class Guarantee:

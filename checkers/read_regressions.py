@@ -3,10 +3,10 @@
 Together with `stale_reads` and `phantom_reads` this makes a register linearizable (docs/consistency.md has the proof).
 """
 
-from checkers.protocol import FloorGuarantee
-from checkers.register import Register, View
-from checkers.verdict import Violation
-from history.operation import Read
+from stalewatch.checkers.protocol import FloorGuarantee
+from stalewatch.checkers.register import Register, View
+from stalewatch.checkers.verdict import Violation
+from stalewatch.history.operation import Read
 
 
 class ReadRegressions(FloorGuarantee):

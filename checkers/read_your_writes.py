@@ -1,9 +1,9 @@
 """read_your_writes: a session's read shows at least what the session itself wrote (Terry et al. 1994)."""
 
-from checkers.protocol import FloorGuarantee
-from checkers.register import Register, View
-from checkers.verdict import Violation
-from history.operation import Read
+from stalewatch.checkers.protocol import FloorGuarantee
+from stalewatch.checkers.register import Register, View
+from stalewatch.checkers.verdict import Violation
+from stalewatch.history.operation import Read
 
 
 class ReadYourWrites(FloorGuarantee):

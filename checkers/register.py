@@ -2,10 +2,10 @@
 
 from bisect import bisect_left
 
-from checkers.scene import Scene
-from history.operation import Read, Write
-from history.rules import NEVER
-from history.versions import VersionRanges
+from stalewatch.checkers.scene import Scene
+from stalewatch.history.operation import Read, Write
+from stalewatch.history.rules import NEVER
+from stalewatch.history.versions import VersionRanges
 
 
 class View:

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field
 
-from checkers.staircase import Staircase, Staircases
-from history.operation import DEFAULT_HORIZON_S, Fault, Operation
-from history.reader import Source
+from stalewatch.checkers.staircase import Staircase, Staircases
+from stalewatch.history.operation import DEFAULT_HORIZON_S, Fault, Operation
+from stalewatch.history.reader import Source
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,9 @@
 from bisect import bisect_left, bisect_right
 from typing import NamedTuple
 
-from history.operation import Draw, Read, Write
-from history.reader import Source
-from history.rules import NEVER
+from stalewatch.history.operation import Draw, Read, Write
+from stalewatch.history.reader import Source
+from stalewatch.history.rules import NEVER
 
 Numbered = Write | Read | Draw
 """A completed operation that carries a number: the version written or shown, or the value drawn."""

@@ -3,10 +3,10 @@
 The recency that a linearizable register gives (Herlihy and Wing 1990), counted read by read.
 """
 
-from checkers.protocol import FloorGuarantee
-from checkers.register import Register, View
-from checkers.verdict import Violation
-from history.operation import Operation, Read
+from stalewatch.checkers.protocol import FloorGuarantee
+from stalewatch.checkers.register import Register, View
+from stalewatch.checkers.verdict import Violation
+from stalewatch.history.operation import Operation, Read
 
 
 class StaleReads(FloorGuarantee):

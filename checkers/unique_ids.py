@@ -6,12 +6,12 @@ reused primary keys.
 
 from collections import OrderedDict
 
-from checkers.protocol import Guarantee
-from checkers.scene import Scene
-from checkers.verdict import Violation
-from history.operation import Draw
-from history.rules import NEVER
-from history.versions import VersionRanges
+from stalewatch.checkers.protocol import Guarantee
+from stalewatch.checkers.scene import Scene
+from stalewatch.checkers.verdict import Violation
+from stalewatch.history.operation import Draw
+from stalewatch.history.rules import NEVER
+from stalewatch.history.versions import VersionRanges
 
 
 class _Counter:

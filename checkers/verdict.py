@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from checkers.distribution import Distribution
-from history.operation import Operation
+from stalewatch.checkers.distribution import Distribution
+from stalewatch.history.operation import Operation
 
 GuaranteeVerdict = Literal["holds", "violated", "no_evidence", "not_applicable"]
 RunVerdict = Literal["valid", "invalid", "unknown"]

@@ -6,13 +6,13 @@ Each database's modules, and so its driver, are loaded only where it is asked fo
 from collections.abc import Callable
 from typing import NamedTuple
 
-import clients.memory_flags
-from clients.errors import BadAddress
-from clients.options import Option, chosen
-from clients.protocol import Client
-from clients.servers import Claims, Servers
-from clients.simulated_time import SimulatedClock
-from history.clock import Clock, RealClock
+from stalewatch.clients.errors import BadAddress
+from stalewatch.clients.options import Option, chosen
+from stalewatch.clients.protocol import Client
+from stalewatch.clients.servers import Claims, Servers
+from stalewatch.history.clock import Clock, RealClock
+from stalewatch.simulator import flags as clients_memory_flags
+from stalewatch.simulator.simulated_time import SimulatedClock
 
 SPARE_CONNECTIONS = 20
 """Connections of a pool beyond one a session, for what is done beside the sessions."""
@@ -42,74 +42,74 @@ class Database(NamedTuple):
 
 
 def _memory(arguments: object, _users: int, seed: int, clock: Clock) -> Client:
-    from clients.memory import MemoryClient  # noqa: PLC0415
+    from stalewatch.simulator.client import MemoryClient  # noqa: PLC0415
 
-    return MemoryClient(clients.memory_flags.options_from(arguments, seed), clock)
+    return MemoryClient(clients_memory_flags.options_from(arguments, seed), clock)
 
 
 def _mongo_options() -> tuple[Option, ...]:
-    from clients.mongodb_options import OPTIONS  # noqa: PLC0415
+    from stalewatch.clients.mongodb.options import OPTIONS  # noqa: PLC0415
 
     return OPTIONS
 
 
 def _mongo(arguments: object, users: int, _seed: int, clock: Clock) -> Client:
-    from clients.mongodb import MongoDatabaseClient  # noqa: PLC0415
-    from clients.mongodb_options import options_from  # noqa: PLC0415
+    from stalewatch.clients.mongodb.client import MongoDatabaseClient  # noqa: PLC0415
+    from stalewatch.clients.mongodb.options import options_from  # noqa: PLC0415
 
     return MongoDatabaseClient(options_from(arguments, pool_size=users + SPARE_CONNECTIONS), clock)
 
 
 def _cassandra_options() -> tuple[Option, ...]:
-    from clients.cassandra_options import OPTIONS  # noqa: PLC0415
+    from stalewatch.clients.cassandra.options import OPTIONS  # noqa: PLC0415
 
     return OPTIONS
 
 
 def _cassandra(arguments: object, _users: int, _seed: int, clock: Clock) -> Client:
-    from clients.cassandra import CassandraDatabaseClient  # noqa: PLC0415
-    from clients.cassandra_options import options_from  # noqa: PLC0415
+    from stalewatch.clients.cassandra.client import CassandraDatabaseClient  # noqa: PLC0415
+    from stalewatch.clients.cassandra.options import options_from  # noqa: PLC0415
 
     return CassandraDatabaseClient(options_from(arguments), clock)
 
 
 def _cassandra_servers(arguments: object) -> Servers:
-    from clients.cassandra_servers import CassandraServers  # noqa: PLC0415
+    from stalewatch.clients.cassandra.servers import CassandraServers  # noqa: PLC0415
 
     return CassandraServers(arguments)
 
 
 def _couch_options() -> tuple[Option, ...]:
-    from clients.couchdb_options import OPTIONS  # noqa: PLC0415
+    from stalewatch.clients.couchdb.options import OPTIONS  # noqa: PLC0415
 
     return OPTIONS
 
 
 def _couch(arguments: object, _users: int, seed: int, clock: Clock) -> Client:
-    from clients.couchdb_options import options_from  # noqa: PLC0415
+    from stalewatch.clients.couchdb.options import options_from  # noqa: PLC0415
 
     options = options_from(arguments, seed)
     try:
-        from clients.couchdb import CouchClient  # noqa: PLC0415
+        from stalewatch.clients.couchdb.client import CouchClient  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise BadAddress(f"loading CouchDB needs a package: pip install {error.name}") from None
     return CouchClient(options, clock)
 
 
 def _mongo_servers(arguments: object) -> Servers:
-    from clients.mongodb_servers import MongoServers  # noqa: PLC0415
+    from stalewatch.clients.mongodb.servers import MongoServers  # noqa: PLC0415
 
     return MongoServers(arguments)
 
 
 def _mongo_claims(arguments: object) -> Claims:
-    from clients.mongodb_claims import MongoClaims  # noqa: PLC0415
+    from stalewatch.clients.mongodb.claims import MongoClaims  # noqa: PLC0415
 
     return MongoClaims(arguments)
 
 
 def _couch_servers(arguments: object) -> Servers:
-    from clients.couchdb_servers import CouchServers  # noqa: PLC0415
+    from stalewatch.clients.couchdb.servers import CouchServers  # noqa: PLC0415
 
     return CouchServers(arguments)
 
@@ -139,7 +139,7 @@ DATABASES: dict[str, Database] = {
     ),
     "memory": Database(
         "a simulated store with a known truth, in simulated time",
-        lambda: clients.memory_flags.OPTIONS,
+        lambda: clients_memory_flags.OPTIONS,
         _memory,
         clock=SimulatedClock,
     ),

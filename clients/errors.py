@@ -7,8 +7,8 @@ appearance into a phantom read, while to call it unknown costs only a check that
 
 from collections.abc import Callable, Mapping
 
-from clients.protocol import Failure
-from history.operation import Outcome
+from stalewatch.clients.protocol import Failure
+from stalewatch.history.operation import Outcome
 
 
 class ClientError(Exception):

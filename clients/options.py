@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from clients.errors import BadAddress
+from stalewatch.clients.errors import BadAddress
 
 
 class Seal(NamedTuple):

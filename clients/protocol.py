@@ -1,16 +1,16 @@
 """What stalewatch asks of a database: a `Client` a process, which opens a `ClientSession` a simulated user.
 
 A new database starts with `ClientSession.read` and `write`, and `Client.session`, `preload` and `final`. A session
-raises whatever its driver raises; the client's error table (`clients.errors`) then says whether the operation was
+raises whatever its driver raises; the client's error table (`stalewatch.clients.errors`) then says whether the operation was
 certainly not applied (``fail``) or may have been (``unknown``). One that knows the node answers so itself.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
-from history.clock import Clock
-from history.operation import Depends, Outcome
-from history.record import Struct
+from stalewatch.history.clock import Clock
+from stalewatch.history.operation import Depends, Outcome
+from stalewatch.history.record import Struct
 
 
 class Value(Struct, frozen=True, gc=False):
@@ -176,7 +176,7 @@ class Client(Protocol):
     """Where the times of this client's operations come from."""
 
     def prepare(self) -> None:
-        """Connect and create what is missing, or raise a `clients.errors.ClientError`."""
+        """Connect and create what is missing, or raise a `stalewatch.clients.errors.ClientError`."""
         ...
 
     def preload(self, keys: Sequence[str], payload: str) -> None:

@@ -12,7 +12,7 @@ from grafana_foundation_sdk.models import dashboard as models
 from grafana import consistency, failover, overview, workers
 from grafana.panels import DATASOURCE, Panel, built
 from grafana.queries import PROCESSES, TOTALS, of
-from metrics import families
+from stalewatch.metrics import families
 
 FOLDER = Path(__file__).parent / "dashboards"
 

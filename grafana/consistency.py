@@ -14,7 +14,7 @@ from grafana.queries import (
     rate,
     ratio,
 )
-from metrics import families
+from stalewatch.metrics import families
 
 _STATS = (
     ("stale_reads", "Stale reads", "Reads that showed less than the newest acknowledged write of anybody."),

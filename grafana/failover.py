@@ -2,7 +2,7 @@
 
 from grafana.panels import RED, YELLOW, Panel, Query
 from grafana.queries import NOT_OK, TOTALS, newly, of, peaks, percentile, rate, without_ok
-from metrics import families
+from stalewatch.metrics import families
 
 PANELS = (
     *(

@@ -2,7 +2,7 @@
 
 from grafana.panels import RED, YELLOW, Panel, Query
 from grafana.queries import LOST, NOT_OK, PROCESSES, TOTALS, of, percentiles, rate, ratio
-from metrics import families
+from stalewatch.metrics import families
 
 PANELS = (
     Panel(

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 
 from grafana.panels import Query
-from metrics import families
-from metrics.families import Family
+from stalewatch.metrics import families
+from stalewatch.metrics.families import Family
 
 RUN = 'run=~"$run",database=~"$database"'
 TOTALS = f'job="stalewatch",{RUN}'

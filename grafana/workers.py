@@ -2,7 +2,7 @@
 
 from grafana.panels import RED, YELLOW, Panel, Query
 from grafana.queries import LOST, PROCESSES, RATE, RUNNING, TOTALS, WORKERS, of, percentile, rate
-from metrics import families
+from stalewatch.metrics import families
 
 _BY_WORKER = "worker {{worker}}"
 

@@ -5,8 +5,8 @@ Without `--hosts` a ring of three nodes is started on this machine.
 
 from locust import task
 
-import drills.under_locust  # noqa: F401 # brings --drill
-from load.user import SessionUser
+import stalewatch.locust.drill  # noqa: F401 # brings --drill
+from stalewatch.locust.user import SessionUser
 
 
 class CassandraUser(SessionUser):

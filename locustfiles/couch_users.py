@@ -6,8 +6,8 @@ documents and resolves their conflicts.
 
 from locust import task
 
-import drills.under_locust  # noqa: F401 # brings --drill
-from load.user import SessionUser
+import stalewatch.locust.drill  # noqa: F401 # brings --drill
+from stalewatch.locust.user import SessionUser
 
 
 class CouchUser(SessionUser):

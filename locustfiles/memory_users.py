@@ -5,7 +5,7 @@ The place to learn what is shown where, and the client that costs next to nothin
 
 from locust import task
 
-from load.user import SessionUser
+from stalewatch.locust.user import SessionUser
 
 
 class MemoryUser(SessionUser):

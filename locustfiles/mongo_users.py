@@ -5,8 +5,8 @@ Without `--mongo-uri` a local one is started.
 
 from locust import task
 
-import drills.under_locust  # noqa: F401 # brings --drill
-from load.user import SessionUser
+import stalewatch.locust.drill  # noqa: F401 # brings --drill
+from stalewatch.locust.user import SessionUser
 
 
 class MongoUser(SessionUser):

@@ -9,14 +9,14 @@ import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-from replication.lab.clusters import MongoLab
-from replication.lab.network import Lab
-from replication.local import couch, home, jars, java, mongod, node, ports, programs
-from replication.local.cassandra import LOCK, CassandraCluster
-from replication.local.cassandra_state import HOSTS
-from replication.local.couch import CouchCluster
-from replication.local.mongo import USUAL_PORTS, MongoCluster
-from replication.protocol import MissingProgram, NotAllowed
+from stalewatch.clusters.lab.clusters import MongoLab
+from stalewatch.clusters.lab.network import Lab
+from stalewatch.clusters.local import couch, home, jars, java, mongod, node, ports, programs
+from stalewatch.clusters.local.cassandra import LOCK, CassandraCluster
+from stalewatch.clusters.local.cassandra_state import HOSTS
+from stalewatch.clusters.local.couch import CouchCluster
+from stalewatch.clusters.local.mongo import USUAL_PORTS, MongoCluster
+from stalewatch.clusters.protocol import MissingProgram, NotAllowed
 
 REQUIRE_ALL = "STALEWATCH_REQUIRE_ALL"
 

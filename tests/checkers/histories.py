@@ -16,7 +16,7 @@ from typing import Generic, Literal, TypeVar
 
 from hypothesis import strategies as st
 
-from history.operation import Append, Depends, Draw, Fault, Final, Operation, Outcome, Read, Write
+from stalewatch.history.operation import Append, Depends, Draw, Fault, Final, Operation, Outcome, Read, Write
 from tests.checkers.oracle import File
 
 T = TypeVar("T")

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from functools import cache
 from math import inf
 
-from history.operation import Operation, Read, Write
+from stalewatch.history.operation import Operation, Read, Write
 
 Step = Write | Read
 

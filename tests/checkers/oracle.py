@@ -12,7 +12,7 @@ from math import sqrt
 from statistics import NormalDist
 from typing import Generic, Protocol, TypeVar
 
-from history.operation import Append, Depends, Draw, Final, Operation, Read, Write
+from stalewatch.history.operation import Append, Depends, Draw, Final, Operation, Read, Write
 
 Place = tuple[int, int]
 """Index of the file, index of the operation in it."""

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from checkers.judge import GUARANTEES, Judge
-from checkers.scene import Scene
-from history.codec import encode
-from history.reader import History
+from stalewatch.checkers.judge import GUARANTEES, Judge
+from stalewatch.checkers.scene import Scene
+from stalewatch.history.codec import encode
+from stalewatch.history.reader import History
 from tests.checkers import oracle
 from tests.checkers.histories import history_text, multi_file_histories, random_history, single_file_histories
 

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from checkers.distribution import EXACT_VALUES, Distribution
-from checkers.judge import GUARANTEES, Judge
-from checkers.scene import Scene
-from checkers.verdict import Verdict, Violation, overall, wilson
-from history.operation import Operation
-from history.reader import History, Source
+from stalewatch.checkers.distribution import EXACT_VALUES, Distribution
+from stalewatch.checkers.judge import GUARANTEES, Judge
+from stalewatch.checkers.scene import Scene
+from stalewatch.checkers.verdict import Verdict, Violation, overall, wilson
+from stalewatch.history.operation import Operation
+from stalewatch.history.reader import History, Source
 from tests.checkers import oracle
 from tests.checkers.histories import growing_registers, history_text, random_growing_register
 from tests.checkers.linearizability import linearizable

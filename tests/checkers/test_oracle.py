@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from history.operation import Operation, Read
+from stalewatch.history.operation import Operation, Read
 from tests.checkers.oracle import (
     GUARANTEES,
     File,

@@ -8,7 +8,7 @@ from itertools import combinations, pairwise
 import pytest
 from hypothesis import given, settings
 
-from history.operation import Append, Draw, Fault, Final, Operation, Read, Write
+from stalewatch.history.operation import Append, Draw, Fault, Final, Operation, Read, Write
 from tests.checkers.histories import (
     Cut,
     growing_registers,

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given, settings
 
-from history.operation import Operation, Outcome, Read, Write
+from stalewatch.history.operation import Operation, Outcome, Read, Write
 from tests.checkers.histories import growing_registers, random_growing_register
 from tests.checkers.linearizability import linearizable
 from tests.checkers.oracle import File, judge

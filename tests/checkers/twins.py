@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from history.operation import Append, Depends, Draw, Final, Operation, Read, Write
+from stalewatch.history.operation import Append, Depends, Draw, Final, Operation, Read, Write
 
 
 def write(version: int | None, start: int, end: int | None, **more: Any) -> Write:

@@ -1,7 +1,7 @@
 """What tests of all clients ask of an answer."""
 
-from clients.protocol import Answer
-from history.operation import Outcome
+from stalewatch.clients.protocol import Answer
+from stalewatch.history.operation import Outcome
 
 
 def shown(answer: Answer) -> tuple[Outcome, int | None]:

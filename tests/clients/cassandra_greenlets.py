@@ -15,8 +15,8 @@ import gevent  # noqa: E402
 from cassandra.cluster import ResponseFuture, Session  # noqa: E402
 from cassandra.pool import Host  # noqa: E402
 
-from clients.cassandra_connection import open_cluster  # noqa: E402
-from clients.cassandra_options import CassandraClientOptions  # noqa: E402
+from stalewatch.clients.cassandra.connection import open_cluster  # noqa: E402
+from stalewatch.clients.cassandra.options import CassandraClientOptions  # noqa: E402
 
 KEYSPACE = """CREATE KEYSPACE IF NOT EXISTS greenlets
     WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 3}"""

@@ -5,16 +5,16 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from checkers.judge import Judge
-from checkers.verdict import Verdict, Violation
-from clients.cassandra import CassandraDatabaseClient
-from clients.cassandra_options import CassandraClientOptions
-from clients.protocol import Value
-from history.clock import RealClock
-from history.operation import Operation, Read, Write
-from workloads.options import LoadOptions
-from workloads.recorder import Recorder
-from workloads.runner import Run
+from stalewatch.checkers.judge import Judge
+from stalewatch.checkers.verdict import Verdict, Violation
+from stalewatch.clients.cassandra.client import CassandraDatabaseClient
+from stalewatch.clients.cassandra.options import CassandraClientOptions
+from stalewatch.clients.protocol import Value
+from stalewatch.engine.runner import Run
+from stalewatch.history.clock import RealClock
+from stalewatch.history.operation import Operation, Read, Write
+from stalewatch.recording.recorder import Recorder
+from stalewatch.workloads.options import LoadOptions
 
 ENDLESS_S = 600.0
 

@@ -3,7 +3,7 @@
 import socket
 import threading
 
-from clients.couchdb_options import Leader
+from stalewatch.clients.couchdb.options import Leader
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 

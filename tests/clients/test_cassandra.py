@@ -9,13 +9,13 @@ from random import Random
 
 import pytest
 
-from clients.cassandra import CassandraDatabaseClient
-from clients.cassandra_options import CassandraClientOptions
-from clients.errors import BadAddress, ClientError, Unreachable
-from clients.protocol import Answer, Value
-from history.clock import RealClock
-from history.operation import Depends
-from replication.local.cassandra import CassandraCluster
+from stalewatch.clients.cassandra.client import CassandraDatabaseClient
+from stalewatch.clients.cassandra.options import CassandraClientOptions
+from stalewatch.clients.errors import BadAddress, ClientError, Unreachable
+from stalewatch.clients.protocol import Answer, Value
+from stalewatch.clusters.local.cassandra import CassandraCluster
+from stalewatch.history.clock import RealClock
+from stalewatch.history.operation import Depends
 from tests.clients.answers import shown
 
 pytestmark = pytest.mark.server

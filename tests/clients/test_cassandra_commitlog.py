@@ -4,12 +4,12 @@ import secrets
 
 import pytest
 
-from clients.cassandra import CassandraDatabaseClient
-from clients.cassandra_options import CassandraClientOptions
-from history.clock import RealClock
-from replication.local.cassandra import CassandraCluster
+from stalewatch.clients.cassandra.client import CassandraDatabaseClient
+from stalewatch.clients.cassandra.options import CassandraClientOptions
+from stalewatch.clusters.local.cassandra import CassandraCluster
+from stalewatch.history.clock import RealClock
+from stalewatch.workloads.options import LoadOptions
 from tests.clients.drill import Drill, until
-from workloads.options import LoadOptions
 
 pytestmark = [pytest.mark.server, pytest.mark.soak]
 

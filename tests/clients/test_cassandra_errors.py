@@ -11,8 +11,8 @@ from cassandra.policies import WriteType
 from cassandra.pool import NoConnectionsAvailable
 from cassandra.protocol import ErrorMessage, OverloadedErrorMessage
 
-from clients.cassandra_errors import ERRORS, explain
-from clients.protocol import Failure
+from stalewatch.clients.cassandra.errors import ERRORS, explain
+from stalewatch.clients.protocol import Failure
 
 NEEDS_MORE = {"metrics", "numpy_parser"}
 """Modules for packages that nothing here uses: scales and numpy."""

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator
 import pytest
 from cassandra.cluster import NoHostAvailable
 
-from checkers.verdict import Verdict, Violation
-from clients.cassandra import CassandraDatabaseClient
-from clients.cassandra_options import CassandraClientOptions
-from history.clock import RealClock
-from history.operation import Final, Read, Write
-from replication.local.cassandra import CassandraCluster
+from stalewatch.checkers.verdict import Verdict, Violation
+from stalewatch.clients.cassandra.client import CassandraDatabaseClient
+from stalewatch.clients.cassandra.options import CassandraClientOptions
+from stalewatch.clusters.local.cassandra import CassandraCluster
+from stalewatch.history.clock import RealClock
+from stalewatch.history.operation import Final, Read, Write
+from stalewatch.workloads.options import LoadOptions
 from tests.clients.drill import Drill, until
-from workloads.options import LoadOptions
 
 pytestmark = pytest.mark.server
 

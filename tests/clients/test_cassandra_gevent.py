@@ -18,8 +18,8 @@ import gevent.socket
 import pytest
 from gevent import get_hub
 
-from clients.cassandra_gevent import GreenletConnection, Timer
-from replication.local.cassandra import CassandraCluster
+from stalewatch.clients.cassandra.event_loop import GreenletConnection, Timer
+from stalewatch.clusters.local.cassandra import CassandraCluster
 from tests.conftest import eventually
 
 Ask = Callable[[str], Callable[[], dict[str, Any]]]

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from clients.cassandra import CassandraDatabaseClient
-from clients.cassandra_options import CassandraClientOptions
-from clients.errors import ClientError, Unreachable
-from history.clock import RealClock
-from replication.local import cassandra_node, jars, java, ports
-from replication.local.cassandra import LOCK
-from replication.local.cassandra_node import Node, Ports, Settings
-from replication.local.process import ServerProcess
-from replication.protocol import MissingProgram
+from stalewatch.clients.cassandra.client import CassandraDatabaseClient
+from stalewatch.clients.cassandra.options import CassandraClientOptions
+from stalewatch.clients.errors import ClientError, Unreachable
+from stalewatch.clusters.local import cassandra_node, jars, java, ports
+from stalewatch.clusters.local.cassandra import LOCK
+from stalewatch.clusters.local.cassandra_node import Node, Ports, Settings
+from stalewatch.clusters.local.process import ServerProcess
+from stalewatch.clusters.protocol import MissingProgram
+from stalewatch.history.clock import RealClock
 from tests.clients.drill import until
 
 pytestmark = pytest.mark.server

@@ -2,11 +2,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from clients.cassandra import CassandraDatabaseClient
-from clients.cassandra_options import OPTIONS, CassandraClientOptions, options_from
-from clients.errors import BadAddress, Unreachable
-from clients.options import add_arguments, shown
-from history.clock import RealClock
+from stalewatch.clients.cassandra.client import CassandraDatabaseClient
+from stalewatch.clients.cassandra.options import OPTIONS, CassandraClientOptions, options_from
+from stalewatch.clients.errors import BadAddress, Unreachable
+from stalewatch.clients.options import add_arguments, shown
+from stalewatch.history.clock import RealClock
 
 
 def given(**more: str) -> SimpleNamespace:

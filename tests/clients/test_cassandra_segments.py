@@ -8,7 +8,7 @@ from cassandra.connection import Connection
 from cassandra.marshal import int32_pack
 from cassandra.segment import SegmentCodec
 
-from clients.cassandra_segments import WholeSegments
+from stalewatch.clients.cassandra.segments import WholeSegments
 
 BODIES = [b"", b"a", b"bc" * 30, b"d" * 5_000, b"e" * 300_000, b"", b"f"]
 """The fifth one takes several segments."""
@@ -67,7 +67,7 @@ def test_a_cut_anywhere_is_understood() -> None:
 
 
 def test_the_driver_alone_still_needs_that() -> None:
-    """Once it does not, `clients.cassandra_segments` can go."""
+    """Once it does not, `stalewatch.clients.cassandra.segments` can go."""
     data = sent()
     assert understood(Telling(), [data]) == BODIES
     assert understood(Telling(), [data[:3], data[3:]]) != BODIES

@@ -11,18 +11,18 @@ from typing import Any
 import pytest
 import requests
 
-from clients.couchdb import CouchClient
-from clients.couchdb_document import Documents
-from clients.couchdb_errors import Unsettled
-from clients.couchdb_http import Connection
-from clients.couchdb_options import CouchClientOptions, Leader, leader
-from clients.couchdb_resolver import LeaderResolver
-from clients.errors import BadAddress, ClientError, Unreachable
-from clients.protocol import Body, Value
-from history.clock import RealClock
-from history.operation import Depends
-from replication.local.couch import CouchCluster
-from replication.local.leaders import url
+from stalewatch.clients.couchdb.client import CouchClient
+from stalewatch.clients.couchdb.document import Documents
+from stalewatch.clients.couchdb.errors import Unsettled
+from stalewatch.clients.couchdb.http import Connection
+from stalewatch.clients.couchdb.options import CouchClientOptions, Leader, leader
+from stalewatch.clients.couchdb.resolver import LeaderResolver
+from stalewatch.clients.errors import BadAddress, ClientError, Unreachable
+from stalewatch.clients.protocol import Body, Value
+from stalewatch.clusters.local.couch import CouchCluster
+from stalewatch.clusters.local.leaders import url
+from stalewatch.history.clock import RealClock
+from stalewatch.history.operation import Depends
 from tests.clients.answers import shown
 from tests.clients.couchdb_traits import Disguise, apart
 
@@ -454,7 +454,7 @@ def test_a_server_that_is_not_couchdb_is_named(answer: bytes, words: str) -> Non
 
 def test_replication_that_does_not_work_is_named(leaders: CouchCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """The servers are told names of each other where nobody listens."""
-    monkeypatch.setattr("clients.couchdb_setup.READY_S", 2.0)
+    monkeypatch.setattr("stalewatch.clients.couchdb.setup.READY_S", 2.0)
     nowhere = Leader("http", "127.0.0.1", 1, "admin", "pass")
     name = f"lost-{secrets.token_hex(4)}"
     error = trouble(options_for(leaders.nodes(), db=name, peer_a=nowhere, peer_b=nowhere._replace(port=2)))

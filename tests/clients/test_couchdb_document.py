@@ -6,10 +6,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from clients.couchdb_document import ATTEMPTS, Documents
-from clients.couchdb_errors import CouchError, Refused, Unsettled, explain
-from clients.couchdb_http import Connection
-from clients.protocol import Body
+from stalewatch.clients.couchdb.document import ATTEMPTS, Documents
+from stalewatch.clients.couchdb.errors import CouchError, Refused, Unsettled, explain
+from stalewatch.clients.couchdb.http import Connection
+from stalewatch.clients.protocol import Body
 from tests.clients.scripted_server import Scripted
 
 

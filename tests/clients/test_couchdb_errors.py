@@ -3,9 +3,9 @@ import json
 import geventhttpclient.response as parser
 import pytest
 
-from clients import couchdb_errors
-from clients.couchdb_errors import ERRORS, STATUSES, CouchError, NotConnected, Refused, Unsettled, explain
-from clients.protocol import Failure
+from stalewatch.clients.couchdb import errors as couchdb_errors
+from stalewatch.clients.couchdb.errors import ERRORS, STATUSES, CouchError, NotConnected, Refused, Unsettled, explain
+from stalewatch.clients.protocol import Failure
 
 
 def public_exceptions(module: object) -> set[type[BaseException]]:

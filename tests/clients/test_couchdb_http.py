@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from clients.couchdb_errors import NotConnected, explain
-from clients.couchdb_http import IDLE_S, Connection
-from clients.couchdb_options import Leader
+from stalewatch.clients.couchdb.errors import NotConnected, explain
+from stalewatch.clients.couchdb.http import IDLE_S, Connection
+from stalewatch.clients.couchdb.options import Leader
 from tests.clients.scripted_server import OK, Scripted
 
 

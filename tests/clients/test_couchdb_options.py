@@ -2,9 +2,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from clients.couchdb_options import PASSWORD, USERNAME, Leader, database_name, leader, options_from
-from clients.databases import DATABASES
-from clients.errors import BadAddress
+from stalewatch.clients.couchdb.options import PASSWORD, USERNAME, Leader, database_name, leader, options_from
+from stalewatch.clients.databases import DATABASES
+from stalewatch.clients.errors import BadAddress
 
 A, B = "http://admin:s3cret@127.0.0.1:5984", "http://admin:s3cret@127.0.0.1:5985"
 

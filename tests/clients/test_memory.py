@@ -8,15 +8,15 @@ from contextlib import suppress
 
 import pytest
 
-from clients import memory_errors
-from clients.errors import BadAddress, ClientError
-from clients.memory import MemoryClient
-from clients.memory_errors import ERRORS, Disconnected, MemoryStoreError, NoLeader, Refused, Timeout
-from clients.memory_options import TOPOLOGIES, MemoryOptions, Outage
-from clients.protocol import Client, ClientSession, Value
-from clients.simulated_time import SimulatedClock
-from history.clock import RealClock
-from history.operation import Depends
+from stalewatch.clients.errors import BadAddress, ClientError
+from stalewatch.clients.protocol import Client, ClientSession, Value
+from stalewatch.history.clock import RealClock
+from stalewatch.history.operation import Depends
+from stalewatch.simulator import errors as memory_errors
+from stalewatch.simulator.client import MemoryClient
+from stalewatch.simulator.errors import ERRORS, Disconnected, MemoryStoreError, NoLeader, Refused, Timeout
+from stalewatch.simulator.options import TOPOLOGIES, MemoryOptions, Outage
+from stalewatch.simulator.simulated_time import SimulatedClock
 
 ALL = pytest.mark.parametrize("topology", TOPOLOGIES)
 
@@ -260,11 +260,11 @@ if sys.argv[1] == "greenlets":
     monkey.patch_all()
 import hashlib
 from random import Random
-from clients.memory import MemoryClient
-from clients.memory_errors import MemoryStoreError
-from clients.memory_options import MemoryOptions, Outage
-from clients.protocol import Value
-from clients.simulated_time import SimulatedClock, run_sessions
+from stalewatch.simulator.client import MemoryClient
+from stalewatch.simulator.errors import MemoryStoreError
+from stalewatch.simulator.options import MemoryOptions, Outage
+from stalewatch.clients.protocol import Value
+from stalewatch.simulator.simulated_time import SimulatedClock, run_sessions
 
 def history(topology, outages, **options):
     clock = SimulatedClock()

@@ -6,17 +6,17 @@ from random import Random
 
 import pytest
 
-from checkers.findings import Findings
-from clients.errors import ClientError
-from clients.memory import MemoryClient
-from clients.memory_cluster import MemoryCluster
-from clients.memory_faults import HELD
-from clients.memory_options import MemoryOptions
-from clients.simulated_time import SimulatedClock
-from history.operation import Append, Draw, Read, Write
+from stalewatch.checkers.findings import Findings
+from stalewatch.clients.errors import ClientError
+from stalewatch.engine.runner import Run
+from stalewatch.history.operation import Append, Draw, Read, Write
+from stalewatch.simulator.client import MemoryClient
+from stalewatch.simulator.cluster import MemoryCluster
+from stalewatch.simulator.faults import HELD
+from stalewatch.simulator.options import MemoryOptions
+from stalewatch.simulator.simulated_time import SimulatedClock
+from stalewatch.workloads.options import LoadOptions
 from tests.workloads.running import NotingJudge, recorder_of
-from workloads.options import LoadOptions
-from workloads.runner import Run
 
 LOAD = LoadOptions(
     users=5, operations=None, duration_s=4.0, rate=600, keys=100, workload="register,ledger,sequence", write_ratio=0.7

@@ -3,7 +3,7 @@ from random import Random
 
 import pytest
 
-from clients.memory_delays import DISTRIBUTIONS, not_over, sampler
+from stalewatch.simulator.delays import DISTRIBUTIONS, not_over, sampler
 
 MEAN_S = 0.02
 

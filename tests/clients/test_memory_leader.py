@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clients.memory import MemoryClient, MemorySession
-from clients.memory_delays import DISTRIBUTIONS
-from clients.memory_errors import Disconnected, MemoryStoreError, NodeDown, NoLeader
-from clients.memory_options import Acks, MemoryOptions, Outage
-from clients.protocol import Answer, Value
-from clients.simulated_time import SimulatedClock, run_sessions
+from stalewatch.clients.protocol import Answer, Value
+from stalewatch.simulator.client import MemoryClient, MemorySession
+from stalewatch.simulator.delays import DISTRIBUTIONS
+from stalewatch.simulator.errors import Disconnected, MemoryStoreError, NodeDown, NoLeader
+from stalewatch.simulator.options import Acks, MemoryOptions, Outage
+from stalewatch.simulator.simulated_time import SimulatedClock, run_sessions
 
 LAG_S = 0.05
 

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clients.memory import MemoryClient
-from clients.memory_errors import MemoryStoreError, NodeDown, TooFewReplicas
-from clients.memory_options import MemoryOptions, Outage
-from clients.protocol import Answer, Value
-from clients.simulated_time import SimulatedClock, run_sessions
+from stalewatch.clients.protocol import Answer, Value
+from stalewatch.simulator.client import MemoryClient
+from stalewatch.simulator.errors import MemoryStoreError, NodeDown, TooFewReplicas
+from stalewatch.simulator.options import MemoryOptions, Outage
+from stalewatch.simulator.simulated_time import SimulatedClock, run_sessions
 
 KEYS = "xyz"
 BOTH_LOST_IN_TURN = (Outage(0.02, 0.03, node="a"), Outage(0.04, 0.03, node="b"))

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clients.memory import MemoryClient
-from clients.memory_errors import MemoryStoreError
-from clients.memory_options import MemoryOptions, Outage
-from clients.protocol import Value
-from clients.simulated_time import SimulatedClock, run_sessions
+from stalewatch.clients.protocol import Value
+from stalewatch.simulator.client import MemoryClient
+from stalewatch.simulator.errors import MemoryStoreError
+from stalewatch.simulator.options import MemoryOptions, Outage
+from stalewatch.simulator.simulated_time import SimulatedClock, run_sessions
 
 SESSIONS = 8
 

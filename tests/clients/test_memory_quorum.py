@@ -2,11 +2,11 @@ from math import exp
 
 import pytest
 
-from clients.memory import MemoryClient
-from clients.memory_errors import NodeDown, TooFewReplicas
-from clients.memory_options import Acks, MemoryOptions, Outage
-from clients.protocol import Value
-from clients.simulated_time import SimulatedClock
+from stalewatch.clients.protocol import Value
+from stalewatch.simulator.client import MemoryClient
+from stalewatch.simulator.errors import NodeDown, TooFewReplicas
+from stalewatch.simulator.options import Acks, MemoryOptions, Outage
+from stalewatch.simulator.simulated_time import SimulatedClock
 
 LAG_S = 0.05
 

@@ -16,14 +16,14 @@ import pymongo
 import pytest
 from pymongo.errors import PyMongoError
 
-from clients.errors import BadAddress, ClientError, Unreachable
-from clients.mongodb import MongoDatabaseClient
-from clients.mongodb_options import MongoClientOptions
-from clients.protocol import Answer, Value
-from history.clock import RealClock
-from history.operation import Depends
-from replication.local import mongod, ports, programs
-from replication.local.mongo import MongoCluster
+from stalewatch.clients.errors import BadAddress, ClientError, Unreachable
+from stalewatch.clients.mongodb.client import MongoDatabaseClient
+from stalewatch.clients.mongodb.options import MongoClientOptions
+from stalewatch.clients.protocol import Answer, Value
+from stalewatch.clusters.local import mongod, ports, programs
+from stalewatch.clusters.local.mongo import MongoCluster
+from stalewatch.history.clock import RealClock
+from stalewatch.history.operation import Depends
 from tests.clients.answers import shown
 
 pytestmark = pytest.mark.server
@@ -515,10 +515,10 @@ def test_sessions_may_be_greenlets(mongo_uri: str, key: str) -> None:
         from gevent import monkey
         monkey.patch_all()
         import sys, threading
-        from clients.mongodb import MongoDatabaseClient
-        from clients.mongodb_options import MongoClientOptions
-        from clients.protocol import Value
-        from history.clock import RealClock
+        from stalewatch.clients.mongodb.client import MongoDatabaseClient
+        from stalewatch.clients.mongodb.options import MongoClientOptions
+        from stalewatch.clients.protocol import Value
+        from stalewatch.history.clock import RealClock
 
         uri, key = sys.argv[1:]
         client = MongoDatabaseClient(MongoClientOptions(uri=uri, read_from="secondary"), RealClock())

@@ -2,11 +2,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from clients.errors import BadAddress, ClientError, Unreachable
-from clients.mongodb import MongoDatabaseClient
-from clients.mongodb_address import Address
-from clients.mongodb_options import OPTIONS, MongoClientOptions, options_from
-from history.clock import RealClock
+from stalewatch.clients.errors import BadAddress, ClientError, Unreachable
+from stalewatch.clients.mongodb.address import Address
+from stalewatch.clients.mongodb.client import MongoDatabaseClient
+from stalewatch.clients.mongodb.options import OPTIONS, MongoClientOptions, options_from
+from stalewatch.history.clock import RealClock
 
 NOWHERE = "mongodb://127.0.0.1:1/?replicaSet=rs0"
 

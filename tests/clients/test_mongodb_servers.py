@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 import pymongo
 import pytest
 
-from clients.mongodb_servers import MongoServers
-from clients.servers import NodeState, Silent
-from replication.local.mongo import MongoCluster
+from stalewatch.clients.mongodb.servers import MongoServers
+from stalewatch.clients.servers import NodeState, Silent
+from stalewatch.clusters.local.mongo import MongoCluster
 
 pytestmark = pytest.mark.server
 

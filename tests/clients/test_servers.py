@@ -6,11 +6,11 @@ from contextlib import closing
 
 import pytest
 
-from clients.cassandra_servers import CassandraServers
-from clients.couchdb_servers import CouchServers
-from clients.servers import NodeState, Silent
-from replication.local.cassandra import CassandraCluster
-from replication.local.couch import CouchCluster
+from stalewatch.clients.cassandra.servers import CassandraServers
+from stalewatch.clients.couchdb.servers import CouchServers
+from stalewatch.clients.servers import NodeState, Silent
+from stalewatch.clusters.local.cassandra import CassandraCluster
+from stalewatch.clusters.local.couch import CouchCluster
 
 pytestmark = pytest.mark.server
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clients.simulated_time import EPOCH_NS, SimulatedClock, run_sessions
+from stalewatch.simulator.simulated_time import EPOCH_NS, SimulatedClock, run_sessions
 
 PATIENCE_S = 30
 
@@ -252,7 +252,7 @@ def test_killed_greenlets_do_not_hold_up_the_others(script: str, answer: list[st
     pytest.importorskip("gevent")
     prelude = (
         "from gevent import monkey; monkey.patch_all(); import gevent\n"
-        "from clients.simulated_time import EPOCH_NS, SimulatedClock\n"
+        "from stalewatch.simulator.simulated_time import EPOCH_NS, SimulatedClock\n"
         "clock, turns = SimulatedClock(), []\n"
     )
     run = [sys.executable, "-c", prelude + script]

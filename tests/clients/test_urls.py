@@ -2,7 +2,7 @@
 
 import pytest
 
-from clients.urls import bare, whole
+from stalewatch.clients.urls import bare, whole
 
 WITH_AND_WITHOUT = [
     ("mongodb://u:p@h:1,i:2/?replicaSet=rs0", "mongodb://h:1,i:2/?replicaSet=rs0"),

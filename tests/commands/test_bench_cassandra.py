@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from history.operation import Read, Write
-from history.reader import History
-from replication.local.cassandra import CassandraCluster
-from reports.check import judge_files
-from reports.result import check_result
+from stalewatch.clusters.local.cassandra import CassandraCluster
+from stalewatch.commands.check import judge_files
+from stalewatch.history.operation import Read, Write
+from stalewatch.history.reader import History
+from stalewatch.reports.result import check_result
 from tests.commands.benching import ROOT, SHAPES, TIMEOUT_S, bench, result_of
 
 pytestmark = pytest.mark.server

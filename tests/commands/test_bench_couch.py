@@ -18,12 +18,12 @@ from typing import Any
 
 import pytest
 
-from history.operation import Final, Read, Write
-from history.reader import History
-from replication.local.couch import CouchCluster
-from replication.local.leaders import url
-from reports.check import judge_files
-from reports.result import check_result
+from stalewatch.clusters.local.couch import CouchCluster
+from stalewatch.clusters.local.leaders import url
+from stalewatch.commands.check import judge_files
+from stalewatch.history.operation import Final, Read, Write
+from stalewatch.history.reader import History
+from stalewatch.reports.result import check_result
 from tests.clients.couchdb_traits import Disguise, apart
 
 ROOT = Path(__file__).parents[2]

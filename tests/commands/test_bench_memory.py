@@ -12,12 +12,11 @@ from typing import Any, cast
 
 import pytest
 
-import bench
-import stalewatch
-from checkers.judge import GUARANTEES
-from clients.memory import MemoryClient
-from history.operation import Operation
-from history.reader import History
+from stalewatch.checkers.judge import GUARANTEES
+from stalewatch.commands.main import main
+from stalewatch.history.operation import Operation
+from stalewatch.history.reader import History
+from stalewatch.simulator.client import MemoryClient
 from tests.checkers import oracle
 
 ROOT = Path(__file__).parents[2]
@@ -86,7 +85,7 @@ def run(*arguments: object, without: str = "", env: dict[str, str] | None = None
 def here(*arguments: object) -> int:
     """Run the bench in this process; bad usage of the command line ends in its exit code too."""
     try:
-        return bench.main(["memory", *map(str, arguments)])
+        return main(["bench", "memory", *map(str, arguments)])
     except SystemExit as error:
         return cast("int", error.code)
 
@@ -100,7 +99,7 @@ def result_of(path: Path, *arguments: object) -> dict[str, Any]:
 
 def checked(capsys: pytest.CaptureFixture[str], *files: Path) -> tuple[int, dict[str, Any]]:
     capsys.readouterr()
-    code = stalewatch.main(["check", "--json", *map(str, files)])
+    code = main(["check", "--json", *map(str, files)])
     return code, json.loads(capsys.readouterr().out)
 
 
@@ -368,7 +367,7 @@ def wait_for(process: subprocess.Popen[str], tells: Callable[[str], bool]) -> No
     assert any(tells(line) for line in process.stderr), "the bench ended before it said so"
 
 
-LOUD = "import reports.progress; reports.progress.PLAIN_EVERY_S = 0"
+LOUD = "import stalewatch.reports.progress; stalewatch.reports.progress.PLAIN_EVERY_S = 0"
 
 
 @pytest.mark.parametrize(
@@ -397,7 +396,7 @@ def test_a_signal_ends_the_run_in_order(
 HANGING = f"""
 {LOUD}
 import sys, threading, time
-from clients.memory import MemoryClient, MemorySession
+from stalewatch.simulator.client import MemoryClient, MemorySession
 
 def hang(session, key, *value):
     print("hanging", file=sys.stderr, flush=True)

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from history.reader import BadHistory
-from history.writer import HistoryWriter
-from reports.check import judge_files
-from stalewatch import main
+from stalewatch.commands.check import judge_files
+from stalewatch.commands.main import main
+from stalewatch.history.reader import BadHistory
+from stalewatch.history.writer import HistoryWriter
 from tests.history.lines import (
     CLOSE,
     ENDINGS,
@@ -61,7 +61,7 @@ def checked(capsys: pytest.CaptureFixture[str], *files: Path) -> tuple[int, dict
 
 
 def in_a_process(*arguments: object, **how: Any) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "stalewatch.py"), "check", *map(str, arguments)]
+    command = [sys.executable, "-m", "stalewatch", "check", *map(str, arguments)]
     return subprocess.run(command, check=False, **{"capture_output": True, "text": True, **how})
 
 
@@ -252,7 +252,7 @@ def test_the_json_is_the_same_without_msgspec_zstandard_and_rich(tmp_path: Path)
     bare = (
         "import sys\n"
         "for package in ('msgspec', 'zstandard', 'rich'): sys.modules[package] = None\n"
-        "from stalewatch import main\n"
+        "from stalewatch.commands.main import main\n"
         "sys.exit(main(sys.argv[1:]))"
     )
     command = [sys.executable, "-c", bare, "check", str(path)]

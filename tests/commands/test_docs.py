@@ -8,12 +8,12 @@ from typing import NamedTuple, get_args, get_type_hints
 
 import pytest
 
-from checkers.judge import GUARANTEES
-from checkers.verdict import GuaranteeVerdict, RunVerdict
-from history.codec import RECORD_TYPES
-from history.operation import FORMAT, Header
-from history.reader import History
-from stalewatch import main
+from stalewatch.checkers.judge import GUARANTEES
+from stalewatch.checkers.verdict import GuaranteeVerdict, RunVerdict
+from stalewatch.commands.main import main
+from stalewatch.history.codec import RECORD_TYPES
+from stalewatch.history.operation import FORMAT, Header
+from stalewatch.history.reader import History
 from tests.checkers.linearizability import linearizable
 
 PAGE = Path(__file__).parents[2] / "docs" / "consistency.md"

@@ -14,8 +14,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from replication.local import ports
-from stalewatch import __version__
+from stalewatch.clusters.local import ports
+from stalewatch.commands.main import __version__
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy" / "kubernetes"

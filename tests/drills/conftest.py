@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from history.operation import Append, Draw, Fault, Read, Write
-from history.reader import History
-from replication.local.mongo import MongoCluster
-from tests.load.conftest import Swarm
+from stalewatch.clusters.local.mongo import MongoCluster
+from stalewatch.history.operation import Append, Draw, Fault, Read, Write
+from stalewatch.history.reader import History
+from tests.locust.conftest import Swarm
 
 ROOT = Path(__file__).parents[2]
 NS = 1_000_000_000
@@ -53,7 +53,7 @@ def start(
     """Start the command, in a session of its own."""
     files = ("--json", str(folder / "result.json"), "--history", str(folder / "history.jsonl")) if outputs else ()
     return subprocess.Popen(
-        [sys.executable, "stalewatch.py", "drill", database, "--fault", fault, *options, *files],
+        [sys.executable, "-m", "stalewatch", "drill", database, "--fault", fault, *options, *files],
         cwd=ROOT,
         env={**os.environ, "STALEWATCH_HOME": str(home)},
         stdin=subprocess.DEVNULL,

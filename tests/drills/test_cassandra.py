@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from clients.cassandra_options import DEFAULT_TIMEOUT_S
-from replication.local.cassandra import CassandraCluster
+from stalewatch.clients.cassandra.options import DEFAULT_TIMEOUT_S
+from stalewatch.clusters.local.cassandra import CassandraCluster
 from tests.drills.conftest import drill, recovery_time_s
 
 pytestmark = pytest.mark.server

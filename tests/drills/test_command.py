@@ -4,16 +4,16 @@ from pathlib import Path
 
 import pytest
 
-import stalewatch
-from clients.errors import BadAddress
-from drills.plan import catalogue
-from drills.variations import variations
+from stalewatch.clients.errors import BadAddress
+from stalewatch.commands.main import main
+from stalewatch.drills.plan import catalogue
+from stalewatch.drills.variations import variations
 
 Capture = pytest.CaptureFixture[str]
 
 
 def test_the_list_says_what_each_drill_teaches(capsys: Capture) -> None:
-    assert stalewatch.main(["drill", "--list"]) == 0
+    assert main(["drill", "--list"]) == 0
     out = capsys.readouterr().out
     for drill in catalogue().values():
         assert f"{drill.name} (" in out
@@ -24,7 +24,7 @@ def test_the_list_says_what_each_drill_teaches(capsys: Capture) -> None:
 def test_ones_own_are_listed_too(capsys: Capture, tmp_path: Path) -> None:
     mine = tmp_path / "mine.toml"
     mine.write_text("[mine]\nteaches = 'something'\nsteps = [{ fault = 'kill', on = 'all' }]")
-    assert stalewatch.main(["drill", "--drills", str(mine), "--list"]) == 0
+    assert main(["drill", "--drills", str(mine), "--list"]) == 0
     assert "mine (mongo, cassandra, couch, memory)\n    something" in capsys.readouterr().out
 
 
@@ -53,7 +53,7 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_makes_no_sense_is_refused_before_anything_is_broken(name: str, capsys: Capture) -> None:
     arguments, told = REFUSED[name]
-    assert stalewatch.main(arguments) == 2
+    assert main(arguments) == 2
     shown = capsys.readouterr()
     assert told in shown.err
     assert "hidden" not in shown.err + shown.out
@@ -62,7 +62,7 @@ def test_what_makes_no_sense_is_refused_before_anything_is_broken(name: str, cap
 def test_a_fault_that_there_is_not_is_named(capsys: Capture, tmp_path: Path) -> None:
     mine = tmp_path / "mine.toml"
     mine.write_text("[mine]\nsteps = [{ fault = 'melt', on = 'all' }]")
-    assert stalewatch.main(["drill", "mongo", "--drills", str(mine), "--fault", "mine"]) == 2
+    assert main(["drill", "mongo", "--drills", str(mine), "--fault", "mine"]) == 2
     assert "no fault 'melt'" in capsys.readouterr().err
 
 
@@ -99,7 +99,7 @@ def test_drills_that_vary_stand_side_by_side(capsys: Capture, tmp_path: Path) ->
     )
     varied = ("--vary", "lag=0.001,2", "--repeat", "2", "--history", str(tmp_path / "h.jsonl"))
     arguments = ["drill", "memory", "--fault", "kill-primary", *short, *varied, "--report", str(tmp_path / "page.html")]
-    assert stalewatch.main(arguments) == 0
+    assert main(arguments) == 0
     table = capsys.readouterr().out.rpartition("median (least - most)")[2]
     rows = {line.split()[1]: line for line in table.splitlines() if "--lag" in line}
     assert rows.keys() == {"0.001", "2"}

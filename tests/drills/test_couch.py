@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from replication.local.couch import CouchCluster
+from stalewatch.clusters.local.couch import CouchCluster
 from tests.drills.conftest import BRIEF, drill
 
 pytestmark = pytest.mark.server

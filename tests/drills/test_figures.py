@@ -1,9 +1,9 @@
 """A drill's figures from its evidence: the phases, what was lost, and what may not be claimed."""
 
-from drills.figures import Load, figures
-from drills.recovery import NS
-from history.operation import Append, Fault, Final, Operation, Read, Write
-from reports.recovery import lines, sentence
+from stalewatch.drills.figures import Load, figures
+from stalewatch.drills.recovery import NS
+from stalewatch.history.operation import Append, Fault, Final, Operation, Read, Write
+from stalewatch.reports.recovery import lines, sentence
 from tests.workloads.test_evidence import evidence_of
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-import stalewatch
+from stalewatch.commands.main import main
 
 FAULTS = ("kill-primary", "pause-primary", "isolate-primary", "isolate-primary-from-all", "kill-all")
 SHORT = ("--at", "1", "--for", "3", "--duration", "8", "--users", "4", "--keys", "20", "--rate", "100")
@@ -22,7 +22,7 @@ def drill(tmp_path: Path) -> Drill:
     def do(fault: str, *options: str) -> dict[str, Any]:
         result = tmp_path / "result.json"
         arguments = ["drill", "memory", "--fault", fault, *SHORT, *options, "--json", str(result)]
-        assert stalewatch.main(arguments) == 0
+        assert main(arguments) == 0
         found: dict[str, Any] = json.loads(result.read_text())
         return found
 
@@ -73,7 +73,7 @@ def test_a_drill_that_finds_nobody_to_break_ends_and_says_so(
     mine.write_text("\n".join(steps))
     result = tmp_path / "result.json"
     asked = ("--drills", str(mine), "--fault", "twice", "--topology", "linearizable", "--json", str(result))
-    assert stalewatch.main(["drill", "memory", *SHORT, *asked]) == 3
+    assert main(["drill", "memory", *SHORT, *asked]) == 3
     found = json.loads(result.read_text())
     assert "has no primary just now" in found["drill_trouble"]
     assert [fault["end"] is not None for fault in found["faults"]] == [True]

@@ -8,10 +8,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from replication.lab.clusters import MongoLab
-from replication.local.mongo import MongoCluster
-from reports.check import judge_files
-from reports.result import check_result
+from stalewatch.clusters.lab.clusters import MongoLab
+from stalewatch.clusters.local.mongo import MongoCluster
+from stalewatch.commands.check import judge_files
+from stalewatch.reports.result import check_result
 from tests.drills.conftest import (
     BRIEF,
     NS,
@@ -23,8 +23,8 @@ from tests.drills.conftest import (
     recovery_time_s,
     start,
 )
-from tests.load.conftest import COUNTED, Swarm
-from tests.load.conftest import assert_agrees as assert_histories_agree
+from tests.locust.conftest import COUNTED, Swarm
+from tests.locust.conftest import assert_agrees as assert_histories_agree
 
 pytestmark = pytest.mark.server
 
@@ -122,7 +122,7 @@ def guardians_of(home: Path) -> list[psutil.Process]:
 
 def _guards(process: psutil.Process, home: str) -> bool:
     try:
-        return "replication.faults.guardian" in process.cmdline() and process.environ()["STALEWATCH_HOME"] == home
+        return "stalewatch.faults.guardian" in process.cmdline() and process.environ()["STALEWATCH_HOME"] == home
     except (psutil.Error, KeyError):
         return False
 

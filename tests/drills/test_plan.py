@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from clients.databases import DATABASES
-from drills.plan import BadDrill, catalogue, read
-from drills.targets import TARGETS
-from replication.faults.kinds import FAULTS
+from stalewatch.clients.databases import DATABASES
+from stalewatch.drills.plan import BadDrill, catalogue, read
+from stalewatch.drills.targets import TARGETS
+from stalewatch.faults.kinds import FAULTS
 
 TWO = """
 [two-in-a-row]

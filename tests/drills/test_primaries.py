@@ -1,6 +1,6 @@
 """Two primaries: what is sure, what is possible, and what neither may claim."""
 
-from drills.primaries import NS, Said, Span, overlap_ns, two_primaries
+from stalewatch.drills.primaries import NS, Said, Span, overlap_ns, two_primaries
 
 POLL = NS // 10
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drills import recovery
-from drills.recovery import NS, WINDOW_NS, degraded, longest_gap, sustained_from
-from workloads.evidence import Attempts
+from stalewatch.drills import recovery
+from stalewatch.drills.recovery import NS, WINDOW_NS, degraded, longest_gap, sustained_from
+from stalewatch.recording.evidence import Attempts
 
 S = NS
 

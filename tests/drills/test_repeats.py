@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from replication.lab.clusters import MongoLab
-from replication.local.mongo import MongoCluster
+from stalewatch.clusters.lab.clusters import MongoLab
+from stalewatch.clusters.local.mongo import MongoCluster
 from tests.drills.conftest import BRIEF, Done, drill
 
 pytestmark = [pytest.mark.server, pytest.mark.soak, pytest.mark.timeout(3600)]

@@ -8,9 +8,9 @@ from typing import Any
 
 import zstandard
 
-from history.codec import decode
-from history.operation import FORMAT, FORMAT_VERSION, Close, Header, Operation, Write
-from history.reader import History
+from stalewatch.history.codec import decode
+from stalewatch.history.operation import FORMAT, FORMAT_VERSION, Close, Header, Operation, Write
+from stalewatch.history.reader import History
 
 Line = dict[str, Any] | bytes
 """A record as a JSON object, or the very bytes of a line (without a newline)."""

@@ -21,6 +21,8 @@ def _absent(package: str, reloading: str) -> Iterator[None]:
 
 
 def load() -> tuple[ModuleType, ModuleType]:
-    """Return another `history.codec`, which uses json, and the `history.operation` that it uses."""
-    with _absent("msgspec", reloading="history"):
-        return importlib.import_module("history.codec"), importlib.import_module("history.operation")
+    """Return another copy of the codec, which uses json, and of the records that it uses."""
+    with _absent("msgspec", reloading="stalewatch.history"):
+        return importlib.import_module("stalewatch.history.codec"), importlib.import_module(
+            "stalewatch.history.operation"
+        )

@@ -20,7 +20,7 @@ MEASURE = """
 import sys
 from pathlib import Path
 import psutil
-from reports.check import judge_files
+from stalewatch.commands.check import judge_files
 judge = judge_files([Path(sys.argv[1])])
 print(psutil.Process().memory_info().rss, sum(verdict.checked for verdict in judge.verdicts().values()))
 """

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from history.clock import RealClock
+from stalewatch.history.clock import RealClock
 
 NEAR_NS = 5_000_000_000
 

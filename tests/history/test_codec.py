@@ -10,17 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import history.codec
-import history.operation
-from history.operation import FORMAT, FORMAT_VERSION, Header
-from history.record import HAVE_MSGSPEC
+from stalewatch.history import codec, operation
+from stalewatch.history.operation import FORMAT, FORMAT_VERSION, Header
+from stalewatch.history.record import HAVE_MSGSPEC
 from tests.history import plain_codec
 from tests.history.examples import examples
 from tests.history.lines import CLOSE, append, as_bytes, draw, fault, final, header, read, write
 
-FAST = history.codec
+FAST = codec
 PLAIN, PLAIN_KINDS = plain_codec.load()
-KINDS = {FAST: history.operation, PLAIN: PLAIN_KINDS}
+KINDS = {FAST: operation, PLAIN: PLAIN_KINDS}
 CODECS = {"msgspec": FAST, "json": PLAIN}
 
 DEEP = 100_000

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from checkers.judge import Judge
-from history.operation import Operation
-from history.reader import BadHistory, History
-from reports.check import judge_files
+from stalewatch.checkers.judge import Judge
+from stalewatch.commands.check import judge_files
+from stalewatch.history.operation import Operation
+from stalewatch.history.reader import BadHistory, History
 from tests.checkers.histories import history_text, multi_file_histories
 from tests.checkers.oracle import File
 from tests.history.lines import CLOSE, ENDINGS, as_operations, fault, file_of, header, operations_of, read, write

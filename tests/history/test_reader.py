@@ -9,10 +9,10 @@ from random import Random
 import pytest
 import zstandard
 
-from history.compression import CHUNK_BYTES
-from history.operation import Operation, Write
-from history.reader import TAIL_BYTES, BadHistory, History
-from history.writer import HistoryWriter
+from stalewatch.history.compression import CHUNK_BYTES
+from stalewatch.history.operation import Operation, Write
+from stalewatch.history.reader import TAIL_BYTES, BadHistory, History
+from stalewatch.history.writer import HistoryWriter
 from tests.history.lines import (
     CLOSE,
     ENDINGS,

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from history.reader import BadHistory, History
-from history.rules import Broken, Rules
-from stalewatch import main
+from stalewatch.commands.main import main
+from stalewatch.history.reader import BadHistory, History
+from stalewatch.history.rules import Broken, Rules
 from tests.history.examples import examples
 from tests.history.lines import CLOSE, ENDINGS, as_operations, file_of, header, operations_of, read, write
 from tests.history.refusals import REFUSALS, Refusal

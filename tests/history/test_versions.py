@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from history.versions import VersionRanges
+from stalewatch.history.versions import VersionRanges
 from tests.history.examples import examples
 
 SMALL = st.integers(-3, 12)

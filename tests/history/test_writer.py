@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from history.compression import MissingCodec
-from history.operation import Operation
-from history.reader import History
-from history.writer import BUFFER_OPERATIONS, HistoryWriter
+from stalewatch.history.compression import MissingCodec
+from stalewatch.history.operation import Operation
+from stalewatch.history.reader import History
+from stalewatch.history.writer import BUFFER_OPERATIONS, HistoryWriter
 from tests.checkers.histories import history_text, single_file_histories
 from tests.checkers.oracle import File
 from tests.history.lines import ENDINGS, a_header, a_write, operations_of
@@ -129,7 +129,7 @@ def child(code: str, path: Path) -> subprocess.Popen[str]:
     start = (
         "import resource\n"
         "from pathlib import Path\n"
-        "from history.writer import HistoryWriter\n"
+        "from stalewatch.history.writer import HistoryWriter\n"
         "from tests.history.lines import a_header, a_write\n"
         f"path = Path({str(path)!r})\n"
         "writer = HistoryWriter(path, a_header())\n"

@@ -12,8 +12,8 @@ import pytest
 import requests
 import yaml
 
-from replication.local import ports
-from tests.load.conftest import swarm
+from stalewatch.clusters.local import ports
+from tests.locust.conftest import swarm
 
 __all__ = ["swarm"]
 

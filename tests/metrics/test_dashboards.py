@@ -13,7 +13,7 @@ import yaml
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from grafana import build
-from metrics.families import FAMILIES
+from stalewatch.metrics.families import FAMILIES
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "grafana" / "dashboards").glob("*.json"))

@@ -19,11 +19,11 @@ from selenium.webdriver.support.wait import WebDriverWait
 from grafana import failover
 from grafana.build import ANNOTATIONS, DASHBOARDS
 from grafana.panels import Query
-from history.operation import Write
-from history.reader import History
-from replication.local import ports
-from replication.local.mongo import MongoCluster
-from tests.load.conftest import Swarm
+from stalewatch.clusters.local import ports
+from stalewatch.clusters.local.mongo import MongoCluster
+from stalewatch.history.operation import Write
+from stalewatch.history.reader import History
+from tests.locust.conftest import Swarm
 from tests.metrics import drawn
 from tests.metrics.conftest import ROOT, Prometheus, Series
 

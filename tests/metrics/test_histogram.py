@@ -5,7 +5,7 @@ from bisect import bisect_right
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metrics.histogram import Histogram
+from stalewatch.metrics.histogram import Histogram
 
 
 @given(st.lists(st.integers(0, 5_000)))

@@ -2,10 +2,10 @@
 
 from datetime import UTC, datetime
 
-from clients.mongodb_servers import states
-from clients.servers import NodeState
-from metrics.families import Family
-from metrics.nodes import Nodes
+from stalewatch.clients.mongodb.servers import states
+from stalewatch.clients.servers import NodeState
+from stalewatch.metrics.families import Family
+from stalewatch.metrics.nodes import Nodes
 
 DOWN = NodeState("a", primary=False, healthy=False, lag_s=None)
 

@@ -1,15 +1,15 @@
-"""The table of families, and METRICS.md that is made of it."""
+"""The table of families, and docs/metrics.md that is made of it."""
 
 from pathlib import Path
 
-from metrics import reference
-from metrics.families import FAMILIES
+from stalewatch.metrics import reference
+from stalewatch.metrics.families import FAMILIES
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_metrics_md_is_made_of_the_table() -> None:
-    assert (ROOT / "METRICS.md").read_text() == reference.text(), "run `make reference`"
+    assert (ROOT / "docs" / "metrics.md").read_text() == reference.text(), "run `make reference`"
 
 
 def test_names_follow_prometheus() -> None:

@@ -9,10 +9,10 @@ import pytest
 import requests
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from metrics.exposition import registry
-from metrics.faults import Faults
-from metrics.meter import Meter
-from metrics.server import MetricsServer, Target, discovery
+from stalewatch.metrics.exposition import registry
+from stalewatch.metrics.faults import Faults
+from stalewatch.metrics.meter import Meter
+from stalewatch.metrics.server import MetricsServer, Target, discovery
 
 OPENMETRICS = {"Accept": "application/openmetrics-text; version=1.0.0"}
 

@@ -8,14 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from checkers.judge import Judge
-from clients.protocol import Answer
-from history.clock import RealClock
-from metrics import families
-from metrics.exposition import registry
-from metrics.process import ProcessMetrics
-from workloads.recorder import Recorder
-from workloads.tally import Tally
+from stalewatch.checkers.judge import Judge
+from stalewatch.clients.protocol import Answer
+from stalewatch.history.clock import RealClock
+from stalewatch.metrics import families
+from stalewatch.metrics.exposition import registry
+from stalewatch.metrics.process import ProcessMetrics
+from stalewatch.recording.recorder import Recorder
+from stalewatch.recording.tally import Tally
 
 
 class SteppedClock(RealClock):

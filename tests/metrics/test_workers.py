@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import requests
 
-from replication.local import ports
-from replication.local.mongo import MongoCluster
-from tests.load.conftest import ROOT, STALE, Swarm
+from stalewatch.clusters.local import ports
+from stalewatch.clusters.local.mongo import MongoCluster
+from tests.locust.conftest import ROOT, STALE, Swarm
 from tests.metrics.conftest import Prometheus
 
 pytestmark = pytest.mark.server

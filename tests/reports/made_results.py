@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from checkers.distribution import Distribution
-from checkers.judge import Judge
-from checkers.verdict import wilson
-from reports.result import run_result
+from stalewatch.checkers.distribution import Distribution
+from stalewatch.checkers.judge import Judge
+from stalewatch.checkers.verdict import wilson
+from stalewatch.reports.result import run_result
 
 KINDS = ("read", "write")
 

@@ -1,7 +1,7 @@
 import pytest
 
-from checkers.judge import GUARANTEES
-from reports.expect import NAMES, Expectation, missed, parse
+from stalewatch.checkers.judge import GUARANTEES
+from stalewatch.reports.expect import NAMES, Expectation, missed, parse
 from tests.reports.made_results import judged, result, timed
 
 

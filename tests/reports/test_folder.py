@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-import stalewatch
+from stalewatch.commands.main import main
 from tests.reports.made_results import result, stale, written
 
 
 def report(*arguments: object) -> int:
-    return stalewatch.main(["report", *map(str, arguments)])
+    return main(["report", *map(str, arguments)])
 
 
 @pytest.fixture
@@ -111,10 +111,9 @@ def test_without_plotly_the_table_is_printed_and_the_package_is_named(
 
 def test_a_result_that_the_bench_wrote_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("plotly")
-    import bench  # noqa: PLC0415 # only here
 
     path = tmp_path / "r.json"
-    assert bench.main(["memory", "--ops", "200", "--json", str(path)]) == 0
+    assert main(["bench", "memory", "--ops", "200", "--json", str(path)]) == 0
     assert report(path) == 0
     assert json.loads(path.read_text())["run"]
     assert "reads was stale" in capsys.readouterr().out

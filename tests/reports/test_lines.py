@@ -1,4 +1,4 @@
-from reports.lines import plain_lines
+from stalewatch.reports.lines import plain_lines
 from tests.reports.made_results import aged, judged, result, timed
 
 

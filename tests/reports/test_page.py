@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from reports import page, page_charts
-from reports.page_labels import labels
-from reports.page_words import WORDS, percent, sentence
+from stalewatch.reports import page, page_charts
+from stalewatch.reports.page_labels import labels
+from stalewatch.reports.page_words import WORDS, percent, sentence
 
 Result = dict[str, Any]
 
@@ -366,7 +366,7 @@ def test_a_missing_package_is_named_before_anything_is_done(
 
 
 def test_the_words_cover_every_guarantee() -> None:
-    from checkers.judge import GUARANTEES  # noqa: PLC0415 # nothing else here needs it
+    from stalewatch.checkers.judge import GUARANTEES  # noqa: PLC0415 # nothing else here needs it
 
     assert list(WORDS) == list(GUARANTEES)
 

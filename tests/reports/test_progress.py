@@ -3,8 +3,8 @@ import time
 
 import pytest
 
-from reports import progress as module
-from reports.progress import progress
+from stalewatch.reports import progress as module
+from stalewatch.reports.progress import progress
 
 
 def test_without_a_terminal_progress_is_a_plain_line_now_and_then(

@@ -1,6 +1,6 @@
 import pytest
 
-from reports.side_by_side import seen, show_side_by_side
+from stalewatch.reports.side_by_side import seen, show_side_by_side
 from tests.reports.made_results import judged, result, stale, timed
 
 LEADER = {"topology": "leader", "write_acks": 1, "read_from": "follower"}

@@ -2,9 +2,9 @@ import sys
 
 import pytest
 
-from checkers.judge import Judge
-from checkers.verdict import Verdict
-from reports.table import COLUMNS, rows, show
+from stalewatch.checkers.judge import Judge
+from stalewatch.checkers.verdict import Verdict
+from stalewatch.reports.table import COLUMNS, rows, show
 
 WIDE = [("a" * 70, "b" * 70, "holds"), ("c", "[red]d[/red]", "violated")]
 

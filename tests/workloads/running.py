@@ -5,19 +5,19 @@ from math import sqrt
 from pathlib import Path
 from typing import NamedTuple
 
-from checkers.judge import Judge
-from checkers.verdict import Violation
-from clients.memory import MemoryClient
-from clients.memory_options import MemoryOptions
-from clients.protocol import Answer, ClientSession, Value
-from clients.simulated_time import SimulatedClock
-from history.clock import Clock
-from history.operation import FORMAT, FORMAT_VERSION, Header, Operation, Read, Write
-from history.writer import HistoryWriter
-from workloads.options import LoadOptions
-from workloads.progress import Progress
-from workloads.recorder import Recorder
-from workloads.runner import Run
+from stalewatch.checkers.judge import Judge
+from stalewatch.checkers.verdict import Violation
+from stalewatch.clients.protocol import Answer, ClientSession, Value
+from stalewatch.engine.progress import Progress
+from stalewatch.engine.runner import Run
+from stalewatch.history.clock import Clock
+from stalewatch.history.operation import FORMAT, FORMAT_VERSION, Header, Operation, Read, Write
+from stalewatch.history.writer import HistoryWriter
+from stalewatch.recording.recorder import Recorder
+from stalewatch.simulator.client import MemoryClient
+from stalewatch.simulator.options import MemoryOptions
+from stalewatch.simulator.simulated_time import SimulatedClock
+from stalewatch.workloads.options import LoadOptions
 
 PATIENCE_S = 20.0
 

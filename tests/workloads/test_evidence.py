@@ -2,9 +2,9 @@
 
 import msgspec
 
-from checkers.judge import Judge
-from history.operation import Append, Draw, Fault, Final, Operation, Read, Write
-from workloads.evidence import NEVER, Evidence, Loss
+from stalewatch.checkers.judge import Judge
+from stalewatch.history.operation import Append, Draw, Fault, Final, Operation, Read, Write
+from stalewatch.recording.evidence import NEVER, Evidence, Loss
 
 WRITE = Write(session="a", key="k", version=1, start=10, end=20, outcome="ok")
 NEWER = Write(session="a", key="k", version=2, start=30, end=40, outcome="ok")

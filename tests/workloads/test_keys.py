@@ -4,8 +4,8 @@ from random import Random
 
 import pytest
 
+from stalewatch.workloads.keys import DISTRIBUTIONS, RECENT_KEYS, ZIPF_EXPONENT, KeyChoice, Latest, Uniform, Zipfian
 from tests.workloads.running import assert_share
-from workloads.keys import DISTRIBUTIONS, RECENT_KEYS, ZIPF_EXPONENT, KeyChoice, Latest, Uniform, Zipfian
 
 KEYS = [f"k{number}" for number in range(50)]
 DRAWS = 40_000

@@ -6,18 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from checkers.findings import Findings
-from clients.errors import BadAddress, ClientError
-from clients.memory import MemoryClient
-from clients.memory_options import MemoryOptions, Outage
-from clients.protocol import Answer
-from clients.simulated_time import SimulatedClock
-from history.operation import Append, Draw, Final, Read, Write
-from reports.check import judge_files
+from stalewatch.checkers.findings import Findings
+from stalewatch.clients.errors import BadAddress, ClientError
+from stalewatch.clients.protocol import Answer
+from stalewatch.commands.check import judge_files
+from stalewatch.engine.runner import Run
+from stalewatch.history.operation import Append, Draw, Final, Read, Write
+from stalewatch.simulator.client import MemoryClient
+from stalewatch.simulator.options import MemoryOptions, Outage
+from stalewatch.simulator.simulated_time import SimulatedClock
+from stalewatch.workloads import kinds
+from stalewatch.workloads.options import LoadOptions
 from tests.workloads.running import Played, assert_share, play, recorder_of, simulated
-from workloads import kinds
-from workloads.options import LoadOptions
-from workloads.runner import Run
 
 LOAD = LoadOptions(users=5, operations=3000, keys=300, seed=5, workload="ledger,sequence")
 FAILOVER = Outage(at_s=0.2, for_s=60, takeover_s=0.3, writes="loses")

@@ -2,8 +2,8 @@ from argparse import Namespace
 
 import pytest
 
-from clients.errors import BadAddress
-from workloads.options import DEFAULT_OPERATIONS, OPTIONS, LoadOptions, options_from
+from stalewatch.clients.errors import BadAddress
+from stalewatch.workloads.options import DEFAULT_OPERATIONS, OPTIONS, LoadOptions, options_from
 
 
 def given(**options: str) -> LoadOptions:

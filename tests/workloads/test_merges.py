@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from clients.protocol import Body
-from workloads import merges
+from stalewatch.clients.protocol import Body
+from stalewatch.workloads import merges
 
 OLD = {
     "v": 4,

@@ -2,12 +2,12 @@
 
 import pytest
 
-from clients.memory_options import MemoryOptions
-from clients.simulated_time import EPOCH_NS, SimulatedClock
-from history.clock import Clock
+from stalewatch.history.clock import Clock
+from stalewatch.simulator.options import MemoryOptions
+from stalewatch.simulator.simulated_time import EPOCH_NS, SimulatedClock
+from stalewatch.workloads.options import LoadOptions
+from stalewatch.workloads.pacing import NAP_S, OpenLoop
 from tests.workloads.running import HookedClient, Played, play, simulated
-from workloads.options import LoadOptions
-from workloads.pacing import NAP_S, OpenLoop
 
 SECOND_NS = 1_000_000_000
 STALL_NS = (EPOCH_NS + 1 * SECOND_NS, EPOCH_NS + 3 * SECOND_NS)

@@ -1,6 +1,6 @@
 """A process that stood still knows it, and which operations were under way."""
 
-from workloads.pulse import LATE_NS, Pulse, Stall
+from stalewatch.recording.pulse import LATE_NS, Pulse, Stall
 
 SECOND = 1_000_000_000
 

@@ -1,9 +1,9 @@
 """Appends are recorded as writes are: begun in one step, ended once, unknown where they never ended."""
 
-from clients.protocol import Answer
-from history.operation import Append
+from stalewatch.clients.protocol import Answer
+from stalewatch.history.operation import Append
+from stalewatch.recording.recorder import NEVER_ENDED, Recorder
 from tests.workloads.running import given_to, recorder_of, simulated
-from workloads.recorder import NEVER_ENDED, Recorder
 
 
 def recorder() -> Recorder:

@@ -10,23 +10,23 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from checkers.judge import Judge
-from clients.memory_options import MemoryOptions
-from clients.protocol import Answer
-from clients.simulated_time import SimulatedClock
-from history.clock import RealClock
-from history.operation import FORMAT, FORMAT_VERSION, Final, Header, Operation, Write
-from history.reader import History
-from history.writer import HistoryWriter
-from reports.check import judge_files
-from reports.result import check_result
+from stalewatch.checkers.judge import Judge
+from stalewatch.clients.protocol import Answer
+from stalewatch.commands.check import judge_files
+from stalewatch.engine import runner
+from stalewatch.engine.runner import Run
+from stalewatch.history.clock import RealClock
+from stalewatch.history.operation import FORMAT, FORMAT_VERSION, Final, Header, Operation, Write
+from stalewatch.history.reader import History
+from stalewatch.history.writer import HistoryWriter
+from stalewatch.recording.recorder import NEVER_ENDED, Recorder
+from stalewatch.reports.result import check_result
+from stalewatch.simulator.options import MemoryOptions
+from stalewatch.simulator.simulated_time import SimulatedClock
+from stalewatch.workloads.keys import Uniform
+from stalewatch.workloads.options import LoadOptions
+from stalewatch.workloads.register import RegisterSession
 from tests.workloads.running import PATIENCE_S, HookedClient, given_to, play, recorder_of, unheard
-from workloads import runner
-from workloads.keys import Uniform
-from workloads.options import LoadOptions
-from workloads.recorder import NEVER_ENDED, Recorder
-from workloads.register import RegisterSession
-from workloads.runner import Run
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -193,12 +193,12 @@ import sys
 from gevent import monkey; monkey.patch_all()
 import gevent, gevent.event
 from pathlib import Path
-from clients.memory_options import MemoryOptions
-from history.clock import RealClock
+from stalewatch.simulator.options import MemoryOptions
+from stalewatch.history.clock import RealClock
 from tests.workloads.running import HookedClient, recorder_of
-from workloads.keys import Uniform
-from workloads.options import LoadOptions
-from workloads.register import RegisterSession
+from stalewatch.workloads.keys import Uniform
+from stalewatch.workloads.options import LoadOptions
+from stalewatch.workloads.register import RegisterSession
 
 clock, never = RealClock(), gevent.event.Event()
 recorder = recorder_of(clock, Path(sys.argv[1]))

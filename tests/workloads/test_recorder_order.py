@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from clients.memory import MemoryClient
-from clients.memory_options import MemoryOptions
-from clients.protocol import Answer
-from history.clock import RealClock
-from history.operation import Read, Write
-from history.reader import BadHistory, History
+from stalewatch.clients.protocol import Answer
+from stalewatch.history.clock import RealClock
+from stalewatch.history.operation import Read, Write
+from stalewatch.history.reader import BadHistory, History
+from stalewatch.recording.recorder import Recorder
+from stalewatch.simulator.client import MemoryClient
+from stalewatch.simulator.options import MemoryOptions
+from stalewatch.workloads.options import LoadOptions
 from tests.workloads.running import PATIENCE_S, Played, broken_laws, play, recorder_of
-from workloads.options import LoadOptions
-from workloads.recorder import Recorder
 
 THREADS = 16
 LOAD = LoadOptions(users=THREADS, operations=3000, keys=5, write_ratio=0.5)

@@ -3,15 +3,15 @@ from dataclasses import replace
 
 import pytest
 
-from clients.memory import MemoryClient
-from clients.memory_options import MemoryOptions
-from clients.protocol import Answer, Value
-from clients.simulated_time import SimulatedClock
-from history.operation import Read, Write
+from stalewatch.clients.protocol import Answer, Value
+from stalewatch.history.operation import Read, Write
+from stalewatch.simulator.client import MemoryClient
+from stalewatch.simulator.options import MemoryOptions
+from stalewatch.simulator.simulated_time import SimulatedClock
+from stalewatch.workloads.keys import Uniform
+from stalewatch.workloads.options import LoadOptions
+from stalewatch.workloads.register import OWN_KEYS, RegisterSession, payload
 from tests.workloads.running import Played, assert_share, given_to, play, recorder_of, simulated
-from workloads.keys import Uniform
-from workloads.options import LoadOptions
-from workloads.register import OWN_KEYS, RegisterSession, payload
 
 LOAD = LoadOptions(users=4, operations=3000, keys=200, seed=5)
 

@@ -3,17 +3,17 @@ from pathlib import Path
 
 import pytest
 
-from clients.errors import ClientError
-from clients.memory import MemoryClient
-from clients.memory_options import MemoryOptions, Outage
-from clients.protocol import Answer
-from clients.simulated_time import EPOCH_NS, SimulatedClock
-from history.operation import Final, Read, Write
+from stalewatch.clients.errors import ClientError
+from stalewatch.clients.protocol import Answer
+from stalewatch.engine.final_reads import RECOVERY_S
+from stalewatch.engine.progress import Progress
+from stalewatch.engine.runner import Run
+from stalewatch.history.operation import Final, Read, Write
+from stalewatch.simulator.client import MemoryClient
+from stalewatch.simulator.options import MemoryOptions, Outage
+from stalewatch.simulator.simulated_time import EPOCH_NS, SimulatedClock
+from stalewatch.workloads.options import LoadOptions
 from tests.workloads.running import HookedClient, Played, given_to, play, recorder_of, simulated
-from workloads.final_reads import RECOVERY_S
-from workloads.options import LoadOptions
-from workloads.progress import Progress
-from workloads.runner import Run
 
 TROUBLES = {"refusals": 0.3, "timeouts": 0.1, "timeout_s": 0.02}
 

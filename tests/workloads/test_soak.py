@@ -2,13 +2,13 @@
 
 import pytest
 
-from checkers.judge import Judge
-from clients.memory import MemoryClient
-from clients.memory_options import MemoryOptions
-from clients.simulated_time import SimulatedClock
-from workloads.options import LoadOptions
-from workloads.recorder import Recorder
-from workloads.runner import Run
+from stalewatch.checkers.judge import Judge
+from stalewatch.engine.runner import Run
+from stalewatch.recording.recorder import Recorder
+from stalewatch.simulator.client import MemoryClient
+from stalewatch.simulator.options import MemoryOptions
+from stalewatch.simulator.simulated_time import SimulatedClock
+from stalewatch.workloads.options import LoadOptions
 
 RUNS, OPERATIONS = 20, 500_000
 

@@ -4,11 +4,11 @@ from math import exp
 
 import pytest
 
-from checkers.verdict import wilson
-from clients.memory_options import MemoryOptions
-from history.operation import Read
+from stalewatch.checkers.verdict import wilson
+from stalewatch.history.operation import Read
+from stalewatch.simulator.options import MemoryOptions
+from stalewatch.workloads.options import LoadOptions
 from tests.workloads.running import Played, play, simulated
-from workloads.options import LoadOptions
 
 LAG_S = 0.02
 LAGGING = {

@@ -1,0 +1,103 @@
+"""Requests to one leader over one connection that stays open, answers parsed by geventhttpclient.
+
+geventhttpclient's own client would repeat a PUT unseen whose connection broke; here every request is sent at most once,
+so that what was perhaps applied is called unknown. Sockets are those of the standard library: they wait as greenlets
+where gevent has patched it, and as threads where it has not.
+"""
+
+import base64
+import json
+import select
+import socket
+import ssl
+import time
+from typing import Any
+
+from geventhttpclient.response import HTTPSocketResponse
+
+from stalewatch.clients.couchdb.errors import NotConnected
+from stalewatch.clients.couchdb.options import Leader
+
+IDLE_S = 1.0
+"""After that long without a request the server may have closed the connection, which is looked at before it is used."""
+
+_BLOCK_BYTES = 16 << 10
+
+
+class Connection:
+    """One session's way to one leader; used by one thread at a time."""
+
+    def __init__(self, leader: Leader, timeout_s: float) -> None:
+        self._leader = leader
+        self._timeout_s = timeout_s
+        self._socket: socket.socket | None = None
+        self._used_s = 0.0
+        self._headers = (
+            f" HTTP/1.1\r\nHost: {leader.node}\r\nAccept: application/json\r\n{_authorization(leader)}"
+            "Content-Type: application/json\r\nContent-Length: "
+        )
+
+    def ask(self, method: str, target: str, body: bytes = b"") -> tuple[int, bytes]:
+        """Send one request and return the answer's status and content.
+
+        Raises `NotConnected` where nothing was sent, else what the socket or the parser raise.
+        """
+        request = f"{method} {target}{self._headers}{len(body)}\r\n\r\n".encode() + body
+        opened = self._open()
+        try:
+            opened.sendall(request)
+            response = HTTPSocketResponse(opened, block_size=_BLOCK_BYTES, method=method)
+            content = response.read()
+        except BaseException:  # a killed session's too: its answer must not be taken for the next one's
+            self.close()
+            raise
+        if response.should_close():
+            self.close()
+        return response.get_code(), content
+
+    def close(self) -> None:
+        """Drop the connection; the next request opens another."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def _open(self) -> socket.socket:
+        now = time.monotonic()
+        if self._socket is not None and now - self._used_s > IDLE_S and _has_news(self._socket):
+            self.close()
+        self._used_s = now
+        if self._socket is None:
+            self._socket = self._connect()
+        return self._socket
+
+    def _connect(self) -> socket.socket:
+        try:
+            plain = socket.create_connection((self._leader.host, self._leader.port), self._timeout_s)
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._leader.scheme == "http":
+                return plain
+            return ssl.create_default_context().wrap_socket(plain, server_hostname=self._leader.host)
+        except OSError as error:
+            raise NotConnected(f"{self._leader.node}: {error}") from error
+
+
+def _authorization(leader: Leader) -> str:
+    if leader.user is None:
+        return ""
+    pair = base64.b64encode(f"{leader.user}:{leader.password or ''}".encode()).decode()
+    return f"Authorization: Basic {pair}\r\n"
+
+
+def _has_news(idle: socket.socket) -> bool:
+    """Tell whether there is something to be read where nothing was asked: the server's good-bye."""
+    return bool(select.select([idle], [], [], 0)[0])
+
+
+def decoded(content: bytes) -> Any:  # noqa: ANN401 # JSON
+    """Return the JSON value that an answer holds; raise json.JSONDecodeError where it holds none."""
+    return json.loads(content)
+
+
+def encoded(value: object) -> bytes:
+    """Return a value as JSON."""
+    return json.dumps(value, separators=(",", ":")).encode()

@@ -1,0 +1,67 @@
+"""`stalewatch bench DATABASE ...`, also `python bench.py`: load a database from this process and report what was seen.
+
+The load, the checks and the plain lines need the standard library and the database's driver only; what needs more
+(tables, progress bars, the page) uses it if it is installed, or names the package to install.
+"""
+
+import argparse
+
+from stalewatch.clients.databases import DATABASES
+from stalewatch.clients.errors import BadAddress, ClientError
+from stalewatch.clients.options import add_arguments as add_options
+from stalewatch.clusters.protocol import ClusterError
+from stalewatch.commands import outputs
+from stalewatch.commands.exits import DONE, MISSED, UNREACHABLE, USAGE
+from stalewatch.commands.outputs import tell
+from stalewatch.engine.single import LOAD_OPTIONS, opened
+from stalewatch.history.compression import MissingCodec
+from stalewatch.reports import expect, page
+from stalewatch.workloads.options import options_from
+
+EXITS = (
+    "Exit codes: 0 done and expectations met, 1 an expectation missed, 2 usage, 3 no database reached or no rights, "
+    "130 Ctrl-C (after the table)."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the databases and their options."""
+    parser.epilog = EXITS
+    databases = parser.add_subparsers(dest="database", required=True, metavar="DATABASE")
+    for name, database in DATABASES.items():
+        one = databases.add_parser(
+            name, help=database.help, description=database.help, epilog=EXITS, allow_abbrev=False
+        )
+        add_options(one.add_argument_group("database"), database.options())
+        add_options(one.add_argument_group("load"), LOAD_OPTIONS)
+        outputs.add_arguments(one.add_argument_group("output"))
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the load and return the exit code."""
+    try:
+        return _bench(arguments)
+    except (BadAddress, MissingCodec, page.MissingPackage) as error:
+        tell(f"{arguments.prog}: {error}")
+        return USAGE
+    except (ClientError, ClusterError) as error:
+        tell(f"{arguments.prog}: {error}")
+        return UNREACHABLE
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        tell(f"{arguments.prog}: {error.filename or 'file'}: {error.strerror or error}")
+        return USAGE
+
+
+def _bench(arguments: argparse.Namespace) -> int:
+    load = options_from(arguments)
+    expectations = outputs.require(arguments)
+    with opened(arguments, load) as one:
+        one.perform()
+        findings, result = one.result()
+    outputs.deliver(arguments, findings, result)
+    missed = expect.missed(expectations, result)
+    for line in missed:
+        print(line)
+    return one.received[0] if one.received else MISSED if missed else DONE

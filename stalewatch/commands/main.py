@@ -1,0 +1,93 @@
+"""The `stalewatch` command: one table of subcommands, each a module that is imported only when it runs."""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Any, NamedTuple, NoReturn
+
+from stalewatch import __version__
+from stalewatch.commands.exits import INTERRUPTED, USAGE
+from stalewatch.commands.stdout import leave_quietly
+
+PROG = "stalewatch"
+CHECK_USAGE = 64
+OUTPUT_ERROR = 74
+"""Output that cannot be written, such as to a full disk; not 1, which means that a guarantee was violated."""
+
+
+class Command(NamedTuple):
+    """One subcommand: its line in the help, its module, and its exit code for bad usage.
+
+    The module has `add_arguments(parser)` and `run(arguments)`, which returns the exit code.
+    """
+
+    help: str
+    module: str
+    usage_error: int = USAGE
+
+
+COMMANDS = {
+    "bench": Command("load a database and report what its sessions saw", "stalewatch.commands.bench"),
+    "drill": Command("break a cluster under load and report what its users saw", "stalewatch.commands.drill"),
+    "check": Command("judge history files", "stalewatch.commands.check", CHECK_USAGE),
+    "report": Command("show results side by side", "stalewatch.commands.report"),
+    "cluster": Command("start and stop databases on this machine", "stalewatch.commands.cluster"),
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser with its own exit code for bad usage: `check` uses 2 for a verdict."""
+
+    usage_error = USAGE
+
+    def parse_known_args(  # type: ignore[override] # the overloads only differ in the namespace
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Reject unknown arguments here: the parser above this one has another exit code."""
+        parsed, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return parsed, unknown
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage and what is wrong, and exit."""
+        self.print_usage(sys.stderr)
+        self.exit(self.usage_error, f"{self.prog}: {message}\n")
+
+
+def parser(chosen: str | None, prog: str = PROG) -> argparse.ArgumentParser:
+    """Return the command line; only the chosen subcommand gets its arguments, so that no other has to be imported."""
+    top = _Parser(prog=PROG, description="What will your users see when the primary dies?")
+    top.add_argument("--version", action="version", version=f"stalewatch {__version__}")
+    subparsers = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, command in COMMANDS.items():
+        shown = prog if name == chosen and prog != PROG else f"{PROG} {name}"
+        subparser = subparsers.add_parser(name, prog=shown, help=command.help, description=command.help)
+        subparser.usage_error = command.usage_error
+        if name == chosen:
+            _module(name).add_arguments(subparser)
+    return top
+
+
+def _module(name: str) -> Any:  # noqa: ANN401 # a module
+    return importlib.import_module(COMMANDS[name].module)
+
+
+def main(arguments: Sequence[str] | None = None, prog: str = PROG) -> int:
+    """Run one subcommand and return its exit code; `prog` is what the user started, for usage lines and errors."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    chosen = arguments[0] if arguments and arguments[0] in COMMANDS else None
+    parsed = parser(chosen, prog).parse_args(arguments)
+    parsed.prog = prog
+    try:
+        code = int(_module(parsed.command).run(parsed))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return leave_quietly()
+    except OSError as error:
+        print(f"stalewatch {parsed.command}: {error}", file=sys.stderr)
+        return OUTPUT_ERROR
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return code

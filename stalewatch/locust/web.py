@@ -1,0 +1,123 @@
+"""The consistency tabs of Locust's web page, their CSV, and the check of its form."""
+
+import csv
+import io
+import json
+import time
+from argparse import Namespace
+from collections.abc import Callable, Collection
+from typing import Any
+
+from flask import Response, jsonify, make_response, request
+from flask_login import current_user
+from locust.argument_parser import ui_extra_args_dict
+from locust.env import Environment
+from locust.web import WebUI
+
+from stalewatch.clients.errors import BadAddress
+from stalewatch.locust import flags
+from stalewatch.locust.coordinator import ENDING, Coordinator
+from stalewatch.locust.run import Run
+from stalewatch.locust.tables import CONSISTENCY, WITNESSES, consistency_rows, witness_rows
+
+LAST_LOOK_S = 3.0
+"""How long after the verdict the page is told that the test still runs: it asks every two seconds until it does not,
+and would never learn of the final reads."""
+
+LOCUSTS_FIELDS = frozenset(
+    {"user_count", "num_users", "spawn_rate", "host", "user_classes", "run_time", "profile", "shape_class"}
+)
+"""What Locust's own form has."""
+
+ENDED = frozenset({"stopping", "stopped", "cleanup", "ready"})
+
+
+class ConsistencyPages:
+    """Hangs itself into the page; on the master, and in a process that is its own master."""
+
+    def __init__(
+        self, web_ui: WebUI, coordinator: Coordinator, databases_of: Callable[[Environment], Collection[str]]
+    ) -> None:
+        self._environment = web_ui.environment
+        self._coordinator = coordinator
+        self._databases_of = databases_of
+        self._web_ui = web_ui
+        self._fields = LOCUSTS_FIELDS | ui_extra_args_dict().keys()
+        options = self._environment.parsed_options
+        self._base = (options.web_base_path if options else "") or ""
+        web_ui.template_args.update(
+            extended_tabs=[{"title": table.title, "key": table.key} for table in (CONSISTENCY, WITNESSES)],
+            extended_tables=[{"key": table.key, "structure": table.structure} for table in (CONSISTENCY, WITNESSES)],
+            extended_csv_files=[{"href": "./consistency.csv", "title": "Download consistency CSV"}],
+        )
+        app = web_ui.app
+        assert app is not None  # noqa: S101 # it is until the page has ended
+        app.before_request(self._check_form)
+        app.after_request(self._add_tables)
+        app.add_url_rule(f"{self._base}/consistency.csv", "stalewatch_csv", web_ui.auth_required_if_enabled(self._csv))
+
+    def _check_form(self) -> Response | None:
+        """Refuse a form whose options make no sense, with the reason, before anything starts."""
+        if request.method != "POST" or request.path != f"{self._base}/swarm" or not self._may_start():
+            return None
+        reason = ENDING if self._coordinator.is_ending else self._objection()
+        if reason is None:
+            return None
+        return jsonify({"success": False, "message": reason, "host": self._environment.host})
+
+    def _may_start(self) -> bool:
+        """Tell whether whoever asks is let in; where not, Locust says so itself."""
+        return not self._web_ui.web_login or bool(current_user.is_authenticated)
+
+    def _objection(self) -> str | None:
+        """Return what is wrong with the form, if anything is.
+
+        Locust takes every option from it that there is, from any page that the browser shows. So an address could be
+        set to which the password would go, or a file that would be written.
+        """
+        options = Namespace(**vars(self._environment.parsed_options or Namespace()))
+        given = {name: value for name, value in request.form.items() if hasattr(options, name)}
+        if foreign := given.keys() - self._fields:
+            return f"not to be set on the page: {', '.join(sorted(foreign))}"
+        vars(options).update(given)
+        try:
+            flags.check(options, self._databases(request.form.getlist("user_classes")))
+        except BadAddress as error:
+            return str(error)
+        return None
+
+    def _databases(self, picked: list[str]) -> Collection[str]:
+        """Return the databases of the classes picked in the form, or of those that are set."""
+        available = self._environment.available_user_classes or {}
+        found = {getattr(available[name], "database", None) for name in picked if name in available}
+        return sorted(database for database in found if database) or self._databases_of(self._environment)
+
+    def _add_tables(self, response: Response) -> Response:
+        if request.path != f"{self._base}/stats/requests" or not response.is_json:
+            return response
+        data: dict[str, Any] = json.loads(response.get_data())
+        run = self._coordinator.run
+        data["extended_stats"] = [
+            {"key": CONSISTENCY.key, "data": consistency_rows(run)},
+            {"key": WITNESSES.key, "data": witness_rows(run)},
+        ]
+        if run is not None and run.ending and data.get("state") in ENDED and self._is_news(run):
+            data["state"] = "running"
+        response.set_data(json.dumps(data))
+        return response
+
+    @staticmethod
+    def _is_news(run: Run) -> bool:
+        """Tell whether the page may not have shown the verdict yet."""
+        return run.decided is None or time.monotonic() - run.decided < LAST_LOOK_S
+
+    def _csv(self) -> Response:
+        text = io.StringIO()
+        writer = csv.writer(text)
+        names = [column["key"] for column in CONSISTENCY.structure]
+        writer.writerow(names)
+        writer.writerows([row[name] for name in names] for row in consistency_rows(self._coordinator.run))
+        response = make_response(text.getvalue())
+        response.headers["Content-Type"] = "text/csv"
+        response.headers["Content-Disposition"] = "attachment; filename=consistency.csv"
+        return response

@@ -1,0 +1,61 @@
+"""What a database's servers said of themselves at the last look, and how often another one came to take the writes."""
+
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+from stalewatch.metrics import families
+from stalewatch.metrics.meter import Reading
+
+
+class NodeState(Protocol):
+    """One server, as it was seen."""
+
+    @property
+    def node(self) -> str:
+        """Its address."""
+        ...
+
+    @property
+    def primary(self) -> bool:
+        """Whether it takes the writes."""
+        ...
+
+    @property
+    def healthy(self) -> bool:
+        """Whether it serves."""
+        ...
+
+    @property
+    def lag_s(self) -> float | None:
+        """How far it is behind, where that is known."""
+        ...
+
+
+class Nodes:
+    """The servers of one database in one run."""
+
+    def __init__(self, run: str, database: str) -> None:
+        self._labels = (run, database)
+        self._seen: dict[str, NodeState | None] = {}
+        self._primary: str | None = None
+        self._changes = 0
+
+    def saw(self, states: Iterable[NodeState]) -> None:
+        """Take what every server said; of one that was there before and is named no more, nothing is known."""
+        self._seen = {**dict.fromkeys(self._seen), **{state.node: state for state in states}}
+        primaries = [state.node for state in self._seen.values() if state is not None and state.primary]
+        if len(primaries) == 1:  # several, as of a store with several leaders, are no election
+            self._changes += self._primary not in {None, primaries[0]}
+            self._primary = primaries[0]
+
+    def readings(self) -> Iterator[Reading]:
+        """Yield every series."""
+        if not self._seen:
+            return
+        for node, state in self._seen.items():
+            labels = (*self._labels, node)
+            yield Reading(families.PRIMARY, labels, state is not None and state.primary)
+            yield Reading(families.NODE_HEALTHY, labels, state is not None and state.healthy)
+            if state is not None and state.lag_s is not None:
+                yield Reading(families.REPLICATION_LAG, labels, state.lag_s)
+        yield Reading(families.PRIMARY_CHANGES, self._labels, self._changes)

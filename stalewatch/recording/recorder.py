@@ -1,0 +1,248 @@
+"""Where operations get their numbers and their times, and are handed on in the order of their end."""
+
+import threading
+from collections.abc import Callable, Sequence
+
+from stalewatch.checkers.findings import Findings
+from stalewatch.checkers.judge import Judge
+from stalewatch.checkers.verdict import Violation
+from stalewatch.clients.protocol import Answer
+from stalewatch.history.clock import Clock
+from stalewatch.history.operation import Append, Draw, Fault, Final, Operation, Read, Write
+from stalewatch.history.writer import HistoryWriter
+from stalewatch.recording.pulse import Pulse, Steady
+from stalewatch.recording.statistics import Counted, Statistics
+
+Listener = Callable[[Operation, Sequence[Violation]], None]
+
+UNJUDGED_OPERATIONS = 256
+UNJUDGED_NS = 500_000_000
+"""How many operations may wait to be judged together, and how long: 256 take a millisecond or two."""
+
+STEADY = Steady()
+
+NEVER_ENDED = "never ended"
+"""The error of a write that was still in flight when the run was over."""
+
+
+class Recorder:
+    """One worker's bookkeeper, shared by its sessions.
+
+    Two pairs of acts must be one step each, under the lock, or verdicts would blame the database for our own delays:
+
+    * A write's version and its start. Otherwise a thread held up between them would start version 5 after version 6,
+      and write starts would not rise with versions, on which the linearizability proof rests.
+    * An operation's end and its way to the judge. Otherwise a write that ended first could reach the judge after a
+      read that it makes stale.
+
+    Operations are judged some at a time, in their order: right after a driver's call the judge's code and data are in
+    no cache, and judging one operation then costs several times what it costs in a row.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        judge: Judge,
+        history: HistoryWriter | None = None,
+        pulse: Pulse | Steady = STEADY,
+    ) -> None:
+        self.clock = clock
+        self.judge = judge
+        self.statistics = Statistics()
+        self.counting_from_ns = 0
+        """Operations that started earlier are judged but not counted (warm-up)."""
+        self.judged = 0
+        """How many operations the judge has seen, and the history file has been given."""
+        self.listeners: list[Listener] = []
+        self._history = history
+        self._pulse = pulse
+        self._lock = threading.Lock()
+        self._versions: dict[str, int] = {}
+        self._written: set[str] = set()
+        self._in_flight: dict[int, Write | Append | Draw] = {}
+        self._faults: dict[int, Fault] = {}
+        self._unjudged: list[Operation] = []
+        self._finished = False
+        self.found_at_the_end: Sequence[Violation] = ()
+        """What only `finish` could decide, such as lost writes."""
+
+    @property
+    def pulse(self) -> Pulse | Steady:
+        """Tells whether this process stood still."""
+        return self._pulse
+
+    def begin_write(self, session: str, key: str, due: int | None = None) -> Write:
+        """Return a new write of the key's next version that starts now; it is unknown until `end_write`."""
+        with self._lock:
+            version = self._versions[key] = self._versions.get(key, 0) + 1
+            write = Write(
+                session=session, key=key, version=version, start=self.clock.now(), end=None, outcome="unknown", due=due
+            )
+            self._in_flight[id(write)] = write
+        return write
+
+    def begin_append(self, session: str, key: str, item: str, due: int | None = None) -> Append:
+        """Return a new append of an item that starts now; it is unknown until `end_write`."""
+        with self._lock:
+            start = self.clock.now()
+            append = Append(session=session, key=key, item=item, start=start, end=None, outcome="unknown", due=due)
+            self._in_flight[id(append)] = append
+        return append
+
+    def begin_draw(self, session: str, key: str, due: int | None = None) -> Draw:
+        """Return a new draw of an id that starts now; it is unknown until `end_write`."""
+        with self._lock:
+            draw = Draw(session=session, key=key, start=self.clock.now(), end=None, outcome="unknown", due=due)
+            self._in_flight[id(draw)] = draw
+        return draw
+
+    def end_write(self, write: Write | Append | Draw, answer: Answer) -> None:
+        """End the write, append or draw as the database answered; an answer after `finish` changes nothing."""
+        with self._lock:
+            if self._in_flight.pop(id(write), None) is None:
+                return
+            write.outcome, write.error, write.node = answer.outcome, answer.error, answer.node
+            if isinstance(write, Draw):
+                write.value = answer.version if write.outcome == "ok" else None
+            else:
+                if isinstance(write, Write):
+                    write.superseded = answer.superseded
+                if write.outcome == "ok":
+                    self._written.add(write.key)
+            write.end = self.clock.now()
+            self._hand_on(write)
+
+    def end_read(self, session: str, key: str, start: int, answer: Answer, due: int | None = None) -> None:
+        """Record a read that started then and ends now; not one that ends after `finish`."""
+        read = Read(
+            session=session,
+            key=key,
+            version=answer.version if answer.outcome == "ok" else None,
+            start=start,
+            end=start,
+            outcome=answer.outcome,
+            siblings=answer.siblings,
+            node=answer.node,
+            error=answer.error,
+            due=due,
+            depends=answer.depends,
+        )
+        with self._lock:
+            if not self._finished:
+                read.end = self.clock.now()
+                self._hand_on(read)
+
+    def end_final(self, key: str, start: int, answer: Answer) -> None:
+        """Record a final read that started then and ends now; not one that ends after `finish`."""
+        final = Final(
+            key=key,
+            version=answer.version if answer.outcome == "ok" else None,
+            siblings=answer.siblings,
+            items=answer.items,
+            start=start,
+            end=start,
+            outcome=answer.outcome,
+            node=answer.node,
+            error=answer.error,
+        )
+        with self._lock:
+            if not self._finished:
+                final.end = self.clock.now()
+                self._hand_on(final)
+
+    def begin_fault(self, fault: str, node: str) -> Fault:
+        """Return a fault that is on at a node from now until `end_fault`."""
+        with self._lock:
+            noted = Fault(fault=fault, node=node, start=self.clock.now(), end=None)
+            self._faults[id(noted)] = noted
+        return noted
+
+    def end_fault(self, noted: Fault) -> None:
+        """Record a fault that is over now; one that never is, is recorded by `finish`."""
+        with self._lock:
+            if self._faults.pop(id(noted), None) is not None:
+                noted.end = self.clock.now()
+                self._hand_on(noted)
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more is recorded, and the judge has decided what waited for the end."""
+        return self._finished
+
+    def settle(self) -> None:
+        """Judge what was recorded so far, so that verdicts and statistics are up to date."""
+        with self._lock:
+            self._judge()
+
+    def written_keys(self) -> list[str]:
+        """Return the keys with an acknowledged write, in order."""
+        with self._lock:
+            return sorted(self._written)
+
+    def take(self) -> tuple[Findings, Statistics]:
+        """Hand over what was found and counted since the last time; the history file then holds at least as much."""
+        with self._lock:
+            self._judge()
+            if self._history is not None and not self._finished:
+                self._history.flush(self.clock.now())
+            statistics, self.statistics = self.statistics, Statistics()
+            return self.judge.take(), statistics
+
+    def finish(self, clock_error_ns: int | None = 0) -> Sequence[Violation]:
+        """Record what never ended, and return what the judge decides at last; the history file ends here."""
+        with self._lock:
+            if self._finished:
+                return ()
+            self._finished = True
+            for fault in self._faults.values():
+                self._hand_on(fault)
+            self._faults.clear()
+            for write in self._in_flight.values():
+                write.error = NEVER_ENDED
+                self._hand_on(write)
+            self._in_flight.clear()
+            try:
+                self._judge()
+            finally:
+                self.found_at_the_end = found = self.judge.finish()
+                if self._history is not None:
+                    self._history.close(clock_error_ns)
+            return found
+
+    def _hand_on(self, operation: Operation) -> None:
+        unjudged = self._unjudged
+        unjudged.append(operation)
+        if len(unjudged) >= UNJUDGED_OPERATIONS or (operation.end or 0) - (unjudged[0].end or 0) > UNJUDGED_NS:
+            self._judge()
+
+    def _judge(self) -> None:
+        """Put into the history file what waits, and judge it, each operation once whatever fails.
+
+        Were one judged again, what came after it would stand in the register already: a perfect store would seem to go
+        back in time.
+        """
+        unjudged, self._unjudged = self._unjudged, []
+        self._pulse.look()
+        failure: Exception | None = None
+        if self._history is not None:
+            try:
+                self._history.add(*unjudged)
+            except Exception as error:  # noqa: BLE001 # a full disk
+                failure = error
+        for operation in unjudged:
+            try:
+                self._judge_one(operation)
+            except Exception as error:  # noqa: BLE001 # a listener is not ours
+                failure = failure or error
+        if failure is not None:
+            raise failure
+
+    def _judge_one(self, operation: Operation) -> None:
+        violations = self.judge.observe(operation)
+        self.judged += 1
+        if isinstance(operation, Counted) and operation.start >= self.counting_from_ns:
+            stalled = operation.end is not None and self._pulse.met(operation.start, operation.end)
+            kind = "read" if isinstance(operation, Read) else "write"
+            self.statistics.count(kind, operation, violations, stalled=stalled)
+        for listener in self.listeners:
+            listener(operation, violations)

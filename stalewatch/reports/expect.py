@@ -1,0 +1,94 @@
+"""`--expect`: what a run promises of itself, such as ``read_your_writes=0,stale_reads<0.05``."""
+
+import math
+import operator
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from stalewatch.checkers.judge import GUARANTEES
+
+_OPERATORS: dict[str, Callable[[float, float], bool]] = {
+    "=": operator.eq,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+_LATENCIES = ("avg_ms", "p50_ms", "p95_ms", "p99_ms", "max_ms")
+_RECOVERIES = ("rto_s", "sustained_rto_s", "degraded_s")
+_PATTERN = re.compile(r"\s*([a-z_0-9.]+)\s*(<=|>=|=|<|>)\s*(\S+)\s*")
+
+NAMES = frozenset(
+    [
+        *GUARANTEES,
+        *(f"{name}.violated" for name in GUARANTEES),
+        *(f"{kind}.{figure}" for kind in ("read", "write") for figure in (*_LATENCIES, *_RECOVERIES)),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """One comparison of a figure with a number."""
+
+    name: str
+    operator: str
+    number: float
+
+    def __str__(self) -> str:
+        """Return it as it would be given."""
+        return f"{self.name}{self.operator}{self.number:g}"
+
+    def missed(self, result: Mapping[str, Any]) -> str | None:
+        """Return why the result misses it, else None; no evidence misses every expectation."""
+        figure = _figure(self.name, result)
+        if figure is None:
+            return f"expected {self}: no evidence"
+        if _OPERATORS[self.operator](figure, self.number):
+            return None
+        return f"expected {self}: it is {figure:g}"
+
+
+def parse(text: str) -> list[Expectation]:
+    """Return the expectations, or raise ValueError with what is wrong."""
+    found = [_parse(part) for part in text.split(",") if part.strip()]
+    if not found:  # an empty variable must not pass as an expectation that is met
+        raise ValueError("nothing is expected; give NAME OP NUMBER, such as stale_reads<0.05")
+    return found
+
+
+def _parse(part: str) -> Expectation:
+    match = _PATTERN.fullmatch(part)
+    if match is None:
+        raise ValueError(f"{part.strip()!r} is not NAME OP NUMBER with OP one of = < <= > >=")
+    name, sign, number = match.groups()
+    if name not in NAMES:
+        raise ValueError(
+            f"unknown name {name!r}; a guarantee ({', '.join(GUARANTEES)}), its .violated, or read.p95_ms ..."
+        )
+    try:
+        value = float(number)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"{number!r} in {part.strip()!r} is no number")
+    return Expectation(name, sign, value)
+
+
+def missed(expectations: Iterable[Expectation], result: Mapping[str, Any]) -> list[str]:
+    """Return a line for every expectation that the JSON result of a run misses."""
+    return [line for expectation in expectations if (line := expectation.missed(result)) is not None]
+
+
+def _figure(name: str, result: Mapping[str, Any]) -> float | None:
+    subject, _, figure = name.partition(".")
+    if subject in GUARANTEES:
+        row = result["guarantees"][subject]
+        value = row["violated"] if figure and row["checked"] else row["rate"]
+    elif figure in _LATENCIES:
+        value = result["latency"][subject]["service_ms"][figure.removesuffix("_ms")]
+    else:
+        value = result.get("recovery", {}).get(subject, {}).get(figure)
+    return None if value is None else float(value)

@@ -1,0 +1,132 @@
+"""What containers of docker-compose.yml run, on the servers that run here."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from shutil import copy
+
+import pytest
+import yaml
+
+from stalewatch.clients.couchdb import options as couchdb_options
+from stalewatch.clients.couchdb import setup as couchdb_setup
+from stalewatch.clients.couchdb.administration import Administration
+from stalewatch.clients.couchdb.options import CouchClientOptions
+from stalewatch.clusters.local import home, mongod, node, programs
+from stalewatch.clusters.local.couch import CouchCluster
+from stalewatch.clusters.local.leaders import PASSWORD, USER, _replications, url
+from stalewatch.clusters.local.mongo import MongoCluster
+from stalewatch.clusters.protocol import MissingProgram
+
+FOLDER = Path(__file__).parents[2] / "replication"
+SCRIPTS = FOLDER / "compose"
+SERVICES = yaml.safe_load((FOLDER / "docker-compose.yml").read_text())["services"]
+SHELL = Path(__file__).parent / "mongosh"
+
+pytestmark = pytest.mark.server
+
+
+@pytest.fixture(scope="session")
+def mongosh() -> list[str]:
+    """The shell that is in MongoDB's image, from its npm packages; installed once, as those of the PouchDB server."""
+    try:
+        program = node.find()
+    except MissingProgram as error:
+        pytest.skip(str(error))
+    folder = node._cache() / "mongosh-2.12.0"
+    if not folder.exists():
+        half_way = folder.with_name(f"{folder.name}.{os.getpid()}")
+        half_way.mkdir(parents=True)
+        for name in node._LOCK:
+            copy(SHELL / name, half_way)
+        node._run([*node._npm(program), "ci", "--omit=optional", *node._NPM_OPTIONS], half_way, print)
+        half_way.rename(folder)
+    return [str(program), str(folder / "node_modules" / "mongosh" / "bin" / "mongosh.js")]
+
+
+@pytest.fixture
+def servers(new_cluster: MongoCluster) -> MongoCluster:
+    """Three servers that know nothing of each other."""
+    with home.writing(new_cluster.folder):
+        for server in new_cluster.servers.values():
+            new_cluster._launch(server, programs.find(mongod.PROGRAM))
+    return new_cluster
+
+
+def set_up(mongosh: list[str], cluster: MongoCluster, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run what the service mongosetup runs."""
+    _, *flags, script = SERVICES["mongosetup"]["entrypoint"]
+    assert Path(script).name == "mongo_setup.js"
+    environ = {"PATH": os.environ["PATH"], "HOME": str(folder), "MEMBERS": ",".join(cluster.nodes())}
+    command = [*mongosh, *flags, str(SCRIPTS / "mongo_setup.js")]
+    return subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+
+
+def is_healthy(service: str, port: str) -> bool:
+    """Run a service's health check against another port of this machine."""
+    kind, *command = SERVICES[service]["healthcheck"]["test"]
+    assert kind == "CMD"
+    inside = SERVICES[service]["ports"][0].split(":")[2]
+    here = [word.replace(inside, port) for word in command]
+    return subprocess.run(here, capture_output=True, check=False).returncode == 0
+
+
+def test_the_replica_set_is_formed_once_and_found_whole_again(
+    mongosh: list[str], servers: MongoCluster, tmp_path: Path, eventually: Callable[..., None]
+) -> None:
+    first = set_up(mongosh, servers, tmp_path)
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert sorted(one.role or "" for one in servers.status()) == ["PRIMARY", "SECONDARY", "SECONDARY"]
+    again = set_up(mongosh, servers, tmp_path)
+    assert again.stdout.strip() == f"rs0 serves: {','.join(servers.nodes())}".replace(",", ", ")
+    port = servers.nodes()[2].partition(":")[2]
+    eventually(lambda: is_healthy("mongo3", port))
+    servers.kill(servers.nodes()[2])
+    assert not is_healthy("mongo3", port)
+
+
+def run_couch_setup(cluster: CouchCluster, database: str, password: str = PASSWORD) -> subprocess.CompletedProcess[str]:
+    """Run what the service couchsetup runs."""
+    command, script = SERVICES["couchsetup"]["command"]
+    assert command == "python"
+    environ = {
+        "LEADERS": " ".join(f"http://{address}" for address in cluster.nodes()),
+        "DATABASE": database,
+        "COUCHDB_USER": USER,
+        "COUCHDB_PASSWORD": password,
+    }
+    bare = [sys.executable, "-I", "-S", str(SCRIPTS / Path(script).name)]  # the image has no packages
+    return subprocess.run(bare, env=environ, capture_output=True, text=True, check=False)
+
+
+def replications(cluster: CouchCluster, database: str) -> set[str]:
+    return {
+        document["_id"]
+        for address in cluster.nodes()
+        for document in _replications(address)
+        if document["target"].endswith(f"/{database}")
+    }
+
+
+def test_two_leaders_are_set_up_once_and_the_bench_finds_nothing_to_do(leaders: CouchCluster) -> None:
+    first, again = (run_couch_setup(leaders, "made-by-compose") for _ in range(2))
+    assert first.returncode == 0, first.stderr
+    assert again.stdout == first.stdout
+    assert again.stderr == ""
+    standing = replications(leaders, "made-by-compose")
+    assert len(standing) == 2
+    a, b = (couchdb_options.leader("--couch", url(address)) for address in leaders.nodes())
+    options = CouchClientOptions(a=a, b=b, db="made-by-compose")
+    couchdb_setup.set_up(options, [Administration("--couch-a", a, 5.0), Administration("--couch-b", b, 5.0)])
+    assert replications(leaders, "made-by-compose") == standing
+    assert is_healthy("couch1", leaders.nodes()[0].partition(":")[2])
+
+
+def test_a_wrong_password_is_told_at_once_and_not_shown(leaders: CouchCluster) -> None:
+    done = run_couch_setup(leaders, "made-by-compose", PASSWORD[::-1])
+    assert done.returncode == 1
+    assert "401" in done.stderr
+    assert "COUCHDB_PASSWORD" in done.stderr
+    assert PASSWORD[::-1] not in done.stdout + done.stderr

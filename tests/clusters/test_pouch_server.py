@@ -1,0 +1,270 @@
+"""The server behind the local leaders: what of CouchDB's protocol the clients and the replication rely on."""
+
+import json
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from stalewatch.clusters.local import leaders, node, ports
+from stalewatch.clusters.local.process import ServerProcess
+
+pytestmark = pytest.mark.server
+
+AUTH = (leaders.USER, leaders.PASSWORD)
+TIMEOUT_S = 60
+
+
+class Server:
+    """One server in a folder of its own, asked over HTTP."""
+
+    def __init__(self, folder: Path, program: Path, packages: Path) -> None:
+        self.process = ServerProcess(folder.name, folder)
+        self.port = ports.free(1)[0]
+        self.address = f"127.0.0.1:{self.port}"
+        self._command = node.command(program, f"127.0.0.1:{self.port}", folder / "data")
+        self._packages = packages
+
+    def start(self, eventually: Callable[..., None]) -> None:
+        environment = {"NODE_PATH": str(self._packages), "COUCH_USER": AUTH[0], "COUCH_PASSWORD": AUTH[1]}
+        self.process.start(self._command, environment)
+        eventually(lambda: leaders.serving([self.address]))
+
+    def ask(self, method: str, path: str, body: object = None, **more: object) -> requests.Response:
+        more = {"auth": AUTH, "json": body, **more}
+        return requests.request(method, f"http://{self.address}/{path}", timeout=TIMEOUT_S, **more)  # type: ignore[arg-type] # as given
+
+    def url(self, database: str) -> str:
+        return leaders.url(self.address, database)
+
+
+@pytest.fixture
+def servers(pouch: tuple[Path, Path], tmp_path: Path, eventually: Callable[..., None]) -> Iterator[list[Server]]:
+    both = [Server(tmp_path / name, *pouch) for name in ("one", "two")]
+    try:
+        for server in both:
+            server.start(eventually)
+            assert server.ask("PUT", "db").status_code == 201
+        yield both
+    finally:
+        for server in both:
+            server.process.kill()
+
+
+@pytest.fixture
+def server(servers: list[Server]) -> Server:
+    return servers[0]
+
+
+def replicate(one: Server, two: Server, **more: object) -> requests.Response:
+    document = {"source": one.url("db"), "target": two.url("db"), "continuous": True, **more}
+    return one.ask("PUT", "_replicator/job", document)
+
+
+def arrives(server: Server, key: str, eventually: Callable[..., None]) -> None:
+    eventually(lambda: server.ask("GET", f"db/{key}").ok)
+
+
+def test_everything_but_its_being_there_needs_the_password(server: Server) -> None:
+    read = [("GET", path) for path in ("db", "_all_dbs", "db/_changes", "_replicator/_all_docs")]
+    changed = [
+        ("PUT", "new"),
+        ("DELETE", "db"),
+        ("PUT", "db/k"),
+        ("POST", "_replicate"),
+        ("PUT", "_up"),
+        ("DELETE", ""),
+    ]
+    for credentials in (None, ("admin", "wrong"), ("nobody", "pass"), ("", "")):
+        for method, path in [*read, *changed]:
+            answer = server.ask(method, path, {}, auth=credentials)
+            assert (answer.status_code, answer.json()["error"]) == (401, "unauthorized"), path
+            assert "Basic" in answer.headers["WWW-Authenticate"]
+        for path in ("", "_up"):
+            assert server.ask("GET", path, auth=credentials).status_code == 200
+    assert server.ask("GET", "_all_dbs").json() == ["_replicator", "db"]
+
+
+def test_it_says_that_it_speaks_couchdbs_protocol(server: Server) -> None:
+    assert server.ask("GET", "").json()["couchdb"] == "Welcome"
+
+
+def test_a_document_sent_as_curl_does_is_stored_whole(server: Server) -> None:
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert server.ask("PUT", "db/k", data='{"v": 7}', headers=headers).status_code == 201
+    assert server.ask("GET", "db/k").json()["v"] == 7
+
+
+def test_edits_of_one_parent_on_both_sides_end_as_the_same_conflict_on_both(
+    servers: list[Server], eventually: Callable[..., None]
+) -> None:
+    one, two = servers
+    revs = {server.ask("PUT", "db/k", {"by": server.address}).json()["rev"] for server in servers}
+    replicate(one, two)
+    replicate(two, one)
+    seen = []
+    for server in servers:
+        eventually(lambda server=server: "_conflicts" in server.ask("GET", "db/k?conflicts=true").json())
+        document = server.ask("GET", "db/k?conflicts=true").json()
+        assert {document["_rev"], *document["_conflicts"]} == revs
+        seen.append(document["_rev"])
+    assert seen[0] == seen[1]
+    loser = (revs - {seen[0]}).pop()
+    assert one.ask("DELETE", f"db/k?rev={loser}").status_code == 200
+    eventually(lambda: "_conflicts" not in two.ask("GET", "db/k?conflicts=true").json())
+
+
+def test_endpoints_may_carry_their_credentials_apart(servers: list[Server], eventually: Callable[..., None]) -> None:
+    one, two = servers
+    basic = {"auth": {"basic": {"username": AUTH[0], "password": AUTH[1]}}}
+    header = {"headers": {"Authorization": requests.auth._basic_auth_str(*AUTH)}}
+    for sender, receiver, credentials in ((one, two, basic), (two, one, header)):
+        target = {"url": f"http://{receiver.address}/db", **credentials}
+        assert replicate(sender, receiver, target=target).status_code == 201
+        sender.ask("PUT", f"db/{sender.port}", {"v": 1})
+        arrives(receiver, str(sender.port), eventually)
+
+
+def test_replication_that_would_never_run_is_refused(servers: list[Server]) -> None:
+    for wrong in ({"continuous": False}, {"source": "db"}, {"target": None}):
+        answer = replicate(*servers, **wrong)
+        assert (answer.status_code, answer.json()["error"]) == (400, "bad_request")
+
+
+def test_acknowledged_writes_and_jobs_survive_a_kill(servers: list[Server], eventually: Callable[..., None]) -> None:
+    one, two = servers
+    replicate(one, two)
+    one.ask("PUT", "db/before", {"v": 1})
+    arrives(two, "before", eventually)
+    for number in range(50):
+        assert one.ask("PUT", f"db/k{number}", {"v": number}).status_code == 201
+    one.process.kill()
+    one.start(eventually)
+    for number in range(50):
+        assert one.ask("GET", f"db/k{number}").json()["v"] == number
+        arrives(two, f"k{number}", eventually)
+    one.ask("PUT", "db/after", {"v": 2})
+    arrives(two, "after", eventually)
+
+
+def test_a_database_that_was_created_survives_a_kill(servers: list[Server], eventually: Callable[..., None]) -> None:
+    for server in servers:
+        created = [f"db{number}" for number in range(5)]
+        assert {server.ask("PUT", name).status_code for name in created} == {201}
+        server.process.kill()
+        server.start(eventually)
+        assert {*created} < {*server.ask("GET", "_all_dbs").json()}
+        assert server.ask("PUT", "db0").status_code == 412
+
+
+def test_a_job_waits_for_a_peer_that_is_down_and_for_a_database_that_is_missing(
+    servers: list[Server], eventually: Callable[..., None]
+) -> None:
+    one, two = servers
+    two.process.kill()
+    replicate(one, two)
+    one.ask("PUT", "_replicator/other", {"source": one.url("db"), "target": two.url("later"), "continuous": True})
+    one.ask("PUT", "db/k", {"v": 1})
+    with pytest.raises(requests.ConnectionError):
+        two.ask("GET", "db/k")
+    two.start(eventually)
+    arrives(two, "k", eventually)
+    assert two.ask("GET", "later").status_code == 404, "replication must not create databases"
+    two.ask("PUT", "later")
+    eventually(lambda: two.ask("GET", "later/k").ok)
+
+
+def test_a_job_ends_with_its_document(servers: list[Server], eventually: Callable[..., None]) -> None:
+    one, two = servers
+    rev = replicate(one, two).json()["rev"]
+    one.ask("PUT", "db/before", {"v": 1})
+    arrives(two, "before", eventually)
+    assert one.ask("DELETE", f"_replicator/job?rev={rev}").ok
+    time.sleep(0.5)
+    one.ask("PUT", "db/after", {"v": 2})
+    time.sleep(1.5)  # a job that went on would have sent it within some 50 ms
+    assert two.ask("GET", "db/after").status_code == 404
+
+
+def test_a_continuous_feed_shows_changes_and_deletions_as_they_come(server: Server) -> None:
+    with server.ask("GET", "db/_changes?feed=continuous&since=0&heartbeat=100", stream=True) as feed:
+        lines = feed.iter_lines()
+        rev = server.ask("PUT", "db/k", {"v": 1}).json()["rev"]
+        assert f'"id":"k","changes":[{{"rev":"{rev}"}}]' in next(filter(None, lines)).decode()
+        server.ask("DELETE", f"db/k?rev={rev}")
+        assert '"deleted":true' in next(filter(None, lines)).decode()
+    assert server.ask("GET", "nowhere/_changes?feed=continuous").status_code == 404
+
+
+LEFT_FEEDS = """
+const [changes, Databases] = [require(process.argv[1] + '/changes'), require(process.argv[1] + '/databases')];
+const PouchDB = require('pouchdb').defaults({ prefix: process.argv[2] + '/' });
+require('pouchdb-all-dbs')(PouchDB);
+(async () => {
+  const database = new PouchDB('db');
+  await database.info();
+  const databases = new Databases(PouchDB);
+  const opened = await databases.open('db');
+  const app = require('express')().get('/:db/_changes', changes(databases));
+  const server = app.listen(0, '127.0.0.1', async () => {
+    const before = opened.listenerCount('destroyed');
+    const feeds = [];
+    for (let i = 0; i < 20; i++) {
+      const url = `http://127.0.0.1:${server.address().port}/db/_changes?feed=continuous`;
+      feeds.push(await new Promise((done) => { const ask = require('http').get(url, () => done(ask)); }));
+    }
+    const during = opened.listenerCount('destroyed') - before;
+    feeds.forEach((feed) => feed.destroy());
+    const left = () => opened.listenerCount('destroyed') - before;
+    for (let i = 0; i < 100 && left() > 1; i++) await new Promise((done) => setTimeout(done, 50));
+    console.log(JSON.stringify([during, left()]));
+    process.exit(0);
+  });
+})();
+"""
+
+
+def test_a_continuous_feed_ends_with_its_client(pouch: tuple[Path, Path], tmp_path: Path) -> None:
+    """PouchDB holds one listener a feed: after the clients have left there is none."""
+    program, packages = pouch
+    done = subprocess.run(
+        [program, "-e", LEFT_FEEDS, node.SERVER, tmp_path],
+        env={"NODE_PATH": str(packages)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    during, left = json.loads(done.stdout)
+    assert during >= 20, done.stderr
+    assert left <= 1  # one that PouchDB adds once
+
+
+def test_bad_bodies_are_refused_and_end_nothing(server: Server) -> None:
+    for body in (b"{", b"[]", b'"text"', b"\xff"):
+        for method, path in (("PUT", "db/k"), ("POST", "db/_bulk_docs"), ("PUT", "_replicator/job")):
+            answer = server.ask(method, path, data=body, headers={"Content-Type": "application/json"})
+            assert answer.status_code >= 400
+    with socket.create_connection(("127.0.0.1", server.port)) as half:
+        half.sendall(b"PUT /db/k HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+    assert server.ask("PUT", "db/k", {"v": 1}).status_code == 201
+
+
+def test_it_listens_on_loopback_alone(server: Server) -> None:
+    listening = [line.split()[1] for line in Path("/proc/net/tcp").read_text().splitlines() if " 0A " in line]
+    mine = [address for address in listening if address.endswith(f":{server.port:04X}")]
+    assert mine == [f"0100007F:{server.port:04X}"]
+
+
+def test_a_port_that_is_taken_ends_it_with_a_reason(server: Server, pouch: tuple[Path, Path], tmp_path: Path) -> None:
+    command = node.command(pouch[0], f"127.0.0.1:{server.port}", tmp_path / "third")
+    done = subprocess.run(
+        command, env={"NODE_PATH": str(pouch[1])}, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+    )
+    assert done.returncode == 1
+    assert "address already in use" in done.stderr

@@ -1,0 +1,34 @@
+"""Users of whom the first worker's process computes for seven seconds without a pause."""
+
+import time
+from typing import Any
+
+import gevent
+from locust import events, task
+from locust.runners import WorkerRunner
+
+from stalewatch.locust.user import SessionUser
+
+BUSY_AFTER_S = 2
+BUSY_S = 7
+
+
+class BusyUser(SessionUser):
+    database = "memory"
+
+    @task
+    def read_or_write(self) -> None:
+        self.step()
+
+
+@events.test_start.add_listener
+def on_test_start(environment: Any, **_: Any) -> None:
+    runner = environment.runner
+    if isinstance(runner, WorkerRunner) and runner.worker_index == 0:
+        gevent.spawn_later(BUSY_AFTER_S, compute)
+
+
+def compute() -> None:
+    end = time.monotonic() + BUSY_S
+    while time.monotonic() < end:
+        pass

@@ -1,0 +1,199 @@
+"""Locust as real processes on ports of their own, and what their history files say of the same run."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import requests
+
+from stalewatch.clusters.local import ports
+from stalewatch.commands.check import judge_files
+from stalewatch.reports.result import check_result
+
+ROOT = Path(__file__).parents[2]
+MEMORY = "locustfiles/memory_users.py"
+STALE = ("--read-from", "secondary", "--lag", "0.02")
+"""Options that make the simulated store show plenty of stale reads."""
+
+WAIT_S = 60.0
+
+
+class Swarm:
+    """A master, or a process that is its own, and workers; everything that was started ends with the test."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.histories = folder / "histories"
+        self.result_file = folder / "result.json"
+        self.web_port, self.master_port = ports.free(2)
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._logs: dict[int, Path] = {}
+
+    def start(self, *arguments: str, locustfile: str = MEMORY, env: dict[str, str] | None = None) -> int:
+        """Start a Locust process in a session of its own and return its pid."""
+        log = self.folder / f"{len(self._processes)}.log"
+        command = [sys.executable, "-m", "locust", "-f", locustfile, *arguments]
+        with log.open("wb") as file:
+            process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env={**os.environ, "STALEWATCH_HOME": str(self.folder / "home"), **(env or {})},
+                preexec_fn=_let_ctrl_c_through,  # noqa: PLW1509 # nothing else runs between
+            )
+        self._processes.append(process)
+        self._logs[process.pid] = log
+        return process.pid
+
+    def master(self, *arguments: str, **options: Any) -> int:
+        """Start a master that writes its result and lets its workers write histories."""
+        outputs = ("--report-json", str(self.result_file), "--history-dir", str(self.histories))
+        binds = ("--master", "--master-bind-port", str(self.master_port), "--web-port", str(self.web_port))
+        return self.start(*binds, *outputs, *arguments, **options)
+
+    def worker(self, *arguments: str, **options: Any) -> int:
+        """Start a worker of that master."""
+        return self.start("--worker", "--master-port", str(self.master_port), *arguments, **options)
+
+    def alone(self, *arguments: str, **options: Any) -> int:
+        """Start a process that is its own master, or one with `--processes`."""
+        outputs = ("--report-json", str(self.result_file), "--history-dir", str(self.histories))
+        binds = ("--master-bind-port", str(self.master_port), "--master-port", str(self.master_port))
+        return self.start(*binds, "--web-port", str(self.web_port), *outputs, *arguments, **options)
+
+    def log(self, pid: int) -> str:
+        """Return what a process printed so far."""
+        return self._logs[pid].read_text(errors="replace")
+
+    def await_log(self, pid: int, text: str, times: int = 1) -> None:
+        """Wait until a process has printed something."""
+        deadline = time.monotonic() + WAIT_S
+        while self.log(pid).count(text) < times:
+            assert time.monotonic() < deadline, f"{text!r} is not in:\n{self.log(pid)}"
+            time.sleep(0.05)
+
+    def await_page(self) -> None:
+        """Wait until the web page answers."""
+        deadline = time.monotonic() + WAIT_S
+        with socket.socket() as probe:
+            while probe.connect_ex(("127.0.0.1", self.web_port)):
+                assert time.monotonic() < deadline, "the web page does not answer"
+                time.sleep(0.05)
+
+    def await_operations(self, workers: int = 1, lines: int = 500) -> None:
+        """Wait until so many workers have written so many operations."""
+        deadline = time.monotonic() + WAIT_S
+        while sum(file.read_bytes().count(b"\n") > lines for file in self.histories.glob("*")) < workers:
+            assert time.monotonic() < deadline, list(self.histories.glob("*"))
+            time.sleep(0.05)
+
+    def code(self, pid: int) -> int:
+        """Wait until a process has ended and return its exit code."""
+        process = next(process for process in self._processes if process.pid == pid)
+        try:
+            return process.wait(WAIT_S)
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"it has not ended:\n{self.log(pid)[-5000:]}")
+
+    def interrupt(self, pid: int) -> None:
+        """Press Ctrl-C in the terminal of that process: all of its session get it."""
+        os.killpg(pid, signal.SIGINT)
+
+    def result(self) -> dict[str, Any]:
+        """Return the result that the master wrote."""
+        result: dict[str, Any] = json.loads(self.result_file.read_text())
+        return result
+
+    def post(self, path: str, **form: object) -> requests.Response:
+        """Send a form to the web page."""
+        return requests.post(f"http://127.0.0.1:{self.web_port}{path}", data=form, timeout=WAIT_S)
+
+    def post_reset(self) -> requests.Response:
+        """Press the reset button."""
+        return self.post("/stats/reset")
+
+    def get(self, path: str) -> requests.Response:
+        """Get something of the web page."""
+        return requests.get(f"http://127.0.0.1:{self.web_port}{path}", timeout=WAIT_S)
+
+    def living(self) -> list[psutil.Process]:
+        """Return the processes of all sessions that were started which still run."""
+        sessions = {process.pid for process in self._processes}
+        return [one for one in psutil.process_iter() if _session(one) in sessions and one.status() != "zombie"]
+
+    def end(self) -> None:
+        for process in self.living():
+            process.kill()
+        for started in self._processes:
+            started.wait(WAIT_S)
+
+
+def _let_ctrl_c_through() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _session(process: psutil.Process) -> int:
+    try:
+        return os.getsid(process.pid)
+    except ProcessLookupError:
+        return -1
+
+
+@pytest.fixture
+def swarm(tmp_path: Path) -> Iterator[Swarm]:
+    one = Swarm(tmp_path)
+    try:
+        yield one
+    finally:
+        one.end()
+
+
+COUNTED = ("checked", "violated", "verdict")
+
+
+def assert_agrees(result: dict[str, Any], histories: Path, workers: int | None = None) -> None:
+    """Hold the verdict of a run against its workers' history files: every count, and every operation."""
+    files = sorted(histories.glob(f"{result['run']}-*"))
+    assert files
+    assert workers is None or len(files) == workers
+    again = check_result(judge_files(files).findings())
+    for name, row in again["guarantees"].items():
+        assert {field: result["guarantees"][name][field] for field in COUNTED} == {
+            field: row[field] for field in COUNTED
+        }, name
+    for field in ("verdict", "complete", "duplicate_items", "phantom_items"):
+        assert result[field] == again[field], field
+    for field in ("causes", "staleness_s"):
+        assert result["guarantees"]["stale_reads"][field] == again["guarantees"]["stale_reads"][field]
+    assert outcomes(result["operations"]) == recorded(files)
+
+
+KINDS = {"read": "read", "write": "write", "append": "write", "draw": "write"}
+
+
+def outcomes(operations: dict[str, dict[str, int]]) -> dict[tuple[str, str], int]:
+    return {(kind, name): count for kind, counts in operations.items() for name, count in counts.items() if count}
+
+
+def recorded(files: Sequence[Path]) -> dict[tuple[str, str], int]:
+    """Return how many operations of each kind and outcome the files hold."""
+    found: dict[tuple[str, str], int] = {}
+    for file in files:
+        for line in file.read_bytes().split(b"\n")[1:-1]:
+            operation = json.loads(line)
+            if operation["op"] in KINDS:
+                name = (KINDS[operation["op"]], operation["outcome"])
+                found[name] = found.get(name, 0) + 1
+    return found

@@ -1,0 +1,41 @@
+"""Locust users of two real leaders."""
+
+import pytest
+
+from stalewatch.clusters.local.couch import CouchCluster
+from tests.locust.conftest import Swarm, assert_agrees
+
+COUCH = "locustfiles/couch_users.py"
+LOAD = ("--headless", "--processes", "2", "-u", "8", "-r", "100", "-t", "6s", "--keys", "30")
+
+pytestmark = pytest.mark.server
+
+
+def run(swarm: Swarm, leaders: CouchCluster, *arguments: str) -> int:
+    a, b = leaders.uri().split()
+    return swarm.alone(*LOAD, "--couch-a", a, "--couch-b", b, *arguments, locustfile=COUCH)
+
+
+def test_writes_to_both_leaders_conflict_and_the_verdict_is_that_of_the_files(
+    swarm: Swarm, leaders: CouchCluster
+) -> None:
+    pid = run(swarm, leaders, "--write-to", "both", "--read-from", "a", "--expect", "conflicts.violated>0")
+    assert swarm.code(pid) == 0
+    result = swarm.result()
+    assert_agrees(result, swarm.histories, workers=2)
+    assert set(result["guarantees"]["stale_reads"]["causes"]) <= {"lag", "conflict"}
+
+
+@pytest.mark.parametrize("strategy", ["lww", "union"])
+def test_what_a_resolver_loses_is_counted_over_all_workers(swarm: Swarm, leaders: CouchCluster, strategy: str) -> None:
+    pid = run(swarm, leaders, "--workload", "conflict", "--resolve", strategy)
+    assert swarm.code(pid) == 0
+    result = swarm.result()
+    assert_agrees(result, swarm.histories, workers=2)
+    assert result["resolution"]["strategy"] == strategy
+    assert result["resolution"]["merged"]
+    lost = sum(part["lost"] for part in result["losses"].values())
+    assert lost == result["guarantees"]["lost_writes"]["violated"]
+    basket = result["losses"]["basket"]
+    assert basket["acknowledged"]
+    assert (basket["lost"] > 0) == (strategy == "lww")

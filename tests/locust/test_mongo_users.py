@@ -1,0 +1,96 @@
+"""Locust users of a real replica set."""
+
+from collections.abc import Iterator
+from urllib.parse import quote
+
+import pymongo
+import pytest
+
+from stalewatch.clusters.local.mongo import MongoCluster
+from tests.locust.conftest import Swarm, assert_agrees
+
+MONGO = "locustfiles/mongo_users.py"
+LOAD = ("--headless", "-u", "20", "-r", "100", "-t", "5s", "--keys", "50", "--reread", "0.8")
+PASSWORD = "hunter2/@"  # noqa: S105 # of a user that this test makes
+
+pytestmark = pytest.mark.server
+
+
+def run(swarm: Swarm, cluster: MongoCluster, *arguments: str, locustfile: str = MONGO) -> int:
+    return swarm.alone(*LOAD, "--mongo-uri", cluster.uri(), *arguments, locustfile=locustfile)
+
+
+def test_two_workers_see_stale_reads_at_a_follower(swarm: Swarm, whole: MongoCluster) -> None:
+    expected = ("--expect", "read_your_writes>0,lost_writes=0,phantom_reads=0")
+    pid = run(swarm, whole, "--processes", "2", "--write-concern", "1", "--read-from", "secondary", *expected)
+    assert swarm.code(pid) == 0
+    result = swarm.result()
+    assert_agrees(result, swarm.histories, workers=2)
+    assert "mongo    read secondary" in swarm.log(pid)
+    assert "mongo    write w=1" in swarm.log(pid)
+    assert "violation" in swarm.log(pid)
+    assert left_behind(whole, result["run"]) == 0
+
+
+def test_majority_writes_and_reads_of_the_primary_hold(swarm: Swarm, whole: MongoCluster) -> None:
+    pid = run(swarm, whole, "--write-concern", "majority", "--read-from", "primary", "--html", str(swarm.folder / "h"))
+    assert swarm.code(pid) == 0
+    result = swarm.result()
+    assert_agrees(result, swarm.histories, workers=1)
+    assert result["verdict"] == "valid"
+    assert result["options"]["write_concern"] == "majority"
+    assert result["options"]["driver"]["write_concern"]["w"] == "majority"
+    assert "write w=majority" in (swarm.folder / "h").read_text()
+
+
+def test_a_killed_primary_costs_errors_but_no_majority_write(swarm: Swarm, whole: MongoCluster) -> None:
+    arguments = ("--processes", "2", "-t", "15s", "--write-concern", "majority", "--read-from", "primary")
+    pid = run(swarm, whole, *arguments, "--expect", "lost_writes=0,stale_reads=0")
+    swarm.await_operations(workers=2)
+    primary = whole.primary()
+    assert primary is not None
+    whole.kill(primary)
+    assert swarm.code(pid) == 0
+    result = swarm.result()
+    assert_agrees(result, swarm.histories, workers=2)
+    assert result["complete"]
+    assert sum(counts["fail"] + counts["unknown"] for counts in result["operations"].values())
+    assert result["guarantees"]["lost_writes"]["checked"]
+
+
+def test_users_of_two_databases_run_side_by_side(swarm: Swarm, whole: MongoCluster) -> None:
+    pid = run(swarm, whole, "--read-from", "secondary", "MongoUser", "MemoryUser", locustfile="locustfiles/")
+    assert swarm.code(pid) == 0
+    result = swarm.result()
+    assert_agrees(result, swarm.histories, workers=2)  # one worker, with a file for each database
+    assert result["database"] == "memory,mongo"
+
+
+@pytest.fixture
+def user(whole: MongoCluster) -> Iterator[str]:
+    """A user that the servers know; without --auth they let others in too, but check a password that they are given."""
+    with pymongo.MongoClient(whole.uri()) as client:
+        client.admin.command("createUser", "carol", pwd=PASSWORD, roles=["root"])
+        yield "carol"
+        client.admin.command("dropUser", "carol")
+
+
+@pytest.mark.parametrize(("password", "code"), [(PASSWORD, 0), ("wrong", 3)])
+def test_workers_take_user_and_password_from_their_environment(
+    swarm: Swarm, whole: MongoCluster, user: str, password: str, code: int
+) -> None:
+    own = whole.uri().replace("://", f"://{user}:{quote(password, safe='')}@")
+    pid = swarm.master(*LOAD, "--mongo-uri", whole.uri(), locustfile=MONGO)
+    worker = swarm.worker(locustfile=MONGO, env={"STALEWATCH_MONGO_URI": own})
+    assert swarm.code(pid) == code
+    swarm.code(worker)
+    texts = [swarm.log(pid), swarm.log(worker), swarm.result_file.read_text()]
+    texts += [file.read_text() for file in swarm.histories.glob("*")]
+    assert not any(quote(password, safe="") in text or password in text for text in texts if password == PASSWORD)
+    if code:
+        assert "refused the user or the password" in swarm.log(pid)
+
+
+def left_behind(cluster: MongoCluster, run: str) -> int:
+    with pymongo.MongoClient(cluster.uri()) as client:
+        return client.bench.kv.count_documents({"_id": {"$regex": f"^{run}"}})

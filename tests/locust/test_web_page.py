@@ -1,0 +1,202 @@
+"""Locust's web page with the consistency tabs, in a real browser."""
+
+import csv
+import io
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.wait import WebDriverWait
+
+from tests.locust.conftest import STALE, Swarm, assert_agrees
+
+SERVER = Path(__file__).with_name("login_users.py")
+LOAD = ("--keys", "100", *STALE)
+Eventually = Callable[..., None]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[webdriver.Chrome]:
+    driver, program = shutil.which("chromedriver"), shutil.which("chromium")
+    if driver is None or program is None:
+        pytest.skip("chromium and chromedriver are not installed (Debian: chromium, chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = program
+    for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1600,1000"):
+        options.add_argument(flag)
+    chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield chrome
+    chrome.quit()
+
+
+def button(browser: webdriver.Chrome, text: str) -> WebElement:
+    """Return the button or tab of that text, once it is there and can be pressed."""
+
+    def found(_: object) -> WebElement | None:
+        buttons = browser.find_elements(By.CSS_SELECTOR, "button, [role=tab]")
+        return next((one for one in buttons if one.text.upper() == text.upper() and one.is_enabled()), None)
+
+    # The page draws itself anew at any time.
+    element: WebElement = WebDriverWait(browser, 30, ignored_exceptions=[StaleElementReferenceException]).until(found)
+    return element
+
+
+def start(browser: webdriver.Chrome, users: int) -> None:
+    for name, value in (("userCount", users), ("spawnRate", 50)):
+        field = WebDriverWait(browser, 30).until(lambda _, name=name: browser.find_element(By.NAME, name))
+        browser.execute_script("arguments[0].select()", field)
+        field.send_keys(str(value))
+    button(browser, "Start").click()
+
+
+def table(browser: webdriver.Chrome) -> dict[str, list[str]]:
+    """Return the cells of the table that is shown, by the first of each row."""
+    script = "return [...document.querySelectorAll('table tr')].map(r => [...r.cells].map(c => c.innerText))"
+    rows: list[list[str]] = browser.execute_script(script)
+    return {row[0]: row[1:] for row in rows if row}
+
+
+def checked(browser: webdriver.Chrome) -> int:
+    return int(table(browser).get("stale_reads", ["0"])[0])
+
+
+@pytest.mark.parametrize("processes", [(), ("--processes", "2")], ids=["alone", "master"])
+def test_the_numbers_rise_follow_a_reset_and_end_as_the_verdict(
+    swarm: Swarm, browser: webdriver.Chrome, eventually: Eventually, processes: tuple[str, ...]
+) -> None:
+    pid = swarm.alone(*processes, *LOAD)
+    swarm.await_page()
+    if processes:
+        swarm.await_log(pid, "reported as ready", times=2)
+    browser.get(f"http://127.0.0.1:{swarm.web_port}/")
+    start(browser, users=10)
+    button(browser, "Consistency").click()
+    eventually(lambda: checked(browser) > 0)
+    before = checked(browser)
+    eventually(lambda: checked(browser) > before)
+    rows = table(browser)
+    assert rows["Guarantee"][0] == "# Checked"
+    assert rows["stale_reads"][4] == "violated"
+    assert "wrote" in rows["stale_reads"][6]
+    assert rows["conflicts"][4] == "not applicable"
+    browser.save_screenshot(str(swarm.folder / "consistency.png"))
+    eventually(lambda: checked(browser) > 2000)
+    before = checked(browser)
+    button(browser, "Reset").click()
+    eventually(lambda: 0 < checked(browser) < before)
+    button(browser, "Stop").click()
+    button(browser, "New")
+    result = swarm.result()
+    assert_agrees(result, swarm.histories)
+    assert int(table(browser)["lost_writes"][0]) == result["guarantees"]["lost_writes"]["checked"] > 0
+    button(browser, "Download data").click()
+    link = browser.find_element(By.PARTIAL_LINK_TEXT, "consistency CSV")
+    assert link.get_attribute("href") == f"http://127.0.0.1:{swarm.web_port}/consistency.csv"
+    lines = list(csv.DictReader(io.StringIO(swarm.get("/consistency.csv").text)))
+    assert {line["guarantee"] for line in lines} >= set(result["guarantees"])
+
+
+def test_the_tables_are_readable_in_light_and_dark(swarm: Swarm, browser: webdriver.Chrome) -> None:
+    pid = swarm.alone("--autostart", "-u", "10", "-r", "50", *LOAD)
+    swarm.await_log(pid, "All users spawned")
+    browser.get(f"http://127.0.0.1:{swarm.web_port}/?tab=consistency")
+    button(browser, "Consistency")
+    WebDriverWait(browser, 30).until(lambda _: checked(browser) > 0)
+    contrasts = []
+    for theme in ("light", "dark"):
+        contrasts.append(contrast(browser))
+        browser.save_screenshot(str(swarm.folder / f"{theme}.png"))
+        theme_switch(browser).click()
+        WebDriverWait(browser, 30).until(lambda _, theme=theme: is_dark(browser) == (theme == "light"))
+    assert min(contrasts) > 7  # WCAG's AAA
+    width = "return [document.querySelector('table').scrollWidth, document.documentElement.clientWidth]"
+    assert int.__le__(*browser.execute_script(width))
+
+
+def theme_switch(browser: webdriver.Chrome) -> WebElement:
+    """Return the one button of the header that has no text and is shown."""
+    buttons = browser.find_elements(By.CSS_SELECTOR, "header button")
+    (switch,) = (one for one in buttons if one.is_displayed() and not one.text)
+    return switch
+
+
+def is_dark(browser: webdriver.Chrome) -> bool:
+    return luminance(browser, "body", "backgroundColor") < 0.5
+
+
+def contrast(browser: webdriver.Chrome) -> float:
+    """Return the contrast of a cell's text with the page, by WCAG."""
+    text, page = luminance(browser, "td", "color"), luminance(browser, "body", "backgroundColor")
+    return (max(text, page) + 0.05) / (min(text, page) + 0.05)
+
+
+def luminance(browser: webdriver.Chrome, selector: str, style: str) -> float:
+    color: str = browser.execute_script(f"return getComputedStyle(document.querySelector('{selector}')).{style}")
+    channels = [float(part) / 255 for part in color[color.index("(") + 1 : -1].split(",")[:3]]
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def test_a_form_that_makes_no_sense_starts_nothing_and_says_why(swarm: Swarm, browser: webdriver.Chrome) -> None:
+    swarm.alone(*LOAD)
+    swarm.await_page()
+    browser.get(f"http://127.0.0.1:{swarm.web_port}/")
+    button(browser, "Custom parameters").click()
+    field = WebDriverWait(browser, 30).until(lambda _: browser.find_element(By.NAME, "writeRatio"))
+    WebDriverWait(browser, 30).until(lambda _: field.is_displayed())
+    browser.execute_script("arguments[0].select()", field)
+    field.send_keys("7")
+    button(browser, "Start").click()
+    said = "--write-ratio '7': must be a share from 0 to 1"
+    WebDriverWait(browser, 30).until(lambda _: said in browser.find_element(By.TAG_NAME, "body").text)
+    assert swarm.get("/stats/requests").json()["state"] == "ready"
+
+
+def test_a_class_can_be_picked_on_the_page(swarm: Swarm) -> None:
+    swarm.alone("--class-picker", *LOAD, locustfile="locustfiles/")
+    swarm.await_page()
+    swarm.post("/swarm", user_count=5, spawn_rate=50, user_classes="MemoryUser")
+    swarm.await_operations()
+    swarm.post("/stop")
+    assert swarm.result()["database"] == "memory"
+    assert_agrees(swarm.result(), swarm.histories, workers=1)
+
+
+def test_who_is_not_logged_in_sees_nothing(swarm: Swarm) -> None:
+    swarm.alone("--web-login", *LOAD, locustfile=str(SERVER))
+    swarm.await_page()
+    for path in ("/consistency.csv", "/stats/requests"):
+        answer = swarm.get(path)
+        assert answer.url.partition("?")[0].endswith("/login")
+        assert "stale_reads" not in answer.text
+
+
+def test_what_is_not_in_the_form_cannot_be_set_by_it(swarm: Swarm) -> None:
+    swarm.alone("--mongo-uri", "mongodb://carol:s3cret@127.0.0.1:1/", locustfile="locustfiles/mongo_users.py")
+    swarm.await_page()
+    for name in ("mongo_uri", "report_json", "history_dir"):
+        answer = swarm.post("/swarm", user_count=1, spawn_rate=1, **{name: "elsewhere"}).json()
+        assert not answer["success"]
+        assert name in answer["message"]
+
+
+def test_no_run_starts_while_the_last_one_is_ending(swarm: Swarm) -> None:
+    pid = swarm.alone(*LOAD, "--service", "4", "--timeout", "9")
+    swarm.await_page()
+    swarm.post("/swarm", user_count=5, spawn_rate=50)
+    swarm.await_log(pid, "All users spawned")
+    stopping = threading.Thread(target=swarm.post, args=("/stop",))
+    stopping.start()
+    time.sleep(1)
+    answer = swarm.post("/swarm", user_count=9, spawn_rate=50).json()
+    stopping.join()
+    assert not answer["success"]
+    assert "still ending" in answer["message"]
+    assert_agrees(swarm.result(), swarm.histories, workers=1)
