@@ -6,9 +6,16 @@ appearance into a phantom read, while to call it unknown costs only a check that
 """
 
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
-from stalewatch.clients.protocol import Failure
 from stalewatch.history.operation import Outcome
+
+
+class Failure(NamedTuple):
+    """What an exception means for the operation that it ended, and a short name for it (few distinct ones)."""
+
+    outcome: Outcome
+    error: str
 
 
 class ClientError(Exception):

@@ -1,97 +1,209 @@
-"""Options of a database as data: one table, from which each front end builds its arguments or form fields."""
+"""Options, declared once as fields of frozen dataclasses: command lines, Locust's form and validation are built from them.
+
+A field made by `option` carries its flag, help, parser and so on. `parse_options` turns parsed arguments (or a form) into
+an instance, once; everything after that works with typed values.
+"""
 
 import argparse
 import os
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from dataclasses import field, fields, replace
+from typing import Any, NamedTuple, TypeVar
 
 from stalewatch.clients.errors import BadAddress
 
+T = TypeVar("T")
 
-class Seal(NamedTuple):
-    """How a value that holds a secret is sent elsewhere: `bare` of it, and made `whole` by one that knows the secret.
 
-    `whole` takes the bare value and the receiver's own.
+class Redaction(NamedTuple):
+    """How a value that holds a secret travels: `redact` removes the secret, `restore` puts the receiver's own back.
+
+    `restore` takes the redacted value and the receiver's own.
     """
 
-    bare: Callable[[str], str]
-    whole: Callable[[str, str], str]
+    redact: Callable[[str], str]
+    restore: Callable[[str, str], str]
 
 
-SEALED = Seal(lambda _value: "", lambda _bare, own: own)
-"""A value that is secret as a whole."""
+HIDDEN = Redaction(lambda _value: "", lambda _redacted, own: own)
+"""The whole value is secret."""
 
 
 class Option(NamedTuple):
-    """One option: its flag, what it means, what it may be and where else its value may come from.
+    """One option of a dataclass.
 
-    `parse` turns text into the value, or raises ValueError; `choices` are compared with what it returns. `env` names
-    an environment variable that is used where nothing was given, `alone` what the flag means without a value. The
-    value of a `secret` option may hold a password: it belongs on no page and in no log or report, and in messages only
-    as its `seal` allows.
+    `field` is the attribute of the dataclass. `parse` turns text into the value or raises ValueError; `choices` limit the
+    text. `omitted` is the value if the option is given neither as a flag nor by the environment variable `env`; `alone`
+    is what the flag means without a value. `show` turns a value into what results print. A `secret` value may hold a
+    password: it never appears on a page, in a log or in a report.
     """
 
     flag: str
     help: str
-    default: object = None
+    field: str = ""
+    omitted: Any = None
     choices: tuple[str, ...] | None = None
-    parse: Callable[[str], object] = str
+    parse: Callable[[str], Any] = str
+    show: Callable[[Any], Any] = lambda value: value
     env: str | None = None
     secret: bool = False
-    seal: Seal = SEALED
+    redaction: Redaction = HIDDEN
     alone: str | None = None
 
     @property
     def name(self) -> str:
-        """The attribute that argparse makes of the flag."""
+        """The attribute that argparse derives from the flag; also the option's name in results."""
         return self.flag.lstrip("-").replace("-", "_")
 
+    @property
+    def default_text(self) -> str | None:
+        """The default as a user would write it; None if there is none."""
+        shown = self.show(self.omitted)
+        return None if shown in (None, "") else str(shown)
 
-def chosen(options: Iterable[Option], namespace: object, environ: Mapping[str, str] = os.environ) -> dict[str, object]:
-    """Return each option's value by name: as given, else from the environment, else its default.
 
-    Raises `BadAddress` with the flag where a value makes no sense. Text is parsed here again, since forms hand over
-    text; an empty field counts as not given.
+_METADATA = "option"
+_SAME: Any = object()
+
+
+def option(flag: str, help: str, default: object = None, *, omitted: object = _SAME, **details: Any) -> Any:  # noqa: A002, ANN401 # argparse's word; a field stands for its value
+    """Return a dataclass field with that flag; `details` are attributes of `Option`.
+
+    `default` is what the dataclass uses; `omitted` is what an omitted flag means, if that is something else.
     """
-    return {option.name: _value(option, getattr(namespace, option.name, None), environ) for option in options}
+    made = Option(flag, help, omitted=default if omitted is _SAME else omitted, **details)
+    return field(default=default, repr=not made.secret, metadata={_METADATA: made})
+
+
+def options_of(cls: type) -> tuple[Option, ...]:
+    """Return the options of a dataclass, in the order of its fields."""
+    return tuple(one.metadata[_METADATA]._replace(field=one.name) for one in fields(cls) if _METADATA in one.metadata)
+
+
+def parse_options(cls: type[T], namespace: object, environ: Mapping[str, str] = os.environ) -> T:
+    """Return an instance made of parsed arguments, the environment and the defaults.
+
+    Raises `BadAddress` with the flag for a value that makes no sense. An empty text counts as not given, since forms send
+    empty fields. A class may have a method `resolved` that completes its values or raises `BadAddress`.
+    """
+    values = {one.field: _value(one, getattr(namespace, one.name, None), environ) for one in options_of(cls)}
+    return _resolved(cls(**values))
+
+
+def with_values(options: T, texts: Mapping[str, str]) -> T:
+    """Return the options with other values, given as text by the options' names."""
+    by_name = {one.name: one for one in options_of(type(options))}
+    values = {by_name[name].field: _value(by_name[name], text, {}) for name, text in texts.items()}
+    return _resolved(replace(options, **values))  # type: ignore[type-var] # a dataclass
+
+
+def _resolved(options: T) -> T:
+    resolve = getattr(options, "resolved", None)
+    return options if resolve is None else resolve()
 
 
 def _value(option: Option, given: object, environ: Mapping[str, str]) -> object:
     if given in (None, "") and option.env:
         given = environ.get(option.env)
     if given in (None, ""):
-        given = option.default
+        return option.omitted
     if not isinstance(given, str):
         return given
+    if option.choices and given not in option.choices:
+        raise BadAddress(f"{option.flag} {given!r}: must be one of {', '.join(option.choices)}")
     try:
-        value = option.parse(given)
+        return option.parse(given)
     except ValueError as error:
         shown = "***" if option.secret or "@" in given else repr(given)  # as in a URI with a password
         raise BadAddress(f"{option.flag} {shown}: {error}") from None
-    if option.choices and value not in option.choices:
-        raise BadAddress(f"{option.flag} {given!r}: must be one of {', '.join(option.choices)}")
-    return value
 
 
 def add_arguments(parser: argparse._ActionsContainer, options: Iterable[Option]) -> None:
-    """Add the options to a command line; their values stay text until `chosen` looks at them."""
-    for option in options:
-        default = "" if option.default in (None, "") else f" (default {option.default})"
-        env = f" [{option.env}]" if option.env else ""
-        text = f"{option.help}{default}{env}".replace("%", "%%")
-        alone: dict[str, Any] = {} if option.alone is None else {"nargs": "?", "const": option.alone}
-        parser.add_argument(option.flag, metavar=_metavar(option), help=text, **alone)
+    """Add options to a command line; their values stay text until `parse_options`."""
+    for one in options:
+        default = "" if one.default_text is None else f" (default {one.default_text})"
+        env = f" [{one.env}]" if one.env else ""
+        text = f"{one.help}{default}{env}".replace("%", "%%")
+        alone: dict[str, Any] = {} if one.alone is None else {"nargs": "?", "const": one.alone}
+        parser.add_argument(one.flag, metavar=_metavar(one), help=text, **alone)
 
 
 def _metavar(option: Option) -> str:
     return "|".join(option.choices) if option.choices else option.name.upper()
 
 
-def shown(options: Iterable[Option], namespace: object) -> dict[str, object]:
-    """Return the values of all options that may be shown, as plain numbers and words."""
-    public = [option for option in options if not option.secret]
-    values = chosen(public, namespace)
-    return {
-        name: value if isinstance(value, int | float | str | None) else str(getattr(namespace, name))
-        for name, value in values.items()
-    }
+def public_values(options: object) -> dict[str, object]:
+    """Return the values of all options that are not secret, by name, as results print them."""
+    return {one.name: one.show(getattr(options, one.field)) for one in options_of(type(options)) if not one.secret}
+
+
+def whole_number(text: str) -> int:
+    """Return an integer; raise ValueError if the text is none."""
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError("must be a whole number") from None
+
+
+def count(text: str) -> int:
+    """Return an integer of at least 1, or raise ValueError."""
+    value = whole_number(text)
+    if value < 1:
+        raise ValueError("must be a whole number, 1 or more")
+    return value
+
+
+def size(text: str) -> int:
+    """Return an integer of at least 0, or raise ValueError."""
+    value = whole_number(text)
+    if value < 0:
+        raise ValueError("must be a whole number, 0 or more")
+    return value
+
+
+def port(text: str) -> int:
+    """Return a port that a server can listen on, or raise ValueError."""
+    value = whole_number(text)
+    if value not in range(1, 65536):
+        raise ValueError("must be a port from 1 to 65535")
+    return value
+
+
+def number(text: str) -> float:
+    """Return a number, or raise ValueError."""
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError("must be a number") from None
+
+
+def share(text: str) -> float:
+    """Return a number from 0 to 1, or raise ValueError."""
+    value = number(text)
+    if not 0 <= value <= 1:
+        raise ValueError("must be a share from 0 to 1")
+    return value
+
+
+def positive(text: str) -> float:
+    """Return a finite number above 0, or raise ValueError."""
+    value = number(text)
+    if not 0 < value < float("inf"):
+        raise ValueError("must be a number above 0")
+    return value
+
+
+def seconds(text: str) -> float:
+    """Return a finite number of seconds, 0 or more, or raise ValueError."""
+    value = number(text)
+    if not 0 <= value < float("inf"):
+        raise ValueError("must be a number of seconds, 0 or more")
+    return value
+
+
+ON_OFF: Mapping[str, Any] = {
+    "choices": ("on", "off"),
+    "parse": lambda text: text == "on",
+    "show": lambda value: None if value is None else "on" if value else "off",
+}
+"""Details of an option that is on or off; its value is a bool, or None if nobody chose."""

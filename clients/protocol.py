@@ -8,7 +8,9 @@ certainly not applied (``fail``) or may have been (``unknown``). One that knows 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
-from stalewatch.history.clock import Clock
+from stalewatch.clients.errors import Failure
+from stalewatch.clients.options import Option, options_of
+from stalewatch.history.clock import Clock, RealClock
 from stalewatch.history.operation import Depends, Outcome
 from stalewatch.history.record import Struct
 
@@ -41,13 +43,6 @@ class Answer(Struct, frozen=True, gc=False):
     superseded: bool = False
     error: str | None = None
     items: list[str | int] | None = None
-
-
-class Failure(NamedTuple):
-    """What an exception means for the operation that it ended, and a short name for it (few distinct ones)."""
-
-    outcome: Outcome
-    error: str
 
 
 class ClientSession(Protocol):
@@ -210,3 +205,85 @@ class Client(Protocol):
     def close(self) -> None:
         """Drop the connections."""
         ...
+
+
+class NodeState(NamedTuple):
+    """One server: its address HOST:PORT, whether it accepts writes, whether it is in service, and its lag.
+
+    `lag_s` is by how many seconds its newest write is older than the newest of all servers; None if unknown, as for a
+    server that is down.
+    """
+
+    node: str
+    primary: bool
+    healthy: bool
+    lag_s: float | None
+
+
+class Servers(Protocol):
+    """A database's servers, polled beside the load by one process for all."""
+
+    def look(self) -> Sequence[NodeState]:
+        """Return the state of every server; raise `NoServerAnswers`, or `Unreachable` if none ever will."""
+        ...
+
+    def close(self) -> None:
+        """Drop the connections."""
+        ...
+
+
+class PrimaryClaims(Protocol):
+    """Which servers claim to be the leader, each asked for itself; used by one thread a server."""
+
+    @property
+    def nodes(self) -> Sequence[str]:
+        """The servers, each HOST:PORT."""
+        ...
+
+    def ask(self, node: str) -> int | None:
+        """Return the term in which the server claims to lead, None if it does not; raise `NoServerAnswers`.
+
+        A server that is certainly not running does not lead.
+        """
+        ...
+
+    def close(self) -> None:
+        """Drop the connections."""
+        ...
+
+
+class NoServerAnswers(Exception):
+    """No server answered this time."""
+
+
+class Database(NamedTuple):
+    """One row of the table of databases.
+
+    `options` is a dataclass of `stalewatch.clients.options.option` fields; `open` takes an instance, the largest number
+    of sessions at a time, the seed and the clock. `addresses` names the fields that say where the servers are; if none
+    of them is set, the local cluster is meant. `clock` makes the clock of a run in one process. `servers` and `claims`
+    open what polls the servers; `claims` is for databases that have one leader at a time. `cluster`, `lab_cluster` and
+    `compose_cluster` name classes as MODULE:CLASS.
+    """
+
+    name: str
+    label: str
+    help: str
+    options: type
+    open: Callable[[Any, int, int, Clock], Client]
+    addresses: tuple[str, ...] = ()
+    default_port: int | None = None
+    clock: Callable[[], Clock] = RealClock
+    servers: Callable[[Any], Servers] | None = None
+    claims: Callable[[Any], PrimaryClaims] | None = None
+    cluster: str | None = None
+    lab_cluster: str | None = None
+    compose_cluster: str | None = None
+
+    def lacks_address(self, options: object) -> bool:
+        """Return whether nothing says where the servers are."""
+        return bool(self.addresses) and all(getattr(options, field) is None for field in self.addresses)
+
+    def flags(self) -> tuple[Option, ...]:
+        """Return the options of the command line."""
+        return options_of(self.options)

@@ -1,1 +1,34 @@
-"""."""
+"""Cassandra: no leader, quorums, hinted handoff and read repair."""
+
+from typing import Any
+
+from stalewatch.clients.cassandra.options import DEFAULT_PORT, CassandraClientOptions
+from stalewatch.clients.protocol import Client, Database, Servers
+from stalewatch.history.clock import Clock
+
+
+def _open(options: Any, _users: int, _seed: int, clock: Clock) -> Client:  # noqa: ANN401 # the row's own options
+    from stalewatch.clients.cassandra.client import CassandraDatabaseClient  # noqa: PLC0415 # the driver, when needed
+
+    return CassandraDatabaseClient(options, clock)
+
+
+def _servers(options: Any) -> Servers:  # noqa: ANN401 # the row's own options
+    from stalewatch.clients.cassandra.servers import CassandraServers  # noqa: PLC0415
+
+    return CassandraServers(options)
+
+
+DATABASE = Database(
+    name="cassandra",
+    label="Cassandra",
+    help="a Cassandra ring: no leader, quorums",
+    options=CassandraClientOptions,
+    open=_open,
+    addresses=("hosts",),
+    default_port=DEFAULT_PORT,
+    servers=_servers,
+    cluster="stalewatch.clusters.local.cassandra:CassandraCluster",
+    lab_cluster="stalewatch.clusters.lab.clusters:CassandraLab",
+    compose_cluster="stalewatch.clusters.compose.clusters:CassandraCompose",
+)

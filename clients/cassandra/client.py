@@ -24,8 +24,8 @@ from stalewatch.clients.cassandra.lists import Lists
 from stalewatch.clients.cassandra.options import CassandraClientOptions
 from stalewatch.clients.cassandra.schema import Stored, depends, stored
 from stalewatch.clients.cassandra.writes import Values, way
-from stalewatch.clients.errors import ClientError
-from stalewatch.clients.protocol import Answer, Failure, Levels, Value
+from stalewatch.clients.errors import ClientError, Failure
+from stalewatch.clients.protocol import Answer, Levels, Value
 from stalewatch.history.clock import Clock
 
 UNSENT_S = 0.05

@@ -35,8 +35,7 @@ from cassandra import (
 )
 from cassandra.policies import WriteType
 
-from stalewatch.clients.errors import ErrorTable, classify
-from stalewatch.clients.protocol import Failure
+from stalewatch.clients.errors import ErrorTable, Failure, classify
 from stalewatch.history.operation import Outcome
 
 _NEVER_CONNECTED = ("Host has been marked down or removed", "Pool is shutdown")

@@ -1,11 +1,10 @@
 """What can be chosen about a Cassandra client, as a dataclass and as the table of its flags."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from stalewatch.clients.errors import BadAddress
-from stalewatch.clients.options import Option, chosen
+from stalewatch.clients.options import ON_OFF, count, option, port, positive
 
 DEFAULT_PORT = 9042
 DEFAULT_TIMEOUT_S = 3.0
@@ -96,28 +95,6 @@ def speculation(text: str) -> str:
     return text.upper().replace("PERCENTILE", "p").replace("P", "p").replace("MS", "ms")
 
 
-def replicas(text: str) -> int:
-    """Return a number of replicas; raise ValueError unless it is a whole number from 1 on."""
-    if not text.isdecimal() or int(text) < 1:
-        raise ValueError("must be a whole number from 1 on")
-    return int(text)
-
-
-def port(text: str) -> int:
-    """Return a port; raise ValueError where it is none."""
-    if not text.isdecimal() or int(text) not in _PORTS:
-        raise ValueError("must be a port, 1 to 65535")
-    return int(text)
-
-
-def seconds(text: str) -> float:
-    """Return a time in seconds; raise ValueError unless it is a number above 0."""
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise ValueError("must be a number of seconds above 0")
-    return value
-
-
 def _parsed(text: str, usual_port: int) -> tuple[Server, ...]:
     found = [_SERVER.fullmatch(one.strip()) for one in text.split(",")]
     if not all(one and (not one["port"] or int(one["port"]) in _PORTS) for one in found):
@@ -135,31 +112,97 @@ class CassandraClientOptions:
     for an answer. `retries` are the driver's hidden ones.
     """
 
-    hosts: str
-    port: int = DEFAULT_PORT
-    username: str | None = None
-    password: str | None = field(default=None, repr=False)
-    tls_ca: str | None = None
-    client_cert: str | None = None
-    client_key: str | None = None
-    data_center: str | None = None
-    keyspace: str = "bench"
-    table: str = "kv"
-    rf: int | None = None
-    write_cl: str = "ONE"
-    read_cl: str = "ONE"
-    lwt: bool = False
-    coordinator: str = "any"
-    read_from: str | None = None
-    timestamps: str = "version"
-    read_repair: str | None = None
-    speculative_retry: str | None = None
-    timeout_s: float = DEFAULT_TIMEOUT_S
-    retries: bool = False
+    hosts: str | None = option(
+        "--hosts",
+        "some nodes of the ring: HOST[:PORT],...; the driver finds the others",
+        parse=servers,
+        env="STALEWATCH_CASSANDRA_HOSTS",
+    )
+    port: int = option("--port", "port of nodes that are given without one", DEFAULT_PORT, parse=port)
+    username: str | None = option("--username", "user to log in as", env="STALEWATCH_CASSANDRA_USERNAME")
+    password: str | None = option(
+        "--password",
+        "password; better in the environment, where no other user sees it",
+        env="STALEWATCH_CASSANDRA_PASSWORD",
+        secret=True,
+    )
+    tls_ca: str | None = option(
+        "--tls-ca",
+        "encrypt, and trust servers whose certificate was signed by the authority in this file",
+        env="STALEWATCH_CASSANDRA_TLS_CA",
+    )
+    client_cert: str | None = option(
+        "--client-cert", "client certificate, if servers ask for one", env="STALEWATCH_CASSANDRA_CLIENT_CERT"
+    )
+    client_key: str | None = option("--client-key", "key of that certificate", env="STALEWATCH_CASSANDRA_CLIENT_KEY")
+    data_center: str | None = option(
+        "--data-center", "data center whose nodes take requests (default: nodes of all data centers)"
+    )
+    keyspace: str = option("--keyspace", "keyspace; created if it is missing", "bench", parse=name)
+    table: str = option("--table", "table; created if it is missing; a run deletes its own rows", "kv", parse=name)
+    rf: int | None = option(
+        "--rf", "replicas of each key in each data center (default: the keyspace's; 3 for a new one)", parse=count
+    )
+    write_cl: str = option(
+        "--write-cl",
+        "replicas that must acknowledge a write: " + ", ".join(WRITE_LEVELS),
+        "ONE",
+        parse=level(WRITE_LEVELS),
+    )
+    read_cl: str = option(
+        "--read-cl", "replicas that must answer a read: " + ", ".join(READ_LEVELS), "ONE", parse=level(READ_LEVELS)
+    )
+    lwt: bool = option(
+        "--lwt",
+        "on: each write is a lightweight transaction, conditional on nothing newer being there; combine with "
+        "--read-cl SERIAL",
+        default=False,
+        alone="on",
+        **ON_OFF,
+    )
+    coordinator: str = option(
+        "--coordinator",
+        "who takes requests: any node in turn, a replica of the key (token), one node a session (pinned), one for its "
+        "writes and another for its reads (split), or one node as HOST:PORT",
+        "any",
+        parse=coordinator,
+    )
+    read_from: str | None = option(
+        "--read-from", "node that takes all reads, as HOST:PORT (default: see --coordinator)", parse=node
+    )
+    timestamps: str = option(
+        "--timestamps",
+        "what decides which of two writes wins: their version, whatever their order; the server's clock on arrival "
+        "(the older of two overlapping versions may win); skewed:MS: the sessions' clocks, every other one MS behind",
+        "version",
+        parse=timestamps,
+    )
+    read_repair: str | None = option(
+        "--read-repair",
+        "whether a read repairs replicas that disagree (default: the table's; blocking for a new one)",
+        choices=("none", "blocking"),
+    )
+    speculative_retry: str | None = option(
+        "--speculative-retry",
+        "when a coordinator asks one more replica: never, always, 99p, 50ms "
+        "(default: the table's; never for a new one)",
+        parse=speculation,
+    )
+    timeout_s: float = option("--timeout", "seconds to wait for an answer", DEFAULT_TIMEOUT_S, parse=positive)
+    retries: bool = option(
+        "--retries",
+        "on: the driver may repeat an operation silently, so a failed write may have been applied",
+        default=False,
+        **ON_OFF,
+    )
 
     @property
     def contact_points(self) -> tuple[Server, ...]:
-        """Where the driver begins to look for the ring."""
+        """Where the driver starts to look for the ring; raises `BadAddress` if nothing says where."""
+        if self.hosts is None:
+            raise BadAddress(
+                "no Cassandra address: give --hosts, or start a local ring with `stalewatch cluster up cassandra`"
+            )
         return _parsed(self.hosts, self.port)
 
     @property
@@ -184,112 +227,3 @@ class CassandraClientOptions:
             raise BadAddress("a user name without a password, or a password without a user name: give both or neither")
         if self.client_key and not self.client_cert:
             raise BadAddress("--client-key needs the certificate that it belongs to: give --client-cert too")
-
-
-OPTIONS: tuple[Option, ...] = (
-    Option(
-        "--hosts",
-        "some nodes of the ring: HOST[:PORT],...; the driver finds the others",
-        parse=servers,
-        env="STALEWATCH_CASSANDRA_HOSTS",
-    ),
-    Option("--port", "where nodes listen of which no port is given", default=DEFAULT_PORT, parse=port),
-    Option("--username", "who logs in", env="STALEWATCH_CASSANDRA_USERNAME"),
-    Option(
-        "--password",
-        "the password; better in the environment, where no other user sees it",
-        env="STALEWATCH_CASSANDRA_PASSWORD",
-        secret=True,
-    ),
-    Option(
-        "--tls-ca",
-        "encrypt, and trust servers whose certificates this file's authority signed",
-        env="STALEWATCH_CASSANDRA_TLS_CA",
-    ),
-    Option(
-        "--client-cert",
-        "the client's own certificate, where servers ask for one",
-        env="STALEWATCH_CASSANDRA_CLIENT_CERT",
-    ),
-    Option("--client-key", "its key", env="STALEWATCH_CASSANDRA_CLIENT_KEY"),
-    Option("--data-center", "whose nodes take requests (default: those of all data centers)"),
-    Option("--keyspace", "keyspace; it is created where it is missing", default="bench", parse=name),
-    Option(
-        "--table", "table; it is created where it is missing, and a run deletes its own rows", default="kv", parse=name
-    ),
-    Option(
-        "--rf",
-        "replicas of each key in each data center (default: as the keyspace has them; a new one: 3)",
-        parse=replicas,
-    ),
-    Option(
-        "--write-cl",
-        "replicas that must confirm a write: " + ", ".join(WRITE_LEVELS),
-        default="ONE",
-        parse=level(WRITE_LEVELS),
-    ),
-    Option(
-        "--read-cl",
-        "replicas that must answer a read: " + ", ".join(READ_LEVELS),
-        default="ONE",
-        parse=level(READ_LEVELS),
-    ),
-    Option(
-        "--lwt",
-        "on: each write is a lightweight transaction, on condition that nothing newer stands; such writes go with "
-        "--read-cl SERIAL",
-        default="off",
-        choices=("on", "off"),
-        alone="on",
-    ),
-    Option(
-        "--coordinator",
-        "who takes requests: any node in turn, a replica of the key (token), one node a session (pinned), one for its "
-        "writes and another for its reads (split), or one node as HOST:PORT",
-        default="any",
-        parse=coordinator,
-    ),
-    Option("--read-from", "the node that takes all reads, as HOST:PORT (default: see --coordinator)", parse=node),
-    Option(
-        "--timestamps",
-        "what decides which of two writes wins: their version, whatever their order; the server's clock when it comes "
-        "(of two that overlap the older version may win); skewed:MS: the clocks of sessions, every other one MS behind",
-        default="version",
-        parse=timestamps,
-    ),
-    Option(
-        "--read-repair",
-        "whether a read mends replicas that it finds apart (default: as the table says; a new one: blocking)",
-        choices=("none", "blocking"),
-    ),
-    Option(
-        "--speculative-retry",
-        "when a coordinator asks one replica more: never, always, 99p, 50ms "
-        "(default: as the table says; a new one: never)",
-        parse=speculation,
-    ),
-    Option("--timeout", "seconds to wait for an answer", default=DEFAULT_TIMEOUT_S, parse=seconds),
-    Option(
-        "--retries",
-        "on: the driver may repeat an operation unseen, and a failed write may then have been applied",
-        default="off",
-        choices=("on", "off"),
-    ),
-)
-
-_SWITCHES = ("lwt", "retries")
-_RENAMED: Mapping[str, str] = {"timeout": "timeout_s"}
-
-
-def options_from(namespace: object) -> CassandraClientOptions:
-    """Build the options from parsed arguments (attributes named after the flags), the environment and the defaults.
-
-    Raises `BadAddress` for a value that makes no sense, or where no address is to be found.
-    """
-    values = chosen(OPTIONS, namespace)
-    if values["hosts"] is None:
-        raise BadAddress(
-            "no Cassandra address: give --hosts, or start a local ring with `stalewatch cluster up cassandra`"
-        )
-    values |= {switch: values[switch] == "on" for switch in _SWITCHES}
-    return CassandraClientOptions(**{_RENAMED.get(name, name): value for name, value in values.items()})  # type: ignore[arg-type] # the table says of what kind each is

@@ -13,8 +13,8 @@ from cassandra.pool import Host
 
 from stalewatch.clients.cassandra.connection import open_cluster
 from stalewatch.clients.cassandra.nodes import Nodes
-from stalewatch.clients.cassandra.options import options_from
-from stalewatch.clients.servers import NodeState, Silent
+from stalewatch.clients.cassandra.options import CassandraClientOptions
+from stalewatch.clients.protocol import NodeState, NoServerAnswers
 
 LOOK_S = 2.0
 _HINTS = "SELECT address, port, oldest FROM system_views.pending_hints"
@@ -26,9 +26,9 @@ Place = tuple[str, int]
 class CassandraServers:
     """Asks through connections of its own, made at the first look; it creates nothing."""
 
-    def __init__(self, arguments: object) -> None:
-        """Take the parsed arguments; raise `BadAddress` where they make no sense."""
-        self._options = options_from(arguments)
+    def __init__(self, options: CassandraClientOptions) -> None:
+        """Set up the connections; raise `BadAddress` for options that make no sense."""
+        self._options = options
         self._cluster = open_cluster(self._options)
         self._session: Session | None = None
 
@@ -40,7 +40,7 @@ class CassandraServers:
             nodes = Nodes(self._cluster, self._options)
             kept = self._kept([host for host in nodes.all() if host.is_up])
         except (DriverException, NoHostAvailable, OSError) as error:
-            raise Silent(str(error)) from error
+            raise NoServerAnswers(str(error)) from error
         return [_state(nodes.name(host), host, kept) for host in nodes.all()]
 
     def _kept(self, hosts: Sequence[Host]) -> dict[str, float] | None:

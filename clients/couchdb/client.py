@@ -21,8 +21,8 @@ from stalewatch.clients.couchdb.options import CouchClientOptions
 from stalewatch.clients.couchdb.resolver import LeaderResolver
 from stalewatch.clients.couchdb.routing import Routing
 from stalewatch.clients.couchdb.setup import READY_S, set_up
-from stalewatch.clients.errors import ClientError
-from stalewatch.clients.protocol import Answer, Body, Failure, Levels, Value
+from stalewatch.clients.errors import ClientError, Failure
+from stalewatch.clients.protocol import Answer, Body, Levels, Value
 from stalewatch.history.clock import Clock
 from stalewatch.history.operation import Depends
 from stalewatch.history.record import replace
@@ -44,7 +44,7 @@ class CouchClient:
     def __init__(self, options: CouchClientOptions, clock: Clock) -> None:
         self.clock = clock
         self._options = options
-        self._leaders = {"--couch-a": options.a, "--couch-b": options.b}
+        self._leaders = dict(zip(("--couch-a", "--couch-b"), options.leaders, strict=True))
         self._administrations: list[Administration] = []
         self._versions: dict[str, str] = {}
         self._idle: list[tuple[Documents, ...]] = []
@@ -149,10 +149,10 @@ class CouchClient:
 
     def settings(self) -> dict[str, object]:
         """Return who is written to and read from, without any credentials, for reports."""
-        options = self._options
+        options, (a, b) = self._options, self._options.leaders
         return {
-            "couch_a": options.a.node,
-            "couch_b": options.b.node,
+            "couch_a": a.node,
+            "couch_b": b.node,
             "servers": list(self._versions.values()),
             "db": options.db,
             "write_to": options.write_to,

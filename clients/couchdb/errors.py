@@ -7,8 +7,7 @@ import json
 
 from geventhttpclient.response import HTTPConnectionClosed, HTTPParseError, HTTPProtocolViolationError
 
-from stalewatch.clients.errors import ErrorTable, classify
-from stalewatch.clients.protocol import Failure
+from stalewatch.clients.errors import ErrorTable, Failure, classify
 from stalewatch.history.operation import Outcome
 
 

@@ -3,13 +3,13 @@
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import NamedTuple, cast
-from urllib.parse import SplitResult, quote, unquote, urlsplit
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Self
+from urllib.parse import quote, unquote, urlsplit
 
 from stalewatch.clients import urls
 from stalewatch.clients.errors import BadAddress
-from stalewatch.clients.options import Option, Seal, chosen
+from stalewatch.clients.options import Redaction, option, positive
 
 WRITE_TO = ("a", "b", "both", "home")
 READ_FROM = ("a", "b", "same", "other")
@@ -21,7 +21,7 @@ USERNAME, PASSWORD = "STALEWATCH_COUCH_USERNAME", "STALEWATCH_COUCH_PASSWORD"
 
 _PORTS = {"http": 5984, "https": 6984}
 _LEGAL_NAME = re.compile(r"[a-z][a-z0-9_$()+/-]*")
-_EXPECTED = "write http://[USER:PASSWORD@]HOST:PORT, / ? # @ % : in a password written as %2F %3F %23 %40 %25 %3A"
+_EXPECTED = "must be the URL of a CouchDB server: write http://[USER:PASSWORD@]HOST:PORT, / ? # @ % : in a password written as %2F %3F %23 %40 %25 %3A"
 
 
 class Leader(NamedTuple):
@@ -51,23 +51,32 @@ class Leader(NamedTuple):
         return f"{self.scheme}://{quote(self.user, safe='')}:{quote(self.password or '', safe='')}@{self.node}"
 
 
-def leader(flag: str, text: str, environ: Mapping[str, str] = os.environ) -> Leader:
-    """Return the server that a URL names; raise `BadAddress`, which never quotes it, where it names none."""
-    parts, port = _parsed(flag, text)
-    if parts.scheme not in _PORTS or not parts.hostname or parts.path not in {"", "/"} or parts.query or parts.fragment:
-        raise BadAddress(f"{flag} is no URL of a CouchDB server: {_EXPECTED}")
-    user, password = parts.username, parts.password
-    if user is None:
-        return Leader(parts.scheme, parts.hostname, port, environ.get(USERNAME), environ.get(PASSWORD))
-    return Leader(parts.scheme, parts.hostname, port, unquote(user), unquote(password or ""))
+def leader(text: str) -> Leader:
+    """Return the server that a URL names, with the environment's credentials if the URL has none.
+
+    Raises ValueError, which never quotes the URL.
+    """
+    named = peer(text)
+    return (
+        named
+        if named.user is not None
+        else named._replace(user=os.environ.get(USERNAME), password=os.environ.get(PASSWORD))
+    )
 
 
-def _parsed(flag: str, text: str) -> tuple[SplitResult, int]:
+def peer(text: str) -> Leader:
+    """Return the server that a URL names, with the URL's own credentials alone; raise ValueError."""
     try:
         parts = urlsplit(text)
-        return parts, parts.port or _PORTS.get(parts.scheme, 0)
+        port = parts.port or _PORTS.get(parts.scheme, 0)
     except ValueError:
-        raise BadAddress(f"{flag} is no URL of a CouchDB server: {_EXPECTED}") from None
+        raise ValueError(_EXPECTED) from None
+    if parts.scheme not in _PORTS or not parts.hostname or parts.path not in {"", "/"} or parts.query or parts.fragment:
+        raise ValueError(_EXPECTED)
+    user, password = parts.username, parts.password
+    if user is None:
+        return Leader(parts.scheme, parts.hostname, port)
+    return Leader(parts.scheme, parts.hostname, port, unquote(user), unquote(password or ""))
 
 
 def database_name(text: str) -> str:
@@ -77,12 +86,12 @@ def database_name(text: str) -> str:
     return text
 
 
-def seconds(text: str) -> float:
-    """Return a time in seconds; raise ValueError unless it is a number above 0."""
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise ValueError("must be a number of seconds above 0")
-    return value
+_NODE = re.compile(r".+:\d+")
+_URL: Mapping[str, Any] = {
+    "secret": True,
+    "redaction": Redaction(urls.bare, urls.whole),
+    "show": lambda leader: None if leader is None else leader.url,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,91 +104,75 @@ class CouchClientOptions:
     connecting and each wait for an answer.
     """
 
-    a: Leader = field(repr=False)  # may hold passwords
-    b: Leader = field(repr=False)
-    peer_a: Leader | None = field(default=None, repr=False)
-    peer_b: Leader | None = field(default=None, repr=False)
-    db: str = "bench"
-    write_to: str = "both"
-    read_from: str = "a"
-    timeout_s: float = DEFAULT_TIMEOUT_S
+    a: Leader | None = option(
+        "--couch-a", "one leader: http://USER:PASSWORD@HOST:PORT", parse=leader, env="STALEWATCH_COUCH_A", **_URL
+    )
+    b: Leader | None = option("--couch-b", "the other leader", parse=leader, env="STALEWATCH_COUCH_B", **_URL)
+    peer_a: Leader | None = option(
+        "--peer-a",
+        "URL by which leader b reaches leader a (default: stalewatch/peer_url in b's configuration, else --couch-a)",
+        parse=peer,
+        env="STALEWATCH_COUCH_PEER_A",
+        **_URL,
+    )
+    peer_b: Leader | None = option(
+        "--peer-b", "URL by which leader a reaches leader b", parse=peer, env="STALEWATCH_COUCH_PEER_B", **_URL
+    )
+    db: str = option(
+        "--db", "database; created, and replicated both ways, if that is missing", "bench", parse=database_name
+    )
+    write_to: str = option(
+        "--write-to",
+        "who takes writes: a, b, both (one of them at random), home (each key has its leader), or one as HOST:PORT",
+        "both",
+    )
+    read_from: str = option(
+        "--read-from",
+        "who answers reads: a, b, same (where the session's writes of the key go), other, or one as HOST:PORT",
+        "a",
+    )
+    timeout_s: float = option(
+        "--timeout", "seconds to connect, and to wait for an answer, each", DEFAULT_TIMEOUT_S, parse=positive
+    )
     seed: int = 0
+
+    @property
+    def leaders(self) -> tuple[Leader, Leader]:
+        """Both leaders; raise `BadAddress` if one is missing."""
+        for flag, named in (("--couch-a", self.a), ("--couch-b", self.b)):
+            if named is None:
+                raise BadAddress(
+                    f"no address of a leader: give {flag}, or start two with `stalewatch cluster up couch`"
+                )
+        assert self.a is not None  # noqa: S101 # as just checked
+        assert self.b is not None  # noqa: S101 # as just checked
+        return self.a, self.b
+
+    def resolved(self) -> Self:
+        """Return the options with the leaders' credentials for peers that have none, and leaders named a and b."""
+        return replace(
+            self,
+            peer_a=_with_credentials(self.peer_a, self.a),
+            peer_b=_with_credentials(self.peer_b, self.b),
+            write_to=self._place("--write-to", self.write_to, WRITE_TO),
+            read_from=self._place("--read-from", self.read_from, READ_FROM),
+        )
+
+    def _place(self, flag: str, text: str, words: tuple[str, ...]) -> str:
+        nodes = {named.node: name for name, named in (("a", self.a), ("b", self.b)) if named is not None}
+        place = nodes.get(text, text)
+        if place not in words and (nodes or not _NODE.fullmatch(place)):
+            raise BadAddress(f"{flag} {text!r}: must be one of {', '.join((*words, *nodes))}")
+        return place
 
     def check(self) -> None:
         """Raise `BadAddress` for choices that contradict each other."""
-        if self.a.node == self.b.node:
-            raise BadAddress(f"--couch-a and --couch-b are both {self.a.node}: name two servers")
+        a, b = self.leaders
+        if a.node == b.node:
+            raise BadAddress(f"--couch-a and --couch-b are both {a.node}: name two servers")
 
 
-SEAL = Seal(urls.bare, urls.whole)
-
-OPTIONS: tuple[Option, ...] = (
-    Option("--couch-a", "one leader: http://USER:PASSWORD@HOST:PORT", env="STALEWATCH_COUCH_A", secret=True, seal=SEAL),
-    Option("--couch-b", "the other leader", env="STALEWATCH_COUCH_B", secret=True, seal=SEAL),
-    Option(
-        "--peer-a",
-        "what leader b calls leader a (default: stalewatch/peer_url in b's configuration, else --couch-a)",
-        env="STALEWATCH_COUCH_PEER_A",
-        secret=True,
-        seal=SEAL,
-    ),
-    Option("--peer-b", "what leader a calls leader b", env="STALEWATCH_COUCH_PEER_B", secret=True, seal=SEAL),
-    Option(
-        "--db",
-        "database; it is created, and replicated both ways, where that is missing",
-        default="bench",
-        parse=database_name,
-    ),
-    Option(
-        "--write-to",
-        "who takes writes: a, b, both by turns of chance, home (every key has its leader), or one as HOST:PORT",
-        default="both",
-    ),
-    Option(
-        "--read-from",
-        "who answers reads: a, b, same (where the session's writes of the key go), other, or one as HOST:PORT",
-        default="a",
-    ),
-    Option("--timeout", "seconds to connect, and for an answer, each", default=DEFAULT_TIMEOUT_S, parse=seconds),
-)
-
-
-def options_from(namespace: object, seed: int = 0) -> CouchClientOptions:
-    """Build the options from parsed arguments (attributes named after the flags), the environment and the defaults.
-
-    Raises `BadAddress` for a value that makes no sense, or where a leader's address is missing.
-    """
-    values = chosen(OPTIONS, namespace)
-    a, b = (_required(values, name) for name in ("couch_a", "couch_b"))
-    return CouchClientOptions(
-        a=a,
-        b=b,
-        peer_a=_peer(values, "peer_a", a),
-        peer_b=_peer(values, "peer_b", b),
-        db=str(values["db"]),
-        write_to=_where("--write-to", str(values["write_to"]), WRITE_TO, a, b),
-        read_from=_where("--read-from", str(values["read_from"]), READ_FROM, a, b),
-        timeout_s=cast("float", values["timeout"]),
-        seed=seed,
-    )
-
-
-def _required(values: Mapping[str, object], name: str) -> Leader:
-    flag = f"--{name.replace('_', '-')}"
-    if values[name] is None:
-        raise BadAddress(f"no address of a leader: give {flag}, or start two with `stalewatch cluster up couch`")
-    return leader(flag, str(values[name]))
-
-
-def _peer(values: Mapping[str, object], name: str, same: Leader) -> Leader | None:
-    if values[name] is None:
-        return None
-    peer = leader(f"--{name.replace('_', '-')}", str(values[name]), {})
-    return peer if peer.user is not None else peer._replace(user=same.user, password=same.password)
-
-
-def _where(flag: str, text: str, words: tuple[str, ...], a: Leader, b: Leader) -> str:
-    place = {a.node: "a", b.node: "b"}.get(text, text)
-    if place not in words:
-        raise BadAddress(f"{flag} {text!r}: must be one of {', '.join(words)}, or {a.node} or {b.node}")
-    return place
+def _with_credentials(peer: Leader | None, same: Leader | None) -> Leader | None:
+    if peer is None or same is None or peer.user is not None:
+        return peer
+    return peer._replace(user=same.user, password=same.password)

@@ -6,9 +6,9 @@ How far one is behind the other, neither knows: their update sequences do not co
 from collections.abc import Sequence
 
 from stalewatch.clients.couchdb.administration import Administration
-from stalewatch.clients.couchdb.options import options_from
+from stalewatch.clients.couchdb.options import CouchClientOptions
 from stalewatch.clients.errors import ClientError
-from stalewatch.clients.servers import NodeState
+from stalewatch.clients.protocol import NodeState
 
 LOOK_S = 2.0
 MISSING = 404
@@ -18,11 +18,10 @@ MISSING = 404
 class CouchServers:
     """Asks each leader for the database that is loaded."""
 
-    def __init__(self, arguments: object) -> None:
-        """Take the parsed arguments; raise `BadAddress` where they make no sense."""
-        options = options_from(arguments)
+    def __init__(self, options: CouchClientOptions) -> None:
+        """Set up the connections; raise `BadAddress` if a leader's address is missing."""
         self._database = options.db
-        leaders = (("--couch-a", options.a), ("--couch-b", options.b))
+        leaders = zip(("--couch-a", "--couch-b"), options.leaders, strict=True)
         self._leaders = [(leader.node, Administration(flag, leader, LOOK_S)) for flag, leader in leaders]
 
     def look(self) -> Sequence[NodeState]:

@@ -34,6 +34,10 @@ class Address:
     """Where a replica set is, and how its clients are set up. Raises `BadAddress` for a URI that makes no sense."""
 
     def __init__(self, options: MongoClientOptions) -> None:
+        if options.uri is None:
+            raise BadAddress(
+                "no MongoDB address: give --mongo-uri, or start a local replica set with `stalewatch cluster up mongo`"
+            )
         try:
             parsed = parse_uri(options.uri)
         except _BAD_URI:

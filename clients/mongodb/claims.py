@@ -4,6 +4,7 @@ The answer to `hello` needs no rights. A primary's election id ends in the numbe
 """
 
 import socket
+from dataclasses import replace
 from typing import Any
 
 import pymongo
@@ -13,8 +14,8 @@ from pymongo.errors import PyMongoError
 from stalewatch.clients.errors import Unreachable
 from stalewatch.clients.mongodb.address import Address, DriverClient, node_names
 from stalewatch.clients.mongodb.diagnosis import reason
-from stalewatch.clients.mongodb.options import member_address, options_from
-from stalewatch.clients.servers import Silent
+from stalewatch.clients.mongodb.options import MongoClientOptions, member_address
+from stalewatch.clients.protocol import NoServerAnswers
 
 ASK_S = 0.5
 """How long an answer may take: one that comes later says little of now."""
@@ -29,9 +30,9 @@ _ASKED = {
 class MongoClaims:
     """Asks each member over a connection of its own."""
 
-    def __init__(self, arguments: object) -> None:
-        """Take the parsed arguments; raise `BadAddress` for a URI that makes no sense, or `Unreachable`."""
-        address = Address(options_from(arguments, pool_size=2))
+    def __init__(self, options: MongoClientOptions) -> None:
+        """Find the members; raise `BadAddress` for a URI that makes no sense, or `Unreachable`."""
+        address = Address(replace(options, pool_size=2))
         self.nodes = _members(address)
         self._clients: dict[str, DriverClient] = {
             node: address.open_member(*member_address(node), _ASKED) for node in self.nodes
@@ -44,7 +45,7 @@ class MongoClaims:
         except PyMongoError as error:
             if _refuses(node):
                 return None
-            raise Silent(reason(error)) from error
+            raise NoServerAnswers(reason(error)) from error
 
     def close(self) -> None:
         """Drop the connections."""

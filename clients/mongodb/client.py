@@ -16,14 +16,14 @@ from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import ReadPreference
 from pymongo.write_concern import WriteConcern
 
-from stalewatch.clients.errors import ClientError
+from stalewatch.clients.errors import ClientError, Failure
 from stalewatch.clients.mongodb import lists as mongodb_lists
 from stalewatch.clients.mongodb.address import Document, node_name
 from stalewatch.clients.mongodb.connection import Access, connect
 from stalewatch.clients.mongodb.diagnosis import explained
 from stalewatch.clients.mongodb.errors import explain
 from stalewatch.clients.mongodb.options import MongoClientOptions
-from stalewatch.clients.protocol import Answer, Failure, Levels, Value
+from stalewatch.clients.protocol import Answer, Levels, Value
 from stalewatch.history.clock import Clock
 from stalewatch.history.operation import Depends, Outcome
 

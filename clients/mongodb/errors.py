@@ -8,8 +8,7 @@ import socket
 from bson import errors as bson_errors
 from pymongo import errors as pymongo_errors
 
-from stalewatch.clients.errors import ErrorTable, classify
-from stalewatch.clients.protocol import Failure
+from stalewatch.clients.errors import ErrorTable, Failure, classify
 from stalewatch.history.operation import Outcome
 
 CODES: dict[int, Outcome] = {

@@ -1,11 +1,11 @@
 """What can be chosen about a MongoDB client, as a dataclass and as the table of its flags."""
 
-from dataclasses import dataclass, field
-from typing import Literal, cast
+from dataclasses import dataclass
+from typing import Literal
 
 from stalewatch.clients import urls
 from stalewatch.clients.errors import BadAddress
-from stalewatch.clients.options import Option, Seal, chosen
+from stalewatch.clients.options import ON_OFF, Redaction, option, positive
 
 ReadConcernLevel = Literal["local", "majority", "linearizable"]
 
@@ -40,14 +40,6 @@ def member_address(text: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def seconds(text: str) -> float:
-    """Return a time in seconds; raise ValueError unless it is a number above 0."""
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise ValueError("must be a number of seconds above 0")
-    return value
-
-
 @dataclass(frozen=True, kw_only=True)
 class MongoClientOptions:
     """How to reach a replica set and at which levels to write and read; None stands for the URI's word, else ours.
@@ -59,16 +51,50 @@ class MongoClientOptions:
     (ours: off).
     """
 
-    uri: str = field(repr=False)  # may hold a password
-    db: str = "bench"
-    coll: str = "kv"
-    write_concern: str | None = None
-    journal: bool | None = None
-    read_concern: ReadConcernLevel | None = None
-    read_from: str | None = None
-    timeout_s: float = DEFAULT_TIMEOUT_S
+    uri: str | None = option(
+        "--mongo-uri",
+        "address of the replica set: mongodb://HOST:PORT,.../?replicaSet=NAME; its settings (w, readPreference, TLS, "
+        "timeouts, ...) apply unless a flag says otherwise",
+        env="STALEWATCH_MONGO_URI",
+        secret=True,
+        redaction=Redaction(urls.bare, urls.whole),
+    )
+    db: str = option("--db", "database", "bench")
+    coll: str = option("--coll", "collection; a run creates and deletes its own documents in it", "kv")
+    write_concern: str | None = option(
+        "--write-concern",
+        "members that must acknowledge a write: 1, 2, ... or majority (default: w of the URI, else 1)",
+        parse=write_concern,
+    )
+    journal: bool | None = option(
+        "--journal",
+        "on: members acknowledge a write once it is in their journal (default: as in the URI, else the server's)",
+        **ON_OFF,
+    )
+    read_concern: ReadConcernLevel | None = option(
+        "--read-concern",
+        "what a read may show (default: as in the URI, else the server's)",
+        choices=("local", "majority", "linearizable"),
+    )
+    read_from: str | None = option(
+        "--read-from",
+        "who answers reads: primary, secondary, nearest, or one member as HOST:PORT "
+        "(default: readPreference of the URI, else primary)",
+        parse=read_from,
+    )
+    timeout_s: float = option(
+        "--timeout",
+        "seconds to wait for a server, for a connection and for an answer, each",
+        DEFAULT_TIMEOUT_S,
+        parse=positive,
+    )
+    retries: bool | None = option(
+        "--retries",
+        "on: the driver may repeat an operation silently, so a failed write may have been applied "
+        "(default: as in the URI, else off)",
+        **ON_OFF,
+    )
     pool_size: int = 100
-    retries: bool | None = None
 
     @property
     def member(self) -> tuple[str, int] | None:
@@ -82,76 +108,3 @@ class MongoClientOptions:
                 f"--read-concern linearizable cannot be had with --read-from {self.read_from}: "
                 "only the primary answers such reads; use --read-from primary",
             )
-
-
-OPTIONS: tuple[Option, ...] = (
-    Option(
-        "--mongo-uri",
-        "where the replica set is: mongodb://HOST:PORT,.../?replicaSet=NAME; what it sets (w, readPreference, TLS, "
-        "time-outs, ...) stands unless a flag says otherwise",
-        env="STALEWATCH_MONGO_URI",
-        secret=True,
-        seal=Seal(urls.bare, urls.whole),
-    ),
-    Option("--db", "database", default="bench"),
-    Option("--coll", "collection; a run creates and deletes its own documents in it", default="kv"),
-    Option(
-        "--write-concern",
-        "members that must confirm a write: 1, 2, ... or majority (default: w of the URI, else 1)",
-        parse=write_concern,
-    ),
-    Option(
-        "--journal",
-        "on: members confirm a write once it is in their journal (default: what the URI or the server says)",
-        choices=("on", "off"),
-    ),
-    Option(
-        "--read-concern",
-        "what a read may show (default: what the URI or the server says)",
-        choices=("local", "majority", "linearizable"),
-    ),
-    Option(
-        "--read-from",
-        "who answers reads: primary, secondary, nearest, or one member as HOST:PORT "
-        "(default: readPreference of the URI, else primary)",
-        parse=read_from,
-    ),
-    Option(
-        "--timeout",
-        "seconds to wait for a server, for a connection and for an answer, each",
-        default=DEFAULT_TIMEOUT_S,
-        parse=seconds,
-    ),
-    Option(
-        "--retries",
-        "on: the driver may repeat an operation unseen, and a failed write may then have been applied "
-        "(default: what the URI says, else off)",
-        choices=("on", "off"),
-    ),
-)
-
-_SWITCH = {"on": True, "off": False, None: None}
-
-
-def options_from(namespace: object, pool_size: int = 100) -> MongoClientOptions:
-    """Build the options from parsed arguments (attributes named after the flags), the environment and the defaults.
-
-    Raises `BadAddress` for a value that makes no sense, or where no URI is to be found.
-    """
-    values = chosen(OPTIONS, namespace)
-    if values["mongo_uri"] is None:
-        raise BadAddress(
-            "no MongoDB address: give --mongo-uri, or start a local one with `stalewatch cluster up mongo`"
-        )
-    return MongoClientOptions(
-        uri=str(values["mongo_uri"]),
-        db=str(values["db"]),
-        coll=str(values["coll"]),
-        write_concern=cast("str | None", values["write_concern"]),
-        journal=_SWITCH[cast("str | None", values["journal"])],
-        read_concern=cast("ReadConcernLevel | None", values["read_concern"]),
-        read_from=cast("str | None", values["read_from"]),
-        timeout_s=cast("float", values["timeout"]),
-        pool_size=pool_size,
-        retries=_SWITCH[cast("str | None", values["retries"])],
-    )

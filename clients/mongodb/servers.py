@@ -6,6 +6,7 @@ milliseconds.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -15,8 +16,8 @@ from pymongo.errors import OperationFailure, PyMongoError
 from stalewatch.clients.errors import Unreachable
 from stalewatch.clients.mongodb.address import Address, node_names
 from stalewatch.clients.mongodb.diagnosis import reason
-from stalewatch.clients.mongodb.options import options_from
-from stalewatch.clients.servers import NodeState, Silent
+from stalewatch.clients.mongodb.options import MongoClientOptions
+from stalewatch.clients.protocol import NodeState, NoServerAnswers
 
 SERVING = frozenset({"PRIMARY", "SECONDARY"})
 NO_RIGHTS = frozenset({11, 13, 18})
@@ -27,9 +28,9 @@ Member = dict[str, Any]
 class MongoServers:
     """Asks through a connection of its own; it connects at the first look."""
 
-    def __init__(self, arguments: object) -> None:
-        """Take the parsed arguments; raise `BadAddress` where their URI makes no sense."""
-        self._address = Address(options_from(arguments, pool_size=2))
+    def __init__(self, options: MongoClientOptions) -> None:
+        """Connect in the background; raise `BadAddress` for a URI that makes no sense."""
+        self._address = Address(replace(options, pool_size=2))
         self._client = self._address.open()
 
     def look(self) -> Sequence[NodeState]:
@@ -42,9 +43,9 @@ class MongoServers:
                     f"MongoDB at {node_names(self._address.hosts)} does not let the user ask for the replica set's "
                     f"state ({reason(error)}); grant it clusterMonitor to see replication lag and primary changes",
                 ) from error
-            raise Silent(reason(error)) from error
+            raise NoServerAnswers(reason(error)) from error
         except PyMongoError as error:
-            raise Silent(reason(error)) from error
+            raise NoServerAnswers(reason(error)) from error
         return states([member for member in status["members"] if member["stateStr"] != "ARBITER"])
 
     def close(self) -> None:

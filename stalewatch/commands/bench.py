@@ -9,14 +9,15 @@ import argparse
 from stalewatch.clients.databases import DATABASES
 from stalewatch.clients.errors import BadAddress, ClientError
 from stalewatch.clients.options import add_arguments as add_options
+from stalewatch.clients.options import options_of, parse_options
 from stalewatch.clusters.protocol import ClusterError
 from stalewatch.commands import outputs
 from stalewatch.commands.exits import DONE, MISSED, UNREACHABLE, USAGE
 from stalewatch.commands.outputs import tell
-from stalewatch.engine.single import LOAD_OPTIONS, opened
+from stalewatch.engine.single import opened
 from stalewatch.history.compression import MissingCodec
 from stalewatch.reports import expect, page
-from stalewatch.workloads.options import options_from
+from stalewatch.workloads.options import LoadOptions
 
 EXITS = (
     "Exit codes: 0 done and expectations met, 1 an expectation missed, 2 usage, 3 no database reached or no rights, "
@@ -32,8 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         one = databases.add_parser(
             name, help=database.help, description=database.help, epilog=EXITS, allow_abbrev=False
         )
-        add_options(one.add_argument_group("database"), database.options())
-        add_options(one.add_argument_group("load"), LOAD_OPTIONS)
+        add_options(one.add_argument_group("database"), database.flags())
+        add_options(one.add_argument_group("load"), options_of(LoadOptions))
         outputs.add_arguments(one.add_argument_group("output"))
 
 
@@ -55,7 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _bench(arguments: argparse.Namespace) -> int:
-    load = options_from(arguments)
+    load = parse_options(LoadOptions, arguments)
+    parse_options(DATABASES[arguments.database].options, arguments)  # before anything is started
     expectations = outputs.require(arguments)
     with opened(arguments, load) as one:
         one.perform()

@@ -9,6 +9,7 @@ from typing import Any
 from stalewatch.clients.databases import DATABASES
 from stalewatch.clients.errors import BadAddress, ClientError
 from stalewatch.clients.options import add_arguments as add_options
+from stalewatch.clients.options import count, options_of, parse_options, positive, seconds
 from stalewatch.clusters.protocol import ClusterError
 from stalewatch.commands import outputs
 from stalewatch.commands.outputs import tell
@@ -18,11 +19,9 @@ from stalewatch.drills.plan import BadDrill, Drill
 from stalewatch.drills.side_by_side import show
 from stalewatch.drills.single import Drilled, drilled
 from stalewatch.drills.variations import Variation, variations
-from stalewatch.engine.single import LOAD_OPTIONS
 from stalewatch.history.compression import MissingCodec
 from stalewatch.reports import expect, page
-from stalewatch.workloads import options as workloads_options
-from stalewatch.workloads.options import count, positive, seconds
+from stalewatch.workloads.options import LoadOptions
 
 DONE, MISSED, USAGE, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -55,8 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, database in DATABASES.items():
         one = databases.add_parser(name, help=database.help, description=database.help, epilog=EXITS)
         _add_drill(one.add_argument_group("drill"))
-        add_options(one.add_argument_group("database"), database.options())
-        add_options(one.add_argument_group("load"), LOAD_OPTIONS)
+        add_options(one.add_argument_group("database"), database.flags())
+        add_options(one.add_argument_group("load"), options_of(LoadOptions))
         outputs.add_arguments(one.add_argument_group("output"))
 
 
@@ -122,7 +121,7 @@ def _drill(arguments: argparse.Namespace, chosen: Chosen) -> int:
     each = variations(arguments.vary, arguments.repeat)
     _choose(arguments, chosen)
     runs = [_varied(arguments, variation, number, len(each)) for number, variation in enumerate(each, start=1)]
-    loads = [workloads_options.options_from(mine) for mine in runs]
+    loads = [parse_options(LoadOptions, mine) for mine in runs]
     done: list[Drilled] = []
     try:
         with broken.at_hand(arguments, chosen.drill, tell) as found:
@@ -171,8 +170,9 @@ def _choose(arguments: argparse.Namespace, chosen: Chosen) -> None:
 
 
 def _varying(database: str) -> set[str]:
-    options = (*DATABASES[database].options(), *LOAD_OPTIONS)
-    return {option.name for option in options} - {"ops", "duration", *DATABASES[database].addresses}
+    row = DATABASES[database]
+    options = (*row.flags(), *options_of(LoadOptions))
+    return {option.name for option in options if option.field not in row.addresses} - {"ops", "duration"}
 
 
 def _varied(arguments: argparse.Namespace, variation: Variation, number: int, of: int) -> argparse.Namespace:

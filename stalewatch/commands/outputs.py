@@ -9,9 +9,9 @@ from typing import Any
 
 from stalewatch.checkers.findings import Findings
 from stalewatch.clients.errors import BadAddress
+from stalewatch.clients.options import port
 from stalewatch.reports import expect, page, table
 from stalewatch.reports.lines import plain_lines
-from stalewatch.workloads import options as workloads_options
 
 
 def add_arguments(group: argparse._ArgumentGroup) -> None:
@@ -22,7 +22,7 @@ def add_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--keep", action="store_true", help="leave the run's keys in the database")
     group.add_argument(
         "--metrics-port",
-        type=workloads_options.port,
+        type=port,
         metavar="PORT",
         help="serve the run to Prometheus there, on 127.0.0.1",
     )

@@ -7,6 +7,7 @@ from typing import cast
 
 from stalewatch.clients.databases import DATABASES
 from stalewatch.clients.errors import BadAddress
+from stalewatch.clients.options import parse_options
 from stalewatch.clients.protocol import Client
 from stalewatch.clusters.compose.clusters import CLUSTERS
 from stalewatch.clusters.local_clusters import cluster
@@ -34,7 +35,7 @@ def at_hand(arguments: argparse.Namespace, drill: Drill, tell: Tell) -> Iterator
     if not database.addresses:
         yield None
         return
-    if not database.lacks_address(arguments):
+    if not database.lacks_address(parse_options(database.options, arguments)):
         raise BadAddress(
             f"a drill breaks the local {arguments.database} cluster, or with --compose the one of the Compose file; "
             "it cannot break servers that it knows by their address alone: leave the address out"

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+from stalewatch.clients.options import positive, seconds
 from stalewatch.drills.plan import BadDrill, Drill, catalogue, read
-from stalewatch.workloads.options import positive, seconds
 
 AT_S, LASTS_S = 10.0, 20.0
 

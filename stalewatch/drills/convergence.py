@@ -7,12 +7,12 @@ Each replica is asked by a client whose reads all go to that node, at the level 
 
 import threading
 import time
-from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 from stalewatch.clients.databases import DATABASES
+from stalewatch.clients.options import with_values
 from stalewatch.clients.protocol import Client, ClientSession, Value
 from stalewatch.history.clock import Clock
 
@@ -118,15 +118,15 @@ class Probe:
 
 
 def opened(
-    database: str, options: Namespace, nodes: Sequence[str], run: str, clock: Clock, undo: ExitStack
+    database: str, options: object, nodes: Sequence[str], run: str, clock: Clock, undo: ExitStack
 ) -> Probe | None:
     """Return a probe of these nodes, whose connections `undo` drops; None where nodes cannot be asked one by one."""
     alone = ALONE.get(database)
     if alone is None:
         return None
 
-    def client(chosen: Mapping[str, object]) -> Client:
-        opened = DATABASES[database].open(Namespace(**{**vars(options), **chosen}), 2, 0, clock)
+    def client(chosen: Mapping[str, str]) -> Client:
+        opened = DATABASES[database].open(with_values(options, chosen), 2, 0, clock)
         undo.callback(opened.close)
         opened.prepare()
         return opened

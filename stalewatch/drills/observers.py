@@ -1,6 +1,5 @@
 """What watches the servers while a drill breaks them: who says that it leads, and when all replicas agree again."""
 
-from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -26,7 +25,7 @@ class Observers:
     def __init__(
         self,
         database: str,
-        options: Namespace,
+        options: object,
         nodes: Sequence[str],
         run: str,
         clock: Clock,

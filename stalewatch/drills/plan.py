@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-CATALOGUE = Path(__file__).with_name("catalogue.toml")
+from stalewatch.clients.databases import DATABASES
 
-DATABASES = ("mongo", "cassandra", "couch", "memory")
+CATALOGUE = Path(__file__).with_name("catalogue.toml")
 
 
 class BadDrill(ValueError):
@@ -61,7 +61,7 @@ def _drill(where: str, name: str, table: Any) -> Drill:  # noqa: ANN401 # whatev
         raise BadDrill(f"{where}: steps: a list of [[{name}.steps]] is expected")
     return Drill(
         name,
-        _databases(where, table.get("databases", DATABASES)),
+        _databases(where, table.get("databases", list(DATABASES))),
         " ".join(str(table.get("teaches", "")).split()),
         " ".join(str(table.get("expect", "")).split()),
         [_step(f"{where}: step {number}", step) for number, step in enumerate(steps, start=1)],

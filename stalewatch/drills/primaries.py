@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from stalewatch.clients.servers import Claims, Silent
+from stalewatch.clients.protocol import NoServerAnswers, PrimaryClaims
 from stalewatch.drills.recovery import NS
 from stalewatch.history.clock import Clock
 
@@ -100,7 +100,7 @@ def _joined(spans: Sequence[Span]) -> Iterator[Span]:
 class PrimaryWatch:
     """Asks every node in turns of `POLL_S` whether it leads, one thread a node, until it is closed."""
 
-    def __init__(self, claims: Claims, clock: Clock) -> None:
+    def __init__(self, claims: PrimaryClaims, clock: Clock) -> None:
         self.said: dict[str, list[Said]] = {node: [] for node in claims.nodes}
         self._claims = claims
         self._clock = clock
@@ -131,7 +131,7 @@ class PrimaryWatch:
             asked = self._clock.now()
             try:
                 leads = self._claims.ask(node)
-            except Silent:
+            except NoServerAnswers:
                 pass
             else:
                 self.said[node].append(Said(asked, self._clock.now(), leads))

@@ -83,7 +83,7 @@ class Scene:
         one, cluster = self._one, self._cluster
         if cluster is not None:
             self._observers = Observers(
-                one.client.database, self._arguments, cluster.nodes(), one.run.name, one.client.clock, tell
+                one.client.database, one.options, cluster.nodes(), one.run.name, one.client.clock, tell
             )
             self.timeline.before_healing = self._observers.rest
         try:

@@ -14,8 +14,8 @@ from stalewatch.checkers.findings import Findings
 from stalewatch.checkers.judge import Judge
 from stalewatch.clients.databases import DATABASES
 from stalewatch.clients.errors import ClientError
-from stalewatch.clients.options import shown
-from stalewatch.clients.protocol import Client
+from stalewatch.clients.options import parse_options, public_values, with_values
+from stalewatch.clients.protocol import Client, Database
 from stalewatch.clusters.local.addresses import addresses
 from stalewatch.commands.outputs import tell
 from stalewatch.engine.garbage import collect_seldom
@@ -32,10 +32,7 @@ from stalewatch.recording.tally import Tally
 from stalewatch.reports.progress import progress
 from stalewatch.reports.result import run_result
 from stalewatch.workloads import kinds
-from stalewatch.workloads import options as workloads_options
 from stalewatch.workloads.options import LoadOptions
-
-LOAD_OPTIONS = (*workloads_options.OPTIONS, *workloads_options.WORKLOAD_OPTIONS)
 
 
 @dataclass
@@ -43,6 +40,7 @@ class SingleRun:
     """A run whose client is connected; `perform` it, then ask for its result."""
 
     arguments: argparse.Namespace
+    options: object
     load: LoadOptions
     client: Client
     recorder: Recorder
@@ -59,7 +57,7 @@ class SingleRun:
         They are deleted whatever happened; only the second Ctrl-C leaves them behind.
         """
         run, arguments = self.run, self.arguments
-        served = (run.name, arguments, self.recorder, self.tally, self.load.users, tell, self.faults)
+        served = (run.name, arguments, self.options, self.recorder, self.tally, self.load.users, tell, self.faults)
         with self._signals(), serving(*served):
             tell(f"creating {len(run.keys)} keys")
             run.preload()
@@ -127,7 +125,7 @@ class SingleRun:
         about = {
             "database": self.client.database,
             "run": run.name,
-            "options": {**_options(self.arguments, self.load), "driver": self.client.settings()},
+            "options": {**_options(self.options, self.load), "driver": self.client.settings()},
             "duration_s": run.duration_s,
             "interrupted": run.interrupted,
             "final_reads_s": run.final_reads_s,
@@ -146,25 +144,29 @@ def opened(arguments: argparse.Namespace, load: LoadOptions) -> Iterator[SingleR
 
     Where no address is given, the local cluster is started. Raises a `ClientError` or a `ClusterError`.
     """
-    client = _client(arguments, load)
+    database = DATABASES[arguments.database]
+    options = with_local_cluster(database, parse_options(database.options, arguments))
+    client = _client(database, options, load)
     client.prepare()
     try:
-        yield _begun(arguments, load, client)
+        yield _begun(arguments, options, load, client)
     finally:
         client.close()
 
 
-def _client(arguments: argparse.Namespace, load: LoadOptions) -> Client:
-    database = DATABASES[arguments.database]
-    if database.lacks_address(arguments):
-        vars(arguments).update(addresses(arguments.database, tell))
+def with_local_cluster(database: Database, options: object) -> object:
+    """Return the options with the address of the local cluster, which is started, if they name no servers."""
+    return with_values(options, addresses(database.name, tell)) if database.lacks_address(options) else options
+
+
+def _client(database: Database, options: object, load: LoadOptions) -> Client:
     if database.addresses:  # what is missing there may take a while to set up
-        tell(f"preparing {arguments.database}")
-    return database.open(arguments, load.users, load.seed, database.clock())
+        tell(f"preparing {database.name}")
+    return database.open(options, load.users, load.seed, database.clock())
 
 
-def _begun(arguments: argparse.Namespace, load: LoadOptions, client: Client) -> SingleRun:
-    name = _run_name(arguments.database, load, _options(arguments, load))
+def _begun(arguments: argparse.Namespace, options: object, load: LoadOptions, client: Client) -> SingleRun:
+    name = _run_name(arguments.database, load, _options(options, load))
     header = Header(
         format=FORMAT,
         version=FORMAT_VERSION,
@@ -172,11 +174,11 @@ def _begun(arguments: argparse.Namespace, load: LoadOptions, client: Client) -> 
         database=arguments.database,
         clock_error_ns=0,
         closes=True,
-        options=_options(arguments, load),
+        options=_options(options, load),
     )
     history = HistoryWriter(arguments.history, header) if arguments.history else None
     recorder = Recorder(client.clock, Judge(), history, _pulse(client.clock))
-    return SingleRun(arguments, load, client, recorder, Run(client, recorder, load, name), Tally(recorder))
+    return SingleRun(arguments, options, load, client, recorder, Run(client, recorder, load, name), Tally(recorder))
 
 
 def _pulse(clock: Clock) -> Pulse | Steady:
@@ -194,6 +196,5 @@ def _run_name(database: str, load: LoadOptions, options: dict[str, Any]) -> str:
     return f"{time.strftime('%Y%m%d%H%M%S')}{secrets.token_hex(2)}"
 
 
-def _options(arguments: argparse.Namespace, load: LoadOptions) -> dict[str, Any]:
-    options = (*DATABASES[arguments.database].options(), *LOAD_OPTIONS)
-    return {**shown(options, arguments), "seed": load.seed, "ops": load.operations}
+def _options(options: object, load: LoadOptions) -> dict[str, Any]:
+    return {**public_values(options), **public_values(load)}

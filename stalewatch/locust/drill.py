@@ -16,7 +16,9 @@ from locust.env import Environment
 from locust.exception import StopTest
 from locust.runners import Runner, WorkerRunner
 
+from stalewatch.clients.databases import DATABASES
 from stalewatch.clients.errors import BadAddress, ClientError
+from stalewatch.clients.options import parse_options
 from stalewatch.clusters.protocol import Cluster, ClusterError
 from stalewatch.drills import broken
 from stalewatch.drills.chosen import FLAGS, Chosen, choose
@@ -89,7 +91,14 @@ class Drilling:
         run = self._run
         try:
             (database,) = run.databases
-            self._observers = Observers(database, run.options, self._cluster.nodes(), run.name, self._clock, log.info)
+            self._observers = Observers(
+                database,
+                parse_options(DATABASES[database].options, run.options),
+                self._cluster.nodes(),
+                run.name,
+                self._clock,
+                log.info,
+            )
             self._timeline.before_healing = self._observers.rest
             with broken.guard(self._cluster) as self._timeline.guard:
                 begun = self._begun = self._await_load()

@@ -7,18 +7,14 @@ from typing import Any
 
 from stalewatch.clients.databases import DATABASES
 from stalewatch.clients.errors import BadAddress
-from stalewatch.clients.options import Option, chosen
+from stalewatch.clients.options import Option, options_of, parse_options, port, public_values
 from stalewatch.reports import expect
-from stalewatch.workloads import options as workloads_options
 from stalewatch.workloads.options import LoadOptions
 
 LOCUSTS_OWN = frozenset({"users", "ops", "duration"})
 """Options of the bench that Locust has in its own way: ``-u`` and ``-t``."""
 
-LOAD = (
-    *(option for option in workloads_options.OPTIONS if option.name not in LOCUSTS_OWN),
-    *workloads_options.WORKLOAD_OPTIONS,
-)
+LOAD = tuple(option for option in options_of(LoadOptions) if option.name not in LOCUSTS_OWN)
 
 LOOPBACK = "127.0.0.1"
 
@@ -43,7 +39,7 @@ def add_arguments(parser: Any, databases: Collection[str]) -> None:  # noqa: ANN
     )
     parser.add_argument(
         "--metrics-port",
-        type=workloads_options.port,
+        type=port,
         metavar="PORT",
         help="serve the run's totals to Prometheus there, and the list of workers; workers take any port",
         include_in_web_ui=False,
@@ -60,25 +56,25 @@ def add_arguments(parser: Any, databases: Collection[str]) -> None:  # noqa: ANN
     )
 
 
-def options_of(databases: Iterable[str]) -> list[Option]:
+def options_of_all(databases: Iterable[str]) -> list[Option]:
     """Return the options of the load and of these databases."""
-    return [*LOAD, *(option for database in databases for option in DATABASES[database].options())]
+    return [*LOAD, *(option for database in databases for option in DATABASES[database].flags())]
 
 
 def _by_flag(databases: Iterable[str]) -> dict[str, dict[str, Option]]:
     """Return every flag once, with what it is to each of those who have it."""
     found: dict[str, dict[str, Option]] = {option.flag: {"": option} for option in LOAD}
     for database in databases:
-        for option in DATABASES[database].options():
+        for option in DATABASES[database].flags():
             found.setdefault(option.flag, {})[database] = option
     return found
 
 
 def _add(parser: Any, flag: str, options: dict[str, Option]) -> None:  # noqa: ANN401 # Locust's parser is not typed
-    """Add a flag; its value stays text until `stalewatch.clients.options.chosen` looks at it, and empty text is no value."""
+    """Add a flag; its value stays text until `parse_options`, and empty text is no value."""
     every = list(options.values())
     first = every[0]
-    default = _common(None if option.default is None or option.env else str(option.default) for option in every)
+    default = _common(None if option.env else option.default_text for option in every)
     choices = first.choices if all(option.choices == first.choices for option in every) else None
     if choices and default is None:  # the form shows the first choice where nothing is chosen
         choices, default = ("", *choices), ""
@@ -108,12 +104,18 @@ def _help(options: dict[str, Option]) -> str:
     return "; ".join(f"{', '.join(databases)}: {text}" for text, databases in texts.items())
 
 
+def shown_load(load: LoadOptions) -> dict[str, object]:
+    """Return the load's options that Locust does not have itself, as results print them."""
+    values = public_values(load)
+    return {option.name: values[option.name] for option in LOAD}
+
+
 def check(namespace: Namespace, databases: Iterable[str]) -> LoadOptions:
     """Return the load's options; raise `BadAddress` where one of them, or of the databases', makes no sense."""
     for database in databases:
-        chosen(DATABASES[database].options(), namespace)
+        parse_options(DATABASES[database].options, namespace)
     expectations(namespace)
-    return workloads_options.options_from(namespace)
+    return parse_options(LoadOptions, namespace)
 
 
 def expectations(namespace: Namespace) -> list[expect.Expectation]:

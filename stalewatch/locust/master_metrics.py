@@ -12,6 +12,8 @@ import gevent
 from locust.env import Environment
 from locust.runners import MasterRunner, Runner
 
+from stalewatch.clients.databases import DATABASES
+from stalewatch.clients.options import parse_options
 from stalewatch.locust.interrupts import Interrupts
 from stalewatch.locust.roster import State
 from stalewatch.locust.run import Run
@@ -93,7 +95,15 @@ class MasterMetrics:
             nodes = Nodes(run.name, database)
             self._nodes.append(nodes)
             options, local = self._vault.opened(run.options), not isinstance(self._runner, MasterRunner)
-            gevent.spawn(watch, database, options, nodes, run.concluded, local=local or bool(options.processes))
+            row = DATABASES[database]
+            gevent.spawn(
+                watch,
+                database,
+                parse_options(row.options, options),
+                nodes,
+                run.concluded,
+                local=local or bool(options.processes),
+            )
 
     def _on_quitting(self, **_: Any) -> None:  # noqa: ANN401 # Locust's extras
         """Wait for one more scrape: without it Prometheus would never learn of the final reads."""

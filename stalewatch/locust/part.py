@@ -15,7 +15,7 @@ from locust.env import Environment
 from stalewatch.checkers.judge import Judge
 from stalewatch.clients.databases import DATABASES
 from stalewatch.clients.errors import BadAddress, ClientError
-from stalewatch.clients.options import shown
+from stalewatch.clients.options import parse_options, public_values, with_values
 from stalewatch.clients.protocol import Client
 from stalewatch.clusters.local.addresses import addresses
 from stalewatch.clusters.protocol import ClusterError
@@ -25,7 +25,7 @@ from stalewatch.engine.progress import Progress, Report
 from stalewatch.history.clock import RealClock
 from stalewatch.history.operation import FORMAT, FORMAT_VERSION, Header
 from stalewatch.history.writer import HistoryWriter
-from stalewatch.locust.flags import options_of
+from stalewatch.locust.flags import shown_load
 from stalewatch.locust.report import HistoryFile
 from stalewatch.locust.requests import Requests
 from stalewatch.locust.totals import Totals
@@ -177,10 +177,11 @@ class Part:
 
     def _connect(self) -> None:
         setting, database = self._setting, DATABASES[self.database]
-        if database.lacks_address(setting.options):
-            self._use_local_cluster()
+        options: object = parse_options(database.options, setting.options)
+        if database.lacks_address(options):
+            options = with_values(options, self._local_cluster())
         with ExitStack() as undo:
-            client = database.open(setting.options, MOST_USERS, setting.load.seed, setting.clock)
+            client = database.open(options, MOST_USERS, setting.load.seed, setting.clock)
             undo.callback(client.close)
             client.prepare()
             self.settings = client.settings()
@@ -223,13 +224,13 @@ class Part:
         classes = environment.user_classes
         return sum(counts.get(one.__name__, 0) for one in classes if getattr(one, "database", "") == self.database)
 
-    def _use_local_cluster(self) -> None:
+    def _local_cluster(self) -> Mapping[str, str]:
         if not self._setting.local:
             raise BadAddress(
                 f"no address of {self.database}: give it to the master, or to this worker in its environment; a "
                 "cluster of its own on this machine would be another one than the other workers'"
             )
-        vars(self._setting.options).update(addresses(self.database, log.info))
+        return addresses(self.database, log.info)
 
     def _history_writer(self) -> HistoryWriter | None:
         setting = self._setting
@@ -246,7 +247,10 @@ class Part:
             database=self.database,
             clock_error_ns=None,
             closes=True,
-            options=shown(options_of([self.database]), setting.options),
+            options={
+                **shown_load(setting.load),
+                **public_values(parse_options(DATABASES[self.database].options, setting.options)),
+            },
         )
         return HistoryWriter(self.history, header)
 

@@ -13,6 +13,7 @@ from gevent.event import AsyncResult, Event
 from locust.env import Environment
 from locust.runners import Runner, WorkerRunner
 
+from stalewatch.clients.options import parse_options
 from stalewatch.history.clock import RealClock
 from stalewatch.locust import flags, messages
 from stalewatch.locust.clock_offset import ClockOffset, Sample
@@ -23,7 +24,7 @@ from stalewatch.locust.secrets import Vault
 from stalewatch.locust.share import Share
 from stalewatch.locust.worker_metrics import WorkerMetrics
 from stalewatch.recording.pulse import Pulse
-from stalewatch.workloads import options as workloads_options
+from stalewatch.workloads.options import LoadOptions
 
 log = logging.getLogger("stalewatch")
 
@@ -108,7 +109,7 @@ class Participant:
             return None
 
     def _begun(self, options: Namespace) -> Share:
-        load = workloads_options.options_from(options)
+        load = parse_options(LoadOptions, options)
         offset = self._measured_offset()
         clock = self._own_clock.shifted(offset.offset_ns if offset else 0)
         setting = Setting(

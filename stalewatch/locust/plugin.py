@@ -13,6 +13,7 @@ from locust.runners import MasterRunner, Runner, WorkerRunner
 
 from stalewatch.clients.databases import DATABASES
 from stalewatch.clients.errors import BadAddress
+from stalewatch.clients.options import parse_options
 from stalewatch.clusters.local.addresses import addresses
 from stalewatch.clusters.protocol import ClusterError
 from stalewatch.locust import flags
@@ -42,7 +43,7 @@ def install(base: type[User]) -> None:
             return
         for driver in NOISY:  # what they say of a server stands in the answers; a worker's log goes to the page
             logging.getLogger(driver).setLevel(logging.CRITICAL)
-        options = flags.options_of(_databases(_subclasses(base)))
+        options = flags.options_of_all(_databases(_subclasses(base)))
         # A worker that joins a running test has the master's options already, in place of its own.
         own = get_parser().parse_args() if isinstance(runner, WorkerRunner) else environment.parsed_options
         vault = Vault(options, own)
@@ -87,7 +88,8 @@ def _starts_here_at_once(options: Namespace, runner: Runner) -> bool:
 def _start_clusters(options: Namespace, vault: Vault, databases: Collection[str]) -> None:
     """Start the local clusters that no address stands for, before the clock of `-t` runs; else the first user does."""
     for database in databases:
-        if DATABASES[database].lacks_address(vault.opened(options)):
+        row = DATABASES[database]
+        if row.lacks_address(parse_options(row.options, vault.opened(options))):
             try:
                 vars(options).update(addresses(database, log.info))
             except ClusterError as error:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from stalewatch.clients.databases import DATABASES
-from stalewatch.clients.options import shown
+from stalewatch.clients.options import parse_options, public_values
 from stalewatch.locust import flags
 from stalewatch.locust.beyond import summed
 from stalewatch.locust.outcome import Outcome, worker_row
@@ -13,7 +13,7 @@ from stalewatch.locust.run import Aside, Run
 from stalewatch.reports import expect
 from stalewatch.reports.result import run_result
 from stalewatch.workloads import kinds
-from stalewatch.workloads import options as workloads_options
+from stalewatch.workloads.options import LoadOptions
 
 DONE, MISSED = 0, 1
 
@@ -42,14 +42,14 @@ def outcome(run: Run, aside: Aside) -> Outcome:
 
 def _beyond(options: Namespace, told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return what workloads know beyond the guarantees, and which there were: those of the options if nobody tells."""
-    beyond = {"workloads": sorted(kinds.names(workloads_options.options_from(options).workload)), **summed(told)}
+    beyond = {"workloads": sorted(kinds.names(parse_options(LoadOptions, options).workload)), **summed(told)}
     return {**beyond, "lost_writes_exact": kinds.exact(beyond["workloads"])}
 
 
 def _options(options: Namespace, databases: Collection[str]) -> dict[str, Any]:
     """Return the options in force; those of several databases by database, for flags may mean different things."""
-    each = {database: shown(DATABASES[database].options(), options) for database in databases}
-    return shown(flags.LOAD, options) | _of_one(each)
+    each = {database: public_values(parse_options(DATABASES[database].options, options)) for database in databases}
+    return flags.shown_load(parse_options(LoadOptions, options)) | _of_one(each)
 
 
 def _of_one(by_database: dict[str, dict[str, Any]]) -> dict[str, Any]:

@@ -26,12 +26,12 @@ class Vault:
             value = given or environ.get(option.env or "")
             if value:
                 self._own[option.name] = value
-            setattr(namespace, option.name, option.seal.bare(value) if value else None)
+            setattr(namespace, option.name, option.redaction.redact(value) if value else None)
 
     def opened(self, namespace: Namespace) -> Namespace:
         """Return a copy of the options with the secrets in it, for the clients of this process alone."""
         whole = Namespace(**vars(namespace))
         for option in self._options:
             own, sent = self._own.get(option.name), getattr(namespace, option.name, None)
-            setattr(whole, option.name, option.seal.whole(sent, own) if own and sent else own or sent)
+            setattr(whole, option.name, option.redaction.restore(sent, own) if own and sent else own or sent)
         return whole

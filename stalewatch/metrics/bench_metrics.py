@@ -27,6 +27,7 @@ WORKERS = {"running": 1, "done": 0, "lost": 0}
 def serving(
     run: str,
     options: Namespace,
+    database_options: object,
     recorder: Recorder,
     tally: Tally,
     users: int,
@@ -46,7 +47,7 @@ def serving(
     nodes, over = Nodes(run, options.database), threading.Event()
     server = _server(options.metrics_port, metrics, nodes, faults, recorder.pulse)
     tell(f"metrics: http://{server.address}/metrics, /sd")
-    watched = (options.database, options, nodes, over)
+    watched = (options.database, database_options, nodes, over)
     threading.Thread(target=watch, args=watched, name="replication", daemon=True).start()
     try:
         yield

@@ -2,12 +2,12 @@
 
 import logging
 import time
-from argparse import Namespace
 from typing import Protocol
 
 from stalewatch.clients.databases import DATABASES
 from stalewatch.clients.errors import ClientError
-from stalewatch.clients.servers import NodeState, Servers, Silent
+from stalewatch.clients.options import with_values
+from stalewatch.clients.protocol import NodeState, NoServerAnswers, Servers
 from stalewatch.clusters.local.addresses import addresses
 from stalewatch.clusters.protocol import ClusterError
 from stalewatch.metrics.nodes import Nodes
@@ -29,7 +29,7 @@ class Over(Protocol):
         ...
 
 
-def watch(database: str, options: Namespace, nodes: Nodes, over: Over, *, local: bool = True) -> None:
+def watch(database: str, options: object, nodes: Nodes, over: Over, *, local: bool = True) -> None:
     """Note what the servers say until the run is over; where they say nothing, go without.
 
     Without an address it is the local cluster's, if it is `local` for all who load it: else workers on other machines
@@ -43,7 +43,7 @@ def watch(database: str, options: Namespace, nodes: Nodes, over: Over, *, local:
             log.warning("%s: no replication lag is shown: give the master the servers' address", database)
             return
         if row.lacks_address(options):
-            vars(options).update(addresses(database, log.info))
+            options = with_values(options, addresses(database, log.info))
         servers = row.servers(options)
     except (ClientError, ClusterError) as error:
         log.warning("%s: no replication lag is shown: %s", database, error)
@@ -63,6 +63,6 @@ def _look(servers: Servers) -> list[NodeState]:
     for _ in range(2):
         try:
             return list(servers.look())
-        except Silent:
+        except NoServerAnswers:
             time.sleep(LOOK_EVERY_S / 5)
     return []

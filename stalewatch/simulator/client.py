@@ -7,8 +7,8 @@ What is known about it beyond what its sessions see: `stalewatch.simulator.truth
 from collections.abc import Mapping, Sequence
 from random import Random
 
-from stalewatch.clients.errors import BadAddress, ClientError, classify
-from stalewatch.clients.protocol import Answer, Failure, Levels, Value
+from stalewatch.clients.errors import BadAddress, ClientError, Failure, classify
+from stalewatch.clients.protocol import Answer, Levels, Value
 from stalewatch.history.clock import Clock
 from stalewatch.simulator.delays import sampler
 from stalewatch.simulator.errors import ERRORS, MemoryStoreError, NoAnswer, Refused, Timeout, TooFewReplicas

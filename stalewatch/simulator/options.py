@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple, cast
 
 from stalewatch.clients.errors import BadAddress
+from stalewatch.clients.options import ON_OFF, number, option, whole_number
 from stalewatch.simulator.delays import DISTRIBUTIONS
 
 Acks = int | Literal["majority", "all"]
@@ -56,28 +57,83 @@ class Outage:
     takeover_s: float = 1.0
     writes: Literal["loses", "keeps"] = "loses"
 
+    def __str__(self) -> str:
+        """Return it as `--outage` takes it."""
+        return f"{self.at_s:g}:{self.for_s:g}:{self.writes}"
+
+
+def _acks(text: str) -> Acks:
+    if text in {"majority", "all"}:
+        return cast("Literal['majority', 'all']", text)
+    if not text.isdecimal():
+        raise ValueError("must be a number of nodes, majority or all")
+    return int(text)
+
+
+def _outage(text: str) -> tuple[Outage, ...]:
+    at_s, _, rest = text.partition(":")
+    for_s, _, writes = rest.partition(":")
+    if writes not in {"", "loses", "keeps"}:
+        raise ValueError("what happens to the lost leader's writes: loses or keeps")
+    try:
+        lost = Outage(at_s=float(at_s), for_s=float(for_s))
+    except ValueError:
+        raise ValueError("must be AT:FOR[:loses|keeps] in seconds, such as 5:10:loses") from None
+    return (replace(lost, writes=cast("Literal['loses', 'keeps']", writes)) if writes else lost,)
+
 
 @dataclass(frozen=True)
 class MemoryOptions:
     """A simulated store; raises `stalewatch.clients.errors.BadAddress` for options that make no sense together."""
 
-    topology: str = "leader"
-    """A name in `TOPOLOGIES`."""
+    topology: str = option("--topology", "kind of replication", "leader", choices=tuple(TOPOLOGIES))
+    replicas: int = option("--replicas", "nodes (default: the topology's own number)", 0, parse=whole_number)
+    """0 is the topology's own number: 3, for linearizable 1, for multi-leader 2."""
 
-    replicas: int = 0
-    """How many nodes; 0 is the topology's own number: 3, for linearizable 1, for multi-leader 2."""
+    read_from: str = option(
+        "--read-from", "primary, secondary, any, home or a node such as m2 (default: by topology)", ""
+    )
+    """leader, follower, any, home, or a node; in a quorum the coordinator, which answers first."""
 
+    write_to: str = option("--write-to", "any, home or a node, if there are several leaders", "")
+    """In a quorum the coordinator, with two leaders the leader: any, home (by the key), or a node."""
+
+    write_acks: Acks = option(
+        "--write-acks", "nodes that acknowledge a write: a number, majority or all", 1, parse=_acks
+    )
+    """How many nodes have a write before it is acknowledged."""
+
+    read_acks: Acks = option(
+        "--read-acks", "nodes of a quorum that answer a read: a number, majority or all", 1, parse=_acks
+    )
+    """How many replicas of a quorum answer a read."""
+
+    read_repair: bool = option("--read-repair", "whether reads of a quorum repair", default=True, **ON_OFF)
+    """Whether a quorum's read brings the replicas that it asked up to date before it answers."""
+
+    lag_s: float = option("--lag", "mean seconds until a write is on another node", 0.01, parse=number)
+    lag: str = option("--lag-kind", "distribution of the lag", "exponential", choices=tuple(DISTRIBUTIONS))
+    """Distribution of the time that a write travels from the node that took it to another."""
+
+    service_s: float = option("--service", "mean seconds from request to answer", 0.001, parse=number)
+    """Its mean in seconds; with 0, on the real clock only, no operation sleeps."""
+
+    timeout_s: float = option("--timeout", "seconds until the client gives up", 1.0, parse=number)
+    timeouts: float = option("--timeouts", "share of operations that time out, applied or not", 0.0, parse=number)
+    refusals: float = option("--refusals", "share of operations that are refused", 0.0, parse=number)
+    """Share of operations that are refused before they touch anything."""
+
+    outages: tuple[Outage, ...] = option(
+        "--outage",
+        "lose the leader: AT:FOR[:loses|keeps] in seconds; a follower takes over after 1 s, unless it is back by then",
+        (),
+        parse=_outage,
+        show=lambda outages: ",".join(map(str, outages)) or None,
+    )
     seed: int = 0
     service: str = "exponential"
     """Distribution of the time from request to answer, a name in `stalewatch.simulator.delays.DISTRIBUTIONS`."""
 
-    service_s: float = 0.001
-    """Its mean in seconds; with 0, on the real clock alone, no operation sleeps."""
-
-    lag: str = "exponential"
-    """Distribution of the time that a write travels from the node that took it to another."""
-
-    lag_s: float = 0.01
     lag_order: Literal["store", "key"] = "store"
     """Whether a follower applies all writes in the leader's order, or those of each key on its own.
 
@@ -85,36 +141,11 @@ class MemoryOptions:
     becomes longer than `lag_s`. Constant and exponential lags stay as they are under any load.
     """
 
-    write_acks: Acks = 1
-    """How many nodes have a write before it is acknowledged."""
-
-    write_to: str = ""
-    """In a quorum the coordinator, with two leaders the leader: any, home (by the key), or a node."""
-
-    read_from: str = ""
-    """leader, follower, any, home, or a node; in a quorum the coordinator, which answers first."""
-
-    read_acks: Acks = 1
-    """How many replicas of a quorum answer a read."""
-
-    read_repair: bool = True
-    """Whether a quorum's read brings the replicas that it asked up to date before it answers."""
-
-    timeout_s: float = 1.0
-    """When the client gives up."""
-
-    timeouts: float = 0.0
-    """Share of operations that time out."""
-
     timeouts_applied: float = 0.5
-    """Share of the timed-out writes that are applied, at some moment up to one more time-out later."""
+    """Share of the timed-out writes that are applied, at some moment up to one more timeout later."""
 
-    refusals: float = 0.0
-    """Share of operations that are refused before they touch anything."""
-
-    outages: tuple[Outage, ...] = ()
     remember: bool = False
-    """Whether to keep all of the past for `stalewatch.simulator.truth`, at a cost in memory that grows with every write."""
+    """Whether to keep the whole past for `stalewatch.simulator.truth`; the memory it takes grows with every write."""
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense."""

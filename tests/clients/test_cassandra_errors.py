@@ -12,7 +12,7 @@ from cassandra.pool import NoConnectionsAvailable
 from cassandra.protocol import ErrorMessage, OverloadedErrorMessage
 
 from stalewatch.clients.cassandra.errors import ERRORS, explain
-from stalewatch.clients.protocol import Failure
+from stalewatch.clients.errors import Failure
 
 NEEDS_MORE = {"metrics", "numpy_parser"}
 """Modules for packages that nothing here uses: scales and numpy."""

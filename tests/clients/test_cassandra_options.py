@@ -3,9 +3,9 @@ from types import SimpleNamespace
 import pytest
 
 from stalewatch.clients.cassandra.client import CassandraDatabaseClient
-from stalewatch.clients.cassandra.options import OPTIONS, CassandraClientOptions, options_from
+from stalewatch.clients.cassandra.options import CassandraClientOptions
 from stalewatch.clients.errors import BadAddress, Unreachable
-from stalewatch.clients.options import add_arguments, shown
+from stalewatch.clients.options import add_arguments, options_of, parse_options, public_values
 from stalewatch.history.clock import RealClock
 
 
@@ -27,7 +27,7 @@ def test_flags_become_options() -> None:
         timeout="0.5",
         keyspace="Bench",
     )
-    options = options_from(flags)
+    options = parse_options(CassandraClientOptions, flags)
     assert options == CassandraClientOptions(
         hosts="db1, db2:9043,[::1]:9044",
         port=9050,
@@ -48,24 +48,24 @@ def test_lwt_needs_no_value() -> None:
     import argparse  # noqa: PLC0415
 
     parser = argparse.ArgumentParser()
-    add_arguments(parser, OPTIONS)
+    add_arguments(parser, options_of(CassandraClientOptions))
     for words, lwt in (([], False), (["--lwt"], True), (["--lwt", "off"], False)):
-        assert options_from(parser.parse_args(["--hosts", "db1", *words])).lwt == lwt
+        assert parse_options(CassandraClientOptions, parser.parse_args(["--hosts", "db1", *words])).lwt == lwt
 
 
 def test_credentials_and_hosts_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("hosts", "username", "password"):
         monkeypatch.setenv(f"STALEWATCH_CASSANDRA_{name.upper()}", f"the-{name}")
-    options = options_from(SimpleNamespace())
+    options = parse_options(CassandraClientOptions, SimpleNamespace())
     assert (options.hosts, options.username, options.password) == ("the-hosts", "the-username", "the-password")
     assert "the-password" not in repr(options)
-    assert "the-password" not in str(shown(OPTIONS, SimpleNamespace()))
+    assert "the-password" not in str(public_values(options))
 
 
 def test_without_hosts_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("STALEWATCH_CASSANDRA_HOSTS", raising=False)
     with pytest.raises(BadAddress, match="stalewatch cluster up cassandra"):
-        options_from(SimpleNamespace())
+        _ = parse_options(CassandraClientOptions, SimpleNamespace()).contact_points
 
 
 @pytest.mark.parametrize(
@@ -102,17 +102,17 @@ def test_without_hosts_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch) -> 
 )
 def test_a_value_that_makes_no_sense_is_refused_with_its_flag(flag: str, text: str) -> None:
     with pytest.raises(BadAddress, match=f"--{flag.replace('_', '-')}"):
-        options_from(given(**{flag: text}))
+        parse_options(CassandraClientOptions, given(**{flag: text}))
 
 
 @pytest.mark.parametrize("text", ["never", "always", "99p", "99.5percentile", "50ms", "NEVER"])
 def test_every_speculation_of_cassandra_is_known(text: str) -> None:
-    assert options_from(given(speculative_retry=text)).speculative_retry
+    assert parse_options(CassandraClientOptions, given(speculative_retry=text)).speculative_retry
 
 
 @pytest.mark.parametrize(("text", "behind_ms"), [("version", 0), ("server", 0), ("skewed:500", 500)])
 def test_clocks_are_behind_by_what_is_said(text: str, behind_ms: int) -> None:
-    assert options_from(given(timestamps=text)).behind_ms == behind_ms
+    assert parse_options(CassandraClientOptions, given(timestamps=text)).behind_ms == behind_ms
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def servers(leaders: CouchCluster, request: pytest.FixtureRequest) -> Iterator[l
 
 
 def options_for(nodes: Sequence[str], **chosen: Any) -> CouchClientOptions:
-    a, b = (leader("--couch", url(node), {}) for node in nodes)
+    a, b = (leader(url(node)) for node in nodes)
     return CouchClientOptions(a=a, b=b, **chosen)
 
 
@@ -367,7 +367,7 @@ def test_a_merge_without_a_quorum_ends_no_leaf(
 ) -> None:
     client = forked({"v": 1, "author": "x"}, {"v": 2, "author": "y"})
     disguise = Disguise(f"http://{leaders.nodes()[0]}", accepted_every=1)
-    seen_as = leader("--couch-a", url(disguise.address), {})
+    seen_as = leader(url(disguise.address))
     resolver = LeaderResolver(Documents(Connection(seen_as, TIMEOUT_S), "h:1", "bench"))
     assert resolver.resolve(key, newest) == "disturbed"
     disguise.accepted_every = 0

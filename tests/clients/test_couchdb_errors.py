@@ -5,7 +5,7 @@ import pytest
 
 from stalewatch.clients.couchdb import errors as couchdb_errors
 from stalewatch.clients.couchdb.errors import ERRORS, STATUSES, CouchError, NotConnected, Refused, Unsettled, explain
-from stalewatch.clients.protocol import Failure
+from stalewatch.clients.errors import Failure
 
 
 def public_exceptions(module: object) -> set[type[BaseException]]:

@@ -2,9 +2,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from stalewatch.clients.couchdb.options import PASSWORD, USERNAME, Leader, database_name, leader, options_from
+from stalewatch.clients.couchdb.options import PASSWORD, USERNAME, CouchClientOptions, Leader, database_name, leader
 from stalewatch.clients.databases import DATABASES
 from stalewatch.clients.errors import BadAddress
+from stalewatch.clients.options import parse_options
 
 A, B = "http://admin:s3cret@127.0.0.1:5984", "http://admin:s3cret@127.0.0.1:5985"
 
@@ -20,16 +21,17 @@ A, B = "http://admin:s3cret@127.0.0.1:5984", "http://admin:s3cret@127.0.0.1:5985
     ],
 )
 def test_a_leaders_url_is_taken_apart(text: str, expected: Leader) -> None:
-    found = leader("--couch-a", text, {})
+    found = leader(text)
     assert found == expected
-    assert leader("--couch-a", found.full_url, {}) == expected
+    assert leader(found.full_url) == expected
     assert "@" not in found.url
 
 
-def test_credentials_come_from_the_environment_where_the_url_has_none() -> None:
-    environ = {USERNAME: "ada", PASSWORD: "s3cret"}
-    assert leader("--couch-a", "http://h:1", environ)[3:] == ("ada", "s3cret")
-    assert leader("--couch-a", "http://eve:x@h:1", environ)[3:] == ("eve", "x")
+def test_credentials_come_from_the_environment_if_the_url_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(USERNAME, "ada")
+    monkeypatch.setenv(PASSWORD, "s3cret")
+    assert leader("http://h:1")[3:] == ("ada", "s3cret")
+    assert leader("http://eve:x@h:1")[3:] == ("eve", "x")
 
 
 @pytest.mark.parametrize(
@@ -47,19 +49,19 @@ def test_credentials_come_from_the_environment_where_the_url_has_none() -> None:
 )
 def test_what_is_no_url_of_a_server_is_refused_without_quoting_it(text: str) -> None:
     with pytest.raises(BadAddress) as refused:
-        leader("--couch-a", text, {})
+        parse_options(CouchClientOptions, SimpleNamespace(couch_a=text, couch_b=B))
     assert "--couch-a" in str(refused.value)
     assert "s3" not in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
 def test_the_options_never_show_a_password() -> None:
-    options = options_from(SimpleNamespace(couch_a=A, couch_b=B, peer_a="http://x:s3cret@h:1"))
+    options = parse_options(CouchClientOptions, SimpleNamespace(couch_a=A, couch_b=B, peer_a="http://x:s3cret@h:1"))
     assert "s3cret" not in repr(options)
 
 
 def test_a_peer_has_the_leaders_credentials_unless_it_brings_its_own() -> None:
-    options = options_from(SimpleNamespace(couch_a=A, couch_b=B, peer_a="http://couch1:5984"))
+    options = parse_options(CouchClientOptions, SimpleNamespace(couch_a=A, couch_b=B, peer_a="http://couch1:5984"))
     assert options.peer_a == Leader("http", "couch1", 5984, "admin", "s3cret")
     assert options.peer_b is None
 
@@ -76,7 +78,10 @@ def test_a_peer_has_the_leaders_credentials_unless_it_brings_its_own() -> None:
     ],
 )
 def test_where_to_write_and_read_can_be_said_by_word_or_by_address(flag: str, given: str | None, means: str) -> None:
-    assert getattr(options_from(SimpleNamespace(couch_a=A, couch_b=B, **{flag: given})), flag) == means
+    assert (
+        getattr(parse_options(CouchClientOptions, SimpleNamespace(couch_a=A, couch_b=B, **{flag: given})), flag)
+        == means
+    )
 
 
 @pytest.mark.parametrize(
@@ -84,7 +89,7 @@ def test_where_to_write_and_read_can_be_said_by_word_or_by_address(flag: str, gi
     [
         ({"write_to": "c"}, "--write-to 'c'"),
         ({"read_from": "both"}, "--read-from 'both'"),
-        ({"read_from": "127.0.0.1:1"}, "127.0.0.1:5984 or 127.0.0.1:5985"),
+        ({"read_from": "127.0.0.1:1"}, "127.0.0.1:5984, 127.0.0.1:5985"),
         ({"db": "Bench"}, "--db"),
         ({"timeout": "0"}, "--timeout"),
         ({"couch_b": None}, "--couch-b"),
@@ -95,12 +100,12 @@ def test_a_choice_that_makes_no_sense_is_named(
 ) -> None:
     monkeypatch.delenv("STALEWATCH_COUCH_B", raising=False)
     with pytest.raises(BadAddress, match=words):
-        options_from(SimpleNamespace(**{"couch_a": A, "couch_b": B, **wrong}))
+        _ = parse_options(CouchClientOptions, SimpleNamespace(**{"couch_a": A, "couch_b": B, **wrong})).leaders
 
 
 def test_one_server_cannot_be_both_leaders() -> None:
     with pytest.raises(BadAddress, match="name two servers"):
-        options_from(SimpleNamespace(couch_a=A, couch_b=A)).check()
+        parse_options(CouchClientOptions, SimpleNamespace(couch_a=A, couch_b=A)).check()
 
 
 @pytest.mark.parametrize("name", ["bench", "a0_$()+-", "a/b"])
@@ -117,5 +122,6 @@ def test_names_that_couchdb_refuses(name: str) -> None:
 def test_no_address_means_the_local_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("STALEWATCH_COUCH_A", "STALEWATCH_COUCH_B"):
         monkeypatch.delenv(name, raising=False)
-    assert DATABASES["couch"].lacks_address(SimpleNamespace())
-    assert not DATABASES["couch"].lacks_address(SimpleNamespace(couch_a=A))
+    for given, lacks in ({}, True), ({"couch_a": A}, False):
+        options = parse_options(CouchClientOptions, SimpleNamespace(**given))
+        assert DATABASES["couch"].lacks_address(options) == lacks

@@ -8,8 +8,8 @@ from pymongo import errors as driver
 from pymongo.pool_options import PoolOptions
 from pymongo.synchronous.pool import Pool
 
+from stalewatch.clients.errors import Failure
 from stalewatch.clients.mongodb.errors import CODES, ERRORS, explain
-from stalewatch.clients.protocol import Failure
 
 
 def public_exceptions(module: ModuleType) -> list[type[BaseException]]:

@@ -5,7 +5,8 @@ import pytest
 from stalewatch.clients.errors import BadAddress, ClientError, Unreachable
 from stalewatch.clients.mongodb.address import Address
 from stalewatch.clients.mongodb.client import MongoDatabaseClient
-from stalewatch.clients.mongodb.options import OPTIONS, MongoClientOptions, options_from
+from stalewatch.clients.mongodb.options import MongoClientOptions
+from stalewatch.clients.options import options_of, parse_options
 from stalewatch.history.clock import RealClock
 
 NOWHERE = "mongodb://127.0.0.1:1/?replicaSet=rs0"
@@ -23,28 +24,27 @@ def test_flags_become_options() -> None:
     given = SimpleNamespace(
         mongo_uri=NOWHERE, write_concern="majority", journal="on", read_from="db1:27018", timeout="0.5", retries="off"
     )
-    assert options_from(given, pool_size=7) == MongoClientOptions(
+    assert parse_options(MongoClientOptions, given) == MongoClientOptions(
         uri=NOWHERE,
         write_concern="majority",
         journal=True,
         read_from="db1:27018",
         timeout_s=0.5,
-        pool_size=7,
         retries=False,
     )
 
 
 def test_the_uri_comes_from_the_environment_where_none_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STALEWATCH_MONGO_URI", NOWHERE)
-    assert options_from(SimpleNamespace()).uri == NOWHERE
-    assert options_from(SimpleNamespace(mongo_uri="")).uri == NOWHERE
-    assert options_from(SimpleNamespace(mongo_uri="mongodb://other")).uri == "mongodb://other"
+    assert parse_options(MongoClientOptions, SimpleNamespace()).uri == NOWHERE
+    assert parse_options(MongoClientOptions, SimpleNamespace(mongo_uri="")).uri == NOWHERE
+    assert parse_options(MongoClientOptions, SimpleNamespace(mongo_uri="mongodb://other")).uri == "mongodb://other"
 
 
 def test_without_a_uri_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("STALEWATCH_MONGO_URI", raising=False)
     with pytest.raises(BadAddress, match="stalewatch cluster up mongo"):
-        options_from(SimpleNamespace())
+        Address(parse_options(MongoClientOptions, SimpleNamespace()))
 
 
 @pytest.mark.parametrize(
@@ -66,11 +66,11 @@ def test_without_a_uri_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch) -> 
 )
 def test_a_value_that_makes_no_sense_is_refused_with_its_flag(flag: str, text: str) -> None:
     with pytest.raises(BadAddress, match=f"--{flag.replace('_', '-')} '{text}'"):
-        options_from(SimpleNamespace(mongo_uri=NOWHERE, **{flag: text}))
+        parse_options(MongoClientOptions, SimpleNamespace(mongo_uri=NOWHERE, **{flag: text}))
 
 
 def test_only_the_uri_is_secret() -> None:
-    assert [option.flag for option in OPTIONS if option.secret] == ["--mongo-uri"]
+    assert [option.flag for option in options_of(MongoClientOptions) if option.secret] == ["--mongo-uri"]
 
 
 def test_the_options_show_no_password() -> None:

@@ -8,7 +8,7 @@ import pymongo
 import pytest
 
 from stalewatch.clients.mongodb.servers import MongoServers
-from stalewatch.clients.servers import NodeState, Silent
+from stalewatch.clients.protocol import NodeState, NoServerAnswers
 from stalewatch.clusters.local.mongo import MongoCluster
 
 pytestmark = pytest.mark.server
@@ -78,7 +78,7 @@ def test_a_killed_member_is_not_in_service_and_its_lag_unknown(
     def seen() -> dict[str, NodeState]:
         try:
             return {state.node: state for state in servers.look()}
-        except Silent:
+        except NoServerAnswers:
             return {}
 
     eventually(lambda: victim in seen())
@@ -91,6 +91,6 @@ def test_a_killed_member_is_not_in_service_and_its_lag_unknown(
 
 def test_where_nobody_answers_it_says_so() -> None:
     one = MongoServers(Namespace(mongo_uri="mongodb://127.0.0.1:1/?replicaSet=rs0", timeout="0.5"))
-    with pytest.raises(Silent):
+    with pytest.raises(NoServerAnswers):
         one.look()
     one.close()

@@ -8,7 +8,7 @@ import pytest
 
 from stalewatch.clients.cassandra.servers import CassandraServers
 from stalewatch.clients.couchdb.servers import CouchServers
-from stalewatch.clients.servers import NodeState, Silent
+from stalewatch.clients.protocol import NodeState, NoServerAnswers
 from stalewatch.clusters.local.cassandra import CassandraCluster
 from stalewatch.clusters.local.couch import CouchCluster
 
@@ -21,7 +21,7 @@ def looked(servers: CassandraServers | CouchServers) -> dict[str, NodeState]:
     """Return every server by its address; nothing where none answers just then."""
     try:
         return {state.node: state for state in servers.look()}
-    except Silent:
+    except NoServerAnswers:
         return {}
 
 

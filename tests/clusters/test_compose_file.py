@@ -194,7 +194,7 @@ def test_each_leader_says_what_it_calls_the_other_one(name: str, other: str) -> 
     source, target, _ = mounted
     configuration = ConfigParser()
     configuration.read(FOLDER / source)
-    leader = couchdb_options.leader("peer_url", configuration["stalewatch"]["peer_url"])
+    leader = couchdb_options.leader(configuration["stalewatch"]["peer_url"])
     assert leader.node == f"{other}:5984"
     assert configuration["couchdb"]["single_node"] == "true"
     # CouchDB reads the folder in the order of names, and writes into the last of them, which is docker.ini.
@@ -208,7 +208,7 @@ def test_leaders_are_named_alike_by_all() -> None:
     assert environment("couchsetup")["LEADERS"].split() == urls
     usual = dict(list(couch.USUAL_PORTS.items())[:2])
     assert {name: int(SERVICES[name]["ports"][0].split(":")[1]) for name in usual} == usual
-    options = {option.name: option.default for option in DATABASES["couch"].options()}
+    options = {option.name: option.omitted for option in DATABASES["couch"].flags()}
     assert environment("couchsetup")["DATABASE"] == options["db"] == couch.DATABASE
     for theirs, ours in (("COUCHDB_USER", couchdb_options.USERNAME), ("COUCHDB_PASSWORD", couchdb_options.PASSWORD)):
         assert environment("couchsetup")[theirs] == environment("couch1")[theirs] == found[ours]

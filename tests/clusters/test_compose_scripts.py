@@ -117,7 +117,7 @@ def test_two_leaders_are_set_up_once_and_the_bench_finds_nothing_to_do(leaders: 
     assert again.stderr == ""
     standing = replications(leaders, "made-by-compose")
     assert len(standing) == 2
-    a, b = (couchdb_options.leader("--couch", url(address)) for address in leaders.nodes())
+    a, b = (couchdb_options.leader(url(address)) for address in leaders.nodes())
     options = CouchClientOptions(a=a, b=b, db="made-by-compose")
     couchdb_setup.set_up(options, [Administration("--couch-a", a, 5.0), Administration("--couch-b", b, 5.0)])
     assert replications(leaders, "made-by-compose") == standing

@@ -303,7 +303,7 @@ def test_every_expectation_that_is_missed_has_a_line(capsys: pytest.CaptureFixtu
     ("arguments", "complaint"),
     [
         ("--write-ratio 1.5", "--write-ratio '1.5': must be a share from 0 to 1"),
-        ("--users 0", "--users '0': must be a whole number from 1 on"),
+        ("--users 0", "--users '0': must be a whole number, 1 or more"),
         ("--expect freshness=1", "unknown name 'freshness'"),
         ("--expect stale_reads~1", "is not NAME OP NUMBER"),
         ("--topology ring", "--topology 'ring': must be one of"),

@@ -37,7 +37,7 @@ def test_the_drills_that_come_along_name_faults_targets_and_options_that_there_a
             assert step.on in TARGETS
             assert step.parameters.keys() <= FAULTS[step.fault].parameters.keys()
         for database, options in drill.options.items():
-            known = {option.flag for option in DATABASES[database].options()}
+            known = {option.flag for option in DATABASES[database].flags()}
             assert {f"--{flag}" for flag in options} <= known
 
 

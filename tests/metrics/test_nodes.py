@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from stalewatch.clients.mongodb.servers import states
-from stalewatch.clients.servers import NodeState
+from stalewatch.clients.protocol import NodeState
 from stalewatch.metrics.families import Family
 from stalewatch.metrics.nodes import Nodes
 

@@ -3,11 +3,12 @@ from argparse import Namespace
 import pytest
 
 from stalewatch.clients.errors import BadAddress
-from stalewatch.workloads.options import DEFAULT_OPERATIONS, OPTIONS, LoadOptions, options_from
+from stalewatch.clients.options import options_of, parse_options
+from stalewatch.workloads.options import DEFAULT_OPERATIONS, LoadOptions
 
 
 def given(**options: str) -> LoadOptions:
-    return options_from(Namespace(**options))
+    return parse_options(LoadOptions, Namespace(**options))
 
 
 def test_what_is_not_given_has_its_default() -> None:
@@ -27,8 +28,10 @@ def test_what_is_given_is_taken() -> None:
         "value_size": "9",
         "distribution": "latest",
         "seed": "0",
+        "workload": "ledger",
+        "resolve": "none",
     }
-    assert set(texts) == {option.name for option in OPTIONS}
+    assert set(texts) == {option.name for option in options_of(LoadOptions)}
     assert given(**texts) == LoadOptions(
         users=3,
         operations=10,
@@ -41,6 +44,7 @@ def test_what_is_given_is_taken() -> None:
         value_size=9,
         distribution="latest",
         seed=0,
+        workload="ledger",
     )
 
 
@@ -57,9 +61,9 @@ def test_without_a_seed_every_run_has_another() -> None:
 @pytest.mark.parametrize(
     ("name", "text", "complaint"),
     [
-        ("users", "0", "a whole number from 1 on"),
+        ("users", "0", "a whole number, 1 or more"),
         ("users", "2.5", "a whole number"),
-        ("ops", "0", "a whole number from 1 on"),
+        ("ops", "0", "a whole number, 1 or more"),
         ("ops", "many", "a whole number"),
         ("duration", "0", "a number above 0"),
         ("duration", "inf", "a number above 0"),
@@ -67,14 +71,14 @@ def test_without_a_seed_every_run_has_another() -> None:
         ("warmup", "nan", "a number of seconds, 0 or more"),
         ("rate", "0", "a number above 0"),
         ("rate", "fast", "a number"),
-        ("keys", "0", "a whole number from 1 on"),
+        ("keys", "0", "a whole number, 1 or more"),
         ("write_ratio", "1.5", "a share from 0 to 1"),
         ("write_ratio", "nan", "a share from 0 to 1"),
         ("reread", "-0.1", "a share from 0 to 1"),
         ("reread", "half", "a number"),
-        ("value_size", "-1", "a whole number from 0 on"),
+        ("value_size", "-1", "a whole number, 0 or more"),
         ("distribution", "gauss", "one of uniform, zipfian, latest"),
-        ("seed", "-1", "a whole number from 0 on"),
+        ("seed", "-1", "a whole number, 0 or more"),
     ],
 )
 def test_a_value_that_makes_no_sense_is_refused_with_its_flag(name: str, text: str, complaint: str) -> None:
