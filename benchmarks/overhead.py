@@ -108,13 +108,13 @@ FULL = """
 import sys
 from gevent import monkey; monkey.patch_all()
 import time
-import stalewatch.engine.runner
-load = stalewatch.engine.runner.Run.load
+from stalewatch.engine.process_run import ThreadedLoad
+perform = ThreadedLoad.perform
 def timed(self, report):
     before = time.process_time()
-    load(self, report)
+    perform(self, report)
     print((time.process_time() - before) / self._options.operations * 1e6, file=sys.stderr)
-stalewatch.engine.runner.Run.load = timed
+ThreadedLoad.perform = timed
 from stalewatch.commands.main import main
 sys.exit(main(["bench", *sys.argv[1:]], prog="bench.py"))
 """

@@ -12,12 +12,15 @@ from prometheus_client.openmetrics.exposition import generate_latest
 
 from benchmarks.judge import operations
 from stalewatch.checkers.judge import Judge
+from stalewatch.engine.database_run import DatabaseRun
 from stalewatch.history.clock import RealClock
 from stalewatch.history.operation import Operation
 from stalewatch.metrics.exposition import registry
 from stalewatch.metrics.process import ProcessMetrics
 from stalewatch.recording.recorder import Recorder
-from stalewatch.recording.tally import Tally
+from stalewatch.simulator.client import MemoryClient
+from stalewatch.simulator.options import MemoryOptions
+from stalewatch.workloads.options import LoadOptions
 
 COUNT = 200_000
 A_SECOND = 5_000
@@ -29,7 +32,7 @@ def main() -> None:
     history = operations(COUNT)
     costs, blocks, sizes = [], [], []
     for _ in range(PAIRS):
-        without = _run(history, lambda _recorder, _tally: None)[0]
+        without = _run(history, lambda _run: None)[0]
         cost, blocked, size = _run(history, _measured)
         costs.append((cost - without) / COUNT * 1e6)
         blocks += blocked
@@ -38,20 +41,19 @@ def main() -> None:
     print(f"a scrape of {sizes[0]} samples blocks for {statistics.median(blocks):.1f} ms, {max(blocks):.1f} ms at most")
 
 
-def _measured(recorder: Recorder, tally: Tally) -> ProcessMetrics:
-    metrics = ProcessMetrics("20260101000000abcd", "mongo", tally.gather, lambda: 20)
-    tally.watchers.append(lambda findings, statistics: metrics.watch(findings.verdicts, statistics))
-    recorder.listeners.append(metrics.by_key)
+def _measured(run: DatabaseRun) -> ProcessMetrics:
+    metrics = ProcessMetrics("20260101000000abcd", "memory", lambda: 20)
+    metrics.watch(run)
     return metrics
 
 
 def _run(
-    history: list[Operation], measured: Callable[[Recorder, Tally], ProcessMetrics | None]
+    history: list[Operation], measured: Callable[[DatabaseRun], ProcessMetrics | None]
 ) -> tuple[float, list[float], int]:
     """Return the CPU time, how long each scrape took in ms, and how many samples it had."""
-    recorder = Recorder(RealClock(), Judge())
-    tally = Tally(recorder)
-    metrics = measured(recorder, tally)
+    clock = RealClock()
+    run = DatabaseRun(MemoryClient(MemoryOptions(), clock), Recorder(clock, Judge()), LoadOptions(), "r")
+    metrics, recorder = measured(run), run.recorder
     served = registry(metrics.readings) if metrics is not None else None
     blocked, text = [], b""
     gc.collect()
@@ -64,7 +66,7 @@ def _run(
                 asked = time.thread_time()
                 text = generate_latest(served)
                 blocked.append((time.thread_time() - asked) * 1e3)
-            tally.take()
+            run.drain()
     return time.process_time() - begin, blocked, text.count(b"\n") - text.count(b"#")
 
 

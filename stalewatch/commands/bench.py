@@ -14,9 +14,12 @@ from stalewatch.clusters.protocol import ClusterError
 from stalewatch.commands import outputs
 from stalewatch.commands.exits import DONE, MISSED, UNREACHABLE, USAGE
 from stalewatch.commands.outputs import tell
-from stalewatch.engine.single import opened
+from stalewatch.engine.process_run import connected
 from stalewatch.history.compression import MissingCodec
+from stalewatch.metrics.faults import Faults
+from stalewatch.metrics.serving import serving
 from stalewatch.reports import expect, page
+from stalewatch.reports.progress import progress
 from stalewatch.workloads.options import LoadOptions
 
 EXITS = (
@@ -56,14 +59,16 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _bench(arguments: argparse.Namespace) -> int:
+    database = DATABASES[arguments.database]
     load = parse_options(LoadOptions, arguments)
-    parse_options(DATABASES[arguments.database].options, arguments)  # before anything is started
+    options: object = parse_options(database.options, arguments)
     expectations = outputs.require(arguments)
-    with opened(arguments, load) as one:
-        one.perform()
-        findings, result = one.result()
-    outputs.deliver(arguments, findings, result)
+    with connected(database, options, load, tell, history=arguments.history, keep=arguments.keep) as run:
+        run.perform(progress(), serving(run, arguments.metrics_port, Faults(), tell))
+        totals = run.totals()
+        result = run.result(totals)
+    outputs.deliver(arguments, totals.findings, result)
     missed = expect.missed(expectations, result)
     for line in missed:
         print(line)
-    return one.received[0] if one.received else MISSED if missed else DONE
+    return run.received[0] if run.received else MISSED if missed else DONE

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from stalewatch.checkers.judge import Judge
 from stalewatch.checkers.scene import Scene
+from stalewatch.engine.result import check_result
 from stalewatch.history.reader import BadHistory, History
-from stalewatch.reports.result import check_result
 from stalewatch.reports.table import COLUMNS, rows, show
 
 EXIT = {"valid": 0, "invalid": 1, "unknown": 2}

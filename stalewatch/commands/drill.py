@@ -9,18 +9,19 @@ from typing import Any
 from stalewatch.clients.databases import DATABASES
 from stalewatch.clients.errors import BadAddress, ClientError
 from stalewatch.clients.options import add_arguments as add_options
-from stalewatch.clients.options import count, options_of, parse_options, positive, seconds
+from stalewatch.clients.options import count, options_of, parse_options, positive, seconds, with_values
 from stalewatch.clusters.protocol import ClusterError
 from stalewatch.commands import outputs
 from stalewatch.commands.outputs import tell
 from stalewatch.drills import broken
 from stalewatch.drills.chosen import FLAGS, Chosen, choose, drills
+from stalewatch.drills.drill_run import Drilled, DrillSettings, drilled
 from stalewatch.drills.plan import BadDrill, Drill
 from stalewatch.drills.side_by_side import show
-from stalewatch.drills.single import Drilled, drilled
 from stalewatch.drills.variations import Variation, variations
 from stalewatch.history.compression import MissingCodec
 from stalewatch.reports import expect, page
+from stalewatch.reports.progress import progress
 from stalewatch.workloads.options import LoadOptions
 
 DONE, MISSED, USAGE, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
@@ -128,10 +129,12 @@ def _drill(arguments: argparse.Namespace, chosen: Chosen) -> int:
             for variation, mine, load in zip(each, runs, loads, strict=True):
                 if len(each) > 1:
                     tell(f"{chosen.drill.name} {len(done) + 1}/{len(each)}: {variation.words or 'again'}")
+                options: object = parse_options(DATABASES[mine.database].options, mine)
                 if found is not None:
                     found.ensure(tell)
-                    vars(mine).update(found.client_options())
-                done.append(drilled(mine, load, chosen, found))
+                    options = with_values(options, found.client_options())
+                settings = DrillSettings(mine.after_s, mine.history, mine.keep, mine.metrics_port, tell, progress)
+                done.append(drilled(DATABASES[mine.database], options, load, chosen, found, settings))
                 outputs.show(done[-1].findings, done[-1].result)
                 if done[-1].received or done[-1].trouble:
                     break

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from stalewatch.checkers.distribution import Distribution
 from stalewatch.drills.recovery import NOTHING, NS, outcomes, recovery
 from stalewatch.history.operation import Fault
-from stalewatch.recording.evidence import NEVER, Attempts, Evidence, Loss
+from stalewatch.recording.attempts import NEVER, AttemptLog, Attempts, LostWrite
 
 KINDS = ("read", "write")
 
@@ -29,19 +29,19 @@ class Phase(NamedTuple):
     end: int
 
 
-def figures(evidence: Evidence, faults: Sequence[Fault], load: Load, *, read_finally: bool) -> dict[str, Any]:
-    """Return what the evidence says of the faults; `read_finally` says that every written key was read in the end."""
+def figures(log: AttemptLog, faults: Sequence[Fault], load: Load, *, read_finally: bool) -> dict[str, Any]:
+    """Return what the log says of the faults; `read_finally` says that every written key was read in the end."""
     broken = min((one.start for one in faults), default=None)
     return {
         "faults": [_fault(one, load) for one in faults],
-        "recovery": {kind: _recovery(evidence, kind, broken, load) for kind in KINDS},
-        "rpo": _rpo(evidence, read_finally=read_finally),
-        "phases": {phase.name: _phase(evidence, phase) for phase in _phases(faults)} if faults else {},
+        "recovery": {kind: _recovery(log, kind, broken, load) for kind in KINDS},
+        "rpo": _rpo(log, read_finally=read_finally),
+        "phases": {phase.name: _phase(log, phase) for phase in _phases(faults)} if faults else {},
     }
 
 
-def _of(evidence: Evidence, kind: str) -> list[Attempts]:
-    return [one for one in evidence.attempts.values() if one.kind == kind]
+def _of(log: AttemptLog, kind: str) -> list[Attempts]:
+    return [one for one in log.attempts.values() if one.kind == kind]
 
 
 def _fault(fault: Fault, load: Load) -> dict[str, Any]:
@@ -55,8 +55,8 @@ def _fault(fault: Fault, load: Load) -> dict[str, Any]:
     }
 
 
-def _recovery(evidence: Evidence, kind: str, broken: int | None, load: Load) -> dict[str, Any]:
-    attempts = _of(evidence, kind)
+def _recovery(log: AttemptLog, kind: str, broken: int | None, load: Load) -> dict[str, Any]:
+    attempts = _of(log, kind)
     found = NOTHING if broken is None else recovery(attempts, broken, load.ended)
     return {
         "rto_s": found.rto_s,
@@ -68,26 +68,26 @@ def _recovery(evidence: Evidence, kind: str, broken: int | None, load: Load) -> 
     }
 
 
-def _rpo(evidence: Evidence, *, read_finally: bool) -> dict[str, Any]:
+def _rpo(log: AttemptLog, *, read_finally: bool) -> dict[str, Any]:
     """Return how many acknowledged writes are gone, which, and from how long a time.
 
     A superseded write is told apart: the register was newer already when it came, so it had no state to lose.
     """
-    lost = [loss for loss in evidence.losses if not loss.superseded]
+    lost = [loss for loss in log.losses if not loss.superseded]
     ends = [loss.end for loss in lost if loss.end is not None]
     placed = len(ends) == len(lost)  # of those older than the judge's horizon the times are forgotten
     return {
         "lost_writes": len(lost) if read_finally or lost else None,
         "span_s": (max(ends) - min(ends)) / NS if ends and placed else None,
-        "exact": read_finally and not evidence.registers,
-        "superseded": len(evidence.losses) - len(lost),
+        "exact": read_finally and not log.registers,
+        "superseded": len(log.losses) - len(lost),
         "lost_items": sum(loss.item for loss in lost) if read_finally else None,
-        "appended": evidence.appended,
+        "appended": log.appended,
         "items": [_item(loss) for loss in sorted(lost, key=lambda loss: loss.end or 0)],
     }
 
 
-def _item(loss: Loss) -> dict[str, Any]:
+def _item(loss: LostWrite) -> dict[str, Any]:
     return {"key": loss.key, "lost": loss.what, "start": loss.start, "end": loss.end}
 
 
@@ -97,14 +97,14 @@ def _phases(faults: Sequence[Fault]) -> Iterable[Phase]:
     return Phase("before", 0, broken), Phase("during", broken, healed), Phase("after", healed, NEVER)
 
 
-def _phase(evidence: Evidence, phase: Phase) -> dict[str, Any]:
+def _phase(log: AttemptLog, phase: Phase) -> dict[str, Any]:
     def within(moment: int) -> bool:
         return phase.start <= moment < phase.end
 
     return {
-        "operations": {kind: _started(_of(evidence, kind), phase) for kind in KINDS},
-        "latency_ms": {kind: _latency(_of(evidence, kind), phase) for kind in KINDS},
-        "violations": {name: sum(map(within, starts)) for name, starts in evidence.violations.items()},
+        "operations": {kind: _started(_of(log, kind), phase) for kind in KINDS},
+        "latency_ms": {kind: _latency(_of(log, kind), phase) for kind in KINDS},
+        "violations": {name: sum(map(within, starts)) for name, starts in log.violations.items()},
     }
 
 

@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from stalewatch.history.operation import Outcome
-from stalewatch.recording.evidence import Attempts
+from stalewatch.recording.attempts import Attempts
 
 NS = 1_000_000_000
 WINDOW_NS = 3 * NS

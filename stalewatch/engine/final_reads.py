@@ -3,14 +3,14 @@
 from collections.abc import Callable, Sequence
 
 from stalewatch.clients.protocol import Answer, Client
-from stalewatch.engine.progress import Progress
+from stalewatch.engine.threads import Progress, Report, Threads
 from stalewatch.recording.recorder import Recorder
 from stalewatch.workloads.kinds import Workload
 
 RECOVERY_S = 60.0
-"""How long final reads are tried again before their keys go unchecked.
+"""How long final reads are repeated before their keys go unchecked.
 
-After an outage of 30 s CouchDB's replication took 35 s to go on.
+After an outage of 30 s it took CouchDB's replication 35 s to resume.
 """
 
 RETRY_S = 0.5
@@ -18,34 +18,35 @@ READERS = 20
 
 
 class FinalReads:
-    """The written keys of one worker, read by `readers` threads that each run `work`, until `abandoned` says so.
+    """Reads the written keys of one workload with several readers, until `abandoned` returns True.
 
-    A read that fails is tried again until the servers had time to recover; then its key goes unchecked.
+    A read that fails is repeated until the servers had time to recover; then its key goes unchecked.
     """
 
-    def __init__(
-        self, client: Client, recorder: Recorder, abandoned: Callable[[], bool], workload: Workload | None = None
-    ) -> None:
+    def __init__(self, client: Client, recorder: Recorder, workload: Workload, abandoned: Callable[[], bool]) -> None:
         self._client = client
         self._clock = client.clock
         self._recorder = recorder
+        self._workload = workload
         self._abandoned = abandoned
-        self._final = workload.final if workload else lambda key: [(key, client.final(key))]
-        self._keys = (workload or recorder).written_keys()[::-1]
+        self._keys = workload.written_keys()[::-1]
         self._total = len(self._keys)
         self._deadline_ns = self._clock.now() + round(RECOVERY_S * 1e9)
         self._given_up: Answer | None = None
-        """The answer of the failure after which no more keys are tried."""
-        self.readers = min(READERS, self._total)
+        """The failure after which no more keys are tried."""
         self.unread = self._total
         """Keys that could not be read, or not yet."""
+
+    def run(self, report: Report) -> None:
+        """Read all keys and report the progress."""
+        readers = {f"f{number}": self._work for number in range(min(READERS, self._total))}
+        Threads(self._clock, self._abandoned).run(readers, lambda: report(self.progress()))
 
     def progress(self) -> Progress:
         """Return how many keys have been read, or are being read."""
         return Progress("final reads", self._total - len(self._keys), self._total, "keys")
 
-    def work(self) -> None:
-        """Read keys until none is left."""
+    def _work(self) -> None:
         while not self._abandoned():
             try:
                 key = self._keys.pop()
@@ -54,7 +55,7 @@ class FinalReads:
             self._read(key)
 
     def _read(self, key: str) -> None:
-        """Read a key until it is read; once the servers had their time, the first failure is the end of all tries."""
+        """Read a key until it succeeds; after the recovery time the first failure ends all tries."""
         while True:
             start = self._clock.now()
             answers = self._asked(key)
@@ -73,6 +74,6 @@ class FinalReads:
         if self._given_up:
             return [(key, self._given_up)]
         try:
-            return self._final(key)
-        except Exception as error:  # noqa: BLE001 # whatever it is, the read did not succeed
+            return self._workload.final(key)
+        except Exception as error:  # noqa: BLE001 # whatever it was, the read did not succeed
             return [(key, Answer("unknown", error=self._client.explain(error).error))]

@@ -25,8 +25,8 @@ from stalewatch.locust.result import outcome
 from stalewatch.locust.roster import SILENCE_S
 from stalewatch.locust.run import Aside, Run
 from stalewatch.locust.salvage import salvage
-from stalewatch.locust.totals import Totals, nothing_yet
 from stalewatch.locust.turns import Turns
+from stalewatch.recording.totals import Totals, no_totals
 
 log = logging.getLogger("stalewatch")
 
@@ -222,7 +222,7 @@ class Coordinator:
     def _on_reset(self, **_: Any) -> None:  # noqa: ANN401 # Locust's extras
         """Begin to show anew; the verdict goes on over everything."""
         if self.run is not None:
-            self.run.shown, self.run.reset = nothing_yet(), True
+            self.run.shown, self.run.reset = no_totals(), True
             self.run.newest.clear()
 
     def _on_spawning_complete(self, **_: Any) -> None:  # noqa: ANN401 # Locust's extras

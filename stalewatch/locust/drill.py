@@ -22,11 +22,10 @@ from stalewatch.clients.options import parse_options
 from stalewatch.clusters.protocol import Cluster, ClusterError
 from stalewatch.drills import broken
 from stalewatch.drills.chosen import FLAGS, Chosen, choose
-from stalewatch.drills.figures import Load, figures
-from stalewatch.drills.observers import UNSEEN, Observers
+from stalewatch.drills.drill_run import DrillRun
+from stalewatch.drills.figures import Load
 from stalewatch.drills.plan import BadDrill
-from stalewatch.drills.recovery import NS
-from stalewatch.drills.timeline import Cut, Timeline
+from stalewatch.drills.timeline import Cut
 from stalewatch.history.clock import RealClock
 from stalewatch.history.operation import FORMAT, FORMAT_VERSION, Fault, Header
 from stalewatch.history.writer import HistoryWriter
@@ -35,7 +34,7 @@ from stalewatch.locust.coordinator import coordinator_of
 from stalewatch.locust.master_metrics import faults_of
 from stalewatch.locust.part import UNREACHABLE, USAGE
 from stalewatch.locust.run import Aside, Run
-from stalewatch.recording.evidence import Evidence
+from stalewatch.recording.attempts import AttemptLog
 
 log = logging.getLogger("stalewatch")
 
@@ -75,36 +74,34 @@ class Drilling:
     """One run's drill, in a greenlet beside it."""
 
     def __init__(self, environment: Environment, run: Run, chosen: Chosen, cluster: Cluster) -> None:
+        (database,) = run.databases
+        clock = RealClock()
         self._run = run
-        self._chosen = chosen
-        self._cluster = cluster
-        self._faults = faults_of(environment)
-        self._clock = RealClock()
         self._over = Event()
-        self._observers: Observers | None = None
         self._trouble: Exception | None = None
         self._begun: int | None = None
-        self._timeline = Timeline(chosen.drill.steps, cluster, Notes(self._clock), self._clock, log.info, [self._show])
+        self._drill = DrillRun(
+            chosen,
+            cluster,
+            cluster,
+            Notes(clock),
+            database=database,
+            options=parse_options(DATABASES[database].options, run.options),
+            run=run.name,
+            clock=clock,
+            faults=faults_of(environment),
+            log=log.info,
+        )
         gevent.spawn(self._go)
 
     def _go(self) -> None:
-        run = self._run
+        run, drill = self._run, self._drill
         try:
-            (database,) = run.databases
-            self._observers = Observers(
-                database,
-                parse_options(DATABASES[database].options, run.options),
-                self._cluster.nodes(),
-                run.name,
-                self._clock,
-                log.info,
-            )
-            self._timeline.before_healing = self._observers.rest
-            with broken.guard(self._cluster) as self._timeline.guard:
+            with drill.guarded():
                 begun = self._begun = self._await_load()
                 if begun is not None:
-                    self._timeline.run(begun + round(self._chosen.at * NS), self._chosen.lasts, lambda: run.ending)
-                if begun is None or self._timeline.cut:
+                    drill.perform(begun, lambda: run.ending)
+                if begun is None or drill.timeline.cut:
                     raise Cut("the load ended before the drill did; give -t more")
         except (ClientError, ClusterError) as error:
             self._trouble = error
@@ -113,12 +110,11 @@ class Drilling:
             self._trouble = error
             log.exception("the drill ended by a fault of its own")
         finally:
-            if self._observers is not None:
-                self._observers.heal(self._timeline.healed)
+            drill.healed()
             self._over.set()
 
     def _await_load(self) -> int | None:
-        """Return when the first worker's operations began to count; None where the run ends before."""
+        """Return when the first worker's operations began to count; None if the run ends before."""
         while not self._run.ending:
             counting = [member.counting_from_ns for member in self._run.roster if member.counting_from_ns]
             if counting:
@@ -126,26 +122,16 @@ class Drilling:
             gevent.sleep(LOOK_S)
         return None
 
-    def _show(self, noted: Fault) -> None:
-        show = self._faults.begin if noted.end is None else self._faults.end
-        show(noted.fault, noted.node or "")
-
     def end(self) -> Aside:
-        """Wait until everything is mended and the replicas agree, and return what was measured."""
+        """Wait until everything is healed and the replicas agree, and return what was measured."""
         self._over.wait()
-        observed = UNSEEN
-        if self._observers is not None:
-            self._observers.close(lambda: self._run.hurried)
-            observed = self._observers.figures()
+        self._drill.close(lambda: self._run.hurried)
         self._write()
-        evidence = self._run.totals.evidence or Evidence()
-        read_finally = evidence.read_finally and self._run.complete
-        begun = self._begun or self._run.stopped_ns
-        load = Load(begun, self._run.stopped_ns)
-        found = figures(evidence, self._timeline.noted, load, read_finally=read_finally)
-        trouble = self._trouble or self._timeline.trouble
-        told = {"drill": self._chosen.drill.name, "drill_trouble": trouble and str(trouble)}
-        return Aside({**told, **found, **observed}, UNREACHABLE if trouble else 0)
+        attempts = self._run.totals.attempts or AttemptLog()
+        load = Load(self._begun or self._run.stopped_ns, self._run.stopped_ns)
+        read_finally = attempts.read_finally and self._run.complete
+        result = self._drill.result(attempts, load, read_finally=read_finally, error=self._trouble)
+        return Aside(result, UNREACHABLE if self._trouble or self._drill.timeline.trouble else 0)
 
     def _write(self) -> None:
         """Write the faults as a history of their own beside the workers'."""
@@ -164,7 +150,7 @@ class Drilling:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with HistoryWriter(folder / f"{self._run.name}-faults.jsonl", header) as history:
-                for fault in sorted(self._timeline.noted, key=lambda one: (one.end is None, one.end)):
+                for fault in sorted(self._drill.timeline.noted, key=lambda one: (one.end is None, one.end)):
                     history.add(fault)
         except OSError as error:
             log.error("%s: %s", error.filename or folder, error.strerror or error)  # noqa: TRY400 # it says it all

@@ -14,18 +14,20 @@ from locust.runners import MasterRunner, Runner
 
 from stalewatch.clients.databases import DATABASES
 from stalewatch.clients.options import parse_options
+from stalewatch.clients.protocol import Database
+from stalewatch.clusters.protocol import ClusterError
+from stalewatch.engine.database_run import with_local_cluster
 from stalewatch.locust.interrupts import Interrupts
 from stalewatch.locust.roster import State
 from stalewatch.locust.run import Run
 from stalewatch.locust.secrets import Vault
-from stalewatch.locust.totals import nothing_yet
-from stalewatch.metrics import families
 from stalewatch.metrics.exposition import registry
 from stalewatch.metrics.faults import Faults
 from stalewatch.metrics.meter import Meter, Reading
 from stalewatch.metrics.nodes import Nodes
-from stalewatch.metrics.replication_watch import watch
 from stalewatch.metrics.server import MetricsServer, Target, discovery
+from stalewatch.metrics.serving import poll_servers, run_readings
+from stalewatch.recording.totals import no_totals
 
 if TYPE_CHECKING:
     from stalewatch.locust.coordinator import Coordinator
@@ -47,8 +49,8 @@ def meter_of(run: str, databases: Collection[str], options: Namespace) -> Meter 
     """Return the meter of a new run, with every guarantee at zero, if the options ask for metrics."""
     if not getattr(options, "metrics_port", None):
         return None
-    meter, nothing = Meter(run, ",".join(databases)), nothing_yet()
-    meter.add(nothing.findings.verdicts, nothing.statistics)
+    meter = Meter(run, ",".join(databases))
+    meter.add(no_totals())
     return meter
 
 
@@ -94,16 +96,26 @@ class MasterMetrics:
         for database in run.databases:
             nodes = Nodes(run.name, database)
             self._nodes.append(nodes)
-            options, local = self._vault.opened(run.options), not isinstance(self._runner, MasterRunner)
             row = DATABASES[database]
-            gevent.spawn(
-                watch,
-                database,
-                parse_options(row.options, options),
-                nodes,
-                run.concluded,
-                local=local or bool(options.processes),
-            )
+            options = self._options(row, run)
+            if options is not None:
+                gevent.spawn(poll_servers, row, options, nodes, run.concluded)
+
+    def _options(self, row: Database, run: Run) -> object | None:
+        """Return where the servers are; None if only the workers know.
+
+        Workers on other machines may have an address of their own, and a local cluster here would be another one.
+        """
+        options: object = parse_options(row.options, self._vault.opened(run.options))
+        here = not isinstance(self._runner, MasterRunner) or bool(run.options.processes)
+        if row.lacks_address(options) and not here:
+            log.warning("%s: replication lag is not shown: give the master the servers' address", row.name)
+            return None
+        try:
+            return with_local_cluster(row, options, log.info)
+        except ClusterError as error:
+            log.warning("%s: replication lag is not shown: %s", row.name, error)
+            return None
 
     def _on_quitting(self, **_: Any) -> None:  # noqa: ANN401 # Locust's extras
         """Wait for one more scrape: without it Prometheus would never learn of the final reads."""
@@ -125,19 +137,15 @@ class MasterMetrics:
 
     def _readings(self) -> Iterator[Reading]:
         run = self._coordinator.run
-        if run is not None and run.meter is not None:
-            yield from run.meter.readings()
-            yield from self._of_run(run, run.meter)
-            yield from self._faults.readings(run.meter)
-            for nodes in self._nodes:
-                yield from nodes.readings()
-
-    def _of_run(self, run: Run, meter: Meter) -> Iterator[Reading]:
+        if run is None or run.meter is None:
+            return
         members = list(run.roster)
         states = Counter(member.state for member in members)
-        yield meter.reading(families.RUN_INFO, 1)
-        yield meter.reading(families.SESSIONS, self._runner.user_count)
-        yield meter.reading(families.LOST_WRITES, meter.lost_writes)
-        yield meter.reading(families.WORKER_STALLS, sum(member.stall_count for member in members))
-        for state in STATES:
-            yield meter.reading(families.WORKERS, states[state], state)
+        yield from run_readings(
+            run.meter,
+            self._faults,
+            self._nodes,
+            sessions=self._runner.user_count,
+            workers={state: states[state] for state in STATES},
+            stalls=sum(member.stall_count for member in members),
+        )

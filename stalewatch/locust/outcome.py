@@ -9,7 +9,7 @@ from typing import Any
 
 from stalewatch.locust import flags
 from stalewatch.locust.roster import Member
-from stalewatch.locust.totals import Totals
+from stalewatch.recording.totals import Totals
 from stalewatch.reports import page
 from stalewatch.reports.lines import plain_lines
 from stalewatch.reports.table import COLUMNS, rows, show

@@ -23,7 +23,7 @@ from stalewatch.locust.report import encode
 from stalewatch.locust.secrets import Vault
 from stalewatch.locust.share import Share
 from stalewatch.locust.worker_metrics import WorkerMetrics
-from stalewatch.recording.pulse import Pulse
+from stalewatch.recording.stalls import StallDetector
 from stalewatch.workloads.options import LoadOptions
 
 log = logging.getLogger("stalewatch")
@@ -118,7 +118,7 @@ class Participant:
             options=options,
             load=load,
             clock=clock,
-            pulse=Pulse(clock),
+            stalls=StallDetector(clock),
             environment=self._environment,
             history_dir=flags.path(options, "history_dir"),
             turn=self._turn if isinstance(self._runner, WorkerRunner) else lambda _database: nullcontext(),

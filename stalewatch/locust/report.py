@@ -7,10 +7,10 @@ import msgspec
 from stalewatch.checkers.distribution import Distribution
 from stalewatch.checkers.findings import Findings
 from stalewatch.checkers.verdict import Verdict, Violation
-from stalewatch.locust.totals import Totals
-from stalewatch.recording.evidence import Evidence
-from stalewatch.recording.pulse import Stall
+from stalewatch.recording.attempts import AttemptLog
+from stalewatch.recording.stalls import Stall
 from stalewatch.recording.statistics import KINDS, Statistics
+from stalewatch.recording.totals import Totals
 
 DurationsState = tuple[dict[int, int], bool, int, int]
 
@@ -97,8 +97,8 @@ class Report(msgspec.Struct, array_like=True):
 
     def totals(self) -> Totals:
         """Return what was found and counted, to be added up."""
-        evidence = None if self.evidence is None else Evidence.unpacked(self.evidence)
-        return Totals(self._findings(), self._statistics(), evidence)
+        attempts = None if self.evidence is None else AttemptLog.unpacked(self.evidence)
+        return Totals(self._findings(), self._statistics(), attempts)
 
     def _findings(self) -> Findings:
         return Findings(

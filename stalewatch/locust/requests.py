@@ -8,7 +8,7 @@ from locust.stats import StatsError
 from stalewatch.checkers.verdict import Violation
 from stalewatch.clients.protocol import Levels
 from stalewatch.history.operation import Append, Draw, Fault, Operation, Read, Write
-from stalewatch.recording.pulse import Pulse
+from stalewatch.recording.stalls import StallDetector
 
 VIOLATION = "violation"
 """The type under which Locust shows broken guarantees."""
@@ -20,7 +20,7 @@ class Requests:
     An operation that was under way while this process stood still has no response time: it would be ours.
     """
 
-    def __init__(self, environment: Environment, database: str, levels: Levels, pulse: Pulse) -> None:
+    def __init__(self, environment: Environment, database: str, levels: Levels, stalls: StallDetector) -> None:
         self._environment = environment
         self._fire: Callable[..., None] = environment.events.request.fire
         self._database = database
@@ -30,14 +30,14 @@ class Requests:
             Append: f"append {levels.write}",
             Draw: f"draw {levels.write}",
         }
-        self._pulse = pulse
+        self._stalls = stalls
 
-    def __call__(self, operation: Operation, violations: Sequence[Violation]) -> None:
+    def on_operation(self, operation: Operation, violations: Sequence[Violation]) -> None:
         """Tell of an operation and of what it broke."""
         name = self._names.get(type(operation))
         if name is not None and not isinstance(operation, Fault):
             end = operation.end
-            timed = end is not None and not self._pulse.met(operation.start, end)
+            timed = end is not None and not self._stalls.overlaps(operation.start, end)
             self._fire(
                 request_type=self._database,
                 name=name,
@@ -47,9 +47,9 @@ class Requests:
                 context={},
             )
         if violations:
-            self.tell(violations)
+            self.on_end(violations)
 
-    def tell(self, violations: Sequence[Violation]) -> None:
+    def on_end(self, violations: Sequence[Violation]) -> None:
         """Count violations, each guarantee in a row of its own that adds nothing to Locust's totals."""
         stats = self._environment.stats
         for violation in violations:

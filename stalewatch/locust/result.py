@@ -6,12 +6,12 @@ from typing import Any
 
 from stalewatch.clients.databases import DATABASES
 from stalewatch.clients.options import parse_options, public_values
+from stalewatch.engine.database_run import added_up
+from stalewatch.engine.result import run_result
 from stalewatch.locust import flags
-from stalewatch.locust.beyond import summed
 from stalewatch.locust.outcome import Outcome, worker_row
 from stalewatch.locust.run import Aside, Run
 from stalewatch.reports import expect
-from stalewatch.reports.result import run_result
 from stalewatch.workloads import kinds
 from stalewatch.workloads.options import LoadOptions
 
@@ -24,26 +24,23 @@ def outcome(run: Run, aside: Aside) -> Outcome:
     totals.findings.complete = run.complete
     settings = {database: found for member in members for database, found in member.settings.items()}
     databases = sorted(settings) or list(run.databases)
-    about = {
-        "database": ",".join(databases),
-        "run": run.name,
-        "options": _options(run.options, databases) | {"users": run.users, "driver": _of_one(settings)},
-        "duration_s": run.duration_s,
-        **totals.statistics.figures(),
-        **_beyond(run.options, [member.beyond for member in members]),
-        **aside.result,
-        "workers": [worker_row(member) for member in members],
-    }
-    result = run_result(totals.findings, about, totals.statistics.latencies())
+    result = run_result(
+        totals,
+        database=",".join(databases),
+        run=run.name,
+        options=_options(run.options, databases) | {"users": run.users, "driver": _of_one(settings)},
+        duration_s=run.duration_s,
+        workload_results=_workload_results(run.options, [member.beyond for member in members]),
+        extra={**aside.result, "workers": [worker_row(member) for member in members]},
+    )
     missed = expect.missed(flags.expectations(run.options), result)
     trouble = max((aside.exit_code, *(member.exit_code for member in members)))
     return Outcome(result, totals, missed, trouble or (MISSED if missed else DONE))
 
 
-def _beyond(options: Namespace, told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return what workloads know beyond the guarantees, and which there were: those of the options if nobody tells."""
-    beyond = {"workloads": sorted(kinds.names(parse_options(LoadOptions, options).workload)), **summed(told)}
-    return {**beyond, "lost_writes_exact": kinds.exact(beyond["workloads"])}
+def _workload_results(options: Namespace, told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what workloads know beyond the guarantees, and their names: the options' if no worker reported any."""
+    return {"workloads": sorted(kinds.names(parse_options(LoadOptions, options).workload)), **added_up(told)}
 
 
 def _options(options: Namespace, databases: Collection[str]) -> dict[str, Any]:

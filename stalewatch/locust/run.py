@@ -11,8 +11,8 @@ from gevent.event import Event
 from stalewatch.checkers.verdict import Violation
 from stalewatch.locust.outcome import Outcome
 from stalewatch.locust.roster import Roster
-from stalewatch.locust.totals import Totals, nothing_yet
 from stalewatch.metrics.meter import Meter
+from stalewatch.recording.totals import Totals, no_totals
 
 NEWEST = 50
 """How many of the newest violations are kept to be shown."""
@@ -49,9 +49,9 @@ class Run:
     stopped_ns: int = 0
     """When the sessions were told to end, by the master's clock."""
     roster: Roster = field(default_factory=Roster)
-    totals: Totals = field(default_factory=nothing_yet)
+    totals: Totals = field(default_factory=no_totals)
     """What all workers found and counted; of single workers only how much it was, for fifty would fill the memory."""
-    shown: Totals = field(default_factory=nothing_yet)
+    shown: Totals = field(default_factory=no_totals)
     """What the web page shows: everything since the last reset of the statistics."""
     awaited: set[str] = field(default_factory=set)
     """Processes that must still say something before the verdict."""
@@ -72,7 +72,7 @@ class Run:
         """Add what a worker found and counted to the totals."""
         self.totals.merge(totals)
         if self.meter is not None:
-            self.meter.add(totals.findings.verdicts, totals.statistics)
+            self.meter.add(totals)
 
     @property
     def complete(self) -> bool:

@@ -9,13 +9,13 @@ import gevent
 
 from stalewatch.checkers.judge import Judge
 from stalewatch.checkers.scene import Scene
-from stalewatch.history.operation import Append, Draw, Operation, Read, Write
+from stalewatch.history.operation import Operation
 from stalewatch.history.reader import BadHistory, History
 from stalewatch.locust.report import HistoryFile
 from stalewatch.locust.roster import Member
-from stalewatch.locust.totals import Totals
-from stalewatch.recording.evidence import Evidence
+from stalewatch.recording.attempts import AttemptLog
 from stalewatch.recording.statistics import Statistics
+from stalewatch.recording.totals import Totals
 
 log = logging.getLogger("stalewatch")
 
@@ -62,21 +62,20 @@ def _is_there(file: HistoryFile, run: str, worker: int) -> bool:
 def _rest(file: HistoryFile) -> Totals:
     """Return what the operations show that the file holds beyond the reported ones."""
     history = History([Path(file.path)])
-    judge, statistics = Judge(Scene(tuple(history.sources), history.horizon_ns)), Statistics()
-    evidence = Evidence()
+    judge = Judge(Scene(tuple(history.sources), history.horizon_ns))
+    statistics, attempts = Statistics(), AttemptLog()
+    statistics.counting_from_ns = file.counting_from_ns
     operations = _in_slices(history)
     for operation, source in islice(operations, file.reported):
         judge.observe(operation, source)
     judge.take()
     for operation, source in operations:
         violations = judge.observe(operation, source)
-        evidence(operation, violations)
-        if isinstance(operation, Read | Write | Append | Draw) and operation.start >= file.counting_from_ns:
-            kind = "read" if isinstance(operation, Read) else "write"
-            statistics.count(kind, operation, violations, stalled=False)
+        attempts.on_operation(operation, violations)
+        statistics.on_operation(operation, violations)
     if not file.finished:
-        evidence.decided(judge.finish())
-    return Totals(judge.findings(), statistics, evidence)
+        attempts.on_end(judge.finish())
+    return Totals(judge.findings(), statistics, attempts)
 
 
 def _in_slices(history: History) -> Iterator[tuple[Operation, int]]:

@@ -8,14 +8,14 @@ from itertools import count
 import gevent
 from gevent.event import Event
 
-from stalewatch.engine.progress import Progress
-from stalewatch.locust.beyond import summed
+from stalewatch.engine.database_run import added_up
+from stalewatch.engine.threads import Progress
 from stalewatch.locust.clock_offset import ClockOffset
-from stalewatch.locust.part import Part, Setting, Trouble
+from stalewatch.locust.part import DatabaseUsers, Setting, Trouble
 from stalewatch.locust.report import Report, counts_of, verdict_rows
-from stalewatch.locust.totals import Totals
 from stalewatch.metrics.families import SCHEDULER_LAG
 from stalewatch.metrics.meter import NS, Reading
+from stalewatch.recording.totals import Totals
 
 log = logging.getLogger("stalewatch")
 
@@ -31,19 +31,19 @@ class Share:
         self.ended = Event()
         self.abandoned = False
         self._whole = True
-        self._parts: dict[tuple[str, str], Part] = {}
+        self._parts: dict[tuple[str, str], DatabaseUsers] = {}
         self._sessions = count()
         self._numbers = count()
         self._progress = Progress("load", 0, 0, "")
-        setting.pulse.start()
+        setting.stalls.start()
 
-    def part(self, database: str, workload: str | None = None) -> Part:
+    def part(self, database: str, workload: str | None = None) -> DatabaseUsers:
         """Return the part on that database with that workload, else the one of the options; the first call opens it."""
         name = (database, workload or self.setting.load.workload)
         part = self._parts.get(name)
         if part is None:
             first_key = len(self._parts) * self.setting.load.keys
-            part = self._parts[name] = Part(*name, first_key, self.setting)
+            part = self._parts[name] = DatabaseUsers(*name, first_key, self.setting)
         return part
 
     def session_name(self) -> str:
@@ -71,7 +71,7 @@ class Share:
             except Exception:
                 log.exception("%s did not end in order", part.database)
                 self._whole = False
-        self.setting.pulse.stop()
+        self.setting.stalls.stop()
         self.ended.set()
 
     def _note(self, progress: Progress) -> None:
@@ -85,14 +85,14 @@ class Share:
 
     def readings(self) -> Iterator[Reading]:
         """Yield what Prometheus is shown of this process."""
-        yield Reading(SCHEDULER_LAG, (), self.setting.pulse.lag_ns() / NS)
+        yield Reading(SCHEDULER_LAG, (), self.setting.stalls.lag_ns() / NS)
         for part in self._parts.values():
             yield from part.readings()
 
     def report(self, *, last: bool = False) -> Report:
         """Return what was found and counted since the last report."""
         totals = Totals()
-        for taken in filter(None, map(Part.take, self._parts.values())):
+        for taken in filter(None, map(DatabaseUsers.drain, self._parts.values())):
             totals.merge(taken)
         setting, progress, trouble = self.setting, self._progress, self.trouble
         return Report(
@@ -108,7 +108,7 @@ class Share:
             counts=counts_of(totals.statistics),
             duplicate_items=totals.findings.duplicate_items,
             phantom_items=totals.findings.phantom_items,
-            stalls=setting.pulse.take(),
+            stalls=setting.stalls.drain(),
             settings={part.database: part.settings for part in self._parts.values()},
             histories=[file for part in self._parts.values() if (file := part.history_file())],
             clock_error_ns=self._clock_error_ns(),
@@ -116,8 +116,8 @@ class Share:
             exit_code=trouble.exit_code if trouble else 0,
             last=last,
             whole=self._whole,
-            beyond=summed(part.result() for part in self._parts.values()) if last else {},
+            beyond=added_up(part.extra_results() for part in self._parts.values()) if last else {},
             counting_from_ns=min(filter(None, (part.counting_from_ns for part in self._parts.values())), default=None),
             metrics=setting.metrics,
-            evidence=None if totals.evidence is None else totals.evidence.packed(),
+            evidence=None if totals.attempts is None else totals.attempts.packed(),
         )

@@ -8,7 +8,7 @@ from stalewatch.checkers.verdict import Verdict, Violation, overall
 from stalewatch.history.operation import Append, Draw, Fault, Final, Operation, Read, Write
 from stalewatch.locust.outcome import unchecked
 from stalewatch.locust.run import Run
-from stalewatch.locust.totals import Totals, nothing_yet
+from stalewatch.recording.totals import Totals, no_totals
 
 
 class Table(NamedTuple):
@@ -69,7 +69,7 @@ def consistency_rows(run: Run | None) -> list[Row]:
 
 def _shown(run: Run | None) -> Totals:
     if run is None:
-        return nothing_yet()
+        return no_totals()
     return run.outcome.totals if run.outcome is not None and not run.reset else run.shown
 
 

@@ -8,7 +8,7 @@ from locust import User
 from locust.exception import StopUser
 
 from stalewatch.locust import plugin
-from stalewatch.locust.part import Part
+from stalewatch.locust.part import DatabaseUsers
 from stalewatch.locust.participant import participant_of
 from stalewatch.workloads.kinds import Session
 
@@ -34,7 +34,7 @@ class SessionUser(User):
         if share is None or share.over:
             return
         self._clock, self._rate = share.setting.clock, share.setting.load.rate
-        self._part: Part = share.part(self.database, self.workload)
+        self._part: DatabaseUsers = share.part(self.database, self.workload)
         self._session = self._part.session(share.session_name())
         if self._rate is not None:  # spread the users over their period, or all would start as one
             self._due = self._clock.now() + round(random.random() * self._period_ns)

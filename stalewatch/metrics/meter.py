@@ -1,86 +1,23 @@
-"""The numbers of one run: counts that only rise, added up from what was found and counted bit by bit.
+"""The numbers of one run as metrics: counts that only rise.
 
-It is given the same pieces that verdict and statistics are made of, so its totals are theirs. A session's operation
-costs nothing here: a piece holds what happened in about a second, by distinct value.
+They are added up from the same totals as verdict and statistics. An operation costs nothing here: totals come about once
+a second, and hold counts by distinct value.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple, Protocol
+from collections.abc import Iterator
+from typing import NamedTuple
 
+from stalewatch.checkers.distribution import Distribution
 from stalewatch.metrics import families
 from stalewatch.metrics.families import Family
 from stalewatch.metrics.histogram import Histogram
+from stalewatch.recording.statistics import Statistics
+from stalewatch.recording.totals import Totals
 
 NS = 1_000_000_000
 OUTCOMES = ("ok", "fail", "unknown")
 STALE_READS, LOST_WRITES = "stale_reads", "lost_writes"
-
-
-class Durations(Protocol):
-    """How often each duration was seen."""
-
-    def state(self) -> tuple[Mapping[int, int], bool, int, int]:
-        """Return the counts by nanoseconds, whether those are exact, the sum, and the maximum."""
-        ...
-
-
-class Found(Protocol):
-    """What was found of a guarantee."""
-
-    @property
-    def checked(self) -> int:
-        """How many operations were checked."""
-        ...
-
-    @property
-    def violated(self) -> int:
-        """How many of them broke it."""
-        ...
-
-    @property
-    def staleness(self) -> Durations:
-        """How stale those were."""
-        ...
-
-    @property
-    def behind(self) -> Mapping[int, int]:
-        """How often they were so many versions behind."""
-        ...
-
-
-class Counted(Protocol):
-    """What was counted of operations."""
-
-    @property
-    def outcomes(self) -> Mapping[str, Mapping[str, int]]:
-        """By kind and outcome."""
-        ...
-
-    @property
-    def errors(self) -> Mapping[tuple[str, str, str], int]:
-        """By kind, outcome and error."""
-        ...
-
-    @property
-    def service(self) -> Mapping[str, Durations]:
-        """Service times by kind."""
-        ...
-
-    @property
-    def response(self) -> Mapping[str, Durations]:
-        """Response times by kind."""
-        ...
-
-    @property
-    def stalled(self) -> int:
-        """Operations without a time."""
-        ...
-
-    @property
-    def last_ok(self) -> Mapping[str, int]:
-        """When the newest ok operation of each kind ended, in nanoseconds since the epoch."""
-        ...
 
 
 class Reading(NamedTuple):
@@ -92,7 +29,7 @@ class Reading(NamedTuple):
 
 
 class Meter:
-    """Adds up what is found and counted of one run on one database."""
+    """Adds up what is found and counted in one run on one database."""
 
     def __init__(self, run: str, database: str) -> None:
         self.labels = (run, database)
@@ -101,36 +38,36 @@ class Meter:
         self._last_ok: dict[str, int] = {}
         self._lost = 0
 
-    def add(self, verdicts: Mapping[str, Found], counted: Counted) -> None:
-        """Add a piece; nothing that was found or counted may be in two of them."""
-        for guarantee, found in verdicts.items():
-            self._count(families.CHECKED, found.checked, guarantee)
-            self._count(families.VIOLATIONS, found.violated, guarantee)
+    def add(self, totals: Totals) -> None:
+        """Add what was found and counted; nothing may be added twice."""
+        verdicts, statistics = totals.findings.verdicts, totals.statistics
+        for guarantee, verdict in verdicts.items():
+            self._count(families.CHECKED, verdict.checked, guarantee)
+            self._count(families.VIOLATIONS, verdict.violated, guarantee)
         if (stale := verdicts.get(STALE_READS)) is not None:
             self._time(families.STALENESS, stale.staleness)
-            behind = stale.behind
-            versions = sum(number * times for number, times in behind.items())
-            self._histogram(families.VERSIONS_BEHIND, 1).add(behind, versions)
+            versions = sum(number * times for number, times in stale.behind.items())
+            self._histogram(families.VERSIONS_BEHIND, 1).add(stale.behind, versions)
         if (lost := verdicts.get(LOST_WRITES)) is not None:
             self._lost += lost.violated
-        self._add_counted(counted)
+        self._add_statistics(statistics)
 
-    def _add_counted(self, counted: Counted) -> None:
-        for kind, outcomes in counted.outcomes.items():
+    def _add_statistics(self, statistics: Statistics) -> None:
+        for kind, outcomes in statistics.outcomes.items():
             for outcome in OUTCOMES:
                 self._count(families.OPERATIONS, outcomes.get(outcome, 0), kind, outcome)
-            self._time(families.SERVICE_TIME, counted.service[kind], kind)
-            self._time(families.RESPONSE_TIME, counted.response[kind], kind)
-        for name, times in counted.errors.items():
+            self._time(families.SERVICE_TIME, statistics.service[kind], kind)
+            self._time(families.RESPONSE_TIME, statistics.response[kind], kind)
+        for name, times in statistics.errors.items():
             self._count(families.ERRORS, times, *name)
-        self._count(families.STALLED_OPERATIONS, counted.stalled)
-        for kind, end in counted.last_ok.items():
+        self._count(families.STALLED_OPERATIONS, statistics.stalled)
+        for kind, end in statistics.last_ok.items():
             self._last_ok[kind] = max(end, self._last_ok.get(kind, 0))
 
     def _count(self, family: Family, times: int, *labels: str) -> None:
         self._counts[family, labels] += times
 
-    def _time(self, family: Family, durations: Durations, *labels: str) -> None:
+    def _time(self, family: Family, durations: Distribution, *labels: str) -> None:
         counts, _, total_ns, _ = durations.state()
         self._histogram(family, NS, *labels).add(counts, total_ns)
 

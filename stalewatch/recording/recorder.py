@@ -1,7 +1,8 @@
-"""Where operations get their numbers and their times, and are handed on in the order of their end."""
+"""The recorder: gives operations their versions and times, and hands them to the judge in the order of their end."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
 from stalewatch.checkers.findings import Findings
 from stalewatch.checkers.judge import Judge
@@ -10,33 +11,41 @@ from stalewatch.clients.protocol import Answer
 from stalewatch.history.clock import Clock
 from stalewatch.history.operation import Append, Draw, Fault, Final, Operation, Read, Write
 from stalewatch.history.writer import HistoryWriter
-from stalewatch.recording.pulse import Pulse, Steady
-from stalewatch.recording.statistics import Counted, Statistics
-
-Listener = Callable[[Operation, Sequence[Violation]], None]
+from stalewatch.recording.stalls import NO_STALLS, Stalls
+from stalewatch.recording.statistics import Statistics
 
 UNJUDGED_OPERATIONS = 256
 UNJUDGED_NS = 500_000_000
-"""How many operations may wait to be judged together, and how long: 256 take a millisecond or two."""
-
-STEADY = Steady()
+"""How many operations may wait to be judged together, and for how long: 256 take a millisecond or two."""
 
 NEVER_ENDED = "never ended"
-"""The error of a write that was still in flight when the run was over."""
+"""The error of a write that was still in flight when the run ended."""
+
+
+class Subscriber(Protocol):
+    """Hears of every operation, in the order of their end: statistics, metrics, Locust's requests, a drill's log."""
+
+    def on_operation(self, operation: Operation, violations: Sequence[Violation]) -> None:
+        """Take an operation and the violations that it showed."""
+        ...
+
+    def on_end(self, violations: Sequence[Violation]) -> None:
+        """Take the violations that only the end of the run could decide, such as lost writes; called once."""
+        ...
 
 
 class Recorder:
-    """One worker's bookkeeper, shared by its sessions.
+    """Records the operations of one worker's sessions.
 
-    Two pairs of acts must be one step each, under the lock, or verdicts would blame the database for our own delays:
+    Two pairs of actions must be one step each, under the lock, or verdicts would blame the database for our own delays:
 
-    * A write's version and its start. Otherwise a thread held up between them would start version 5 after version 6,
-      and write starts would not rise with versions, on which the linearizability proof rests.
-    * An operation's end and its way to the judge. Otherwise a write that ended first could reach the judge after a
-      read that it makes stale.
+    * Taking a write's version and its start. Otherwise a thread that is held up in between would start version 5 after
+      version 6, and write starts would not rise with versions, on which the proof of linearizability rests.
+    * Taking an operation's end and handing it to the judge. Otherwise a write that ended first could reach the judge
+      after a read that it makes stale.
 
-    Operations are judged some at a time, in their order: right after a driver's call the judge's code and data are in
-    no cache, and judging one operation then costs several times what it costs in a row.
+    Operations are judged in batches, in their order: right after a driver's call the judge's code and data are in no
+    CPU cache, and judging one operation then costs several times what it costs in a row.
     """
 
     def __init__(
@@ -44,18 +53,16 @@ class Recorder:
         clock: Clock,
         judge: Judge,
         history: HistoryWriter | None = None,
-        pulse: Pulse | Steady = STEADY,
+        stalls: Stalls = NO_STALLS,
     ) -> None:
         self.clock = clock
         self.judge = judge
-        self.statistics = Statistics()
-        self.counting_from_ns = 0
-        """Operations that started earlier are judged but not counted (warm-up)."""
+        self.statistics = Statistics(stalls)
+        self.stalls = stalls
         self.judged = 0
-        """How many operations the judge has seen, and the history file has been given."""
-        self.listeners: list[Listener] = []
+        """How many operations the judge has seen and the history file has been given."""
+        self._subscribers: list[Subscriber] = [self.statistics]
         self._history = history
-        self._pulse = pulse
         self._lock = threading.Lock()
         self._versions: dict[str, int] = {}
         self._written: set[str] = set()
@@ -67,12 +74,20 @@ class Recorder:
         """What only `finish` could decide, such as lost writes."""
 
     @property
-    def pulse(self) -> Pulse | Steady:
-        """Tells whether this process stood still."""
-        return self._pulse
+    def counting_from_ns(self) -> int:
+        """Operations that started earlier (warm-up) are judged but not counted."""
+        return self.statistics.counting_from_ns
+
+    @counting_from_ns.setter
+    def counting_from_ns(self, moment: int) -> None:
+        self.statistics.counting_from_ns = moment
+
+    def subscribe(self, subscriber: Subscriber) -> None:
+        """Let it hear of every operation from now on."""
+        self._subscribers.append(subscriber)
 
     def begin_write(self, session: str, key: str, due: int | None = None) -> Write:
-        """Return a new write of the key's next version that starts now; it is unknown until `end_write`."""
+        """Return a new write of the key's next version that starts now; its outcome is unknown until `end_write`."""
         with self._lock:
             version = self._versions[key] = self._versions.get(key, 0) + 1
             write = Write(
@@ -82,7 +97,7 @@ class Recorder:
         return write
 
     def begin_append(self, session: str, key: str, item: str, due: int | None = None) -> Append:
-        """Return a new append of an item that starts now; it is unknown until `end_write`."""
+        """Return a new append of an item that starts now; its outcome is unknown until `end_write`."""
         with self._lock:
             start = self.clock.now()
             append = Append(session=session, key=key, item=item, start=start, end=None, outcome="unknown", due=due)
@@ -90,14 +105,14 @@ class Recorder:
         return append
 
     def begin_draw(self, session: str, key: str, due: int | None = None) -> Draw:
-        """Return a new draw of an id that starts now; it is unknown until `end_write`."""
+        """Return a new draw of an id that starts now; its outcome is unknown until `end_write`."""
         with self._lock:
             draw = Draw(session=session, key=key, start=self.clock.now(), end=None, outcome="unknown", due=due)
             self._in_flight[id(draw)] = draw
         return draw
 
     def end_write(self, write: Write | Append | Draw, answer: Answer) -> None:
-        """End the write, append or draw as the database answered; an answer after `finish` changes nothing."""
+        """End a write, append or draw with the database's answer; an answer after `finish` is ignored."""
         with self._lock:
             if self._in_flight.pop(id(write), None) is None:
                 return
@@ -113,7 +128,7 @@ class Recorder:
             self._hand_on(write)
 
     def end_read(self, session: str, key: str, start: int, answer: Answer, due: int | None = None) -> None:
-        """Record a read that started then and ends now; not one that ends after `finish`."""
+        """Record a read that ends now; one that ends after `finish` is ignored."""
         read = Read(
             session=session,
             key=key,
@@ -133,7 +148,7 @@ class Recorder:
                 self._hand_on(read)
 
     def end_final(self, key: str, start: int, answer: Answer) -> None:
-        """Record a final read that started then and ends now; not one that ends after `finish`."""
+        """Record a final read that ends now; one that ends after `finish` is ignored."""
         final = Final(
             key=key,
             version=answer.version if answer.outcome == "ok" else None,
@@ -151,14 +166,14 @@ class Recorder:
                 self._hand_on(final)
 
     def begin_fault(self, fault: str, node: str) -> Fault:
-        """Return a fault that is on at a node from now until `end_fault`."""
+        """Return a fault that is active at a node from now until `end_fault`."""
         with self._lock:
             noted = Fault(fault=fault, node=node, start=self.clock.now(), end=None)
             self._faults[id(noted)] = noted
         return noted
 
     def end_fault(self, noted: Fault) -> None:
-        """Record a fault that is over now; one that never is, is recorded by `finish`."""
+        """Record a fault that ends now; `finish` records those that never ended."""
         with self._lock:
             if self._faults.pop(id(noted), None) is not None:
                 noted.end = self.clock.now()
@@ -166,7 +181,7 @@ class Recorder:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing more is recorded, and the judge has decided what waited for the end."""
+        """Whether recording has ended and the judge has made its last decisions."""
         return self._finished
 
     def settle(self) -> None:
@@ -179,17 +194,16 @@ class Recorder:
         with self._lock:
             return sorted(self._written)
 
-    def take(self) -> tuple[Findings, Statistics]:
-        """Hand over what was found and counted since the last time; the history file then holds at least as much."""
+    def drain(self) -> tuple[Findings, Statistics]:
+        """Return what was found and counted since the last call; the history file then holds at least as much."""
         with self._lock:
             self._judge()
             if self._history is not None and not self._finished:
                 self._history.flush(self.clock.now())
-            statistics, self.statistics = self.statistics, Statistics()
-            return self.judge.take(), statistics
+            return self.judge.take(), self.statistics.drain()
 
     def finish(self, clock_error_ns: int | None = 0) -> Sequence[Violation]:
-        """Record what never ended, and return what the judge decides at last; the history file ends here."""
+        """Record what never ended, and return what the judge decides at the end; the history file ends here."""
         with self._lock:
             if self._finished:
                 return ()
@@ -205,6 +219,8 @@ class Recorder:
                 self._judge()
             finally:
                 self.found_at_the_end = found = self.judge.finish()
+                for subscriber in self._subscribers:
+                    subscriber.on_end(found)
                 if self._history is not None:
                     self._history.close(clock_error_ns)
             return found
@@ -216,13 +232,13 @@ class Recorder:
             self._judge()
 
     def _judge(self) -> None:
-        """Put into the history file what waits, and judge it, each operation once whatever fails.
+        """Write what waits to the history file and judge it, each operation once whatever fails.
 
-        Were one judged again, what came after it would stand in the register already: a perfect store would seem to go
+        If one were judged again, later operations would already be in the register: a perfect store would seem to go
         back in time.
         """
         unjudged, self._unjudged = self._unjudged, []
-        self._pulse.look()
+        self.stalls.look()
         failure: Exception | None = None
         if self._history is not None:
             try:
@@ -232,7 +248,7 @@ class Recorder:
         for operation in unjudged:
             try:
                 self._judge_one(operation)
-            except Exception as error:  # noqa: BLE001 # a listener is not ours
+            except Exception as error:  # noqa: BLE001 # a subscriber may fail
                 failure = failure or error
         if failure is not None:
             raise failure
@@ -240,9 +256,5 @@ class Recorder:
     def _judge_one(self, operation: Operation) -> None:
         violations = self.judge.observe(operation)
         self.judged += 1
-        if isinstance(operation, Counted) and operation.start >= self.counting_from_ns:
-            stalled = operation.end is not None and self._pulse.met(operation.start, operation.end)
-            kind = "read" if isinstance(operation, Read) else "write"
-            self.statistics.count(kind, operation, violations, stalled=stalled)
-        for listener in self.listeners:
-            listener(operation, violations)
+        for subscriber in self._subscribers:
+            subscriber.on_operation(operation, violations)

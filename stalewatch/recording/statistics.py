@@ -1,4 +1,4 @@
-"""How often and how long: what is counted of operations beside what the judge finds."""
+"""Counts and latencies of operations, beside what the judge finds."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -6,55 +6,78 @@ from typing import Any
 
 from stalewatch.checkers.distribution import Distribution
 from stalewatch.checkers.verdict import Violation
-from stalewatch.history.operation import Append, Draw, Read, Write
+from stalewatch.history.operation import Append, Draw, Operation, Read, Write
+from stalewatch.recording.stalls import NO_STALLS, Stalls
 
 KINDS = ("read", "write")
 
-Counted = Read | Write | Append | Draw
+KIND: dict[type, str] = {Read: "read", Write: "write", Append: "write", Draw: "write"}
+"""Appends and draws change the database, as writes do. Faults and final reads are of no kind."""
+
+ACCUMULATED = ("outcomes", "errors", "service", "response", "stalled", "last_ok", "seconds")
 
 
 class Statistics:
-    """Outcomes, errors and latencies by kind: ``read``, or ``write``, also appends and draws; times are of ok ones.
+    """Outcomes, errors and latencies by kind: ``read``, or ``write`` (appends and draws too); latencies of ok operations.
 
-    Statistics of several workers, or of several stretches of time, add up.
+    A subscriber of the recorder. Statistics of several workers, or of several periods, add up.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, stalls: Stalls = NO_STALLS) -> None:
+        self.counting_from_ns = 0
+        """Operations that started earlier (warm-up) are judged but not counted."""
+        self._stalls = stalls
+        self._reset()
+
+    def _reset(self) -> None:
         self.outcomes: dict[str, Counter[str]] = {kind: Counter() for kind in KINDS}
         self.errors: Counter[tuple[str, str, str]] = Counter()
-        """By kind, outcome and error."""
+        """Errors by kind, outcome and name."""
         self.service = {kind: Distribution() for kind in KINDS}
         """From request to answer."""
         self.response = {kind: Distribution() for kind in KINDS}
-        """From when the operation was due to the answer; empty in a closed loop."""
+        """From when the operation was due, to the answer; empty in a closed loop."""
         self.stalled = 0
-        """Ok operations whose times are left out: this process stood still while they were under way."""
+        """Ok operations whose latencies are left out: this process stalled while they were in flight."""
         self.last_ok: dict[str, int] = {}
         """When the newest ok operation of each kind ended."""
         self.seconds: dict[int, Counter[str]] = {}
         """By second of the epoch: outcomes by kind, and violations by guarantee."""
 
-    def count(self, kind: str, operation: Counted, violations: Sequence[Violation], *, stalled: bool) -> None:
-        """Count an operation and what it showed."""
-        outcome, end = operation.outcome, operation.end
+    def on_operation(self, operation: Operation, violations: Sequence[Violation]) -> None:
+        """Count an operation and what it violated; faults and final reads are not counted."""
+        kind = KIND.get(operation.__class__)
+        if kind is None or operation.start < self.counting_from_ns:
+            return
+        outcome, end = operation.outcome, operation.end  # type: ignore[union-attr] # no fault
         self.outcomes[kind][outcome] += 1
         second = self.second((end or operation.start) // 1_000_000_000)
         second[f"{kind}_{outcome}"] += 1
         for violation in violations:
             second[violation.guarantee] += 1
         if outcome != "ok":
-            self.errors[kind, outcome, operation.error or ""] += 1
+            self.errors[kind, outcome, operation.error or ""] += 1  # type: ignore[union-attr] # no fault
         elif end is not None:
             self.last_ok[kind] = end  # operations come in the order of their end
-            if stalled:
+            if self._stalls.overlaps(operation.start, end):
                 self.stalled += 1
                 return
             self.service[kind].add(end - operation.start)
-            if operation.due is not None:
-                self.response[kind].add(end - operation.due)
+            if operation.due is not None:  # type: ignore[union-attr] # no fault
+                self.response[kind].add(end - operation.due)  # type: ignore[union-attr] # no fault
+
+    def on_end(self, violations: Sequence[Violation]) -> None:
+        """Count nothing: what only the end can decide happened at no particular second."""
+
+    def drain(self) -> "Statistics":
+        """Return what was counted since the last call."""
+        drained = Statistics()
+        vars(drained).update({name: value for name, value in vars(self).items() if name in ACCUMULATED})
+        self._reset()
+        return drained
 
     def second(self, number: int) -> Counter[str]:
-        """Return the counts of that second of the epoch."""
+        """Return the counts of a second of the epoch."""
         second = self.seconds.get(number)
         if second is None:
             second = self.seconds[number] = Counter()
@@ -74,7 +97,7 @@ class Statistics:
             self.second(number).update(counts)
 
     def figures(self) -> dict[str, Any]:
-        """Return what a run's JSON result says of operations, errors and time."""
+        """Return the fields of a run's JSON result about operations, errors and time."""
         return {
             "operations": {
                 kind: {one: counts[one] for one in ("ok", "fail", "unknown")} for kind, counts in self.outcomes.items()
@@ -85,18 +108,18 @@ class Statistics:
         }
 
     def latencies(self) -> Mapping[str, tuple[Distribution, Distribution]]:
-        """Return both latencies of each kind of operation: service and response times."""
+        """Return service and response times by kind of operation."""
         return {kind: (self.service[kind], self.response[kind]) for kind in KINDS}
 
     def error_rows(self) -> list[dict[str, object]]:
-        """Return every kind of error with its count, the most frequent first."""
+        """Return every error with its count, the most frequent first."""
         return [
             {"operation": kind, "outcome": outcome, "error": error, "count": count}
             for (kind, outcome, error), count in self.errors.most_common()
         ]
 
     def timeline(self) -> list[dict[str, int]]:
-        """Return a row a second, from the first operation on: outcomes by kind, and violations by guarantee."""
+        """Return one row a second since the first operation: outcomes by kind, and violations by guarantee."""
         if not self.seconds:
             return []
         first, last = min(self.seconds), max(self.seconds)

@@ -2,21 +2,21 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-Advance = Callable[[str, float, float, str], None]
-"""Takes the phase, how much is done, of how much, and the unit."""
+from stalewatch.engine.threads import Progress, Report
 
 PLAIN_EVERY_S = 5.0
 
 
 @contextmanager
-def progress() -> Iterator[Advance]:
+def progress() -> Iterator[Report]:
     """Show how far a run is until the block ends."""
     try:
         from rich.console import Console  # noqa: PLC0415 # the bare bench runs without it
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+        from rich.progress import Progress as Bars  # noqa: PLC0415
     except ImportError:
         yield _plain()
         return
@@ -25,10 +25,11 @@ def progress() -> Iterator[Advance]:
         yield _plain()
         return
     columns = (TextColumn("{task.description:12}"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f}"))
-    with Progress(*columns, TextColumn("{task.fields[unit]}"), TimeElapsedColumn(), console=console) as bars:
+    with Bars(*columns, TextColumn("{task.fields[unit]}"), TimeElapsedColumn(), console=console) as bars:
         tasks: dict[str, int] = {}
 
-        def advance(phase: str, done: float, total: float, unit: str) -> None:
+        def advance(state: Progress) -> None:
+            phase, done, total, unit = state
             if phase not in tasks:
                 tasks[phase] = bars.add_task(phase, unit=unit)
             bars.update(tasks[phase], completed=done, total=total)  # type: ignore[arg-type] # rich's NewType of int
@@ -36,11 +37,12 @@ def progress() -> Iterator[Advance]:
         yield advance
 
 
-def _plain() -> Advance:
+def _plain() -> Report:
     last = time.monotonic()
 
-    def advance(phase: str, done: float, total: float, unit: str) -> None:
+    def advance(state: Progress) -> None:
         nonlocal last
+        phase, done, total, unit = state
         if time.monotonic() - last >= PLAIN_EVERY_S:
             last = time.monotonic()
             print(f"{phase}: {done:.0f}/{total:.0f} {unit}", file=sys.stderr, flush=True)

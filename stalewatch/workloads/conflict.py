@@ -120,18 +120,19 @@ class ConflictWorkload(RegisterWorkload):
         self._resolving: Resolving | None = None
         if options.resolve != merges.NONE:
             self._resolving = Resolving(client, client.clock, keys, merges.strategy(options.resolve))
-        recorder.listeners.append(self._count)
+        self._lost: Counter[str] = Counter()
+        recorder.subscribe(self)
 
     def session(self, name: str, opened: ClientSession | None = None) -> Session:
         """Open a session."""
         return ConflictSession(name, self._client, self._recorder, self._choice, self._options, self.touched, opened)
 
-    def start(self) -> None:
+    def start_background(self) -> None:
         """Begin to resolve conflicts."""
         if self._resolving is not None:
             self._resolving.start()
 
-    def stop(self) -> None:
+    def stop_background(self) -> None:
         """End resolving."""
         if self._resolving is not None:
             self._resolving.stop()
@@ -149,19 +150,23 @@ class ConflictWorkload(RegisterWorkload):
             return [(key, Answer("unknown", error="unresolved"))]
         return list(_parts(key, leaves))
 
-    def result(self) -> Mapping[str, object]:
+    def extra_results(self) -> Mapping[str, object]:
         """Return how conflicts were resolved, and by part how much was acknowledged and how much of it is lost."""
-        lost = Counter(_part(violation) for violation in self._recorder.found_at_the_end if _is_loss(violation))
-        losses = {part: {"acknowledged": self._acknowledged[part], "lost": lost[part]} for part in PARTS}
+        losses = {part: {"acknowledged": self._acknowledged[part], "lost": self._lost[part]} for part in PARTS}
         merged, errors = (self._resolving.merged, self._resolving.errors) if self._resolving else (0, 0)
         return {
             "resolution": {"strategy": self._options.resolve, "merged": merged, "errors": errors},
             "losses": losses,
         }
 
-    def _count(self, operation: Operation, _violations: Sequence[Violation]) -> None:
+    def on_operation(self, operation: Operation, _violations: Sequence[Violation]) -> None:
+        """Count acknowledged edits by part of the document."""
         if isinstance(operation, Write | Append) and operation.outcome == "ok":
             self._acknowledged[part_of(operation.key)] += 1
+
+    def on_end(self, violations: Sequence[Violation]) -> None:
+        """Count lost edits by part of the document."""
+        self._lost.update(_part(violation) for violation in violations if _is_loss(violation))
 
 
 def part_of(key: str) -> str:

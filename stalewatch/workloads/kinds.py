@@ -37,11 +37,11 @@ class Workload(Protocol):
         """Open a session; `opened` is the database's, where the same user does something else beside it."""
         ...
 
-    def start(self) -> None:
+    def start_background(self) -> None:
         """Begin what goes on beside the sessions."""
         ...
 
-    def stop(self) -> None:
+    def stop_background(self) -> None:
         """End what goes on beside the sessions; nothing where nothing does."""
         ...
 
@@ -60,7 +60,7 @@ class Workload(Protocol):
         """Delete the keys (raises a `stalewatch.clients.errors.ClientError`)."""
         ...
 
-    def result(self) -> Mapping[str, object]:
+    def extra_results(self) -> Mapping[str, object]:
         """Return what the workload knows beyond the guarantees, once the run is over."""
         ...
 

@@ -62,10 +62,10 @@ class LedgerWorkload:
         """Open a session."""
         return AppendingSession(name, self._client, self._recorder, self.keys, self._options, opened)
 
-    def start(self) -> None:
+    def start_background(self) -> None:
         """Do nothing: the sessions are all there is."""
 
-    def stop(self) -> None:
+    def stop_background(self) -> None:
         """Do nothing."""
 
     def written_keys(self) -> list[str]:
@@ -81,6 +81,6 @@ class LedgerWorkload:
         """Delete the lists."""
         self._ledger.remove_lists(self.keys)
 
-    def result(self) -> Mapping[str, object]:
+    def extra_results(self) -> Mapping[str, object]:
         """Return nothing beyond the guarantees."""
         return {}

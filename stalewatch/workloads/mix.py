@@ -46,15 +46,15 @@ class Mix:
         sessions = [workload.session(name, opened) for workload in self._workloads]
         return MixedSession(sessions, Random(f"{self._seed}/{name}/mix"))
 
-    def start(self) -> None:
+    def start_background(self) -> None:
         """Begin what goes on beside the sessions."""
         for workload in self._workloads:
-            workload.start()
+            workload.start_background()
 
-    def stop(self) -> None:
+    def stop_background(self) -> None:
         """End what goes on beside the sessions."""
         for workload in self._workloads:
-            workload.stop()
+            workload.stop_background()
 
     def written_keys(self) -> list[str]:
         """Return the written keys of all."""
@@ -70,9 +70,9 @@ class Mix:
             for workload in self._workloads:
                 all_of_them.callback(workload.remove)
 
-    def result(self) -> Mapping[str, object]:
+    def extra_results(self) -> Mapping[str, object]:
         """Return what the workloads know beyond the guarantees."""
-        return {name: value for workload in self._workloads for name, value in workload.result().items()}
+        return {name: value for workload in self._workloads for name, value in workload.extra_results().items()}
 
 
 def _take_back(workload: Workload) -> None:

@@ -92,10 +92,10 @@ class RegisterWorkload:
         """Open a session."""
         return RegisterSession(name, self._client, self._recorder, self._choice, self._options, opened)
 
-    def start(self) -> None:
+    def start_background(self) -> None:
         """Do nothing: the sessions are all there is."""
 
-    def stop(self) -> None:
+    def stop_background(self) -> None:
         """Do nothing."""
 
     def written_keys(self) -> list[str]:
@@ -111,7 +111,7 @@ class RegisterWorkload:
         """Delete the keys."""
         self._client.remove(self.keys)
 
-    def result(self) -> Mapping[str, object]:
+    def extra_results(self) -> Mapping[str, object]:
         """Return nothing beyond the guarantees."""
         return {}
 

@@ -57,10 +57,10 @@ class SequenceWorkload:
         """Open a session."""
         return NumberingSession(name, self._client, self._recorder, self.keys, self._options, opened)
 
-    def start(self) -> None:
+    def start_background(self) -> None:
         """Do nothing: the sessions are all there is."""
 
-    def stop(self) -> None:
+    def stop_background(self) -> None:
         """Do nothing."""
 
     def written_keys(self) -> list[str]:
@@ -76,6 +76,6 @@ class SequenceWorkload:
         """Delete the counters."""
         self._counters.remove_counters(self.keys)
 
-    def result(self) -> Mapping[str, object]:
+    def extra_results(self) -> Mapping[str, object]:
         """Return nothing beyond the guarantees."""
         return {}

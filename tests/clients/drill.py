@@ -10,7 +10,8 @@ from stalewatch.checkers.verdict import Verdict, Violation
 from stalewatch.clients.cassandra.client import CassandraDatabaseClient
 from stalewatch.clients.cassandra.options import CassandraClientOptions
 from stalewatch.clients.protocol import Value
-from stalewatch.engine.runner import Run
+from stalewatch.engine.database_run import DatabaseRun
+from stalewatch.engine.process_run import ThreadedLoad
 from stalewatch.history.clock import RealClock
 from stalewatch.history.operation import Operation, Read, Write
 from stalewatch.recording.recorder import Recorder
@@ -28,17 +29,21 @@ class Drill:
         self.client.prepare()
         self.recorder = Recorder(self.client.clock, Judge())
         self.operations: list[Operation] = []
-        self.recorder.listeners.append(self._note)
-        self.run = Run(self.client, self.recorder, load or LoadOptions(operations=None, duration_s=ENDLESS_S), name)
-        self.run.preload()
+        self.recorder.subscribe(self)
+        load = load or LoadOptions(operations=None, duration_s=ENDLESS_S)
+        self.run = ThreadedLoad(DatabaseRun(self.client, self.recorder, load, name))
+        self.run.run.create_keys()
 
-    def _note(self, operation: Operation, _: Sequence[Violation]) -> None:
+    def on_operation(self, operation: Operation, _: Sequence[Violation]) -> None:
         self.operations.append(operation)
+
+    def on_end(self, violations: Sequence[Violation]) -> None:
+        """Note nothing more."""
 
     @contextmanager
     def load(self) -> Iterator[None]:
         """Let the sessions work until the block ends."""
-        working = threading.Thread(target=self.run.load, args=(lambda _: None,))
+        working = threading.Thread(target=self.run.perform, args=(lambda _: None,))
         working.start()
         try:
             yield
@@ -72,7 +77,7 @@ class Drill:
         """Make the final reads and return the verdicts by guarantee."""
         self.run.final_reads(lambda _: None)
         self.recorder.finish()
-        self.run.clean()
+        self.run.run.remove_keys()
         self.client.close()
         return self.recorder.judge.verdicts()
 

@@ -8,7 +8,7 @@ import pytest
 
 from stalewatch.checkers.findings import Findings
 from stalewatch.clients.errors import ClientError
-from stalewatch.engine.runner import Run
+from stalewatch.engine.process_run import ThreadedLoad
 from stalewatch.history.operation import Append, Draw, Read, Write
 from stalewatch.simulator.client import MemoryClient
 from stalewatch.simulator.cluster import MemoryCluster
@@ -16,7 +16,7 @@ from stalewatch.simulator.faults import HELD
 from stalewatch.simulator.options import MemoryOptions
 from stalewatch.simulator.simulated_time import SimulatedClock
 from stalewatch.workloads.options import LoadOptions
-from tests.workloads.running import NotingJudge, recorder_of
+from tests.engine.running import NotingJudge, recorder_of, threaded
 
 LOAD = LoadOptions(
     users=5, operations=None, duration_s=4.0, rate=600, keys=100, workload="register,ledger,sequence", write_ratio=0.7
@@ -36,8 +36,8 @@ class Drilled:
         self.cluster = MemoryCluster(self.client, takeover_s=0.5, writes=writes)  # type: ignore[arg-type] # as given
         recorder = recorder_of(self.client.clock)
         self.client.prepare()
-        run = Run(self.client, recorder, replace(LOAD, seed=seed), "r")
-        run.preload()
+        run = threaded(self.client, recorder, replace(LOAD, seed=seed))
+        run.run.create_keys()
         self._in_turn(run, lambda: faults(self.cluster, self.client.clock.sleep))
         run.final_reads(lambda _state: None)
         recorder.finish()
@@ -50,7 +50,7 @@ class Drilled:
             if isinstance(one.operations[0], Append)
         }
 
-    def _in_turn(self, run: Run, faults: Callable[[], None]) -> None:
+    def _in_turn(self, run: ThreadedLoad, faults: Callable[[], None]) -> None:
         """Let the faults be one more session of the run."""
         session = run._session
 
@@ -59,7 +59,7 @@ class Drilled:
 
         run._session = work  # type: ignore[method-assign] # beside the others
         run._options = replace(run._options, users=LOAD.users + 1)
-        run.load(lambda _state: None)
+        run.perform(lambda _state: None)
 
     @property
     def lost(self) -> set[tuple[str, str | int | None]]:

@@ -13,9 +13,9 @@ import pytest
 
 from stalewatch.clusters.local.cassandra import CassandraCluster
 from stalewatch.commands.check import judge_files
+from stalewatch.engine.result import check_result
 from stalewatch.history.operation import Read, Write
 from stalewatch.history.reader import History
-from stalewatch.reports.result import check_result
 from tests.commands.benching import ROOT, SHAPES, TIMEOUT_S, bench, result_of
 
 pytestmark = pytest.mark.server

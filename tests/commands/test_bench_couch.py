@@ -21,9 +21,9 @@ import pytest
 from stalewatch.clusters.local.couch import CouchCluster
 from stalewatch.clusters.local.leaders import url
 from stalewatch.commands.check import judge_files
+from stalewatch.engine.result import check_result
 from stalewatch.history.operation import Final, Read, Write
 from stalewatch.history.reader import History
-from stalewatch.reports.result import check_result
 from tests.clients.couchdb_traits import Disguise, apart
 
 ROOT = Path(__file__).parents[2]

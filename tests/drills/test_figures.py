@@ -4,7 +4,7 @@ from stalewatch.drills.figures import Load, figures
 from stalewatch.drills.recovery import NS
 from stalewatch.history.operation import Append, Fault, Final, Operation, Read, Write
 from stalewatch.reports.recovery import lines, sentence
-from tests.workloads.test_evidence import evidence_of
+from tests.recording.test_attempts import evidence_of
 
 
 def write(start: float, version: int, outcome: str = "ok") -> Write:

@@ -11,7 +11,7 @@ import pytest
 from stalewatch.clusters.lab.clusters import MongoLab
 from stalewatch.clusters.local.mongo import MongoCluster
 from stalewatch.commands.check import judge_files
-from stalewatch.reports.result import check_result
+from stalewatch.engine.result import check_result
 from tests.drills.conftest import (
     BRIEF,
     NS,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from stalewatch.drills import recovery
 from stalewatch.drills.recovery import NS, WINDOW_NS, degraded, longest_gap, sustained_from
-from stalewatch.recording.evidence import Attempts
+from stalewatch.recording.attempts import Attempts
 
 S = NS
 

@@ -17,7 +17,7 @@ import requests
 
 from stalewatch.clusters.local import ports
 from stalewatch.commands.check import judge_files
-from stalewatch.reports.result import check_result
+from stalewatch.engine.result import check_result
 
 ROOT = Path(__file__).parents[2]
 MEMORY = "locustfiles/memory_users.py"

@@ -5,13 +5,13 @@ import pytest
 from stalewatch.checkers.distribution import Distribution
 from stalewatch.checkers.findings import Findings
 from stalewatch.checkers.judge import Judge
+from stalewatch.engine.result import guarantees
 from stalewatch.history.operation import Read, Write
 from stalewatch.locust.report import Report, counts_of, decode, encode, verdict_rows
 from stalewatch.locust.roster import Roster
-from stalewatch.locust.totals import nothing_yet
-from stalewatch.recording.pulse import Stall
+from stalewatch.recording.stalls import Stall
 from stalewatch.recording.statistics import Statistics
-from stalewatch.reports.result import guarantees
+from stalewatch.recording.totals import no_totals
 
 
 def observed() -> tuple[Findings, Statistics]:
@@ -22,8 +22,7 @@ def observed() -> tuple[Findings, Statistics]:
         Read(session="a", key="k", version=0, start=5, end=9, outcome="ok", due=3),
         Read(session="b", key="k", start=10, end=11, outcome="unknown", error="Lost"),
     ):
-        kind = "write" if isinstance(operation, Write) else "read"
-        statistics.count(kind, operation, judge.observe(operation), stalled=False)
+        statistics.on_operation(operation, judge.observe(operation))
     return judge.take(), statistics
 
 
@@ -71,7 +70,7 @@ def test_a_report_arrives_as_it_was_sent() -> None:
 
 def test_reports_add_up() -> None:
     roster = Roster()
-    totals = nothing_yet()
+    totals = no_totals()
     for number in range(3):
         totals.merge(report(number).totals())
         member = roster.take("x", report(number))

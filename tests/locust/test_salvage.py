@@ -6,14 +6,14 @@ import pytest
 
 from stalewatch.checkers.judge import Judge
 from stalewatch.commands.check import judge_files
+from stalewatch.engine.result import check_result
 from stalewatch.history.operation import FORMAT, FORMAT_VERSION, Header, Operation, Read, Write
 from stalewatch.history.reader import History
 from stalewatch.history.writer import HistoryWriter
 from stalewatch.locust.report import HistoryFile
 from stalewatch.locust.roster import Member
 from stalewatch.locust.salvage import salvage
-from stalewatch.locust.totals import nothing_yet
-from stalewatch.reports.result import check_result
+from stalewatch.recording.totals import no_totals
 
 RUN = "r1"
 
@@ -46,7 +46,7 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("reported", range(0, 59, 7))
 def test_nothing_is_counted_twice_and_nothing_is_missing(file: Path, reported: int) -> None:
-    totals = nothing_yet()
+    totals = no_totals()
     judge = Judge()
     for operation, _ in list(History([file]).operations())[:reported]:
         judge.observe(operation)
@@ -61,7 +61,7 @@ def test_nothing_is_counted_twice_and_nothing_is_missing(file: Path, reported: i
 
 def test_a_worker_that_could_not_tell_of_its_file_left_it_in_the_masters_folder(file: Path) -> None:
     member = Member(2, "x", 0)
-    totals = nothing_yet()
+    totals = no_totals()
     totals.merge(salvage(member, RUN, file.parent))
     assert totals.operations == len(operations())
 

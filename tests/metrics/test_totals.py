@@ -10,12 +10,16 @@ from prometheus_client import CollectorRegistry
 
 from stalewatch.checkers.judge import Judge
 from stalewatch.clients.protocol import Answer
+from stalewatch.engine.database_run import DatabaseRun
 from stalewatch.history.clock import RealClock
 from stalewatch.metrics import families
 from stalewatch.metrics.exposition import registry
 from stalewatch.metrics.process import ProcessMetrics
 from stalewatch.recording.recorder import Recorder
-from stalewatch.recording.tally import Tally
+from stalewatch.recording.totals import Collector
+from stalewatch.simulator.client import MemoryClient
+from stalewatch.simulator.options import MemoryOptions
+from stalewatch.workloads.options import LoadOptions
 
 
 class SteppedClock(RealClock):
@@ -30,14 +34,17 @@ class SteppedClock(RealClock):
         return self._time
 
 
-def played(seed: int, operations: int) -> Iterator[tuple[ProcessMetrics, Tally]]:
-    """Yield a process' metrics and tally after every few operations of three sessions on two keys."""
+def unconnected_run(clock: RealClock) -> DatabaseRun:
+    return DatabaseRun(MemoryClient(MemoryOptions(), clock), Recorder(clock, Judge()), LoadOptions(), "r")
+
+
+def played(seed: int, operations: int) -> Iterator[tuple[ProcessMetrics, Collector]]:
+    """Yield a process' metrics and collector after every few operations of three sessions on two keys."""
     random = Random(seed)
-    recorder = Recorder(SteppedClock(random), Judge())
-    tally = Tally(recorder)
-    metrics = ProcessMetrics("r", "memory", tally.gather, lambda: 3)
-    tally.watchers.append(lambda findings, statistics: metrics.watch(findings.verdicts, statistics))
-    recorder.listeners.append(metrics.by_key)
+    run = unconnected_run(SteppedClock(random))
+    recorder, collector = run.recorder, run.collector
+    metrics = ProcessMetrics("r", "memory", lambda: 3)
+    metrics.watch(run)
     written = {"a": 0, "b": 0}
     pending: list[tuple[Any, ...]] = []
     for number in range(operations):
@@ -57,9 +64,9 @@ def played(seed: int, operations: int) -> Iterator[tuple[ProcessMetrics, Tally]]
                 siblings = random.choice([None, [], [9]])
                 recorder.end_read(f"r{number}", key, start, Answer(outcome, version, siblings=siblings, error="Lost"))
         if random.random() < 0.1:
-            yield metrics, tally
+            yield metrics, collector
     recorder.finish()
-    yield metrics, tally
+    yield metrics, collector
 
 
 def samples(one: CollectorRegistry) -> dict[tuple[str, ...], float]:
@@ -78,12 +85,13 @@ def samples(one: CollectorRegistry) -> dict[tuple[str, ...], float]:
 @given(st.integers(0, 10_000), st.integers(0, 400))
 def test_counts_are_the_verdicts_and_never_fall(seed: int, operations: int) -> None:
     before: dict[tuple[str, ...], float] = {}
-    for metrics, tally in played(seed, operations):
+    for metrics, collector in played(seed, operations):
         now = samples(registry(metrics.readings))
         rising = [name for name in before if name[0].endswith(("_total", "_bucket", "_count", "_sum"))]
         assert all(now[name] >= before[name] for name in rising)
-        before, last = now, tally
-    findings, statistics = last.take()
+        before, last = now, collector
+    totals = last.drain()
+    findings, statistics = totals.findings, totals.statistics
     for name, verdict in findings.verdicts.items():
         assert before["stalewatch_checked_total", name] == verdict.checked
         assert before["stalewatch_violations_total", name] == verdict.violated
@@ -101,9 +109,9 @@ def test_counts_are_the_verdicts_and_never_fall(seed: int, operations: int) -> N
 @settings(deadline=None, max_examples=50)
 @given(st.integers(0, 10_000), st.integers(0, 400))
 def test_reads_after_a_write_are_those_that_stale_reads_checks(seed: int, operations: int) -> None:
-    for metrics, tally in played(seed, operations):
-        found, last = samples(registry(metrics.readings)), tally
-    stale = last.take()[0].verdicts["stale_reads"]
+    for metrics, collector in played(seed, operations):
+        found, last = samples(registry(metrics.readings)), collector
+    stale = last.drain().findings.verdicts["stale_reads"]
     reads = {name[1:]: value for name, value in found.items() if name[0] == "stalewatch_reads_after_write_total"}
     assert sum(reads.values()) == stale.checked
     assert sum(value for (_, fresh), value in reads.items() if fresh == "false") == stale.violated
@@ -111,14 +119,12 @@ def test_reads_after_a_write_are_those_that_stale_reads_checks(seed: int, operat
 
 def test_workloads_on_one_database_count_together() -> None:
     clock = SteppedClock(Random(1))
-    recorders = [Recorder(clock, Judge()) for _ in range(2)]
-    tallies = [Tally(recorder) for recorder in recorders]
-    metrics = ProcessMetrics("r", "memory", tallies[0].gather, lambda: 2)
-    metrics.join(tallies[1].gather)
-    for recorder, tally, draws in zip(recorders, tallies, (3, 4), strict=True):
-        tally.watchers.append(lambda findings, statistics: metrics.watch(findings.verdicts, statistics))
+    metrics = ProcessMetrics("r", "memory", lambda: 2)
+    for draws in (3, 4):
+        run = unconnected_run(clock)
+        metrics.watch(run)
         for number in range(draws):
-            recorder.end_write(recorder.begin_draw("s", "k"), Answer(version=number))
+            run.recorder.end_write(run.recorder.begin_draw("s", "k"), Answer(version=number))
     readings = list(metrics.readings())
     assert len({(reading.family, reading.labels) for reading in readings}) == len(readings)
     written = ("r", "memory", "write", "ok")

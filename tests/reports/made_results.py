@@ -7,7 +7,7 @@ from typing import Any
 from stalewatch.checkers.distribution import Distribution
 from stalewatch.checkers.judge import Judge
 from stalewatch.checkers.verdict import wilson
-from stalewatch.reports.result import run_result
+from stalewatch.engine.result import run_result
 
 KINDS = ("read", "write")
 

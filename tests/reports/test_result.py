@@ -1,8 +1,8 @@
 import pytest
 
 from stalewatch.checkers.judge import Judge
+from stalewatch.engine.result import MOST_ITEMS, check_result
 from stalewatch.history.operation import Append, Final
-from stalewatch.reports.result import MOST_ITEMS, check_result
 
 
 @pytest.mark.parametrize("held", [0, MOST_ITEMS, MOST_ITEMS + 1])

@@ -10,14 +10,14 @@ from stalewatch.checkers.findings import Findings
 from stalewatch.clients.errors import BadAddress, ClientError
 from stalewatch.clients.protocol import Answer
 from stalewatch.commands.check import judge_files
-from stalewatch.engine.runner import Run
+from stalewatch.engine.database_run import DatabaseRun
 from stalewatch.history.operation import Append, Draw, Final, Read, Write
 from stalewatch.simulator.client import MemoryClient
 from stalewatch.simulator.options import MemoryOptions, Outage
 from stalewatch.simulator.simulated_time import SimulatedClock
 from stalewatch.workloads import kinds
 from stalewatch.workloads.options import LoadOptions
-from tests.workloads.running import Played, assert_share, play, recorder_of, simulated
+from tests.engine.running import Played, assert_share, play, recorder_of, simulated
 
 LOAD = LoadOptions(users=5, operations=3000, keys=300, seed=5, workload="ledger,sequence")
 FAILOVER = Outage(at_s=0.2, for_s=60, takeover_s=0.3, writes="loses")
@@ -151,13 +151,13 @@ def test_the_history_file_says_the_same(outages: tuple[Outage, ...], tmp_path: P
 def test_a_mix_whose_counters_cannot_be_created_leaves_no_key_behind() -> None:
     client = simulated()
     client.create_counters(["r-w0-1.counter"])
-    run = Run(client, recorder_of(client.clock), replace(LOAD, workload="register,ledger,sequence"), "r")
+    run = DatabaseRun(client, recorder_of(client.clock), replace(LOAD, workload="register,ledger,sequence"), "r")
     with pytest.raises(ClientError, match=r"r-w0-1\.counter"):
-        run.preload()
+        run.create_keys()
     client.remove_counters(["r-w0-1.counter"])
-    run.preload()
-    run.clean()
-    run.preload()
+    run.create_keys()
+    run.remove_keys()
+    run.create_keys()
 
 
 @pytest.mark.parametrize(

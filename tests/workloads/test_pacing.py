@@ -7,7 +7,7 @@ from stalewatch.simulator.options import MemoryOptions
 from stalewatch.simulator.simulated_time import EPOCH_NS, SimulatedClock
 from stalewatch.workloads.options import LoadOptions
 from stalewatch.workloads.pacing import NAP_S, OpenLoop
-from tests.workloads.running import HookedClient, Played, play, simulated
+from tests.engine.running import HookedClient, Played, play, simulated
 
 SECOND_NS = 1_000_000_000
 STALL_NS = (EPOCH_NS + 1 * SECOND_NS, EPOCH_NS + 3 * SECOND_NS)

@@ -11,7 +11,7 @@ from stalewatch.simulator.simulated_time import SimulatedClock
 from stalewatch.workloads.keys import Uniform
 from stalewatch.workloads.options import LoadOptions
 from stalewatch.workloads.register import OWN_KEYS, RegisterSession, payload
-from tests.workloads.running import Played, assert_share, given_to, play, recorder_of, simulated
+from tests.engine.running import Played, assert_share, given_to, play, recorder_of, simulated
 
 LOAD = LoadOptions(users=4, operations=3000, keys=200, seed=5)
 

@@ -8,7 +8,7 @@ from stalewatch.checkers.verdict import wilson
 from stalewatch.history.operation import Read
 from stalewatch.simulator.options import MemoryOptions
 from stalewatch.workloads.options import LoadOptions
-from tests.workloads.running import Played, play, simulated
+from tests.engine.running import Played, play, simulated
 
 LAG_S = 0.02
 LAGGING = {

@@ -3,7 +3,7 @@
 from stalewatch.clients.protocol import Answer
 from stalewatch.history.operation import Draw
 from stalewatch.recording.recorder import NEVER_ENDED, Recorder
-from tests.workloads.running import given_to, recorder_of, simulated
+from tests.engine.running import given_to, recorder_of, simulated
 
 
 def recorder() -> Recorder:

@@ -1,4 +1,4 @@
-"""The JSON that every command prints of what was checked; the field names are fixed."""
+"""The JSON result of a run, put together in this one place; the field names are fixed."""
 
 import json
 from collections.abc import Mapping
@@ -8,20 +8,22 @@ from stalewatch.checkers.distribution import Distribution
 from stalewatch.checkers.findings import Findings
 from stalewatch.checkers.verdict import Verdict, Violation
 from stalewatch.history.codec import encode
+from stalewatch.recording.totals import Totals
+from stalewatch.workloads import kinds
 
 MOST_ITEMS = 1000
-"""How many items the final read of a list may show in a witness; longer ones are in the history."""
+"""How many items of a list a witness shows; longer lists are in the history."""
 
 QUANTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
 
 
 def guarantees(verdicts: Mapping[str, Verdict]) -> dict[str, Any]:
-    """Return the ``guarantees`` object: a row for each of the nine, whatever was checked."""
+    """Return the ``guarantees`` object: one row for each guarantee, whatever was checked."""
     return {name: _guarantee(verdict) for name, verdict in verdicts.items()}
 
 
 def check_result(findings: Findings) -> dict[str, Any]:
-    """Return what `stalewatch check` prints of what a finished judge found."""
+    """Return what `stalewatch check --json` prints for a finished judge's findings."""
     return {
         "verdict": findings.verdict(),
         "complete": findings.complete,
@@ -64,7 +66,7 @@ def _witness(violation: Violation) -> dict[str, Any]:
 
 
 def _shown(operation: dict[str, Any]) -> dict[str, Any]:
-    """Return an operation as in the history, but for a list so long that five witnesses would fill the result."""
+    """Return an operation as in the history, without a list so long that five witnesses would fill the result."""
     items = operation.get("items") or ()
     if len(items) <= MOST_ITEMS:
         return operation
@@ -88,11 +90,28 @@ def _milliseconds(times: Distribution) -> dict[str, float | None]:
 
 
 def run_result(
-    findings: Findings, about: Mapping[str, Any], latencies: Mapping[str, tuple[Distribution, Distribution]]
+    totals: Totals,
+    *,
+    database: str,
+    run: str,
+    options: Mapping[str, Any],
+    duration_s: float,
+    workload_results: Mapping[str, Any],
+    extra: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return the JSON result of a run: `about` holds database, options, run, duration_s, operations and errors."""
+    """Return the JSON result of a run.
+
+    `workload_results` holds ``workloads``, their names, and what they know beyond the guarantees.
+    """
     return {
-        **check_result(findings),
-        **about,
-        "latency": {kind: latency(*times) for kind, times in latencies.items()},
+        **check_result(totals.findings),
+        "database": database,
+        "run": run,
+        "options": dict(options),
+        "duration_s": duration_s,
+        **totals.statistics.figures(),
+        **workload_results,
+        "lost_writes_exact": kinds.exact(workload_results["workloads"]),
+        **extra,
+        "latency": {kind: latency(*times) for kind, times in totals.statistics.latencies().items()},
     }

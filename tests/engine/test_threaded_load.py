@@ -1,19 +1,20 @@
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from stalewatch.clients.errors import ClientError
 from stalewatch.clients.protocol import Answer
+from stalewatch.engine.database_run import DatabaseRun
 from stalewatch.engine.final_reads import RECOVERY_S
-from stalewatch.engine.progress import Progress
-from stalewatch.engine.runner import Run
+from stalewatch.engine.threads import Progress
 from stalewatch.history.operation import Final, Read, Write
 from stalewatch.simulator.client import MemoryClient
 from stalewatch.simulator.options import MemoryOptions, Outage
 from stalewatch.simulator.simulated_time import EPOCH_NS, SimulatedClock
 from stalewatch.workloads.options import LoadOptions
-from tests.workloads.running import HookedClient, Played, given_to, play, recorder_of, simulated
+from tests.engine.running import HookedClient, Played, given_to, play, recorder_of, simulated, threaded
 
 TROUBLES = {"refusals": 0.3, "timeouts": 0.1, "timeout_s": 0.02}
 
@@ -115,9 +116,9 @@ def test_an_interrupted_run_ends_its_operations_and_leaves_the_final_reads_out(t
         MemoryOptions(), SimulatedClock(), lambda *_: None if calls.acquire(blocking=False) else run.interrupt()
     )
     recorder = recorder_of(client.clock, tmp_path / "h.jsonl")
-    run = Run(client, recorder, LoadOptions(users=5, operations=10**9), "r")
-    run.preload()
-    run.load(lambda _state: None)
+    run = threaded(client, recorder, LoadOptions(users=5, operations=10**9))
+    run.run.create_keys()
+    run.perform(lambda _state: None)
     recorder.finish()
     assert run.interrupted
     assert 200 < len(given_to(recorder)) <= 206
@@ -127,9 +128,9 @@ def test_an_interrupted_run_ends_its_operations_and_leaves_the_final_reads_out(t
 def test_interrupted_final_reads_end_early() -> None:
     client = Recovering(ready_s=10**6)
     recorder = recorder_of(client.clock)
-    run = Run(client, recorder, LoadOptions(operations=200, keys=100), "r")
-    run.preload()
-    run.load(lambda _state: None)
+    run = threaded(client, recorder, LoadOptions(operations=200, keys=100))
+    run.run.create_keys()
+    run.perform(lambda _state: None)
     run.interrupted = True
     run.final_reads(lambda _state: None)
     assert not [one for one in given_to(recorder) if isinstance(one, Final)]
@@ -137,13 +138,13 @@ def test_interrupted_final_reads_end_early() -> None:
 
 def test_keys_carry_the_run_and_its_worker_and_are_removed_in_the_end() -> None:
     client = simulated()
-    run = Run(client, recorder_of(client.clock), LoadOptions(keys=3), "run7", worker=2)
+    run = DatabaseRun(client, recorder_of(client.clock), LoadOptions(keys=3), "run7", worker=2)
     assert run.keys == ["run7-w2-0", "run7-w2-1", "run7-w2-2"]
-    run.preload()
+    run.create_keys()
     with pytest.raises(ClientError, match="exists already"):
-        run.preload()
-    run.clean()
-    run.preload()
+        run.create_keys()
+    run.remove_keys()
+    run.create_keys()
 
 
 @pytest.mark.parametrize(
@@ -155,8 +156,8 @@ def test_keys_carry_the_run_and_its_worker_and_are_removed_in_the_end() -> None:
 )
 def test_progress_ends_at_its_total(load: LoadOptions, last: Progress) -> None:
     client = simulated()
-    run, states = Run(client, recorder_of(client.clock), load, "r"), list[Progress]()
-    run.load(states.append)
+    run, states = threaded(client, recorder_of(client.clock), load), list[Progress]()
+    run.perform(states.append)
     assert states[-1] == last
     run.final_reads(states.append)
     assert states[-1].phase == "final reads"
@@ -165,25 +166,30 @@ def test_progress_ends_at_its_total(load: LoadOptions, last: Progress) -> None:
 
 def test_the_warm_up_is_a_phase_of_its_own() -> None:
     client, seen = simulated(), list[Progress]()
-    hooked = HookedClient(client.options, client.clock, lambda *_: seen.append(run._progress()))
-    run = Run(hooked, recorder_of(client.clock), LoadOptions(users=2, operations=500, warmup_s=1), "r")
-    run.load(seen.append)
+    hooked = HookedClient(client.options, client.clock, lambda *_: seen.append(run.progress()))
+    run = threaded(hooked, recorder_of(client.clock), LoadOptions(users=2, operations=500, warmup_s=1))
+    run.perform(seen.append)
     phases = list(dict.fromkeys((state.phase, state.total, state.unit) for state in seen))
     assert phases == [("warm-up", 1, "s"), ("load", 500, "operations")]
     assert all(0 <= state.done <= state.total for state in seen)
 
 
-def test_listeners_hear_of_every_operation_and_what_it_showed() -> None:
+def test_subscribers_hear_of_every_operation_and_what_it_showed() -> None:
     client = simulated(read_from="follower", lag_s=0.05)
     recorder, heard = recorder_of(client.clock), list[object]()
     violated = 0
 
-    def listen(operation: object, violations: object) -> None:
-        nonlocal violated
-        heard.append(operation)
-        violated += len(violations)  # type: ignore[arg-type] # a sequence
+    class Listener:
+        def on_operation(self, operation: object, violations: Sequence[object]) -> None:
+            nonlocal violated
+            heard.append(operation)
+            violated += len(violations)
 
-    recorder.listeners.append(listen)
+        def on_end(self, violations: Sequence[object]) -> None:
+            nonlocal violated
+            violated += len(violations)
+
+    recorder.subscribe(Listener())
     run = play(client, LoadOptions(operations=1000, keys=10), recorder)
     assert heard == run.given
     assert violated == sum(run.violated().values()) > 0

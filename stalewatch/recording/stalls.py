@@ -1,4 +1,4 @@
-"""Whether this process stood still: a beat that comes late tells that nothing else ran either."""
+"""Stalls of this process: times in which none of its threads or greenlets ran."""
 
 import threading
 from collections import deque
@@ -9,26 +9,26 @@ from stalewatch.history.clock import Clock
 BEAT_S = 0.05
 BEAT_NS = 50_000_000
 LATE_NS = 500_000_000
-"""How much later than due a beat must be to count as a stall: what a busy but healthy process stays below."""
+"""How late a heartbeat must be to count as a stall; a busy but healthy process stays below this."""
 
 RECENT = 16
-"""How many stalls are remembered for the operations that are still to be judged: fewer fit into the time they wait."""
+"""How many stalls are remembered for operations that are yet to be judged: fewer fit into the time they wait."""
 
 
 class Stall(NamedTuple):
-    """A time in which nothing of this process ran, in nanoseconds of its clock."""
+    """A time in which nothing in this process ran, in nanoseconds of its clock."""
 
     start: int
     end: int
 
 
-class Pulse:
-    """Notices when the whole process stood still: a long computation, a garbage collection, a stopped process.
+class StallDetector:
+    """Notices when the whole process stalls: a long computation, a garbage collection, a stopped process.
 
-    An operation that was under way then has a late end, for the answer lay unread. Its latency would be ours, not the
+    An operation that was in flight then ends late because its answer lay unread. That latency is ours, not the
     database's, so it is left out. Verdicts and staleness need no such care: a read's start is taken before its request
     is sent and a write's end after its answer was read, and a late end only lowers floors and shortens staleness. So
-    nothing is flagged, or made staler, by our own delay.
+    our own delay never makes a read count as stale, or as staler.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -41,30 +41,30 @@ class Pulse:
         self.stalls: list[Stall] = []
 
     def start(self) -> None:
-        """Begin to beat, in a thread (a greenlet where gevent is patched in) of its own."""
+        """Start the heartbeat in its own thread (a greenlet under gevent)."""
         self._beat = self._clock.now()
-        threading.Thread(target=self._run, name="pulse", daemon=True).start()
+        threading.Thread(target=self._run, name="stalls", daemon=True).start()
 
     def stop(self) -> None:
-        """Beat no more."""
+        """Stop the heartbeat."""
         self._over.set()
 
-    def take(self) -> list[Stall]:
-        """Hand over the stalls since the last time."""
-        taken, self.stalls = self.stalls, []
-        return taken
+    def drain(self) -> list[Stall]:
+        """Return the stalls since the last call."""
+        drained, self.stalls = self.stalls, []
+        return drained
 
     def lag_ns(self) -> int:
-        """Hand over by how much the latest beat since the last time was late."""
+        """Return how late the latest heartbeat since the last call was."""
         latest_ns, self._latest_ns = self._latest_ns, 0
         return latest_ns
 
-    def met(self, start: int, end: int) -> bool:
-        """Tell whether an operation that ended lately, before the last look, was under way during a stall."""
+    def overlaps(self, start: int, end: int) -> bool:
+        """Return whether an operation that ended recently, before the last `look`, was in flight during a stall."""
         return start < self._stalled_until and any(start < one.end and end > one.start for one in self._recent)
 
     def look(self) -> None:
-        """Note a stall where the next beat is overdue: sessions may wake up before the beat does."""
+        """Note a stall if the next heartbeat is overdue: sessions may wake up before the heartbeat does."""
         now = self._clock.now()
         if now - self._beat > LATE_NS:
             self.stalls.append(Stall(self._beat, now))
@@ -79,8 +79,11 @@ class Pulse:
             self._beat = asleep = self._clock.now()
 
 
-class Steady:
-    """The pulse of a process whose stalls do not matter, as in simulated time."""
+class NoStalls:
+    """The detector of a process whose stalls do not matter, as in simulated time."""
+
+    def stop(self) -> None:
+        """Do nothing."""
 
     def lag_ns(self) -> int:
         """Return 0."""
@@ -89,6 +92,10 @@ class Steady:
     def look(self) -> None:
         """Do nothing."""
 
-    def met(self, start: int, end: int) -> bool:
+    def overlaps(self, start: int, end: int) -> bool:
         """Return False."""
         return False
+
+
+Stalls = StallDetector | NoStalls
+NO_STALLS = NoStalls()

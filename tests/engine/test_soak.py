@@ -3,12 +3,12 @@
 import pytest
 
 from stalewatch.checkers.judge import Judge
-from stalewatch.engine.runner import Run
 from stalewatch.recording.recorder import Recorder
 from stalewatch.simulator.client import MemoryClient
 from stalewatch.simulator.options import MemoryOptions
 from stalewatch.simulator.simulated_time import SimulatedClock
 from stalewatch.workloads.options import LoadOptions
+from tests.engine.running import threaded
 
 RUNS, OPERATIONS = 20, 500_000
 
@@ -20,9 +20,9 @@ def test_a_linearizable_store_shows_no_violation_in_ten_million_operations(seed:
     client = MemoryClient(options, SimulatedClock())
     client.prepare()
     recorder = Recorder(client.clock, Judge())
-    run = Run(client, recorder, LoadOptions(operations=OPERATIONS, seed=seed), f"soak{seed}")
-    run.preload()
-    run.load(lambda _progress: None)
+    run = threaded(client, recorder, LoadOptions(operations=OPERATIONS, seed=seed), f"soak{seed}")
+    run.run.create_keys()
+    run.perform(lambda _progress: None)
     run.final_reads(lambda _progress: None)
     recorder.finish()
     found = {name: verdict.violated for name, verdict in recorder.judge.verdicts().items() if verdict.violated}

@@ -4,7 +4,7 @@ import msgspec
 
 from stalewatch.checkers.judge import Judge
 from stalewatch.history.operation import Append, Draw, Fault, Final, Operation, Read, Write
-from stalewatch.recording.evidence import NEVER, Evidence, Loss
+from stalewatch.recording.attempts import NEVER, AttemptLog, LostWrite
 
 WRITE = Write(session="a", key="k", version=1, start=10, end=20, outcome="ok")
 NEWER = Write(session="a", key="k", version=2, start=30, end=40, outcome="ok")
@@ -18,15 +18,15 @@ FINAL_LIST = Final(key="list", items=[], start=80, end=91, outcome="ok")
 RUN = (WRITE, NEWER, SUPERSEDED, STALE, APPEND, NEVER_ENDED, CUT, FINAL, FINAL_LIST)
 
 
-def evidence_of(*operations: Operation) -> Evidence:
-    judge, evidence = Judge(), Evidence()
+def evidence_of(*operations: Operation) -> AttemptLog:
+    judge, evidence = Judge(), AttemptLog()
     for operation in operations:
-        evidence(operation, judge.observe(operation))
-    evidence.decided(judge.finish())
+        evidence.on_operation(operation, judge.observe(operation))
+    evidence.on_end(judge.finish())
     return evidence
 
 
-def as_told(evidence: Evidence) -> dict[str, object]:
+def as_told(evidence: AttemptLog) -> dict[str, object]:
     packed = evidence.packed()
     return {**packed, "attempts": sorted(packed["attempts"]), "losses": sorted(map(repr, packed["losses"]))}
 
@@ -48,9 +48,9 @@ def test_violations_stand_at_the_start_of_what_broke_the_promise() -> None:
 
 def test_what_is_lost_is_named_and_a_superseded_write_told_apart() -> None:
     assert sorted(evidence_of(*RUN).losses, key=lambda loss: loss.start or 0) == [
-        Loss("k", 2, 30, 40),
-        Loss("k", 3, 35, 45, superseded=True),
-        Loss("list", "a-1", 61, 62, item=True),
+        LostWrite("k", 2, 30, 40),
+        LostWrite("k", 3, 35, 45, superseded=True),
+        LostWrite("list", "a-1", 61, 62, item=True),
     ]
 
 
@@ -64,16 +64,16 @@ def test_all_was_read_finally_only_where_every_final_read_was_ok() -> None:
 def test_it_travels_unchanged() -> None:
     evidence = evidence_of(*RUN)
     sent = msgspec.msgpack.decode(msgspec.msgpack.encode(evidence.packed()))
-    assert as_told(Evidence.unpacked(sent)) == as_told(evidence)
+    assert as_told(AttemptLog.unpacked(sent)) == as_told(evidence)
 
 
 def test_what_is_taken_in_pieces_adds_up_to_the_whole() -> None:
-    judge, pieces, evidence = Judge(), Evidence(), Evidence()
+    judge, pieces, evidence = Judge(), AttemptLog(), AttemptLog()
     for operation in RUN:
-        evidence(operation, judge.observe(operation))
-        pieces.merge(evidence.take())
-    evidence.decided(judge.finish())
-    pieces.merge(evidence.take())
+        evidence.on_operation(operation, judge.observe(operation))
+        pieces.merge(evidence.drain())
+    evidence.on_end(judge.finish())
+    pieces.merge(evidence.drain())
     assert as_told(pieces) == as_told(evidence_of(*RUN))
     assert not evidence.attempts
     assert not evidence.losses

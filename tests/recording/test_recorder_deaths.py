@@ -13,20 +13,19 @@ import pytest
 from stalewatch.checkers.judge import Judge
 from stalewatch.clients.protocol import Answer
 from stalewatch.commands.check import judge_files
-from stalewatch.engine import runner
-from stalewatch.engine.runner import Run
+from stalewatch.engine import threads
+from stalewatch.engine.result import check_result
 from stalewatch.history.clock import RealClock
 from stalewatch.history.operation import FORMAT, FORMAT_VERSION, Final, Header, Operation, Write
 from stalewatch.history.reader import History
 from stalewatch.history.writer import HistoryWriter
 from stalewatch.recording.recorder import NEVER_ENDED, Recorder
-from stalewatch.reports.result import check_result
 from stalewatch.simulator.options import MemoryOptions
 from stalewatch.simulator.simulated_time import SimulatedClock
 from stalewatch.workloads.keys import Uniform
 from stalewatch.workloads.options import LoadOptions
 from stalewatch.workloads.register import RegisterSession
-from tests.workloads.running import PATIENCE_S, HookedClient, given_to, play, recorder_of, unheard
+from tests.engine.running import PATIENCE_S, HookedClient, given_to, play, recorder_of, threaded, unheard
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -117,7 +116,7 @@ def test_warm_up_writes_in_flight_at_the_end_are_judged_and_not_counted() -> Non
 def test_a_session_that_never_ends_holds_an_interrupted_run_up_only_so_long_and_its_write_is_recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "JOIN_S", 0.05)
+    monkeypatch.setattr(threads, "JOIN_S", 0.05)
     stuck, freed = threading.Event(), threading.Event()
 
     def hang(session: str, kind: str) -> None:
@@ -128,8 +127,8 @@ def test_a_session_that_never_ends_holds_an_interrupted_run_up_only_so_long_and_
     clock, history = RealClock(), tmp_path / "h.jsonl"
     client = HookedClient(MemoryOptions("linearizable", service_s=0.001), clock, hang)
     recorder = recorder_of(clock, history)
-    run = Run(client, recorder, LoadOptions(users=4, operations=None, duration_s=3600, keys=3), "r")
-    run.preload()
+    run = threaded(client, recorder, LoadOptions(users=4, operations=None, duration_s=3600, keys=3))
+    run.run.create_keys()
 
     def interrupt_once_stuck() -> None:
         stuck.wait(PATIENCE_S)
@@ -137,7 +136,7 @@ def test_a_session_that_never_ends_holds_an_interrupted_run_up_only_so_long_and_
 
     interrupter = threading.Thread(target=interrupt_once_stuck)
     interrupter.start()
-    run.load(unheard)
+    run.perform(unheard)
     recorder.finish()
     interrupter.join()
     never_ended = [one for one in given_to(recorder) if isinstance(one, Write) and one.end is None]
@@ -195,7 +194,7 @@ import gevent, gevent.event
 from pathlib import Path
 from stalewatch.simulator.options import MemoryOptions
 from stalewatch.history.clock import RealClock
-from tests.workloads.running import HookedClient, recorder_of
+from tests.engine.running import HookedClient, recorder_of
 from stalewatch.workloads.keys import Uniform
 from stalewatch.workloads.options import LoadOptions
 from stalewatch.workloads.register import RegisterSession
@@ -258,7 +257,7 @@ def test_a_history_that_cannot_be_written_ends_there_and_makes_no_violation(tmp_
             recorder.end_read("a", "k", clock.now(), Answer(version=version))
         except OSError:
             failures += 1
-    findings, statistics = recorder.take()
+    findings, statistics = recorder.drain()
     recorder.finish()
     assert failures == 1
     assert not any(verdict.violated for verdict in findings.verdicts.values())

@@ -1,6 +1,6 @@
 """A process that stood still knows it, and which operations were under way."""
 
-from stalewatch.recording.pulse import LATE_NS, Pulse, Stall
+from stalewatch.recording.stalls import LATE_NS, Stall, StallDetector
 
 SECOND = 1_000_000_000
 
@@ -20,10 +20,10 @@ class Hand:
     def leave(self) -> None: ...
 
 
-def stalled() -> tuple[Pulse, Hand, int, int]:
+def stalled() -> tuple[StallDetector, Hand, int, int]:
     """Return a pulse that noted having missed its beats for seven seconds, and when that began and ended."""
     clock = Hand()
-    pulse = Pulse(clock)
+    pulse = StallDetector(clock)
     begin = clock.time
     clock.time += 7 * SECOND
     pulse.look()
@@ -32,45 +32,45 @@ def stalled() -> tuple[Pulse, Hand, int, int]:
 
 def test_an_operation_that_was_under_way_is_met() -> None:
     pulse, _, begin, end = stalled()
-    assert pulse.met(begin - SECOND, end)
+    assert pulse.overlaps(begin - SECOND, end)
 
 
 def test_also_one_that_began_in_the_middle_of_it_or_ends_later() -> None:
     pulse, _, begin, end = stalled()
-    assert pulse.met(begin + SECOND, end + SECOND)
+    assert pulse.overlaps(begin + SECOND, end + SECOND)
 
 
 def test_one_that_ended_before_is_not() -> None:
     pulse, _, begin, _ = stalled()
-    assert not pulse.met(begin - 2 * SECOND, begin - SECOND)
+    assert not pulse.overlaps(begin - 2 * SECOND, begin - SECOND)
 
 
 def test_one_that_began_afterwards_is_not() -> None:
     pulse, _, _, end = stalled()
-    assert not pulse.met(end, end + SECOND)
+    assert not pulse.overlaps(end, end + SECOND)
 
 
 def test_a_stall_is_told_of_once() -> None:
     pulse, _, begin, end = stalled()
     pulse.look()
-    assert pulse.take() == [Stall(begin, end)]
-    assert pulse.take() == []
+    assert pulse.drain() == [Stall(begin, end)]
+    assert pulse.drain() == []
 
 
 def test_a_beat_that_is_a_little_late_is_none() -> None:
     clock = Hand()
-    pulse = Pulse(clock)
+    pulse = StallDetector(clock)
     clock.time += LATE_NS
     pulse.look()
-    assert not pulse.met(clock.time - 1, clock.time)
-    assert pulse.take() == []
+    assert not pulse.overlaps(clock.time - 1, clock.time)
+    assert pulse.drain() == []
 
 
 def test_an_operation_met_by_the_first_of_two_stalls_in_a_row_is_still_met() -> None:
     pulse, clock, begin, _ = stalled()
     clock.time += 2 * SECOND
     pulse.look()
-    assert pulse.met(begin - 1, begin + SECOND)
+    assert pulse.overlaps(begin - 1, begin + SECOND)
 
 
 def test_so_is_one_met_by_the_first_of_two_stalls_with_a_beat_between_them() -> None:
@@ -78,6 +78,6 @@ def test_so_is_one_met_by_the_first_of_two_stalls_with_a_beat_between_them() -> 
     pulse._beat = clock.time = end + SECOND  # what `start` does, without a thread
     clock.time += 2 * SECOND
     pulse.look()
-    assert pulse.met(begin - 1, end)
-    assert pulse.met(clock.time - SECOND, clock.time)
-    assert not pulse.met(end, end + SECOND)
+    assert pulse.overlaps(begin - 1, end)
+    assert pulse.overlaps(clock.time - SECOND, clock.time)
+    assert not pulse.overlaps(end, end + SECOND)

@@ -8,8 +8,9 @@ from typing import NamedTuple
 from stalewatch.checkers.judge import Judge
 from stalewatch.checkers.verdict import Violation
 from stalewatch.clients.protocol import Answer, ClientSession, Value
-from stalewatch.engine.progress import Progress
-from stalewatch.engine.runner import Run
+from stalewatch.engine.database_run import DatabaseRun
+from stalewatch.engine.process_run import ThreadedLoad
+from stalewatch.engine.threads import Progress
 from stalewatch.history.clock import Clock
 from stalewatch.history.operation import FORMAT, FORMAT_VERSION, Header, Operation, Read, Write
 from stalewatch.history.writer import HistoryWriter
@@ -63,7 +64,7 @@ class HookedClient(MemoryClient):
 class Played(NamedTuple):
     """A run that is over."""
 
-    run: Run
+    run: ThreadedLoad
     client: MemoryClient
     recorder: Recorder
     given: list[Operation]
@@ -108,14 +109,18 @@ def unheard(_state: Progress) -> None:
     """Report to nobody."""
 
 
+def threaded(client: MemoryClient, recorder: Recorder, load: LoadOptions, name: str = "r") -> ThreadedLoad:
+    return ThreadedLoad(DatabaseRun(client, recorder, load, name))
+
+
 def play(client: MemoryClient, load: LoadOptions, recorder: Recorder | None = None) -> Played:
     """Preload, load, read finally, and finish."""
     recorder = recorder or recorder_of(client.clock)
     client.prepare()
-    run = Run(client, recorder, load, "r")
-    run.preload()
+    run = threaded(client, recorder, load)
+    run.run.create_keys()
     try:
-        run.load(unheard)
+        run.perform(unheard)
         if not run.interrupted:
             run.final_reads(unheard)
     finally:

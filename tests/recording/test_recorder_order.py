@@ -16,7 +16,7 @@ from stalewatch.recording.recorder import Recorder
 from stalewatch.simulator.client import MemoryClient
 from stalewatch.simulator.options import MemoryOptions
 from stalewatch.workloads.options import LoadOptions
-from tests.workloads.running import PATIENCE_S, Played, broken_laws, play, recorder_of
+from tests.engine.running import PATIENCE_S, Played, broken_laws, play, recorder_of
 
 THREADS = 16
 LOAD = LoadOptions(users=THREADS, operations=3000, keys=5, write_ratio=0.5)

@@ -1,0 +1,231 @@
+"""One process's run on one database with one workload, from the connection to cleaning up.
+
+The bench, drills and Locust's workers all use it; they differ in who runs the sessions.
+"""
+
+import gc
+import pkgutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stalewatch.checkers.judge import Judge
+from stalewatch.checkers.verdict import Violation
+from stalewatch.clients.options import with_values
+from stalewatch.clients.protocol import Client, Database
+from stalewatch.engine.final_reads import FinalReads
+from stalewatch.engine.threads import Report
+from stalewatch.history.clock import Clock
+from stalewatch.history.operation import FORMAT, FORMAT_VERSION, Header
+from stalewatch.history.writer import HistoryWriter
+from stalewatch.recording.attempts import AttemptLog
+from stalewatch.recording.recorder import Recorder
+from stalewatch.recording.stalls import NO_STALLS, Stalls
+from stalewatch.recording.totals import Collector, Totals
+from stalewatch.workloads import kinds
+from stalewatch.workloads.kinds import Session
+from stalewatch.workloads.options import LoadOptions
+
+YOUNG_OBJECTS = 10_000
+"""After how many new objects, net, Python collects garbage; its own 700 costs a tenth of an operation's time.
+
+What belongs to a request lives until the request's timeout is due (in cassandra-driver, with cycles in it). A collection
+every few dozen operations finds nearly all of it alive and passes it on to older generations, to be looked at again and
+again.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSpec:
+    """What one process does in a run on one database; `options` are the database's, `shown_options` go into the history.
+
+    `workload` is a name, or several separated by commas; keys are numbered from `first_key`. `log_attempts` keeps what
+    drills measure from.
+    """
+
+    run: str
+    database: Database
+    options: object
+    load: LoadOptions
+    workload: str
+    users: int
+    worker: int = 0
+    first_key: int = 0
+    history: Path | None = None
+    shown_options: Mapping[str, Any]
+    clock_error_ns: int | None = 0
+    log_attempts: bool = False
+
+
+class DatabaseRun:
+    """A client that is connected, a recorder, and the workload whose sessions use them."""
+
+    def __init__(
+        self,
+        client: Client,
+        recorder: Recorder,
+        load: LoadOptions,
+        run: str,
+        *,
+        worker: int = 0,
+        first_key: int = 0,
+        workload: str | None = None,
+        log_attempts: bool = False,
+        on_write_error: Callable[[OSError], None] | None = None,
+    ) -> None:
+        self.name = run
+        self.load = load
+        self.client = client
+        self.recorder = recorder
+        self.workload_names = kinds.names(workload or load.workload)
+        keys = [f"{run}-w{worker}-{first_key + number}" for number in range(load.keys)]
+        self.workload = kinds.make(workload or load.workload, client, recorder, keys, load)
+        self.attempts = AttemptLog() if log_attempts else None
+        if self.attempts is not None:
+            recorder.subscribe(self.attempts)
+        self.collector = Collector(recorder, self.attempts, on_write_error)
+        self.unread = 0
+        """Written keys that could not be read in the end."""
+        self.final_reads_s: float | None = None
+        """How long it took to read every written key finally; None if that did not succeed."""
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """What the run creates, uses and deletes."""
+        return self.workload.keys
+
+    def create_keys(self) -> None:
+        """Create the run's keys (raises a `ClientError`)."""
+        self.workload.preload()
+
+    def start(self) -> None:
+        """Start background tasks; operations count once the warm-up, which starts now, is over."""
+        now = self.client.clock.now()
+        self.recorder.counting_from_ns = now + round(self.load.warmup_s * 1e9)
+        self.workload.start_background()
+
+    def session(self, name: str) -> Session:
+        """Open a session."""
+        return self.workload.session(name)
+
+    def read_finals(self, abandoned: Callable[[], bool], report: Report) -> None:
+        """Read every written key at the level that proves loss, repeatedly until the servers have recovered."""
+        begin = self.client.clock.now()
+        finals = FinalReads(self.client, self.recorder, self.workload, abandoned)
+        finals.run(report)
+        self.unread = finals.unread
+        if not finals.unread:
+            self.final_reads_s = (self.client.clock.now() - begin) / 1e9
+
+    def finish(self, clock_error_ns: int | None = 0) -> Sequence[Violation]:
+        """Stop background tasks, close the history, and return what only the end could decide (raises OSError)."""
+        self.workload.stop_background()
+        if self.attempts is not None:
+            self.attempts.finals["unknown"] += self.unread
+        return self.recorder.finish(clock_error_ns)
+
+    def remove_keys(self) -> None:
+        """Delete the run's keys (raises a `ClientError`)."""
+        self.workload.remove()
+
+    def drain(self) -> Totals:
+        """Return what was found and counted since the last call."""
+        return self.collector.drain()
+
+    def extra_results(self) -> Mapping[str, object]:
+        """Return what the workload knows beyond the guarantees, once the run has ended."""
+        return {**self.workload.extra_results(), "workloads": sorted(self.workload_names)}
+
+
+def connect(
+    spec: RunSpec,
+    clock: Clock,
+    stalls: Callable[[Clock], Stalls] | Stalls = NO_STALLS,
+    on_write_error: Callable[[OSError], None] | None = None,
+) -> DatabaseRun:
+    """Connect to the database, prepare its schema and open the history; everything is closed again if that fails.
+
+    Raises a `ClientError`, or OSError for the history file.
+    """
+    with ExitStack() as undo:
+        client = spec.database.open(spec.options, spec.users, spec.load.seed, clock)
+        undo.callback(client.close)
+        client.prepare()
+        history = _history(spec)
+        if history is not None:
+            undo.callback(history.abandon)
+        recorder = Recorder(clock, Judge(), history, stalls(clock) if callable(stalls) else stalls)
+        made = DatabaseRun(
+            client,
+            recorder,
+            spec.load,
+            spec.run,
+            worker=spec.worker,
+            first_key=spec.first_key,
+            workload=spec.workload,
+            log_attempts=spec.log_attempts,
+            on_write_error=on_write_error,
+        )
+        undo.pop_all()
+    return made
+
+
+def _history(spec: RunSpec) -> HistoryWriter | None:
+    if spec.history is None:
+        return None
+    header = Header(
+        format=FORMAT,
+        version=FORMAT_VERSION,
+        run=spec.run,
+        worker=spec.worker,
+        database=spec.database.name,
+        clock_error_ns=spec.clock_error_ns,
+        closes=True,
+        options=dict(spec.shown_options),
+    )
+    return HistoryWriter(spec.history, header)
+
+
+def with_local_cluster(database: Database, options: object, log: Callable[[str], None]) -> object:
+    """Return the options; if they name no servers, with the address of the local cluster, which is started if needed.
+
+    Raises a `ClusterError` if it cannot be started.
+    """
+    if database.cluster is None or not database.lacks_address(options):
+        return options
+    cluster = pkgutil.resolve_name(database.cluster)()
+    cluster.ensure(log)
+    return with_values(options, cluster.client_options())
+
+
+def collect_garbage_rarely() -> None:
+    """Collect garbage now and rarely from now on, and never what is loaded already: it lives as long as the process.
+
+    For the command that owns the process, once everything is ready for the load.
+    """
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(YOUNG_OBJECTS)
+
+
+def added_up(results: Iterator[Mapping[str, Any]] | Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the extra results of several workloads or workers as one.
+
+    Numbers are added, nested results likewise, lists of words are united, and the first of several words is kept.
+    """
+    total: dict[str, Any] = {}
+    for result in results:
+        for name, value in result.items():
+            total[name] = _sum(total[name], value) if name in total else value
+    return total
+
+
+def _sum(one: Any, other: Any) -> Any:  # noqa: ANN401 # whatever a workload knows
+    if isinstance(one, Mapping):
+        return added_up((one, other))
+    if isinstance(one, list):
+        return sorted({*one, *other})
+    return one + other if isinstance(one, int | float) else one

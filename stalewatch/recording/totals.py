@@ -1,0 +1,78 @@
+"""Everything that was found and counted, in a form that adds up over periods, workloads and workers."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from stalewatch.checkers.findings import Findings
+from stalewatch.checkers.judge import Judge
+from stalewatch.recording.attempts import AttemptLog
+from stalewatch.recording.recorder import Recorder
+from stalewatch.recording.statistics import Statistics
+
+
+@dataclass
+class Totals:
+    """Findings, statistics and, during a drill, attempts. Workers share no key, so their totals add up."""
+
+    findings: Findings = field(default_factory=Findings)
+    statistics: Statistics = field(default_factory=Statistics)
+    attempts: AttemptLog | None = None
+
+    def merge(self, other: "Totals") -> None:
+        """Add what another worker found and counted, or the same one later."""
+        self.findings.merge(other.findings)
+        self.statistics.merge(other.statistics)
+        if other.attempts is not None:
+            self.attempts = self.attempts or AttemptLog()
+            self.attempts.merge(other.attempts)
+
+    @property
+    def operations(self) -> int:
+        """How many operations were counted."""
+        return sum(outcomes.total() for outcomes in self.statistics.outcomes.values())
+
+
+def no_totals() -> Totals:
+    """Return the totals of a run that has not started: one row for each guarantee, without evidence."""
+    return Totals(Judge().findings())
+
+
+class Collector:
+    """Drains a recorder bit by bit, shows each bit to the watchers, and keeps the sum until `drain`.
+
+    `on_write_error` is called once if the history file cannot be written any more; without it the error is raised.
+    """
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        attempts: AttemptLog | None = None,
+        on_write_error: Callable[[OSError], None] | None = None,
+    ) -> None:
+        self.watchers: list[Callable[[Totals], None]] = []
+        self._recorder = recorder
+        self._attempts = attempts
+        self._on_write_error = on_write_error
+        self._totals = Totals()
+
+    def collect(self) -> None:
+        """Judge what was recorded so far, and show it to the watchers."""
+        new = Totals(*self._drained(), None if self._attempts is None else self._attempts.drain())
+        for watch in self.watchers:
+            watch(new)
+        self._totals.merge(new)
+
+    def _drained(self) -> tuple[Findings, Statistics]:
+        try:
+            return self._recorder.drain()
+        except OSError as error:  # it fails once; nothing is lost but the rest of the file
+            if self._on_write_error is None:
+                raise
+            self._on_write_error(error)
+            return self._recorder.drain()
+
+    def drain(self) -> Totals:
+        """Return what was found and counted since the last call."""
+        self.collect()
+        drained, self._totals = self._totals, Totals()
+        return drained
