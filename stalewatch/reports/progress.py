@@ -1,4 +1,4 @@
-"""Progress on standard error: a bar by rich on a terminal, else a plain line every few seconds."""
+"""Progress on standard error: a bar drawn by rich on a terminal, else a plain line every few seconds."""
 
 import sys
 import time
@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 Advance = Callable[[str, float, float, str], None]
-"""Takes the phase, how much is done, of how much, and the unit."""
+"""Called with the phase, the amount done, the total and the unit."""
 
 PLAIN_EVERY_S = 5.0
 
 
 @contextmanager
 def progress() -> Iterator[Advance]:
-    """Show how far a run is until the block ends."""
+    """Show the progress of a run until the block ends."""
     try:
         from rich.console import Console  # noqa: PLC0415 # the bare bench runs without it
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415

@@ -7,7 +7,7 @@ from stalewatch.reports import progress as module
 from stalewatch.reports.progress import progress
 
 
-def test_without_a_terminal_progress_is_a_plain_line_now_and_then(
+def test_without_a_terminal_progress_is_a_plain_line_every_few_seconds(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 100.0
@@ -20,7 +20,9 @@ def test_without_a_terminal_progress_is_a_plain_line_now_and_then(
     assert captured.out == ""
 
 
-def test_without_rich_it_is_the_same(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_rich_progress_is_plain_lines_too(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in [name for name in sys.modules if name.split(".")[0] == "rich"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "rich", None)
@@ -43,4 +45,4 @@ def test_on_a_terminal_each_phase_has_a_bar(
     shown = capsys.readouterr().err
     assert "500/500" in shown
     assert "3/7" in shown
-    assert shown.count("\x1b[?25l") == shown.count("\x1b[?25h")  # the cursor comes back
+    assert shown.count("\x1b[?25l") == shown.count("\x1b[?25h")  # the cursor is shown again

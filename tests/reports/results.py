@@ -1,4 +1,4 @@
-"""Results of runs made of given figures, as a command would write them."""
+"""Builders of JSON results with given figures, as a command would write them."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ KINDS = ("read", "write")
 
 
 def result(run: str = "r1", database: str = "memory", **options: object) -> dict[str, Any]:
-    """Return the result of a run in which nothing was done."""
+    """Return the result of a run without operations."""
     judge = Judge()
     judge.finish()
     about = {
@@ -29,8 +29,8 @@ def result(run: str = "r1", database: str = "memory", **options: object) -> dict
     return run_result(judge.findings(), about, {kind: (Distribution(), Distribution()) for kind in KINDS})
 
 
-def judged(made: dict[str, Any], guarantee: str, violated: int, checked: int) -> dict[str, Any]:
-    """Give a result the counts of one guarantee."""
+def with_counts(made: dict[str, Any], guarantee: str, violated: int, checked: int) -> dict[str, Any]:
+    """Set the counts of one guarantee."""
     made["guarantees"][guarantee] |= {
         "verdict": "violated" if violated else "holds",
         "checked": checked,
@@ -42,25 +42,25 @@ def judged(made: dict[str, Any], guarantee: str, violated: int, checked: int) ->
     return made
 
 
-def timed(made: dict[str, Any], kind: str, times: str = "service_ms", **figures: float) -> dict[str, Any]:
-    """Give a result latencies."""
+def with_latency(made: dict[str, Any], kind: str, times: str = "service_ms", **figures: float) -> dict[str, Any]:
+    """Set a latency of one kind of operation."""
     made["latency"][kind][times] = {"avg": 1.0, "p50": 1.0, "p95": 2.0, "p99": 3.0, "max": 4.0} | figures
     return made
 
 
-def aged(made: dict[str, Any], p50: float, largest: float) -> dict[str, Any]:
-    """Give the stale reads of a result their ages, in seconds."""
-    ages = {"p50": p50, "p95": largest, "p99": largest, "max": largest}
-    made["guarantees"]["stale_reads"]["staleness_s"] = ages
+def with_staleness(made: dict[str, Any], p50: float, largest: float) -> dict[str, Any]:
+    """Set how stale the stale reads were, in seconds."""
+    made["guarantees"]["stale_reads"]["staleness_s"] = {"p50": p50, "p95": largest, "p99": largest, "max": largest}
     return made
 
 
-def stale(run: str, violated: int, checked: int, **options: object) -> dict[str, Any]:
+def stale_result(run: str, violated: int, checked: int, **options: object) -> dict[str, Any]:
     """Return the result of a run with stale reads."""
-    return aged(judged(result(run, **options), "stale_reads", violated, checked), 0.0123, 1.5)  # type: ignore[arg-type] # options
+    made = with_counts(result(run, **options), "stale_reads", violated, checked)  # type: ignore[arg-type] # options
+    return with_staleness(made, 0.0123, 1.5)
 
 
-def written(folder: Path, name: str, made: object) -> Path:
+def write_json(folder: Path, name: str, made: object) -> Path:
     path = folder / name
     path.write_text(json.dumps(made))
     return path
