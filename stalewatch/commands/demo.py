@@ -23,29 +23,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(_: argparse.Namespace) -> int:
-    """Run the scenarios, starting and stopping the cluster if none runs; return the first exit code that is not 0."""
+    """Run the scenarios; return the first exit code that is not 0. A cluster that this starts is stopped at the end."""
     RESULTS.mkdir(parents=True, exist_ok=True)
-    was_running = not subprocess.run(command("cluster", "status", "mongo"), check=False, capture_output=True).returncode  # noqa: S603 # our own command
+    status = subprocess.run(command("cluster", "status", "mongo"), check=False, capture_output=True)  # noqa: S603 # ours
     try:
         return _scenarios()
     finally:
-        if not was_running:
-            _shown_and_run("cluster", "down", "mongo")
+        if status.returncode != DONE:
+            _print_and_run("cluster", "down", "mongo")
 
 
 def _scenarios() -> int:
     for number, (write_concern, read_from) in enumerate(SCENARIOS, start=1):
         levels = ("--write-concern", write_concern, "--read-from", read_from)
         result = RESULTS / f"{number}-w-{write_concern}-read-{read_from}.json"
-        code = _shown_and_run("bench", "mongo", *levels, *LOAD, "--json", str(result))
+        code = _print_and_run("bench", "mongo", *levels, *LOAD, "--json", str(result))
         if code != DONE:
             return code
-    return _shown_and_run("report", str(RESULTS))
+    return _print_and_run("report", str(RESULTS))
 
 
-def _shown_and_run(*arguments: str) -> int:
+def _print_and_run(*arguments: str) -> int:
     print(f"\n$ {shlex.join(('stalewatch', *arguments))}", flush=True)
-    return subprocess.run(command(*arguments), check=False).returncode  # noqa: S603 # our own command
+    return subprocess.run(command(*arguments), check=False).returncode  # noqa: S603 # ours
 
 
 def command(*arguments: str) -> list[str]:
