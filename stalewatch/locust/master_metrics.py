@@ -21,7 +21,7 @@ from stalewatch.metrics import families
 from stalewatch.metrics.exposition import registry
 from stalewatch.metrics.faults import Faults
 from stalewatch.metrics.meter import Meter, Reading
-from stalewatch.metrics.nodes import Nodes
+from stalewatch.metrics.nodes import NodeMetrics
 from stalewatch.metrics.replication_watch import watch
 from stalewatch.metrics.server import MetricsServer, Target, discovery
 
@@ -74,7 +74,7 @@ class MasterMetrics:
         self._coordinator = coordinator
         self._vault = vault
         self._faults = faults_of(environment)
-        self._nodes: list[Nodes] = []
+        self._nodes: list[NodeMetrics] = []
         self._hurried = self._lingers = False
         self._server = MetricsServer(
             options.metrics_host, options.metrics_port, registry(self._readings), sd=discovery(self._targets)
@@ -90,7 +90,7 @@ class MasterMetrics:
         if run is None:
             return
         for database in run.databases:
-            nodes = Nodes(run.name, database)
+            nodes = NodeMetrics(run.name, database)
             self._nodes.append(nodes)
             options, local = self._vault.opened(run.options), not isinstance(self._runner, MasterRunner)
             gevent.spawn(watch, database, options, nodes, run.concluded, local=local or bool(options.processes))

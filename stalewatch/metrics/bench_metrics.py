@@ -10,7 +10,7 @@ from stalewatch.clients.errors import BadAddress
 from stalewatch.metrics import families
 from stalewatch.metrics.faults import Faults
 from stalewatch.metrics.meter import NS, Reading
-from stalewatch.metrics.nodes import Nodes
+from stalewatch.metrics.nodes import NodeMetrics
 from stalewatch.metrics.process import ProcessMetrics
 from stalewatch.metrics.replication_watch import watch
 from stalewatch.recording.pulse import Pulse, Steady
@@ -43,7 +43,7 @@ def serving(
     metrics = ProcessMetrics(run, options.database, tally.gather, lambda: users)
     tally.watchers.append(lambda findings, statistics: metrics.watch(findings.verdicts, statistics))
     recorder.listeners.append(metrics.by_key)
-    nodes, over = Nodes(run, options.database), threading.Event()
+    nodes, over = NodeMetrics(run, options.database), threading.Event()
     server = _server(options.metrics_port, metrics, nodes, faults, recorder.pulse)
     tell(f"metrics: http://{server.address}/metrics, /sd")
     watched = (options.database, options, nodes, over)
@@ -56,7 +56,9 @@ def serving(
         server.close()
 
 
-def _server(port: int, metrics: ProcessMetrics, nodes: Nodes, faults: Faults, pulse: Pulse | Steady) -> "MetricsServer":
+def _server(
+    port: int, metrics: ProcessMetrics, nodes: NodeMetrics, faults: Faults, pulse: Pulse | Steady
+) -> "MetricsServer":
     try:
         from stalewatch.metrics.exposition import registry  # noqa: PLC0415
         from stalewatch.metrics.server import LOOPBACK, WORKER, MetricsServer, Target, discovery, exposing  # noqa: PLC0415
@@ -71,7 +73,7 @@ def _server(port: int, metrics: ProcessMetrics, nodes: Nodes, faults: Faults, pu
     )
 
 
-def _totals(metrics: ProcessMetrics, nodes: Nodes, faults: Faults) -> Iterator[Reading]:
+def _totals(metrics: ProcessMetrics, nodes: NodeMetrics, faults: Faults) -> Iterator[Reading]:
     metrics.gather()
     meter = metrics.meter
     yield from meter.readings()

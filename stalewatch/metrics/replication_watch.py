@@ -10,7 +10,7 @@ from stalewatch.clients.errors import ClientError
 from stalewatch.clients.servers import NodeState, Servers, Silent
 from stalewatch.clusters.local.addresses import addresses
 from stalewatch.clusters.protocol import ClusterError
-from stalewatch.metrics.nodes import Nodes
+from stalewatch.metrics.nodes import NodeMetrics
 
 log = logging.getLogger("stalewatch")
 
@@ -29,7 +29,7 @@ class Over(Protocol):
         ...
 
 
-def watch(database: str, options: Namespace, nodes: Nodes, over: Over, *, local: bool = True) -> None:
+def watch(database: str, options: Namespace, nodes: NodeMetrics, over: Over, *, local: bool = True) -> None:
     """Note what the servers say until the run is over; where they say nothing, go without.
 
     Without an address it is the local cluster's, if it is `local` for all who load it: else workers on other machines
