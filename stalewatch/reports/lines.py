@@ -119,10 +119,10 @@ def _rpo(rpo: Result) -> str:
     if rpo["lost_writes"] is None:
         return "n/a (no final reads)"
     span = "" if rpo["span_s"] is None else f", acknowledged within {rpo['span_s']:.3f} s"
-    items = f", {rpo['lost_items']} of {rpo['appended']} appended items (exact)" if rpo.get("appended") else ""
     superseded = f", not counting {rpo['superseded']} superseded writes" if rpo.get("superseded") else ""
     bound = "exact" if rpo["exact"] else "a lower bound: newer writes of a key hide older losses"
-    return f"{rpo['lost_writes']}{span}{items}{superseded} ({bound})"
+    items = f"; exact for lists: {rpo['lost_items']} of {rpo['appended']} items" if rpo.get("appended") else ""
+    return f"{rpo['lost_writes']}{span}{superseded} ({bound}{items})"
 
 
 def _phase(seen: Result) -> str:

@@ -223,8 +223,9 @@ def _lost(rpo: Result) -> str:
         return "lost writes were not checked"
     if not lost:
         return "no acknowledged write was lost" + ("" if exact else ", unless a newer write hides it")
-    within = "" if span_s is None else f", all acknowledged within {span_s:.2f} s"
-    return f"{'' if exact else 'at least '}{lost} acknowledged writes were lost{within}"
+    within = "" if span_s is None or lost == 1 else f", all acknowledged within {span_s:.2f} s"
+    writes = "acknowledged write was" if lost == 1 else "acknowledged writes were"
+    return f"{'' if exact else 'at least '}{lost} {writes} lost{within}"
 
 
 def _violations(result: Result) -> Iterator[str]:
