@@ -24,7 +24,7 @@ endif
 	@touch $@
 
 demo: install ## Three MongoDB members on this machine, three scenarios, one table and a report
-	@$(BIN)/python -m stalewatch.commands.demo
+	@$(BIN)/stalewatch demo
 
 # Those that need servers mostly wait, so two run side by side; what shares a ring or leaders stays in one process. They
 # come apart from the others, which would keep both cores from the servers.

@@ -1,1 +1,1 @@
-"""Grafana dashboards as code: typed builders make the JSON beside them, which a test compares."""
+"""Grafana dashboards as code: typed builders generate the JSON in dashboards/, and a test compares the two."""

@@ -1,4 +1,4 @@
-"""Writes the dashboards' JSON: `python -m grafana.build`."""
+"""The dashboards' JSON: `python -m grafana.build` writes it."""
 
 import json
 from collections.abc import Mapping
@@ -19,15 +19,15 @@ FOLDER = Path(__file__).parent / "dashboards"
 DASHBOARDS: Mapping[str, tuple[str, str, tuple[Panel, ...]]] = {
     "failover": (
         "Failover drill",
-        "How long nobody could write, who leads, and what is lost.",
+        "How long writes were unavailable, which node is primary, and what was lost.",
         failover.PANELS,
     ),
     "consistency": (
         "Consistency",
-        "Which guarantees break how often, and how stale what was shown is.",
+        "How often each guarantee is violated, and how stale the stale reads are.",
         consistency.PANELS,
     ),
-    "overview": ("Overview", "How much is done, how fast, and what fails.", overview.PANELS),
+    "overview": ("Overview", "Throughput, latency and errors.", overview.PANELS),
     "workers": ("Workers", "Whether the load generator itself keeps up.", workers.PANELS),
 }
 
@@ -37,15 +37,15 @@ ANNOTATIONS: Mapping[str, tuple[str, str, str]] = {
     "Servers down": ("orange", "{{node}} is down", f"1 - max by (node) ({of(families.NODE_HEALTHY, TOTALS)}) == 1"),
     "New primary": (
         "blue",
-        "{{node}} takes the writes",
+        "{{node}} is primary",
         f"max by (node) ({_PRIMARY}) == 1 and max by (node) ({_PRIMARY} offset 2s) == 0",
     ),
 }
-"""By name: colour, what it says, and the query, which is 1 while it holds."""
+"""By name: colour, text, and the query, which is 1 while the annotation applies."""
 
 
 def texts() -> dict[str, str]:
-    """Return every dashboard's JSON by its file's name."""
+    """Return every dashboard's JSON by file name."""
     return {f"{name}.json": _text(name, *parts) for name, parts in DASHBOARDS.items()}
 
 
@@ -63,7 +63,7 @@ def _text(name: str, title: str, description: str, panels: tuple[Panel, ...]) ->
         board.with_panel(built(panel, number))
     made: dict[str, Any] = json.loads(json.dumps(board.build(), cls=JSONEncoder))
     for annotation in made["annotations"]["list"]:
-        # Prometheus' own fields, of which the typed builder knows none; without a step it would be a minute.
+        # Fields of the Prometheus data source, which the typed builder lacks; without a step it would be a minute.
         annotation |= {"step": "1s", "titleFormat": ANNOTATIONS[annotation["name"]][1]}
     return json.dumps(made, indent=2, sort_keys=True) + "\n"
 

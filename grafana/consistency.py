@@ -1,4 +1,4 @@
-"""Consistency: which guarantees break how often, and how stale what was shown is."""
+"""Consistency: how often each guarantee is violated, and how stale the stale reads are."""
 
 from grafana.panels import RED, YELLOW, Panel, Query
 from grafana.queries import (
@@ -17,9 +17,9 @@ from grafana.queries import (
 from stalewatch.metrics import families
 
 _STATS = (
-    ("stale_reads", "Stale reads", "Reads that showed less than the newest acknowledged write of anybody."),
-    ("read_your_writes", "Own writes missed", "Reads that did not show what the session itself had written before."),
-    ("monotonic_reads", "Back in time", "Reads that showed less than the session had been shown before."),
+    ("stale_reads", "Stale reads", "Reads that returned less than the newest write acknowledged to any session."),
+    ("read_your_writes", "Own writes missed", "Reads that missed a write of their own session."),
+    ("monotonic_reads", "Back in time", "Reads that returned an older version than their session had read before."),
 )
 _BY_AGE = "sum by (age) (increase({}[$__range]))"
 
@@ -28,7 +28,7 @@ PANELS = (
         Panel(
             kind="stat",
             title=title,
-            description=f"{text} As a share of the reads that could have.",
+            description=f"{text} Share of the reads that could be checked.",
             unit="percentunit",
             queries=(Query(ratio(guarantee)),),
             steps={0.001: YELLOW, 0.05: RED},
@@ -40,7 +40,7 @@ PANELS = (
     Panel(
         kind="stat",
         title="Lost writes",
-        description="Acknowledged writes that the final reads did not find. Known when the run has ended.",
+        description="Acknowledged writes that the final reads did not find. Known at the end of the run.",
         unit="short",
         queries=(Query(f"max({of(families.LOST_WRITES, TOTALS)})"),),
         steps={1: RED},
@@ -50,7 +50,7 @@ PANELS = (
     Panel(
         kind="stat",
         title="Open conflicts",
-        description="Keys whose last read showed concurrent versions side by side.",
+        description="Keys whose last read returned concurrent versions.",
         unit="short",
         queries=(Query(f"sum({of(families.OPEN_CONFLICTS, WORKERS)})"),),
         steps={1: YELLOW},
@@ -60,8 +60,8 @@ PANELS = (
     Panel(
         kind="series",
         title="Violation rate by guarantee",
-        description="Share of the operations that a guarantee had something to say about which broke it. No line: "
-        "nothing was checked, which is no evidence.",
+        description="Share of the checked operations that violated each guarantee. A guarantee without a line was not "
+        "checked: there is no evidence.",
         unit="percentunit",
         queries=(
             Query(
@@ -74,14 +74,14 @@ PANELS = (
     Panel(
         kind="series",
         title="Violations",
-        description="Operations a second that broke a guarantee.",
+        description="Operations per second that violated a guarantee.",
         unit="ops",
         queries=(Query(rate(families.VIOLATIONS, TOTALS, by="guarantee"), "{{guarantee}}"),),
     ),
     Panel(
         kind="series",
         title="Staleness",
-        description="Of stale reads: for how long, when the read started, something newer had been acknowledged.",
+        description="Of stale reads: how long before the read started a newer write had been acknowledged.",
         unit="s",
         queries=tuple(percentiles(families.STALENESS, "staleness", TOTALS)),
         log=True,
@@ -89,7 +89,7 @@ PANELS = (
     Panel(
         kind="heatmap",
         title="Staleness, every stale read",
-        description="How many stale reads a step there were of each staleness; the upper edge of a cell counts.",
+        description="Number of stale reads per step and staleness. The upper edge of a cell is its bucket's bound.",
         unit="s",
         queries=(
             Query(
@@ -101,10 +101,10 @@ PANELS = (
     ),
     Panel(
         kind="bars",
-        title="Probability of a stale read, by the time since the write",
-        description="Of the reads of a key whose newest acknowledged write ended at most so many seconds before (and "
-        "longer than the group to the left), how many did not show it. Where this falls to 0 is how long a user must "
-        "wait.",
+        title="Probability of a stale read by time since the write",
+        description="Share of the reads that missed their key's newest acknowledged write, by how long before the read "
+        "that write had ended: at most so many seconds, and more than the bar to the left. A user who waits until this "
+        "falls to 0 sees fresh data.",
         unit="percentunit",
         queries=(
             Query(
@@ -118,26 +118,25 @@ PANELS = (
     Panel(
         kind="series",
         title="Versions behind",
-        description="Of stale reads: the newest version acknowledged before, minus the one shown.",
+        description="Of stale reads: the newest version acknowledged before the read, minus the version it returned.",
         unit="short",
         queries=tuple(Query(percentile(families.VERSIONS_BEHIND, share, TOTALS), name) for name, share in PERCENTILES),
     ),
     Panel(
         kind="series",
         title="Conflicts",
-        description="Keys whose last read showed concurrent versions, and such reads a second. Leaders that take "
-        "writes at the same time make them; a database with one leader has none.",
+        description="Keys whose last read returned concurrent versions, and such reads per second. Only databases with "
+        "several leaders have conflicts.",
         unit="short",
         queries=(
             Query(f"sum({of(families.OPEN_CONFLICTS, WORKERS)})", "open"),
-            Query(rate(families.VIOLATIONS, TOTALS, 'guarantee="conflicts"'), "reads with a conflict, a second"),
+            Query(rate(families.VIOLATIONS, TOTALS, 'guarantee="conflicts"'), "reads with a conflict per second"),
         ),
     ),
     Panel(
         kind="series",
         title="Checked",
-        description="Operations a second that each guarantee had something to say about: the evidence behind the "
-        "rates.",
+        description="Operations per second on which each guarantee could be checked: the evidence behind the rates.",
         unit="ops",
         queries=(Query(rate(families.CHECKED, TOTALS, by="guarantee"), "{{guarantee}}"),),
     ),

@@ -1,17 +1,17 @@
-"""Failover drill: for how long nobody could write, who leads, and what is lost."""
+"""Failover drill: how long writes were unavailable, which node is primary, and what was lost."""
 
 from grafana.panels import RED, YELLOW, Panel, Query
-from grafana.queries import NOT_OK, TOTALS, newly, of, peaks, percentile, rate, without_ok
+from grafana.queries import NOT_OK, TOTALS, increase, of, peaks, percentile, rate, seconds_without_ok
 from stalewatch.metrics import families
 
 PANELS = (
     *(
         Panel(
             kind="stat",
-            title=f"Without a successful {operation}",
-            description=f"Seconds since the newest {operation} that the database confirmed, of all users.",
+            title=f"Time since the last successful {operation}",
+            description=f"Seconds since the database last confirmed a {operation} of any user.",
             unit="s",
-            queries=(Query(without_ok(operation)),),
+            queries=(Query(seconds_without_ok(operation)),),
             steps={1.5: YELLOW, 5: RED},
             width=5,
             height=5,
@@ -20,8 +20,8 @@ PANELS = (
     ),
     Panel(
         kind="stat",
-        title="Not ok",
-        description="Operations a second that failed or whose outcome nobody knows.",
+        title="Failed or unknown",
+        description="Operations per second that failed or whose outcome is unknown.",
         unit="ops",
         queries=(Query(rate(families.OPERATIONS, TOTALS, NOT_OK)),),
         steps={0.1: YELLOW, 10: RED},
@@ -31,7 +31,7 @@ PANELS = (
     Panel(
         kind="stat",
         title="Primary changes",
-        description="How often another server than before came to take the writes, in this run.",
+        description="How often a different node became primary in this run.",
         unit="short",
         queries=(Query(f"sum({of(families.PRIMARY_CHANGES, TOTALS)})"),),
         width=5,
@@ -40,7 +40,7 @@ PANELS = (
     Panel(
         kind="stat",
         title="Lost writes",
-        description="Acknowledged writes that the final reads did not find. Known when the run has ended.",
+        description="Acknowledged writes that the final reads did not find. Known at the end of the run.",
         unit="short",
         queries=(Query(f"max({of(families.LOST_WRITES, TOTALS)})"),),
         steps={1: RED},
@@ -50,43 +50,44 @@ PANELS = (
     Panel(
         kind="series",
         title="Time without a successful operation",
-        description="Rises by a second a second while nothing succeeds; its peak is the outage, to within a scrape.",
+        description="Rises steadily while nothing succeeds. Its peak is the length of the outage, to within a scrape.",
         unit="s",
-        queries=tuple(Query(peaks(without_ok(operation)), operation) for operation in ("write", "read")),
+        queries=tuple(Query(peaks(seconds_without_ok(operation)), operation) for operation in ("write", "read")),
         steps={5: RED},
     ),
     Panel(
         kind="series",
         title="Errors by class",
         description="Operations of the last few seconds that were not ok, by the driver's class of error. fail: "
-        "certainly not applied. unknown: may have been.",
+        "definitely not applied. unknown: may have been applied.",
         unit="short",
         queries=(
             Query(
-                newly(families.ERRORS, TOTALS, by="operation, outcome, error"), "{{operation}} {{outcome}}: {{error}}"
+                increase(families.ERRORS, TOTALS, by="operation, outcome, error"),
+                "{{operation}} {{outcome}}: {{error}}",
             ),
         ),
         stacked=True,
     ),
     Panel(
         kind="timeline",
-        title="Who takes the writes",
-        description="By the servers' own word, asked every second.",
+        title="Primary",
+        description="The node that takes writes, as reported by the servers every second.",
         unit="short",
         queries=(Query(f"max by (node) ({of(families.PRIMARY, TOTALS)})", "{{node}}"),),
     ),
     Panel(
         kind="timeline",
-        title="Who is in service",
-        description="Servers that serve and that the others see.",
+        title="Healthy nodes",
+        description="Nodes that serve requests and that the other nodes see.",
         unit="short",
         queries=(Query(f"max by (node) ({of(families.NODE_HEALTHY, TOTALS)})", "{{node}}"),),
     ),
     Panel(
         kind="series",
-        title="Replication lag by node, and staleness as users saw it",
-        description="Solid: how far each server was behind, by its own word. Dashed: how stale the stale reads were "
-        "that users saw meanwhile (p95). A lag that users do not see was not read from.",
+        title="Replication lag by node, and staleness seen by users",
+        description="Solid: how far each node was behind, as reported by the servers. Dashed: how stale the stale "
+        "reads of users were (p95). If a node lags but users see no staleness, they did not read from it.",
         unit="s",
         queries=(
             Query(f"max by (node) ({of(families.REPLICATION_LAG, TOTALS)})", "lag {{node}}"),
@@ -97,8 +98,8 @@ PANELS = (
     Panel(
         kind="series",
         title="Latency p99",
-        description="Solid: service time. Dashed: response time, which counts the wait of operations that were due in "
-        "the outage (with --rate only).",
+        description="Solid: service time. Dashed: response time, which includes the wait of operations that were due "
+        "during the outage (with --rate only).",
         unit="s",
         queries=tuple(
             Query(percentile(family, 0.99, TOTALS, f'operation="{operation}"'), f"{name} {operation}")
@@ -111,14 +112,14 @@ PANELS = (
     Panel(
         kind="series",
         title="Violations",
-        description="Guarantees broken a second: what failing over costs beside time.",
+        description="Operations per second that violated a guarantee: what a failover costs apart from time.",
         unit="ops",
         queries=(Query(rate(families.VIOLATIONS, TOTALS, by="guarantee"), "{{guarantee}}"),),
     ),
     Panel(
         kind="series",
         title="Operations by outcome",
-        description="What was done meanwhile. A partial outage has no gap, but a dent.",
+        description="Operations per second. A partial outage shows as a dent rather than a gap.",
         unit="ops",
         queries=(Query(rate(families.OPERATIONS, TOTALS, by="operation, outcome"), "{{operation}} {{outcome}}"),),
         stacked=True,

@@ -1,4 +1,4 @@
-"""Overview: how much is done, how fast, and what fails."""
+"""Overview: throughput, latency and errors."""
 
 from grafana.panels import RED, YELLOW, Panel, Query
 from grafana.queries import LOST, NOT_OK, PROCESSES, TOTALS, of, percentiles, rate, ratio
@@ -8,7 +8,7 @@ PANELS = (
     Panel(
         kind="stat",
         title="Throughput",
-        description="Operations a second of all workers, whatever their outcome.",
+        description="Operations per second of all workers, whatever their outcome.",
         unit="ops",
         queries=(Query(rate(families.OPERATIONS, TOTALS)),),
         width=5,
@@ -17,7 +17,7 @@ PANELS = (
     Panel(
         kind="stat",
         title="Errors",
-        description="Share of the operations that failed, or of which nobody knows whether they were applied.",
+        description="Share of the operations that failed or whose outcome is unknown.",
         unit="percentunit",
         queries=(Query(f"{rate(families.OPERATIONS, TOTALS, NOT_OK)} / {rate(families.OPERATIONS, TOTALS)}"),),
         steps={0.001: YELLOW, 0.05: RED},
@@ -27,7 +27,7 @@ PANELS = (
     Panel(
         kind="stat",
         title="Stale reads",
-        description="Share of the checked reads that showed less than the newest acknowledged write.",
+        description="Share of the checked reads that returned less than the newest acknowledged write.",
         unit="percentunit",
         queries=(Query(ratio("stale_reads")),),
         steps={0.001: YELLOW, 0.05: RED},
@@ -37,7 +37,7 @@ PANELS = (
     Panel(
         kind="stat",
         title="Users",
-        description="Simulated users at work, as the master knows.",
+        description="Active simulated users, as counted by the master.",
         unit="short",
         queries=(Query(f"max({of(families.SESSIONS, TOTALS)})"),),
         width=5,
@@ -56,7 +56,7 @@ PANELS = (
     Panel(
         kind="series",
         title="Operations by outcome",
-        description="ok: confirmed. fail: certainly not applied. unknown: may have been applied, now or later.",
+        description="ok: confirmed. fail: definitely not applied. unknown: may have been applied, now or later.",
         unit="ops",
         queries=(Query(rate(families.OPERATIONS, TOTALS, by="operation, outcome"), "{{operation}} {{outcome}}"),),
         stacked=True,
@@ -64,7 +64,7 @@ PANELS = (
     Panel(
         kind="series",
         title="Errors by outcome",
-        description="Operations a second that were not ok. An outage shows here first.",
+        description="Operations per second that were not ok. An outage shows here first.",
         unit="ops",
         queries=(
             Query(rate(families.OPERATIONS, TOTALS, NOT_OK, by="operation, outcome"), "{{operation}} {{outcome}}"),
@@ -76,7 +76,7 @@ PANELS = (
             kind="series",
             title=f"{operation.capitalize()} latency",
             description="Solid: service time, from request to answer. Dashed: response time, from when the operation "
-            "was due; it is there with --rate only, and shows what users wait while the database stands still.",
+            "was due, which includes how long users wait during an outage (with --rate only).",
             unit="s",
             queries=(
                 *percentiles(families.SERVICE_TIME, "service", TOTALS, f'operation="{operation}"'),
@@ -90,7 +90,7 @@ PANELS = (
     Panel(
         kind="series",
         title="Users and workers",
-        description="Users as the master counts them, and workers by state.",
+        description="Users as counted by the master, and workers by state.",
         unit="short",
         queries=(
             Query(f"max({of(families.SESSIONS, TOTALS)})", "users"),
@@ -100,8 +100,8 @@ PANELS = (
     Panel(
         kind="series",
         title="CPU by process",
-        description="Cores that each worker and the master use. A worker at 1 is full: add workers, or its own queue "
-        "is what you measure.",
+        description="Cores used by each worker and the master. A worker at 1 is saturated: add workers, or you measure "
+        "its own queue.",
         unit="short",
         queries=(
             Query(

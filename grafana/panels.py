@@ -1,4 +1,4 @@
-"""What a panel is, as data, and how the typed builders make each kind of it."""
+"""Panels as data, and the typed builder of each kind of panel."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ DATASOURCE = models.DataSourceRef(type_val="prometheus", uid="${datasource}")
 
 GREEN, YELLOW, RED, BLUE = "green", "yellow", "red", "blue"
 Steps = Mapping[float, str]
-"""Colours by the value from which on they hold, beside green below all of them."""
+"""Colours by the value from which they apply; below the lowest value it is green."""
 
 DASHED = [models.DynamicConfigValue(id_val="custom.lineStyle", value={"fill": "dash", "dash": [8, 6]})]
 
 
 @dataclass(frozen=True)
 class Query:
-    """A query and what its series are called; `instant` ones look at the end of the range alone."""
+    """A query and the legend of its series; an `instant` query is evaluated only at the end of the range."""
 
     expr: str
     legend: str = ""
@@ -32,7 +32,7 @@ class Query:
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:
-    """A panel: what it shows, in which unit (Grafana's name of it), and from which values on it is yellow or red."""
+    """A panel: what it shows, the unit by Grafana's name, and the values from which it is yellow or red."""
 
     kind: str
     title: str
@@ -43,16 +43,16 @@ class Panel:
     height: int = 8
     steps: Steps | None = None
     stacked: bool = False
-    least: float | None = 0
-    most: float | None = None
+    minimum: float | None = 0
+    maximum: float | None = None
     dashed: str = ""
-    """Series whose name fits this expression are drawn dashed."""
+    """A regular expression: matching series are drawn dashed."""
     log: bool = False
-    """Whether the axis is logarithmic."""
+    """Whether the y axis is logarithmic."""
 
 
 Builder = Any
-"""The SDK's builders of panels have the same methods, but no type in common."""
+"""The SDK's panel builders have the same methods but no common type."""
 
 
 def built(panel: Panel, number: int) -> Builder:
@@ -97,10 +97,10 @@ def _series(panel: Panel) -> Builder:
         .calcs(["lastNotNull", "max"])
     )
     chart.tooltip(common.VizTooltipOptions().mode(looks.TooltipDisplayMode.MULTI).sort(looks.SortOrder.DESCENDING))
-    if panel.least is not None and not panel.log:
-        chart.min(panel.least)
-    if panel.most is not None:
-        chart.max(panel.most)
+    if panel.minimum is not None and not panel.log:
+        chart.min(panel.minimum)
+    if panel.maximum is not None:
+        chart.max(panel.maximum)
     if panel.stacked:
         chart.stacking(common.StackingConfig().mode(looks.StackingMode.NORMAL))
     if panel.steps:

@@ -10,7 +10,7 @@ PANELS = (
     Panel(
         kind="stat",
         title="Workers running",
-        description="Workers of the run from which more is to come.",
+        description="Workers of the run that have not finished.",
         unit="short",
         queries=(Query(f"max({of(families.WORKERS, TOTALS, RUNNING)})"),),
         width=6,
@@ -19,7 +19,7 @@ PANELS = (
     Panel(
         kind="stat",
         title="Workers lost",
-        description="Workers that have been silent for 10 s.",
+        description="Workers that have been silent for 10 s: the verdict will be incomplete.",
         unit="short",
         queries=(Query(f"max({of(families.WORKERS, TOTALS, LOST)})"),),
         steps={1: RED},
@@ -29,7 +29,7 @@ PANELS = (
     Panel(
         kind="stat",
         title="Stalls",
-        description="How often a worker stood still for half a second or more, in this run.",
+        description="Stalls of workers in this run that lasted half a second or more.",
         unit="short",
         queries=(Query(f"max({of(families.WORKER_STALLS, TOTALS)})"),),
         steps={1: YELLOW},
@@ -38,8 +38,8 @@ PANELS = (
     ),
     Panel(
         kind="stat",
-        title="Operations without a time",
-        description="Ok operations whose latency is left out, since their worker stood still meanwhile.",
+        title="Operations without a latency",
+        description="Ok operations left out of the latencies because their worker was stalled meanwhile.",
         unit="short",
         queries=(Query(f"max({of(families.STALLED_OPERATIONS, TOTALS)})"),),
         steps={1: YELLOW},
@@ -49,8 +49,8 @@ PANELS = (
     Panel(
         kind="series",
         title="Scheduler lag",
-        description="The longest that a worker's scheduler was late between two scrapes. Latencies are wrong by up to "
-        "as much: above some 20 ms add workers.",
+        description="The longest delay of a worker's scheduler between two scrapes. Latencies may be too high by as "
+        "much: above about 20 ms, add workers.",
         unit="s",
         queries=(Query(f"max by (worker) ({of(families.SCHEDULER_LAG, PROCESSES)})", _BY_WORKER),),
         steps={0.02: YELLOW, 0.5: RED},
@@ -58,7 +58,7 @@ PANELS = (
     Panel(
         kind="series",
         title="CPU",
-        description="Cores that each worker uses. One at 1 is full.",
+        description="Cores used by each worker. A worker at 1 is saturated.",
         unit="short",
         queries=(Query(f"sum by (worker) (rate(process_cpu_seconds_total{{{PROCESSES}}}{RATE}))", _BY_WORKER),),
         steps={0.8: RED},
@@ -66,7 +66,7 @@ PANELS = (
     Panel(
         kind="series",
         title="Share of the load",
-        description="Each worker's part of all operations. Even, unless a worker is slower than the others.",
+        description="Each worker's share of all operations: even, unless a worker is slower than the others.",
         unit="percentunit",
         queries=(
             Query(
@@ -75,12 +75,12 @@ PANELS = (
             ),
         ),
         stacked=True,
-        most=1,
+        maximum=1,
     ),
     Panel(
         kind="series",
         title="Operations",
-        description="Operations a second of each worker.",
+        description="Operations per second of each worker.",
         unit="ops",
         queries=(Query(rate(families.OPERATIONS, WORKERS, by="worker"), _BY_WORKER),),
         stacked=True,
@@ -88,7 +88,7 @@ PANELS = (
     Panel(
         kind="series",
         title="Service time p95 by worker",
-        description="One that differs from the others is slow itself, or far from the database.",
+        description="A worker that differs from the others is slow itself, or far from the database.",
         unit="s",
         queries=(
             Query(
@@ -100,7 +100,7 @@ PANELS = (
     Panel(
         kind="series",
         title="Users by worker",
-        description="Simulated users at work in each worker.",
+        description="Active simulated users of each worker.",
         unit="short",
         queries=(Query(f"sum by (worker) ({of(families.SESSIONS, WORKERS)})", _BY_WORKER),),
         stacked=True,
@@ -108,7 +108,7 @@ PANELS = (
     Panel(
         kind="series",
         title="Memory",
-        description="Resident memory of each worker, and of the master. It is bounded by keys, sessions and gaps.",
+        description="Resident memory of each worker and the master. It is bounded by keys, sessions and gaps.",
         unit="bytes",
         queries=(
             Query(f"max by (worker) (process_resident_memory_bytes{{{PROCESSES}}})", _BY_WORKER),
@@ -118,7 +118,7 @@ PANELS = (
     Panel(
         kind="series",
         title="Scrapes",
-        description="How long Prometheus takes to scrape each process. A scrape blocks a worker for less than that.",
+        description="How long Prometheus takes to scrape each process. A scrape blocks a worker for less than this.",
         unit="s",
         queries=(
             Query(f"max by (worker) (scrape_duration_seconds{{{PROCESSES}}})", _BY_WORKER),

@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the load and return the exit code."""
     try:
         return _bench(arguments)
-    except (BadAddress, MissingCodec, page.MissingPackage) as error:
+    except (BadAddress, MissingCodec, page.PageUnavailable) as error:
         tell(f"{arguments.prog}: {error}")
         return USAGE
     except (ClientError, ClusterError) as error:

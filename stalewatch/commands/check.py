@@ -9,25 +9,25 @@ from pathlib import Path
 
 from stalewatch.checkers.judge import Judge
 from stalewatch.checkers.scene import Scene
+from stalewatch.commands.exits import BAD_INPUT
 from stalewatch.engine.result import check_result
 from stalewatch.history.reader import BadHistory, History
 from stalewatch.reports.table import COLUMNS, rows, show
 
-EXIT = {"valid": 0, "invalid": 1, "unknown": 2}
-BAD_INPUT = 64
+EXIT_CODES = {"valid": 0, "invalid": 1, "unknown": 2}
 PROGRESS_EVERY = 1 << 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of `stalewatch check`."""
+    """Add the arguments of `stalewatch check`."""
     parser.add_argument(
         "files", nargs="+", type=Path, metavar="FILE", help="history files of one run (.jsonl[.zst|.gz])"
     )
-    parser.add_argument("--json", action="store_true", help="print the result as JSON, and nothing else, on stdout")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON, and nothing else on stdout")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Judge and print; return 0 valid, 1 invalid, 2 unknown, 64 bad input."""
+    """Judge the files and print the result; return the exit code: 0 valid, 1 invalid, 2 unknown, 64 bad input."""
     try:
         judge = judge_files(arguments.files)
     except BadHistory as error:
@@ -37,15 +37,15 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps(check_result(judge.findings())))
     else:
         _print(judge, arguments.files)
-    return EXIT[judge.verdict()]
+    return EXIT_CODES[judge.verdict()]
 
 
 def judge_files(paths: Sequence[Path]) -> Judge:
-    """Return a finished judge of the files of one run (raises `BadHistory`)."""
+    """Return a finished judge of the files of one run; raise `BadHistory`."""
     history = History(paths)
     judge = Judge(Scene(tuple(history.sources), history.horizon_ns))
     observe = judge.observe
-    gc.disable()  # operations hold no cycles, and walking a million of them over and over costs a third of the time
+    gc.disable()  # operations hold no cycles, and collecting among millions of them costs a third of the time
     try:
         for count, (operation, source) in enumerate(history.operations()):
             observe(operation, source)
@@ -69,11 +69,11 @@ def _print(judge: Judge, paths: Sequence[Path]) -> None:
         print(f"phantom_items: {judge.phantom_items}")
     incomplete = [path for path, source in zip(paths, judge.scene.sources, strict=True) if not source.complete]
     if incomplete:
-        print(f"incomplete, judged as far as it goes: {_names(incomplete)}")
+        print(f"incomplete, only what is there was judged: {_names(incomplete)}")
     print(f"verdict: {judge.verdict()}")
 
 
 def _names(paths: Sequence[Path]) -> str:
-    """Return the files' names as standard output can show them: a name may be any bytes."""
+    """Return the files' names, escaped so that stdout can encode them: a file name may hold any bytes."""
     names, encoding = ", ".join(map(str, paths)), sys.stdout.encoding
     return names.encode(encoding, "backslashreplace").decode(encoding)

@@ -1,48 +1,57 @@
-"""`make demo`: three MongoDB members on this machine, three ways to write and read, one table and a page.
+"""`stalewatch demo`: a MongoDB replica set on this machine, three ways to write and read it, one table and a page.
 
-Runs the very commands that it prints, so that they can be tried one by one afterwards.
+The demo runs the very commands that it prints, so they can be repeated one by one.
 """
 
+import argparse
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).parents[2]
-RESULTS = HERE / "results" / "demo"
+import stalewatch
+from stalewatch.commands.exits import DONE
+
+RESULTS = Path("results") / "demo"
 SCENARIOS = (("1", "secondary"), ("majority", "primary"), ("majority", "secondary"))
+LOAD = ("--ops", "5000", "--keys", "1000", "--write-ratio", "0.3")
 
 
-def command(*arguments: str) -> int:
-    """Show a command of this project, run it, and return its exit code."""
-    print(f"\n$ python {' '.join(arguments)}", flush=True)
-    return subprocess.run([sys.executable, *arguments], cwd=HERE, check=False).returncode  # noqa: S603 # our own command
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command; it has no arguments."""
+    parser.epilog = f"Results go to ./{RESULTS}. A replica set that was not running before is stopped at the end."
 
 
-def scenarios() -> int:
-    """Run the scenarios and show them side by side; return the first exit code that is not 0."""
-    for number, (write_concern, read_from) in enumerate(SCENARIOS, start=1):
-        result = RESULTS / f"{number}-w-{write_concern}-read-{read_from}.json"
-        levels = ("--write-concern", write_concern, "--read-from", read_from)
-        load = ("--ops", "5000", "--keys", "1000", "--write-ratio", "0.3")
-        if code := command("bench.py", "mongo", *levels, *load, "--json", str(result.relative_to(HERE))):
-            return code
-    return command("-m", "stalewatch", "report", str(RESULTS.relative_to(HERE)))
-
-
-def main() -> int:
-    """Start the cluster where none runs, run the scenarios, and stop what was started."""
+def run(_: argparse.Namespace) -> int:
+    """Run the scenarios; return the first exit code that is not 0. A cluster that this starts is stopped at the end."""
     RESULTS.mkdir(parents=True, exist_ok=True)
-    running = subprocess.run(
-        [sys.executable, "-m", "stalewatch", "cluster", "status", "mongo"], cwd=HERE, check=False, capture_output=True
-    )
+    status = subprocess.run(command("cluster", "status", "mongo"), check=False, capture_output=True)  # noqa: S603 # ours
     try:
-        return scenarios()
-    except KeyboardInterrupt:
-        return 130
+        return _scenarios()
     finally:
-        if running.returncode:
-            command("-m", "stalewatch", "cluster", "down", "mongo")
+        if status.returncode != DONE:
+            _print_and_run("cluster", "down", "mongo")
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _scenarios() -> int:
+    for number, (write_concern, read_from) in enumerate(SCENARIOS, start=1):
+        levels = ("--write-concern", write_concern, "--read-from", read_from)
+        result = RESULTS / f"{number}-w-{write_concern}-read-{read_from}.json"
+        code = _print_and_run("bench", "mongo", *levels, *LOAD, "--json", str(result))
+        if code != DONE:
+            return code
+    return _print_and_run("report", str(RESULTS))
+
+
+def _print_and_run(*arguments: str) -> int:
+    print(f"\n$ {shlex.join(('stalewatch', *arguments))}", flush=True)
+    return subprocess.run(command(*arguments), check=False).returncode  # noqa: S603 # ours
+
+
+def command(*arguments: str) -> list[str]:
+    """Return the command line of a subcommand that runs this very package.
+
+    The current folder may hold any files, so it stays off `sys.path`, unless it is the checkout of this package.
+    """
+    in_checkout = Path(stalewatch.__file__).parents[1] == Path.cwd()
+    return [sys.executable, *(() if in_checkout else ("-P",)), "-m", "stalewatch", *arguments]

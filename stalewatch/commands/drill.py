@@ -89,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.list or arguments.database is None:
             return _list(arguments)
         return _drill(arguments, Chosen.of(arguments))
-    except (BadDrill, BadAddress, MissingCodec, page.MissingPackage) as error:
+    except (BadDrill, BadAddress, MissingCodec, page.PageUnavailable) as error:
         tell(f"stalewatch: {error}")
         return USAGE
     except (ClientError, ClusterError) as error:

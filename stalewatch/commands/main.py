@@ -2,18 +2,15 @@
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from stalewatch import __version__
-from stalewatch.commands.exits import INTERRUPTED, USAGE
-from stalewatch.commands.stdout import leave_quietly
+from stalewatch.commands.exits import BAD_INPUT, BROKEN_PIPE, INTERRUPTED, OUTPUT_ERROR, USAGE
 
 PROG = "stalewatch"
-CHECK_USAGE = 64
-OUTPUT_ERROR = 74
-"""Output that cannot be written, such as to a full disk; not 1, which means that a guarantee was violated."""
 
 
 class Command(NamedTuple):
@@ -30,9 +27,14 @@ class Command(NamedTuple):
 COMMANDS = {
     "bench": Command("load a database and report what its sessions saw", "stalewatch.commands.bench"),
     "drill": Command("break a cluster under load and report what its users saw", "stalewatch.commands.drill"),
-    "check": Command("judge history files", "stalewatch.commands.check", CHECK_USAGE),
+    "check": Command("judge history files", "stalewatch.commands.check", BAD_INPUT),
     "report": Command("show results side by side", "stalewatch.commands.report"),
     "cluster": Command("start and stop databases on this machine", "stalewatch.commands.cluster"),
+    "demo": Command("run three MongoDB scenarios on this machine and compare them", "stalewatch.commands.demo"),
+    "locustfile": Command("print the path of a bundled locustfile", "stalewatch.commands.locustfile"),
+    "grafana-files": Command(
+        "copy the Grafana dashboards and the Prometheus configuration to a folder", "stalewatch.commands.grafana_files"
+    ),
 }
 
 
@@ -84,10 +86,16 @@ def main(arguments: Sequence[str] | None = None, prog: str = PROG) -> int:
         code = int(_module(parsed.command).run(parsed))
         sys.stdout.flush()
     except BrokenPipeError:
-        return leave_quietly()
+        return _leave_quietly()
     except OSError as error:
         print(f"stalewatch {parsed.command}: {error}", file=sys.stderr)
         return OUTPUT_ERROR
     except KeyboardInterrupt:
         return INTERRUPTED
     return code
+
+
+def _leave_quietly() -> int:
+    """Redirect stdout to nowhere, so that nothing more fails on it, and return the exit code of a broken pipe."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return BROKEN_PIPE

@@ -36,7 +36,7 @@ def add_arguments(group: argparse._ArgumentGroup) -> None:
 def require(arguments: argparse.Namespace) -> list[expect.Expectation]:
     """Return what is expected, once it is sure that every file can be written.
 
-    Raises `BadAddress` for expectations that make no sense, `page.MissingPackage`, or OSError for a file.
+    Raises `BadAddress` for expectations that make no sense, `page.PageUnavailable`, or OSError for a file.
     """
     expectations = _expectations(arguments.expect)
     if arguments.report:

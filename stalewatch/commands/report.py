@@ -1,19 +1,18 @@
-"""`stalewatch report`: the JSON results of a folder side by side, and as a page."""
+"""`stalewatch report`: show JSON results side by side, and write them as a page."""
 
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
 from stalewatch.checkers.judge import GUARANTEES
+from stalewatch.commands.exits import DONE, USAGE
 from stalewatch.reports import page
-from stalewatch.reports.side_by_side import seen, show_side_by_side
+from stalewatch.reports.table import show_side_by_side, stale_sentence
 
-USAGE_ERROR = 2
 PAGE = "report.html"
-
 
 _FIELDS = {
     "guarantees": dict,
@@ -25,50 +24,47 @@ _FIELDS = {
     "latency": dict,
     "operations": dict,
 }
-"""What every result has."""
+"""The fields that every result has."""
 
 
 class BadResult(Exception):
-    """A file that is no result of a run."""
+    """A file that is not the JSON result of a run."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of `stalewatch report`."""
-    parser.add_argument("results", nargs="+", type=Path, help="folders of JSON results, or the files themselves")
+    """Add the arguments of `stalewatch report`."""
+    parser.add_argument("results", nargs="+", type=Path, help="JSON results, or folders that hold them")
     parser.add_argument(
-        "--html", type=Path, metavar="FILE", help=f"where the page goes (default: {PAGE} beside the results)"
+        "--html", type=Path, metavar="FILE", help=f"where to write the page (default: {PAGE} next to the results)"
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the results side by side and write the page; return 0, or 2 where there is nothing to show."""
+    """Print the results side by side and write the page; return the exit code."""
     try:
         results = [_load(path) for path in _files(arguments.results)]
-        _print(results)
+        show_side_by_side(results)
+        print(stale_sentence(results))
         target = arguments.html or _folder(arguments.results[0]) / PAGE
-        page.require()
         page.write(target, results)
-    except (BadResult, page.MissingPackage) as error:
+    except (BadResult, page.PageUnavailable) as error:
         print(f"stalewatch report: {error}", file=sys.stderr)
-        return USAGE_ERROR
+        return USAGE
     except BrokenPipeError:
         raise
     except OSError as error:
         print(f"stalewatch report: {error.filename}: {error.strerror}", file=sys.stderr)
-        return USAGE_ERROR
+        return USAGE
     print(f"report: {target}")
-    return 0
-
-
-def _print(results: Sequence[Mapping[str, Any]]) -> None:
-    show_side_by_side(results)
-    print(seen(results))
+    return DONE
 
 
 def _files(paths: Sequence[Path]) -> list[Path]:
     files = [file for path in paths for file in (sorted(path.glob("*.json")) if path.is_dir() else [path])]
     if not files:
-        raise BadResult(f"no .json results in {', '.join(map(str, paths))}; write some with bench.py ... --json FILE")
+        raise BadResult(
+            f"no .json results in {', '.join(map(str, paths))}; write some with: stalewatch bench ... --json FILE"
+        )
     return files
 
 
@@ -82,7 +78,7 @@ def _load(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise BadResult(f"{path}: {error}") from None
     if not _is_result(result):
-        raise BadResult(f"{path}: not the result of a run, as bench.py ... --json FILE writes it")
+        raise BadResult(f"{path}: not the result of a run, as written by: stalewatch bench ... --json FILE")
     return result
 
 

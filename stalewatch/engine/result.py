@@ -11,19 +11,19 @@ from stalewatch.history.codec import encode
 from stalewatch.recording.totals import Totals
 from stalewatch.workloads import kinds
 
-MOST_ITEMS = 1000
-"""How many items of a list a witness shows; longer lists are in the history."""
+MAX_ITEMS = 1000
+"""The most items that a witness shows of a list's final read. Longer lists are in the history."""
 
 QUANTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
 
 
 def guarantees(verdicts: Mapping[str, Verdict]) -> dict[str, Any]:
-    """Return the ``guarantees`` object: one row for each guarantee, whatever was checked."""
+    """Return the ``guarantees`` object: one entry for each guarantee, whether or not anything was checked."""
     return {name: _guarantee(verdict) for name, verdict in verdicts.items()}
 
 
 def check_result(findings: Findings) -> dict[str, Any]:
-    """Return what `stalewatch check --json` prints for a finished judge's findings."""
+    """Return the JSON result of `stalewatch check`, from the findings of a finished judge."""
     return {
         "verdict": findings.verdict(),
         "complete": findings.complete,
@@ -66,15 +66,15 @@ def _witness(violation: Violation) -> dict[str, Any]:
 
 
 def _shown(operation: dict[str, Any]) -> dict[str, Any]:
-    """Return an operation as in the history, without a list so long that five witnesses would fill the result."""
+    """Return an operation as in the history, but without the items of a list so long that it would swamp the result."""
     items = operation.get("items") or ()
-    if len(items) <= MOST_ITEMS:
+    if len(items) <= MAX_ITEMS:
         return operation
     return {**{name: value for name, value in operation.items() if name != "items"}, "items_left_out": len(items)}
 
 
 def latency(service: Distribution, response: Distribution) -> dict[str, Any]:
-    """Return both latencies of one kind of operation; the response time is null in a closed loop."""
+    """Return the latencies of one kind of operation; in a closed loop the response time is null."""
     return {"service_ms": _milliseconds(service), "response_ms": _milliseconds(response) if response.count else None}
 
 

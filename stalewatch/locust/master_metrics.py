@@ -24,7 +24,7 @@ from stalewatch.locust.secrets import Vault
 from stalewatch.metrics.exposition import registry
 from stalewatch.metrics.faults import Faults
 from stalewatch.metrics.meter import Meter, Reading
-from stalewatch.metrics.nodes import Nodes
+from stalewatch.metrics.nodes import NodeMetrics
 from stalewatch.metrics.server import MetricsServer, Target, discovery
 from stalewatch.metrics.serving import poll_servers, run_readings
 from stalewatch.recording.totals import no_totals
@@ -78,7 +78,7 @@ class MasterMetrics:
         self._coordinator = coordinator
         self._vault = vault
         self._faults = faults_of(environment)
-        self._nodes: list[Nodes] = []
+        self._nodes: list[NodeMetrics] = []
         self._hurried = self._lingers = False
         self._server = MetricsServer(
             options.metrics_host, options.metrics_port, registry(self._readings), sd=discovery(self._targets)
@@ -94,7 +94,7 @@ class MasterMetrics:
         if run is None:
             return
         for database in run.databases:
-            nodes = Nodes(run.name, database)
+            nodes = NodeMetrics(run.name, database)
             self._nodes.append(nodes)
             row = DATABASES[database]
             options = self._options(row, run)

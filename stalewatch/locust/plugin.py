@@ -74,7 +74,7 @@ def _require_sense(options: Namespace, databases: Collection[str]) -> None:
         flags.check(options, databases)
         if flags.path(options, "report") is not None:
             page.require()
-    except (BadAddress, page.MissingPackage) as error:
+    except (BadAddress, page.PageUnavailable) as error:
         print(f"locust: {error}", file=sys.stderr)
         sys.exit(USAGE)
 

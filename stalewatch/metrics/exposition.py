@@ -1,4 +1,4 @@
-"""Readings as Prometheus takes them, in its text format or in OpenMetrics, whichever is asked for."""
+"""Readings as prometheus_client exposes them, in Prometheus' text format or in OpenMetrics."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -15,11 +15,11 @@ from stalewatch.metrics.meter import Reading
 Source = Callable[[], Iterable[Reading]]
 
 _WITH_UNIT = ("seconds",)
-"""Units that stand in the name, as OpenMetrics asks for."""
+"""Units that are part of the name, as OpenMetrics requires."""
 
 
 class Exposition(Collector):
-    """Asks its sources at every scrape."""
+    """A collector that queries its sources at every scrape."""
 
     def __init__(self, *sources: Source) -> None:
         self._sources = sources
@@ -35,7 +35,7 @@ class Exposition(Collector):
 
 
 def registry(*sources: Source) -> CollectorRegistry:
-    """Return a registry of these sources, of this process, and of what it runs."""
+    """Return a registry of these sources, of this process, and of the version."""
     made = CollectorRegistry()
     made.register(Exposition(*sources, _build))
     ProcessCollector(registry=made)
@@ -45,7 +45,7 @@ def registry(*sources: Source) -> CollectorRegistry:
 def _build() -> Iterator[Reading]:
     try:
         yield Reading(BUILD_INFO, (version("stalewatch"),), 1)
-    except PackageNotFoundError:  # run from a checkout that is not installed
+    except PackageNotFoundError:  # runs from a checkout that is not installed
         yield Reading(BUILD_INFO, ("unknown",), 1)
 
 
@@ -64,7 +64,7 @@ def _metric(family: Family, readings: Iterable[Reading]) -> Metric:
 
 def _add_histogram(metric: Metric, labels: dict[str, str], histogram: Histogram) -> None:
     count = 0
-    for bound, count in histogram.buckets():  # the last one is the count of all
+    for bound, count in histogram.buckets():  # the last bucket counts all values
         metric.add_sample(f"{metric.name}_bucket", {**labels, "le": bound}, count)
     metric.add_sample(f"{metric.name}_count", labels, count)
     metric.add_sample(f"{metric.name}_sum", labels, histogram.total)

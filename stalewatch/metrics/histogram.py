@@ -1,13 +1,13 @@
-"""A histogram as a list of numbers: counting a value costs a bisection, an eighth of what a client library takes."""
+"""A histogram as a list of numbers: counting a value is one bisection, an eighth of a client library's cost."""
 
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 
 
 class Histogram:
-    """How many values fell into each bucket, and their sum; `scale` is how many of the values' units make one of ours.
+    """Counts of values by bucket, and their sum; `scale` is the number of value units per bucket unit.
 
-    A bucket counts what is at most its bound, as Prometheus has it.
+    A bucket counts the values up to and including its bound, as in Prometheus.
     """
 
     __slots__ = ("_bounds", "_counts", "_names", "_scale", "_total")
@@ -20,7 +20,7 @@ class Histogram:
         self._total = 0
 
     def add(self, counts: Mapping[int, int], total: int) -> None:
-        """Count values by how often each was seen; `total` is their sum, which may be better known than they are."""
+        """Add values by how often each occurred; `total` is their sum, which may be more exact than the values."""
         bounds, found = self._bounds, self._counts
         for value, times in counts.items():
             found[bisect_left(bounds, value)] += times
@@ -28,11 +28,11 @@ class Histogram:
 
     @property
     def total(self) -> float:
-        """The sum of all values."""
+        """The sum of all values, in bucket units."""
         return self._total / self._scale
 
     def buckets(self) -> Iterator[tuple[str, int]]:
-        """Yield each bucket's bound with how many values are at most that."""
+        """Yield each bucket's bound and the number of values up to it."""
         below = 0
         for name, count in zip(self._names, self._counts, strict=True):
             below += count

@@ -1,37 +1,13 @@
-"""What a database's servers said of themselves at the last look, and how often another one came to take the writes."""
+"""What a database's servers reported of themselves last, and how often the primary changed."""
 
 from collections.abc import Iterable, Iterator
-from typing import Protocol
 
+from stalewatch.clients.protocol import NodeState
 from stalewatch.metrics import families
 from stalewatch.metrics.meter import Reading
 
 
-class NodeState(Protocol):
-    """One server, as it was seen."""
-
-    @property
-    def node(self) -> str:
-        """Its address."""
-        ...
-
-    @property
-    def primary(self) -> bool:
-        """Whether it takes the writes."""
-        ...
-
-    @property
-    def healthy(self) -> bool:
-        """Whether it serves."""
-        ...
-
-    @property
-    def lag_s(self) -> float | None:
-        """How far it is behind, where that is known."""
-        ...
-
-
-class Nodes:
+class NodeMetrics:
     """The servers of one database in one run."""
 
     def __init__(self, run: str, database: str) -> None:
@@ -41,10 +17,10 @@ class Nodes:
         self._changes = 0
 
     def saw(self, states: Iterable[NodeState]) -> None:
-        """Take what every server said; of one that was there before and is named no more, nothing is known."""
+        """Replace the state of every server; the state of a known server that is missing becomes unknown."""
         self._seen = {**dict.fromkeys(self._seen), **{state.node: state for state in states}}
         primaries = [state.node for state in self._seen.values() if state is not None and state.primary]
-        if len(primaries) == 1:  # several, as of a store with several leaders, are no election
+        if len(primaries) == 1:  # a store with several leaders has no elections
             self._changes += self._primary not in {None, primaries[0]}
             self._primary = primaries[0]
 

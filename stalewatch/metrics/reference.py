@@ -1,4 +1,4 @@
-"""docs/metrics.md, made of the table of families: `python -m stalewatch.metrics.reference > docs/metrics.md`."""
+"""The text of docs/metrics.md: `python -m stalewatch.metrics.reference > docs/metrics.md`."""
 
 from collections.abc import Iterator
 
@@ -7,12 +7,13 @@ from stalewatch.metrics.families import FAMILIES, RUN_LABELS, Family
 _HEAD = """\
 # Metrics
 
-Made of `metrics/families.py` by `make reference`; a test compares the two. How to look at them:
-[docs/watching-a-drill.md](docs/watching-a-drill.md).
+Generated from `stalewatch/metrics/families.py` by `make reference`; a test compares the two. How to use them:
+[watching-a-drill.md](watching-a-drill.md).
 
-The master (or `bench.py`) serves the totals of the run at `/metrics`, and the workers to scrape at `/sd`; every worker
-serves what it did itself. The master's totals are those of the verdict, and never fall during a run; the workers' are
-for comparing workers, and for what only they know. A sum over workers falls when one leaves: use `sum(rate(...))`.
+The master (or `stalewatch bench`) serves the totals of the run at `/metrics` and the list of workers to scrape at
+`/sd`; every worker serves its own counts. The master's totals are those of the verdict and never fall during a run. Use
+the workers' metrics to compare workers, and for what only they know. A sum over workers falls when one leaves, so use
+`sum(rate(...))`.
 """
 
 
@@ -23,11 +24,12 @@ def text() -> str:
 
 def _lines() -> Iterator[str]:
     yield _HEAD
-    yield f"All but {_list(family.full_name for family in FAMILIES if not family.of_a_run)} also have the labels"
-    yield f"{_list(RUN_LABELS)}; where the users of several databases run side by side, the master's `database` names"
-    yield "them all, as the verdict does."
+    without_run = " and ".join(f"`{family.full_name}`" for family in FAMILIES if not family.of_run)
+    yield f"All metrics except {without_run} also have the labels `{RUN_LABELS[0]}`"
+    yield f"and `{RUN_LABELS[1]}`. If users of several databases run side by side, the master's `database` label"
+    yield "names all of them, as the verdict does."
     yield ""
-    yield "| metric | type | labels | unit | served by | what it says |"
+    yield "| metric | type | labels | unit | served by | meaning |"
     yield "|---|---|---|---|---|---|"
     yield from map(_row, FAMILIES)
     yield ""
@@ -40,12 +42,8 @@ def _lines() -> Iterator[str]:
 
 
 def _row(family: Family) -> str:
-    name, labels = f"`{family.full_name}`", _list(family.labels)
-    return f"| {name} | {family.kind} | {labels} | {family.unit} | {family.served_by} | {family.help} |"
-
-
-def _list(names: Iterator[str] | tuple[str, ...]) -> str:
-    return ", ".join(f"`{name}`" for name in names)
+    labels = ", ".join(f"`{name}`" for name in family.labels)
+    return f"| `{family.full_name}` | {family.kind} | {labels} | {family.unit} | {family.served_by} | {family.help} |"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Serves metrics, and the list of workers to be scraped, over HTTP; gevent makes its threads greenlets."""
+"""An HTTP server for metrics and for the list of workers to scrape; under gevent its threads are greenlets."""
 
 import json
 import threading
@@ -14,13 +14,13 @@ from prometheus_client.exposition import ThreadingWSGIServer, make_wsgi_app
 LOOPBACK = "127.0.0.1"
 METRICS, DISCOVERY, WORKER = "/metrics", "/sd", "/worker"
 
-SCRAPED_LATELY_S = 90.0
-LONGEST_LINGER_S = 30.0
-LOOK_S = 0.05
+RECENT_SCRAPE_S = 90.0
+MAX_LINGER_S = 30.0
+POLL_S = 0.05
 
 
 class Target(NamedTuple):
-    """A worker that can be scraped: where, and which number it has."""
+    """A worker to scrape: its address, its number and the path of its metrics."""
 
     address: str
     worker: int
@@ -28,7 +28,7 @@ class Target(NamedTuple):
 
 
 def discovery(targets: Callable[[], Iterable[Target]]) -> WSGIApplication:
-    """Return the page that Prometheus' http_sd_configs asks."""
+    """Return the page that Prometheus' http_sd_configs requests."""
 
     def page(_: WSGIEnvironment, start: StartResponse) -> list[bytes]:
         start("200 OK", [("Content-Type", "application/json")])
@@ -44,21 +44,28 @@ def _group(target: Target) -> dict[str, object]:
     }
 
 
-class MetricsServer:
-    """Serves pages by path from a thread; OSError where the port is taken.
+def exposing(registry: CollectorRegistry) -> WSGIApplication:
+    """Return the page of a registry, as text or as OpenMetrics, whichever the request accepts."""
+    # Compression would block the hub for longer than it takes to send the bytes over a local network.
+    app: WSGIApplication = make_wsgi_app(registry, disable_compression=True)
+    return app
 
-    `address` is where others reach it, if they can reach the host that it was told to bind.
+
+class MetricsServer:
+    """A server of pages by path, in a thread of its own; raises OSError if the port is taken.
+
+    `address` is where other machines can reach it, provided that they can reach the host that it binds to.
     """
 
     def __init__(self, host: str, port: int, registry: CollectorRegistry, **pages: WSGIApplication) -> None:
         self._pages: Mapping[str, WSGIApplication] = {
-            METRICS: self._noting(exposing(registry)),
+            METRICS: self._timed(exposing(registry)),
             **{f"/{name}": page for name, page in pages.items()},
         }
         self._scrapes: list[float] = []
-        self._one_at_a_time = threading.Lock()  # what is served is gathered then, by threads where there is no gevent
+        self._one_at_a_time = threading.Lock()  # pages gather what they serve; without gevent they do so in threads
         try:
-            self._server = make_server(host, port, self._answer, ThreadingWSGIServer, handler_class=_Quiet)
+            self._server = make_server(host, port, self._answer, ThreadingWSGIServer, handler_class=_SilentHandler)
         except OSError as error:
             error.filename = f"--metrics-port {port}"
             raise
@@ -71,27 +78,27 @@ class MetricsServer:
         return int(self._server.server_port)
 
     def close(self) -> None:
-        """Serve no more."""
+        """Stop serving."""
         self._server.shutdown()
         self._server.server_close()
 
-    def linger(self, tell: Callable[[str], None], over: Callable[[], bool] = lambda: False) -> None:
-        """Wait until whoever scrapes has had another look, so that the last counts are seen; not if nobody does.
+    def linger(self, log: Callable[[str], None], over: Callable[[], bool] = lambda: False) -> None:
+        """Wait for one more scrape, so that the last counts are seen; return at once if nobody scrapes.
 
-        It waits for two of the intervals in which scrapes came, no longer than half a minute, and until it is `over`.
+        The wait ends after two scrape intervals, after half a minute, or when `over` returns true.
         """
         now, scrapes = time.monotonic(), self._scrapes
-        if not scrapes or now - scrapes[-1] > SCRAPED_LATELY_S:
+        if not scrapes or now - scrapes[-1] > RECENT_SCRAPE_S:
             return
-        tell("waiting until the last counts have been scraped")
-        while scrapes[-1] < now and time.monotonic() < now + self._patience_s() and not over():
-            time.sleep(LOOK_S)
+        log("waiting until the last counts have been scraped")
+        while scrapes[-1] < now and time.monotonic() < now + self._max_wait_s() and not over():
+            time.sleep(POLL_S)
 
-    def _patience_s(self) -> float:
-        """Return for how long to wait; a scrape that was under way as the wait began tells the interval only then."""
+    def _max_wait_s(self) -> float:
+        """Return how long to wait; the interval may become known only during the wait, when a scrape is answered."""
         scrapes = self._scrapes
-        interval_s = scrapes[-1] - scrapes[0] if len(scrapes) > 1 else LONGEST_LINGER_S
-        return min(2 * interval_s + 1, LONGEST_LINGER_S)
+        interval_s = scrapes[-1] - scrapes[0] if len(scrapes) > 1 else MAX_LINGER_S
+        return min(2 * interval_s + 1, MAX_LINGER_S)
 
     def _answer(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
         page = self._pages.get(environ["PATH_INFO"])
@@ -99,34 +106,29 @@ class MetricsServer:
             with self._one_at_a_time:
                 return page(environ, start)
         start("404 Not Found", [("Content-Type", "text/plain; charset=utf-8")])
-        return [f"here are {', '.join(self._pages)}\n".encode()]
+        return [f"not found; try {', '.join(self._pages)}\n".encode()]
 
-    def _noting(self, page: WSGIApplication) -> WSGIApplication:
-        def noted(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+    def _timed(self, page: WSGIApplication) -> WSGIApplication:
+        """Return the page; it keeps the start times of the last two requests that were answered."""
+
+        def timed(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
             begun = time.monotonic()
-            return _Answer(page(environ, start), lambda: self._note(begun))
+            return _Answer(page(environ, start), lambda: self._scraped(begun))
 
-        return noted
+        return timed
 
-    def _note(self, scrape: float) -> None:
-        self._scrapes[:] = [*self._scrapes[-1:], scrape]
-
-
-def exposing(registry: CollectorRegistry) -> WSGIApplication:
-    """Return the page of a registry: text or OpenMetrics, as the asker says."""
-    # Compression would block the hub for longer than the bytes take on a local network.
-    app: WSGIApplication = make_wsgi_app(registry, disable_compression=True)
-    return app
+    def _scraped(self, begun: float) -> None:
+        self._scrapes[:] = [*self._scrapes[-1:], begun]
 
 
 class _Answer(list[bytes]):
-    """The parts of an answer, which tells when it has been sent; a list, so that its length is known."""
+    """The parts of an answer, with a callback for when it has been sent; a list, because its length must be known."""
 
     def __init__(self, parts: Iterable[bytes], sent: Callable[[], None]) -> None:
         super().__init__(parts)
         self.close = sent
 
 
-class _Quiet(WSGIRequestHandler):
+class _SilentHandler(WSGIRequestHandler):
     def log_message(self, format: str, *_: object) -> None:  # noqa: A002 # the name of the method it overrides
-        """Say nothing: scrapes come every second."""
+        """Log nothing: there is a scrape every second."""

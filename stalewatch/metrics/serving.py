@@ -16,7 +16,7 @@ from stalewatch.engine.process_run import ProcessRun
 from stalewatch.metrics import families
 from stalewatch.metrics.faults import Faults
 from stalewatch.metrics.meter import NS, Meter, Reading
-from stalewatch.metrics.nodes import Nodes
+from stalewatch.metrics.nodes import NodeMetrics
 from stalewatch.metrics.process import ProcessMetrics
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ ONE_WORKER = {"running": 1, "done": 0, "lost": 0}
 def run_readings(
     meter: Meter,
     faults: Faults,
-    nodes: Iterable[Nodes],
+    nodes: Iterable[NodeMetrics],
     *,
     sessions: int,
     workers: Mapping[str, int],
@@ -62,7 +62,7 @@ class Over(Protocol):
         ...
 
 
-def poll_servers(database: Database, options: object, nodes: Nodes, over: Over) -> None:
+def poll_servers(database: Database, options: object, nodes: NodeMetrics, over: Over) -> None:
     """Note what the servers report about themselves until the run is over; without an answer, go without."""
     if database.servers is None:
         return
@@ -103,7 +103,7 @@ def serving(run: ProcessRun, port: int | None, faults: Faults, tell: Callable[[s
     database, over = run.spec.database, threading.Event()
     metrics = ProcessMetrics(run.spec.run, database.name, lambda: run.spec.users)
     metrics.watch(run.run)
-    nodes = Nodes(run.spec.run, database.name)
+    nodes = NodeMetrics(run.spec.run, database.name)
     server = _server(port, run, metrics, nodes, faults)
     tell(f"metrics: http://{server.address}/metrics, /sd")
     polled = (database, run.spec.options, nodes, over)
@@ -116,7 +116,7 @@ def serving(run: ProcessRun, port: int | None, faults: Faults, tell: Callable[[s
         server.close()
 
 
-def _server(port: int, run: ProcessRun, metrics: ProcessMetrics, nodes: Nodes, faults: Faults) -> "MetricsServer":
+def _server(port: int, run: ProcessRun, metrics: ProcessMetrics, nodes: NodeMetrics, faults: Faults) -> "MetricsServer":
     try:
         from stalewatch.metrics.exposition import registry  # noqa: PLC0415
         from stalewatch.metrics.server import (  # noqa: PLC0415

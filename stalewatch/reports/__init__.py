@@ -1,1 +1,1 @@
-"""What a run showed: plain lines, tables, JSON and a page."""
+"""The results of a run as plain lines, tables, JSON and an HTML page."""

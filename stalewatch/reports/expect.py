@@ -1,4 +1,4 @@
-"""`--expect`: what a run promises of itself, such as ``read_your_writes=0,stale_reads<0.05``."""
+"""`--expect`: the expectations of a run, such as ``read_your_writes=0,stale_reads<0.05``."""
 
 import math
 import operator
@@ -31,18 +31,18 @@ NAMES = frozenset(
 
 @dataclass(frozen=True)
 class Expectation:
-    """One comparison of a figure with a number."""
+    """A comparison of one figure of the result with a number."""
 
     name: str
     operator: str
     number: float
 
     def __str__(self) -> str:
-        """Return it as it would be given."""
+        """Return the expectation as it is written on the command line."""
         return f"{self.name}{self.operator}{self.number:g}"
 
     def missed(self, result: Mapping[str, Any]) -> str | None:
-        """Return why the result misses it, else None; no evidence misses every expectation."""
+        """Return how the result misses the expectation, else None; without evidence every expectation is missed."""
         figure = _figure(self.name, result)
         if figure is None:
             return f"expected {self}: no evidence"
@@ -52,10 +52,10 @@ class Expectation:
 
 
 def parse(text: str) -> list[Expectation]:
-    """Return the expectations, or raise ValueError with what is wrong."""
+    """Return the expectations; raise ValueError that says what is wrong."""
     found = [_parse(part) for part in text.split(",") if part.strip()]
-    if not found:  # an empty variable must not pass as an expectation that is met
-        raise ValueError("nothing is expected; give NAME OP NUMBER, such as stale_reads<0.05")
+    if not found:  # an empty shell variable must not pass as an expectation that is met
+        raise ValueError("no expectation given; write NAME OP NUMBER, such as stale_reads<0.05")
     return found
 
 
@@ -66,19 +66,19 @@ def _parse(part: str) -> Expectation:
     name, sign, number = match.groups()
     if name not in NAMES:
         raise ValueError(
-            f"unknown name {name!r}; a guarantee ({', '.join(GUARANTEES)}), its .violated, or read.p95_ms ..."
+            f"unknown name {name!r}; use a guarantee ({', '.join(GUARANTEES)}), its .violated, or read.p95_ms ..."
         )
     try:
         value = float(number)
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise ValueError(f"{number!r} in {part.strip()!r} is no number")
+        raise ValueError(f"{number!r} in {part.strip()!r} is not a number")
     return Expectation(name, sign, value)
 
 
 def missed(expectations: Iterable[Expectation], result: Mapping[str, Any]) -> list[str]:
-    """Return a line for every expectation that the JSON result of a run misses."""
+    """Return one line for each expectation that the JSON result of a run misses."""
     return [line for expectation in expectations if (line := expectation.missed(result)) is not None]
 
 

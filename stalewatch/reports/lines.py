@@ -1,10 +1,11 @@
-"""The plain lines of a run: one figure each, never wrapped, made to be read by eye and by grep."""
+"""The plain lines of a run: one figure each, never wrapped, easy to read and to grep."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from stalewatch.reports import recovery
-from stalewatch.reports.losses import losses, resolution
+from stalewatch.reports.words import drill_sentence
+
+Result = Mapping[str, Any]
 
 RATES = {
     "stale_read_rate": "stale_reads",
@@ -12,58 +13,56 @@ RATES = {
     "monotonic_violation_rate": "monotonic_reads",
 }
 
+DOCUMENT_PARTS = {
+    "register": "register writes",
+    "basket": "basket items",
+    "count": "increments",
+    "fields": "field writes",
+}
+"""What can be lost of each part of a document in the conflict workload."""
 
-def plain_lines(result: Mapping[str, Any]) -> Iterator[str]:
+
+def plain_lines(result: Result) -> Iterator[str]:
     """Yield the lines of a run's JSON result."""
     for kind in ("write", "read"):
         yield f"{kind} avg/p95 ms: {_average_p95(result['latency'][kind]['service_ms'])}"
         response = result["latency"][kind]["response_ms"]
         if response is not None:
             yield f"{kind} response avg/p95 ms: {_average_p95(response)}"
-    guarantees = result["guarantees"]
-    for line, guarantee in RATES.items():
-        yield f"{line}: {rate(guarantees[guarantee])}"
-    yield f"conflicts: {guarantees['conflicts']['violated']}"
-    yield f"lost_writes: {rate(guarantees['lost_writes'])}"
-    yield from _ids_and_items(result)
-    if guarantees["stale_reads"]["violated"]:
-        yield f"staleness p50/p95/max ms: {_staleness(guarantees['stale_reads']['staleness_s'])}"
-    yield from _losses(result)
+    yield from _guarantees(result)
+    yield from _resolution(result)
     if result.get("final_reads_s") is not None:
         yield f"final reads s: {result['final_reads_s']:.2f}"
     for kind, outcomes in result["operations"].items():
         yield f"{kind}s ok/fail/unknown: {outcomes['ok']} / {outcomes['fail']} / {outcomes['unknown']}"
     for error in result.get("errors", ()):
         yield f"{error['operation']} {error['outcome']}: {error['count']} x {error['error']}"
-    yield from recovery.lines(result)
+    yield from drill_lines(result)
     if result.get("stalled_operations"):
-        yield f"left out of latencies: {result['stalled_operations']} operations met by a standstill of our own"
+        yield f"left out of latencies: {result['stalled_operations']} operations during which this process was stalled"
     if result.get("interrupted"):
-        yield "interrupted: no final reads were made, so lost writes were not looked for"
+        yield "interrupted: no final reads were made, so lost writes were not checked"
     yield f"verdict: {result['verdict']}"
 
 
-def _ids_and_items(result: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what was found of counters and lists, where there are any."""
-    ids = result["guarantees"]["unique_ids"]
-    if ids["checked"]:
-        yield f"unique_id_violation_rate: {rate(ids)}"
+def _guarantees(result: Result) -> Iterator[str]:
+    guarantees = result["guarantees"]
+    for line, guarantee in RATES.items():
+        yield f"{line}: {_rate(guarantees[guarantee])}"
+    yield f"conflicts: {guarantees['conflicts']['violated']}"
+    yield f"lost_writes: {_rate(guarantees['lost_writes'])}"
+    if guarantees["unique_ids"]["checked"]:
+        yield f"unique_id_violation_rate: {_rate(guarantees['unique_ids'])}"
     for items in ("duplicate_items", "phantom_items"):
         if result.get(items):
             yield f"{items}: {result[items]}"
+    if guarantees["stale_reads"]["violated"]:
+        staleness = guarantees["stale_reads"]["staleness_s"]
+        figures = " / ".join(f"{staleness[name] * 1e3:.2f}" for name in ("p50", "p95", "max"))
+        yield f"staleness p50/p95/max ms: {figures}"
 
 
-def _losses(result: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what a way to resolve conflicts cost, where one was at work."""
-    resolved = resolution(result)
-    if resolved is not None:
-        yield f"resolution: {resolved}"
-    for what, lost, acknowledged in losses(result):
-        yield f"lost {what}: {lost}/{acknowledged}"
-
-
-def rate(row: Mapping[str, Any]) -> str:
-    """Return a guarantee's rate with its counts and interval."""
+def _rate(row: Result) -> str:
     if row["rate"] is None:
         return "n/a (0/0, no evidence)"
     low, high = row["interval"]
@@ -74,5 +73,66 @@ def _average_p95(latency: Mapping[str, float | None]) -> str:
     return " / ".join("n/a" if latency[name] is None else f"{latency[name]:.2f}" for name in ("avg", "p95"))
 
 
-def _staleness(staleness: Mapping[str, float]) -> str:
-    return " / ".join(f"{staleness[name] * 1e3:.2f}" for name in ("p50", "p95", "max"))
+def _resolution(result: Result) -> Iterator[str]:
+    resolved = resolution(result)
+    if resolved is not None:
+        yield f"resolution: {resolved}"
+    for what, lost, acknowledged in losses(result):
+        yield f"lost {what}: {lost}/{acknowledged}"
+
+
+def resolution(result: Result) -> str | None:
+    """Return how conflicts were resolved, in a few words; None for a run without the conflict workload."""
+    found = result.get("resolution")
+    return None if found is None else f"{found['strategy']} ({found['merged']} merged, {found['errors']} errors)"
+
+
+def losses(result: Result) -> Iterator[tuple[str, int, int]]:
+    """Yield what conflict resolution lost: a part of the documents, how much was lost, how much was acknowledged."""
+    for part, counts in result.get("losses", {}).items():
+        yield DOCUMENT_PARTS.get(part, part), counts["lost"], counts["acknowledged"]
+
+
+def drill_lines(result: Result) -> Iterator[str]:
+    """Yield the lines of a drill, one figure each; nothing for a run without one."""
+    if "recovery" not in result:
+        return
+    for fault in result["faults"]:
+        yield f"fault: {fault['fault']} {fault['node']}, s: {fault['start_s']:.2f} - {_seconds(fault['end_s'])}"
+    for kind, found in result["recovery"].items():
+        yield f"{kind} rto/sustained s: {_seconds(found['rto_s'])} / {_seconds(found['sustained_rto_s'])}"
+        yield f"{kind} seconds below 99 %: {found['degraded_s']}"
+    yield f"rpo lost writes: {_rpo(result['rpo'])}"
+    if result.get("two_primaries_s"):
+        low, high = result["two_primaries_s"]
+        yield f"two primaries s: {low:.2f} - {high:.2f}"
+    if result.get("probed"):
+        yield f"converged s: {_seconds(result['converged_s'])}"
+    for phase, seen in result.get("phases", {}).items():
+        yield f"{phase}: {_phase(seen)}"
+    if result.get("drill_trouble"):
+        yield f"the drill was not completed: {result['drill_trouble']}"
+    yield f"drill: {drill_sentence(result)}"
+
+
+def _rpo(rpo: Result) -> str:
+    if rpo["lost_writes"] is None:
+        return "n/a (no final reads)"
+    span = "" if rpo["span_s"] is None else f", acknowledged within {rpo['span_s']:.3f} s"
+    superseded = f", not counting {rpo['superseded']} superseded writes" if rpo.get("superseded") else ""
+    bound = "exact" if rpo["exact"] else "a lower bound: newer writes of a key hide older losses"
+    items = f"; exact for lists: {rpo['lost_items']} of {rpo['appended']} items" if rpo.get("appended") else ""
+    return f"{rpo['lost_writes']}{span}{superseded} ({bound}{items})"
+
+
+def _phase(seen: Result) -> str:
+    operations = {
+        kind: " / ".join(str(count) for count in counts.values()) for kind, counts in seen["operations"].items()
+    }
+    counted = ", ".join(f"{kind}s ok/fail/unknown {counts}" for kind, counts in operations.items())
+    violations = ", ".join(f"{count} {name}" for name, count in seen["violations"].items() if count)
+    return f"{counted}; {violations or 'no violation'}"
+
+
+def _seconds(seconds: float | None) -> str:
+    return "never" if seconds is None else f"{seconds:.2f}"

@@ -1,7 +1,7 @@
-"""One HTML page with charts for one run, or for several side by side: a single file that needs no network.
+"""One HTML page with charts for one run or for several side by side: a single file that needs no network.
 
-Two things keep what stands in the results (keys, errors, options) from becoming part of the page: the template escapes
-everything, and the page's own policy lets the browser run the two scripts with these very contents and no other.
+Two measures keep text from the results (keys, errors, options) from becoming part of the page: the template escapes
+everything, and the page's content security policy lets the browser run its two scripts, by their hashes, and no other.
 """
 
 import base64
@@ -12,39 +12,37 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from stalewatch.reports import losses, page_charts, page_tables
-from stalewatch.reports.page_labels import labels
-from stalewatch.reports.page_witnesses import witnesses
-from stalewatch.reports.page_words import date, facts, sentence, title
+from stalewatch.reports import lines, page_charts, page_tables, words
+from stalewatch.reports.table import labels
 
 FOLDER = Path(__file__).parent
 
 PACKAGES = ("jinja2", "plotly")
 
-OPEN_RUNS = 3
-"""Up to this many runs are shown in full at once; of more each is opened by a click."""
+MAX_OPEN_RUNS = 3
+"""Up to this many runs are shown in full; of more, each is folded until it is clicked."""
 
 
-class MissingPackage(Exception):
-    """A package that the page needs and that is not installed."""
+class PageUnavailable(Exception):
+    """A package that the page needs is not installed."""
 
 
 def require() -> None:
-    """Raise `MissingPackage` where the page cannot be made."""
+    """Raise `PageUnavailable` if a package is missing."""
     missing = [name for name in PACKAGES if find_spec(name) is None]
     if missing:
-        raise MissingPackage(f"the page needs {' and '.join(missing)}: pip install {' '.join(PACKAGES)}")
+        raise PageUnavailable(f"the page needs {' and '.join(missing)}: pip install {' '.join(PACKAGES)}")
 
 
 def write(path: Path, results: Sequence[Mapping[str, Any]]) -> None:
-    """Write the page of the JSON results of runs, and the folders above it; raises `MissingPackage`."""
+    """Write the page of the JSON results of runs, and create the folders above it; raise `PageUnavailable`."""
     text = render(results)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8", errors="replace")  # a key may hold half a surrogate pair
 
 
 def render(results: Sequence[Mapping[str, Any]]) -> str:
-    """Return the page; raises `MissingPackage`."""
+    """Return the page; raise `PageUnavailable`."""
     require()
     scripts = [_plotly(), (FOLDER / "page.js").read_text(encoding="utf-8")]
     frame = {
@@ -70,7 +68,7 @@ def _template() -> Any:  # noqa: ANN401 # jinja2's type, which a bare bench cann
 
 
 def content(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return all that the template shows of the results."""
+    """Return everything that the template shows of the results."""
     names = labels(results)
     runs = [_run(number, label, result) for number, (label, result) in enumerate(zip(names, results, strict=True))]
     figures = {
@@ -79,10 +77,10 @@ def content(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         **{f"timeline{run['number']}": run.pop("figure") for run in runs},
     }
     return {
-        "title": title(results),
+        "title": words.title(results),
         "runs": runs,
         "single": len(runs) == 1,
-        "open": len(runs) <= OPEN_RUNS,
+        "open": len(runs) <= MAX_OPEN_RUNS,
         "matrix": page_tables.matrix(results),
         "latencies": page_tables.latencies(names, results),
         "staleness": page_tables.staleness(names, results),
@@ -96,16 +94,16 @@ def _run(number: int, label: str, result: Mapping[str, Any]) -> dict[str, Any]:
         "number": number,
         "label": label,
         "name": " ".join(str(result[part]) for part in ("database", "run") if result.get(part)),
-        "date": date(result),
+        "date": words.date(result),
         "verdict": result["verdict"],
-        "sentence": sentence(result),
-        "facts": facts(result),
+        "sentence": words.run_sentence(result),
+        "facts": list(words.facts(result)),
         "figure": page_charts.timeline(result),
         "recovery": page_tables.recovery(result),
         "losses": page_tables.losses(result),
-        "resolution": losses.resolution(result),
+        "resolution": lines.resolution(result),
         "errors": page_tables.errors(result),
-        "witnesses": witnesses(result),
+        "witnesses": page_tables.witnesses(result),
     }
 
 
@@ -116,5 +114,5 @@ def _plotly() -> str:
 
 
 def _hash(script: str) -> str:
-    """Return what a content security policy calls a script by its contents."""
+    """Return a script's hash as a content security policy writes it."""
     return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

@@ -1,7 +1,7 @@
 """The page's charts, as the plain dictionaries that plotly.js draws.
 
-Colours are named after the style sheet's variables (``--blue``), which the page's script looks up: so both themes come
-from one place. Text may hold what plotly would read as HTML, and is escaped here.
+Colours are named after the style sheet's variables (``--blue``), which the page's script resolves, so that both themes
+come from one place. Plotly reads HTML in text, so text from results is escaped here.
 """
 
 import html
@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from stalewatch.reports.page_words import count, percent
+from stalewatch.reports.words import count, percent
 
 Figure = dict[str, Any]
 Trace = dict[str, Any]
@@ -21,7 +21,7 @@ RATES = {
     "read_your_writes": ("own writes missed", "--orange", "diamond"),
     "monotonic_reads": ("went back in time", "--teal", "square"),
 }
-"""The rates that are drawn, with name, colour and mark; marks tell them apart without colour."""
+"""The rates that are drawn: name, colour, and a marker that tells them apart without colour."""
 
 STATISTICS = {
     "avg": ("average", "--ink", "line-ns-open"),
@@ -38,43 +38,43 @@ SERIES = {
     "failed": ("--ink", "dot", ("read_fail", "write_fail")),
     "unknown": ("--violet", "dash", ("read_unknown", "write_unknown")),
 }
-"""The lines of the timeline: colour, dash, and the fields of a second that they add up."""
+"""The lines of the timeline: colour, dash, and the fields of a second that each adds up."""
 
-FEW_SECONDS = 90
-"""Up to here a mark a second is readable."""
+MAX_MARKED_SECONDS = 90
+"""The longest timeline on which a marker for each second is readable."""
 
-LOGARITHMIC_FROM = 20.0
-"""Ratio of the largest to the smallest latency from which a linear axis would hide the small ones."""
+MIN_LOG_RATIO = 20.0
+"""From this ratio of the largest to the smallest latency on, a linear axis would hide the small ones."""
 
-NARROW = 200.0
-"""Up to this ratio a logarithmic axis has room for more than the powers of ten."""
+MAX_FINE_TICKS_RATIO = 200.0
+"""Up to this ratio a logarithmic axis has room for ticks between the powers of ten."""
 
 _RATES_PX, _LATENCY_PX, _FRAME_PX, _LINE_PX = 72, 36, 90, 18
-"""Heights: of a run in the charts of rates and of latencies, of what is around the rows, of a line of text."""
+"""Heights: a run in the rates chart, a run in the latency chart, the frame around the rows, a line of text."""
 
 
 def rates(labels: Sequence[str], results: Results) -> Figure:
-    """Return the stale read rate of every run, and its sessions' rates, with their 95 % intervals."""
+    """Return every run's rates of stale reads and of session violations, with their 95 % intervals."""
     offsets = dict(zip(RATES, (-0.25, 0.0, 0.25), strict=True))
     traces: list[Trace] = []
     for name, offset in offsets.items():
         points = [(place + offset, result["guarantees"][name]) for place, result in enumerate(results)]
-        traces += [_dots(name, [(y, row) for y, row in points if row["rate"] is not None]), _figures(points)]
+        traces += [_dots(name, [(y, row) for y, row in points if row["rate"] is not None]), _rate_texts(points)]
     highest = max((x for trace in traces for x in trace["x"]), default=0)
     layout = _layout(_rows_px(labels, _RATES_PX) + _FRAME_PX)
     layout["xaxis"] = {"range": [0, max(highest, 0.01) * 1.02], "ticksuffix": " %"}
     layout["yaxis"] = _rows(labels)
-    layout["margin"]["r"] = 90  # room for the figures
+    layout["margin"]["r"] = 90  # room for the text
     return {"data": traces, "layout": layout}
 
 
 def _dots(name: str, points: Sequence[tuple[float, Mapping[str, Any]]]) -> Trace:
-    words, color, symbol = RATES[name]
+    title, color, symbol = RATES[name]
     rows = [row for _, row in points]
     return {
         "type": "scatter",
         "mode": "markers",
-        "name": words,
+        "name": title,
         "x": [row["rate"] * 100 for row in rows],
         "y": [y for y, _ in points],
         "marker": {"color": color, "symbol": symbol, "size": 10},
@@ -89,12 +89,12 @@ def _dots(name: str, points: Sequence[tuple[float, Mapping[str, Any]]]) -> Trace
         },
         "cliponaxis": False,
         "hovertext": [_interval(row) for row in rows],
-        "hovertemplate": f"{words}: %{{hovertext}}<extra></extra>",
+        "hovertemplate": f"{title}: %{{hovertext}}<extra></extra>",
     }
 
 
-def _figures(points: Sequence[tuple[float, Mapping[str, Any]]]) -> Trace:
-    """Return the figures as text, beyond the interval's upper end, where no line crosses them."""
+def _rate_texts(points: Sequence[tuple[float, Mapping[str, Any]]]) -> Trace:
+    """Return the rates as text, to the right of their intervals, where no line crosses them."""
     return {
         "type": "scatter",
         "mode": "text",
@@ -110,12 +110,12 @@ def _figures(points: Sequence[tuple[float, Mapping[str, Any]]]) -> Trace:
 
 def _interval(row: Mapping[str, Any]) -> str:
     low, high = row["interval"]
-    of = f"{count(row['violated'])} of {count(row['checked'])}"
-    return f"{percent(row['rate'])} ({of}), 95 % interval {percent(low)} to {percent(high)}"
+    counts = f"{count(row['violated'])} of {count(row['checked'])}"
+    return f"{percent(row['rate'])} ({counts}), 95 % interval {percent(low)} to {percent(high)}"
 
 
 def latencies(labels: Sequence[str], results: Results) -> Figure | None:
-    """Return a row of panels a kind of latency that was measured: reads on the left, writes on the right."""
+    """Return one row of panels for each kind of latency measured: reads on the left, writes on the right."""
     kinds = [kind for kind in LATENCIES if any(value is not None for value in _values(results, kind))]
     if not kinds:
         return None
@@ -148,21 +148,21 @@ def _values(results: Results, kind: str) -> list[float]:
 def _panel(results: Results, operation: str, kind: str) -> Iterator[Trace]:
     times = [(result.get("latency", {}).get(operation) or {}).get(kind) or {} for result in results]
     yield _ranges(times)
-    for statistic, (words, color, symbol) in STATISTICS.items():
+    for statistic, (title, color, symbol) in STATISTICS.items():
         yield {
             "type": "scatter",
             "mode": "markers",
-            "name": words,
+            "name": title,
             "legendgroup": statistic,
             "x": [one.get(statistic) for one in times],
             "y": list(range(len(times))),
             "marker": {"color": color, "symbol": symbol, "size": 10, "line": {"color": color, "width": 2}},
-            "hovertemplate": f"{words}: %{{x:.3~g}} ms<extra></extra>",
+            "hovertemplate": f"{title}: %{{x:.3~g}} ms<extra></extra>",
         }
 
 
 def _ranges(times: Sequence[Mapping[str, Any]]) -> Trace:
-    """Return a line from the median to p99 in each row; the gaps between them are None."""
+    """Return a line from p50 to p99 in each row; None separates the rows."""
     return {
         "type": "scatter",
         "mode": "lines",
@@ -175,13 +175,13 @@ def _ranges(times: Sequence[Mapping[str, Any]]) -> Trace:
 
 
 def _scale(values: Sequence[float]) -> dict[str, Any]:
-    least, most = min(values), max(values)
-    if least <= 0 or most < LOGARITHMIC_FROM * least:
-        return {"ticksuffix": " ms", "range": [0, most * 1.05], "nticks": 6}
-    decades = range(math.floor(math.log10(least)), math.ceil(math.log10(most)) + 1)
-    steps = (1, 2, 5) if most < NARROW * least else (1,)
+    low, high = min(values), max(values)
+    if low <= 0 or high < MIN_LOG_RATIO * low:
+        return {"ticksuffix": " ms", "range": [0, high * 1.05], "nticks": 6}
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    steps = (1, 2, 5) if high < MAX_FINE_TICKS_RATIO * low else (1,)
     ticks = [step * 10.0**decade for decade in decades for step in steps]
-    scale = {"type": "log", "range": [math.log10(least / 1.2), math.log10(most * 1.2)]}
+    scale = {"type": "log", "range": [math.log10(low / 1.2), math.log10(high * 1.2)]}
     return scale | {"tickvals": ticks, "ticktext": [f"{tick:g} ms" for tick in ticks]}
 
 
@@ -191,7 +191,7 @@ def _heading(text: str, suffix: str) -> dict[str, Any]:
 
 
 def timeline(result: Mapping[str, Any]) -> Figure | None:
-    """Return what happened in each second of a run; None where there are no two, of which the totals say all."""
+    """Return what happened in each second of a run; None for less than two seconds, which the totals cover."""
     seconds = result.get("timeline") or ()
     if len(seconds) <= 1:
         return None
@@ -199,10 +199,10 @@ def timeline(result: Mapping[str, Any]) -> Figure | None:
     layout |= {
         "hovermode": "x unified",
         "xaxis": {"ticksuffix": " s", "anchor": "y2", "range": [-0.5, len(seconds) - 0.5]},
-        "yaxis": {"domain": [0.40, 1], "rangemode": "tozero", "title": {"text": "operations a second"}},
+        "yaxis": {"domain": [0.40, 1], "rangemode": "tozero", "title": {"text": "operations per second"}},
         "yaxis2": {"domain": [0, 0.28], "rangemode": "tozero", "title": {"text": "stale reads"}},
     }
-    mode = "lines+markers" if len(seconds) <= FEW_SECONDS else "lines"
+    mode = "lines+markers" if len(seconds) <= MAX_MARKED_SECONDS else "lines"
     layout |= _bands(result, len(seconds))
     lines = [_line(seconds, name, *looks) for name, looks in SERIES.items()]
     shown = [line for line in lines if line["name"].endswith("ok") or any(line["y"])]
@@ -211,7 +211,7 @@ def timeline(result: Mapping[str, Any]) -> Figure | None:
 
 
 def _bands(result: Mapping[str, Any], seconds: int) -> dict[str, Any]:
-    """Return a band for every fault, from its start to its end, with its name above the first of its kind."""
+    """Return a band for every fault, from its start to its end, labelled at the first fault of its kind."""
     faults = [one for one in result.get("faults") or () if "start_s" in one]
     whole = {"yref": "paper", "y0": 0, "y1": 1, "layer": "below", "line": {"width": 0}}
     shapes = [
@@ -238,7 +238,7 @@ def _line(seconds: Sequence[Mapping[str, int]], name: str, color: str, dash: str
 
 
 def _rows(labels: Sequence[str]) -> dict[str, Any]:
-    """Return an axis with one row a run, from the top down."""
+    """Return an axis with one row for each run, from the top down."""
     return {
         "tickvals": list(range(len(labels))),
         "ticktext": ["<br>".join(html.escape(line, quote=False) for line in _lines(label)) for label in labels],
@@ -257,7 +257,7 @@ def _lines(label: str) -> list[str]:
 
 
 def _rows_px(labels: Sequence[str], row_px: int) -> int:
-    """Return the height of all rows together, each high enough for the longest label."""
+    """Return the height of all rows together; each is high enough for the longest label."""
     return len(labels) * max(row_px, *(len(_lines(label)) * _LINE_PX + 6 for label in labels))
 
 

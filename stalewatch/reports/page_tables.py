@@ -1,31 +1,52 @@
-"""The page's tables, as rows of text: the guarantee matrix, latencies, staleness, errors, options, recovery, losses."""
+"""The page's tables as rows of text, and the operations of a witness with their places on a common time scale."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from stalewatch.reports import losses as reports_losses
+from stalewatch.reports import lines
 from stalewatch.reports.page_charts import LATENCIES
-from stalewatch.reports.page_words import CAUSES, NONE, WORDS, count, milliseconds, percent, plain, span
+from stalewatch.reports.words import GUARANTEE_WORDS, NO_VALUE, count, milliseconds, percent, plain, span
 
-Results = Sequence[Mapping[str, Any]]
+Result = Mapping[str, Any]
+Results = Sequence[Result]
+Operation = Mapping[str, Any]
 Row = dict[str, Any]
 
 MARKS: Mapping[str, str] = {"holds": "✓", "violated": "✗", "no_evidence": "?", "not_applicable": "—"}
-"""What tells the verdicts apart where colours cannot."""
+"""Tell the verdicts apart without colours."""
 
 STATISTICS = ("avg", "p50", "p95", "p99", "max")
 PERCENTILES = ("p50", "p95", "p99", "max")
 
+CAUSES: Mapping[str, str] = {
+    "lag": "replication lag",
+    "conflict": "conflict: the newer version is a sibling of the one shown",
+    "monotonic_writes": "its author had written the missing version before",
+    "writes_follow_reads": "its author had read the missing version before",
+    "failed": "the write had failed",
+    "not_started": "the write started only after the read",
+    "never_written": "no such write",
+    "duplicate": "the id was drawn twice",
+    "smaller": "smaller than an id drawn before",
+}
+
+ENDLESS_SCALE = 1.25
+"""If an operation never ended, the scale is this much longer than the others need, so that its bar stands out."""
+
 
 def matrix(results: Results) -> list[Row]:
-    """Return a row a guarantee, with a cell a run."""
+    """Return one row for each guarantee, with one cell for each run."""
     return [
-        {"name": name, "promise": promise, "cells": [_cell(result["guarantees"][name], name) for result in results]}
-        for name, (promise, _, _) in WORDS.items()
+        {
+            "name": name,
+            "promise": words.promise,
+            "cells": [_cell(result["guarantees"][name], name) for result in results],
+        }
+        for name, words in GUARANTEE_WORDS.items()
     ]
 
 
-def _cell(row: Mapping[str, Any], name: str) -> Row:
+def _cell(row: Result, name: str) -> Row:
     verdict = row["verdict"]
     return {
         "mark": MARKS.get(verdict, ""),
@@ -38,18 +59,18 @@ def _cell(row: Mapping[str, Any], name: str) -> Row:
 
 
 def latencies(labels: Sequence[str], results: Results) -> list[list[str]]:
-    """Return a row a run, kind of operation and kind of latency, in milliseconds."""
+    """Return one row for each run, operation and kind of latency, in milliseconds."""
     return [
-        [label, f"{operation}s", words, *(milliseconds(times[kind][statistic]) for statistic in STATISTICS)]
+        [label, f"{operation}s", name, *(milliseconds(times[kind][statistic]) for statistic in STATISTICS)]
         for label, result in zip(labels, results, strict=True)
         for operation, times in result.get("latency", {}).items()
-        for kind, words in LATENCIES.items()
+        for kind, name in LATENCIES.items()
         if times.get(kind) is not None
     ]
 
 
 def staleness(labels: Sequence[str], results: Results) -> list[list[str]]:
-    """Return a row a run that had stale reads: how many, why, and for how long what they showed had been old."""
+    """Return one row for each run with stale reads: their causes, their number and how stale they were."""
     return [
         [label, _causes(row), count(row["violated"]), *_percentiles(row)]
         for label, row in zip(labels, (result["guarantees"]["stale_reads"] for result in results), strict=True)
@@ -57,38 +78,38 @@ def staleness(labels: Sequence[str], results: Results) -> list[list[str]]:
     ]
 
 
-def _causes(row: Mapping[str, Any]) -> str:
+def _causes(row: Result) -> str:
     causes = row.get("causes") or {}
     return ", ".join(f"{CAUSES.get(cause, cause).partition(':')[0]} {count(times)}" for cause, times in causes.items())
 
 
-def _percentiles(row: Mapping[str, Any]) -> Iterator[str]:
+def _percentiles(row: Result) -> Iterator[str]:
     times = row.get("staleness_s") or {}
     bound = "≥ " if row.get("staleness_at_least") else ""
     for name in PERCENTILES:
         yield f"{bound if name == 'max' else ''}{span(times.get(name))}"
 
 
-def errors(result: Mapping[str, Any]) -> list[list[str]] | None:
-    """Return a row a kind of error of a run; None where errors were not counted."""
+def errors(result: Result) -> list[list[str]] | None:
+    """Return one row for each kind of error in a run; None if errors were not counted."""
     if result.get("errors") is None:
         return None
     return [
-        [str(row["operation"]), str(row["outcome"]), str(row["error"]) or NONE, count(row["count"])]
+        [str(row["operation"]), str(row["outcome"]), str(row["error"]) or NO_VALUE, count(row["count"])]
         for row in result["errors"]
     ]
 
 
 def options(results: Results) -> list[Row]:
-    """Return a row an option that any run has, with a value a run; first those in which the runs differ."""
+    """Return one row for each option that any run has, with one value for each run; those that differ come first."""
     every = [dict(_flat(result.get("options") or {})) for result in results]
     names = dict.fromkeys(name for one in every for name in one)
-    rows = [{"name": name, "values": [one.get(name, NONE) for one in every]} for name in names]
-    told = [row | {"differs": len(set(row["values"])) > 1} for row in rows if set(row["values"]) != {NONE}]
-    return sorted(told, key=lambda row: not row["differs"])
+    rows = [{"name": name, "values": [one.get(name, NO_VALUE) for one in every]} for name in names]
+    shown = [row | {"differs": len(set(row["values"])) > 1} for row in rows if set(row["values"]) != {NO_VALUE}]
+    return sorted(shown, key=lambda row: not row["differs"])
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def _flat(values: Result, prefix: str = "") -> Iterator[tuple[str, str]]:
     for name, value in values.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}.")
@@ -96,32 +117,105 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
             yield f"{prefix}{name}", plain(value)
 
 
-def recovery(result: Mapping[str, Any]) -> list[tuple[str, str]]:
+def recovery(result: Result) -> list[tuple[str, str]]:
     """Return what a drill measured, in words and figures; nothing for a run without faults."""
     return list(_recovery(result)) if "recovery" in result else []
 
 
-def _recovery(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _recovery(result: Result) -> Iterator[tuple[str, str]]:
     for fault in result.get("faults") or ():
         yield "fault", " ".join(str(fault[name]) for name in ("fault", "node") if fault.get(name))
     for kind, times in result["recovery"].items():
         yield f"longest time without a successful {kind}", _or_never(times.get("rto_s"))
         yield f"until {kind}s worked reliably again", _or_never(times.get("sustained_rto_s"))
-        yield f"seconds in which {kind}s worked only partly", count(times.get("degraded_s") or 0)
+        yield f"seconds in which less than 99 % of the {kind}s succeeded", count(times.get("degraded_s") or 0)
     lost = result.get("rpo")
     if lost:
         bound = "" if lost.get("exact") else "at least "
         yield "acknowledged writes lost", f"{bound}{count(lost['lost_writes'])}, over {span(lost.get('span_s'))}"
     if result.get("two_primaries_s"):
-        yield "two primaries at a time for", " to ".join(span(end) for end in result["two_primaries_s"])
+        yield "time with two primaries", " to ".join(span(end) for end in result["two_primaries_s"])
     if "converged_s" in result:
-        yield "from heal until all replicas agreed", _or_never(result["converged_s"])
+        yield "from the heal until all replicas agreed", _or_never(result["converged_s"])
 
 
-def losses(result: Mapping[str, Any]) -> list[list[str]]:
-    """Return what a way to resolve conflicts cost, a row a part of the documents; nothing for other runs."""
-    return [[what, count(lost), count(acknowledged)] for what, lost, acknowledged in reports_losses.losses(result)]
+def losses(result: Result) -> list[list[str]]:
+    """Return what conflict resolution lost, one row for each part of the documents; nothing for other runs."""
+    return [[part, count(lost), count(acknowledged)] for part, lost, acknowledged in lines.losses(result)]
 
 
 def _or_never(seconds: float | None) -> str:
     return "never" if seconds is None else span(seconds)
+
+
+def witnesses(result: Result) -> list[Row]:
+    """Return the violated guarantees of a run, each with its witnesses."""
+    return [
+        {"guarantee": name, "witnesses": [_witness(one) for one in row["witnesses"]]}
+        for name, row in result["guarantees"].items()
+        if row["witnesses"]
+    ]
+
+
+def _witness(witness: Result) -> Row:
+    operations = witness["operations"]
+    first = min(operation["start"] for operation in operations)
+    last = max(operation["end"] or operation["start"] for operation in operations)
+    endless = any(operation["end"] is None for operation in operations)
+    length = max(1, last - first) * (ENDLESS_SCALE if endless else 1)
+    return {
+        "caption": ", ".join(_caption(witness)),
+        "operations": [_operation(operation, first, length) for operation in operations],
+    }
+
+
+def _caption(witness: Result) -> Iterator[str]:
+    if witness.get("cause"):
+        yield CAUSES.get(witness["cause"], str(witness["cause"]))
+    if witness.get("staleness_s") is not None:
+        yield f"stale for {span(witness['staleness_s'])}"
+
+
+def _operation(operation: Operation, first: int, length: float) -> Row:
+    """Return a row: times in ms since the first operation, and the bar's place and width in percent of the scale."""
+    start, end = operation["start"], operation["end"]
+    width = (first + length if end is None else end) - start
+    return {
+        "kind": operation["op"],
+        "name": _name(operation),
+        "session": operation.get("session", ""),
+        "key": operation["key"],
+        "content": ", ".join(_content(operation)),
+        "node": operation.get("node", ""),
+        "start": _offset_ms(start - first),
+        "end": "never" if end is None else _offset_ms(end - first),
+        "left": round((start - first) / length * 100, 3),
+        "width": round(width / length * 100, 3),
+        "open": end is None,
+    }
+
+
+def _offset_ms(nanoseconds: int) -> str:
+    return f"{nanoseconds / 1e6:,.3f}"
+
+
+def _name(operation: Operation) -> str:
+    name = "final read" if operation["op"] == "final" else str(operation["op"])
+    outcome = operation.get("outcome", "ok")
+    error = f": {operation['error']}" if operation.get("error") else ""
+    return name if outcome == "ok" else f"{name} ({outcome}{error})"
+
+
+def _content(operation: Operation) -> Iterator[str]:
+    for name in ("version", "item", "value"):
+        if operation.get(name) is not None:
+            yield str(operation[name]) if name == "version" else f"{name} {operation[name]}"
+    if operation.get("siblings"):
+        yield f"siblings {', '.join(str(version) for version in operation['siblings'])}"
+    if operation.get("items") is not None:
+        yield f"{len(operation['items']):,} items"
+    if operation.get("items_left_out"):
+        yield f"{operation['items_left_out']:,} items"
+    depends = operation.get("depends")
+    if depends:
+        yield f"depends on version {depends['version']} of {depends['key']}"

@@ -1,4 +1,4 @@
-"""Progress on standard error: a bar by rich on a terminal, else a plain line every few seconds."""
+"""Progress on standard error: a bar drawn by rich on a terminal, else a plain line every few seconds."""
 
 import sys
 import time

@@ -1,14 +1,35 @@
-"""The table of guarantees on a terminal, drawn by rich where it is installed."""
+"""Tables on a terminal: the guarantees of one run, or several runs side by side under labels that tell them apart.
 
-from collections.abc import Iterable, Mapping
+Rich draws them if it is installed.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from stalewatch.checkers.verdict import Verdict
+from stalewatch.reports.words import plain
+
+Result = Mapping[str, Any]
+Results = Sequence[Result]
 
 COLUMNS = ("guarantee", "checked", "violated", "rate", "95 % interval", "verdict")
 
+MAX_WIDTH = 10_000
+"""The most columns that a table may take in a file. On a terminal it takes the terminal's width."""
+
+STYLES = {
+    "holds": "green",
+    "valid": "green",
+    "violated": "red",
+    "invalid": "red",
+    "no evidence": "dim",
+    "not applicable": "dim",
+}
+
 
 def rows(verdicts: Mapping[str, Verdict]) -> list[tuple[str, ...]]:
-    """Return one row of text a guarantee."""
+    """Return one row of text for each guarantee."""
     return [_row(verdict) for verdict in verdicts.values()]
 
 
@@ -24,21 +45,8 @@ def _row(verdict: Verdict) -> tuple[str, ...]:
     )
 
 
-WIDEST = 10_000
-"""Columns that a table in a file may take; on a terminal it takes those that are there."""
-
-STYLES = {
-    "holds": "green",
-    "valid": "green",
-    "violated": "red",
-    "invalid": "red",
-    "no evidence": "dim",
-    "not applicable": "dim",
-}
-
-
 def show(title: str, columns: tuple[str, ...], body: Iterable[tuple[str, ...]]) -> None:
-    """Print a table on stdout, its headings of several lines maybe; without rich, columns parted by tabs."""
+    """Print a table on stdout; headings may have several lines. Without rich, tabs separate the columns."""
     try:
         from rich.box import SIMPLE_HEAD  # noqa: PLC0415 # the bare bench runs without it
         from rich.console import Console  # noqa: PLC0415
@@ -56,7 +64,161 @@ def show(title: str, columns: tuple[str, ...], body: Iterable[tuple[str, ...]]) 
         table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
     console = Console()
     if not console.is_terminal:
-        console.width = console.measure(table, options=console.options.update(max_width=WIDEST)).maximum
+        console.width = console.measure(table, options=console.options.update(max_width=MAX_WIDTH)).maximum
     with console.capture() as text:  # rich's own printing turns a closed pipe into exit code 1
         console.print(table)
     print(text.get(), end="")
+
+
+def show_side_by_side(results: Results) -> None:
+    """Print a table with one column for each run."""
+    columns = ("", *(label.replace(", ", "\n") for label in labels(results)))
+    show("side by side", columns, [(name, *map(figure, results)) for name, figure in _FIGURES.items()])
+
+
+def _rate(guarantee: str) -> Callable[[Result], str]:
+    return lambda result: _percent(result["guarantees"][guarantee]["rate"])
+
+
+def _p95(kind: str) -> Callable[[Result], str]:
+    return lambda result: _milliseconds(result["latency"][kind]["service_ms"]["p95"])
+
+
+def _staleness(quantile: str) -> Callable[[Result], str]:
+    return lambda result: _duration(result["guarantees"]["stale_reads"]["staleness_s"][quantile])
+
+
+_FIGURES: dict[str, Callable[[Result], str]] = {
+    "stale reads": _rate("stale_reads"),
+    "own writes missed": _rate("read_your_writes"),
+    "went back in time": _rate("monotonic_reads"),
+    "lost writes": lambda result: _violated(result["guarantees"]["lost_writes"]),
+    "staleness, median": _staleness("p50"),
+    "staleness, max": _staleness("max"),
+    "write p95": _p95("write"),
+    "read p95": _p95("read"),
+    "verdict": lambda result: str(result["verdict"]),
+}
+
+
+def stale_sentence(results: Results) -> str:
+    """Return in one sentence how often each run read stale data and how stale it was, the worst run first."""
+    stale = [result["guarantees"]["stale_reads"] for result in results]
+    ranked = sorted(zip(labels(results), stale, strict=True), key=lambda one: -(one[1]["rate"] or 0))
+    return "; ".join(f"{label}: {_stale(row)}" for label, row in ranked) + "."
+
+
+def _stale(row: Result) -> str:
+    if not row["checked"]:
+        return "no read could be checked for staleness"
+    if not row["violated"]:
+        return f"none of {row['checked']} reads was stale"
+    age = _duration(row["staleness_s"]["max"])
+    return f"{row['violated']} of {row['checked']} reads were stale ({_percent(row['rate'])}), by up to {age}"
+
+
+def _violated(row: Result) -> str:
+    return str(row["violated"]) if row["checked"] else "no evidence"
+
+
+def _percent(rate: float | None) -> str:
+    return "no evidence" if rate is None else f"{rate:.2%}"
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1e3:.2f} ms"
+
+
+def _milliseconds(value: float | None) -> str:
+    return "no evidence" if value is None else f"{value:.2f} ms"
+
+
+MAX_LABEL_VALUE = 24
+"""The longest value of an option, in characters, that may become part of a label."""
+
+NOT_IN_LABELS = frozenset({"driver", "seed"})
+
+
+def labels(results: Results) -> list[str]:
+    """Return a different label for every run: its consistency levels, and whatever else sets it apart.
+
+    An example is ``w=1 / secondary``.
+    """
+    found = [_levels(result) for result in results]
+    if len({result.get("database") for result in results}) > 1:
+        found = [f"{result.get('database')}: {label}" for result, label in zip(results, found, strict=True)]
+    for distinguish in (_differing_options, _run_ids, _numbers):
+        found = _with_distinctions(found, results, distinguish)
+    return found
+
+
+def _with_distinctions(
+    found: Sequence[str], results: Results, distinguish: Callable[[Results], list[str]]
+) -> list[str]:
+    """Return the labels; those that occur more than once are extended by what sets their runs apart."""
+    distinct = list(found)
+    for label in (label for label, times in Counter(found).items() if times > 1):
+        places = [place for place, other in enumerate(found) if other == label]
+        extras = distinguish([results[place] for place in places])
+        for place, extra in zip(places, extras, strict=True):
+            distinct[place] = f"{label}, {extra}" if extra else label
+    return distinct
+
+
+def _differing_options(results: Results) -> list[str]:
+    """Return the first options that differ, no more of them than it takes to tell the runs apart."""
+    every = [
+        {name: plain(value) for name, value in (result.get("options") or {}).items() if name not in NOT_IN_LABELS}
+        for result in results
+    ]
+    extras = [""] * len(every)
+    for name in dict.fromkeys(name for one in every for name in one):
+        values = [one.get(name, plain(None)) for one in every]
+        if len(set(values)) > 1 and max(map(len, values)) <= MAX_LABEL_VALUE and len(set(extras)) < len(extras):
+            extras = [f"{extra}, {name}={value}" for extra, value in zip(extras, values, strict=True)]
+    return [extra.removeprefix(", ") for extra in extras]
+
+
+def _run_ids(results: Results) -> list[str]:
+    return [str(result.get("run") or "") for result in results]
+
+
+def _numbers(results: Results) -> list[str]:
+    return [f"no. {number}" for number, _ in enumerate(results, 1)]
+
+
+def _levels(result: Result) -> str:
+    options = result.get("options") or {}
+    levels = _LEVELS.get(str(result.get("database")))
+    if levels is None or not options:
+        return str(result.get("run") or result.get("database") or "run")
+    strategy = options.get("read_strategy")
+    return levels(options, options.get("driver") or {}) + (f", {strategy}" if strategy not in (None, "plain") else "")
+
+
+def _mongo(options: Result, driver: Result) -> str:
+    """Return the levels in force: those of the options, else those that the driver took from the URI."""
+    write = options.get("write_concern") or (driver.get("write_concern") or {}).get("w", 1)
+    read = options.get("read_from") or driver.get("read_from") or "primary"
+    concern = options.get("read_concern") or driver.get("read_concern")
+    return f"w={write} / {read}" + (f", {concern}" if concern else "")
+
+
+def _memory(options: Result, driver: Result) -> str:
+    topology, acks = options.get("topology"), options.get("write_acks")
+    reads = driver.get("reads_at") or options.get("read_from")
+    if topology == "quorum":
+        return f"quorum: w={acks} / r={options.get('read_acks')}"
+    if topology == "multi-leader":
+        return f"multi-leader: write {driver.get('writes_at') or options.get('write_to')} / read {reads}"
+    return f"{topology}: w={acks} / {reads}"
+
+
+_LEVELS: Mapping[str, Callable[[Result, Result], str]] = {
+    "mongo": _mongo,
+    "cassandra": lambda options, _: f"{options.get('write_cl')} / {options.get('read_cl')}",
+    "couch": lambda options, _: f"write {options.get('write_to')} / read {options.get('read_from')}",
+    "memory": _memory,
+}

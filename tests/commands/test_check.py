@@ -1,4 +1,4 @@
-"""`stalewatch check`: what it prints, on which stream, and how it ends."""
+"""`stalewatch check`: its output, its streams and its exit codes."""
 
 import gc
 import json
@@ -52,7 +52,7 @@ NOTHING: list[Line] = [write(1, 1, 2)]
 
 
 def checked(capsys: pytest.CaptureFixture[str], *files: Path) -> tuple[int, dict[str, Any]]:
-    """Return the exit code and the JSON of the files, which stands alone on stdout."""
+    """Return the exit code and the JSON of the files, after checking that nothing else was printed."""
     code = main(["check", *map(str, files), "--json"])
     output = capsys.readouterr()
     assert output.err == ""
@@ -60,9 +60,9 @@ def checked(capsys: pytest.CaptureFixture[str], *files: Path) -> tuple[int, dict
     return code, result
 
 
-def in_a_process(*arguments: object, **how: Any) -> subprocess.CompletedProcess[str]:
+def check_process(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "stalewatch", "check", *map(str, arguments)]
-    return subprocess.run(command, check=False, **{"capture_output": True, "text": True, **how})
+    return subprocess.run(command, check=False, **{"capture_output": True, "text": True, **options})
 
 
 # Exit codes and the verdict.
@@ -94,7 +94,7 @@ def test_the_exit_code_is_the_verdict(
 
 
 @pytest.mark.parametrize("arguments", [[], ["--json"], ["--bogus", "FILE"], ["FILE", "--bogus"], ["FILE", "--json=1"]])
-def test_bad_usage_ends_with_64_for_2_is_a_verdict(
+def test_bad_usage_exits_with_64_because_2_is_a_verdict(
     arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = file_of(tmp_path, header(), *FRESH, CLOSE)
@@ -107,7 +107,7 @@ def test_bad_usage_ends_with_64_for_2_is_a_verdict(
     assert "stalewatch check: " in output.err
 
 
-def test_bad_input_is_one_line_on_stderr_and_nothing_on_stdout(
+def test_bad_input_prints_one_line_on_stderr_and_nothing_on_stdout(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     good = file_of(tmp_path, header(), *FRESH, CLOSE, name="good.jsonl")
@@ -120,19 +120,19 @@ def test_bad_input_is_one_line_on_stderr_and_nothing_on_stdout(
         assert output.err.count("\n") == 1
 
 
-def test_the_command_says_the_same_in_a_process_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_process_of_its_own_prints_the_same_result(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = file_of(tmp_path, header(), *STALE, CLOSE)
-    done = in_a_process(path, "--json")
+    done = check_process(path, "--json")
     assert (done.returncode, done.stderr) == (INVALID, "")
     assert (done.returncode, json.loads(done.stdout)) == checked(capsys, path)
-    assert in_a_process(tmp_path / "none.jsonl").returncode == BAD_INPUT
-    assert in_a_process().returncode == BAD_INPUT
+    assert check_process(tmp_path / "none.jsonl").returncode == BAD_INPUT
+    assert check_process().returncode == BAD_INPUT
 
 
 # The JSON.
 
 
-def test_all_nine_guarantees_always_stand_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_nine_guarantees_are_always_present(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for lines in ([], FRESH, STALE, [draw(1, 1, 2), append("i", 3, 4)]):
         _, result = checked(capsys, file_of(tmp_path, header(), *lines, CLOSE))
         assert set(result) == {"verdict", "complete", "guarantees", "duplicate_items", "phantom_items"}
@@ -141,7 +141,7 @@ def test_all_nine_guarantees_always_stand_there(tmp_path: Path, capsys: pytest.C
             assert list(row)[: len(FIELDS)] == FIELDS
 
 
-def test_only_stale_reads_always_say_causes_and_staleness(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_stale_reads_always_have_causes_and_staleness(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _, result = checked(capsys, file_of(tmp_path, header(), CLOSE))
     more = {name: set(row) - set(FIELDS) for name, row in result["guarantees"].items()}
     assert {name: fields for name, fields in more.items() if fields} == {
@@ -152,7 +152,7 @@ def test_only_stale_reads_always_say_causes_and_staleness(tmp_path: Path, capsys
     assert stale_reads["staleness_s"] == {"p50": None, "p95": None, "p99": None, "max": None}
 
 
-def test_with_nothing_checked_rate_and_interval_are_null(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rate_and_interval_are_null_if_nothing_was_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _, result = checked(capsys, file_of(tmp_path, header(), CLOSE))
     for row in result["guarantees"].values():
         assert (row["checked"], row["violated"], row["rate"], row["interval"], row["witnesses"]) == (
@@ -165,7 +165,7 @@ def test_with_nothing_checked_rate_and_interval_are_null(tmp_path: Path, capsys:
         assert row["verdict"] in {"no_evidence", "not_applicable"}
 
 
-def test_a_guarantee_that_was_checked_has_a_rate_and_an_interval_around_it(
+def test_a_checked_guarantee_has_a_rate_and_an_interval_around_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     reads = [read(number % 2, 2 * number, 2 * number + 1) for number in range(2, 12)]
@@ -177,7 +177,7 @@ def test_a_guarantee_that_was_checked_has_a_rate_and_an_interval_around_it(
     assert row["causes"] == {"lag": 5}
 
 
-def test_a_witness_has_its_operations_as_they_stand_in_the_file(
+def test_a_witness_shows_its_operations_as_they_are_in_the_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _, result = checked(capsys, file_of(tmp_path, header(), *STALE, CLOSE))
@@ -197,7 +197,7 @@ def test_the_causes_of_stale_reads_are_counted(tmp_path: Path, capsys: pytest.Ca
     assert (conflicts["checked"], conflicts["violated"], conflicts["verdict"]) == (2, 1, "violated")
 
 
-def test_five_witnesses_are_the_most(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_at_most_five_witnesses_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for stale in (4, 5, 6, 50):
         reads = [read(0, 2 * number, 2 * number + 1) for number in range(2, 2 + stale)]
         _, result = checked(capsys, file_of(tmp_path, header(), write(1, 1, 2), *reads, CLOSE))
@@ -205,7 +205,7 @@ def test_five_witnesses_are_the_most(tmp_path: Path, capsys: pytest.CaptureFixtu
         assert (row["violated"], len(row["witnesses"])) == (stale, min(stale, 5))
 
 
-def test_every_guarantee_shows_witnesses_that_are_operations_of_the_file(
+def test_the_witnesses_of_every_guarantee_are_operations_of_the_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines: list[Line] = [
@@ -227,7 +227,7 @@ def test_every_guarantee_shows_witnesses_that_are_operations_of_the_file(
             assert all(operation in lines for operation in witness["operations"]), name
 
 
-def test_numbers_and_names_of_any_size_come_through(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_numbers_and_names_of_any_size_are_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     huge = 10**30
     lines = [write(huge, 1, 2, key="ключ\n\x00"), read(huge - 1, 3, 2**126, key="ключ\n\x00")]
     code, result = checked(capsys, file_of(tmp_path, header(), *lines, CLOSE))
@@ -236,7 +236,7 @@ def test_numbers_and_names_of_any_size_come_through(tmp_path: Path, capsys: pyte
     assert all(operation in lines for operation in witness["operations"])
 
 
-def test_items_that_stand_twice_or_should_not_stand_are_outside_the_guarantees(
+def test_duplicate_and_phantom_items_are_counted_outside_the_guarantees(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     held = {**final(None, 3, 4, items=["i", "i", "stray"]), "key": "list"}
@@ -258,16 +258,16 @@ def test_the_json_is_the_same_without_msgspec_zstandard_and_rich(tmp_path: Path)
     command = [sys.executable, "-c", bare, "check", str(path)]
     plain = subprocess.run([*command, "--json"], cwd=ROOT, check=False, capture_output=True, text=True)
     assert (plain.returncode, plain.stderr) == (INVALID, "")
-    assert plain.stdout == in_a_process(path, "--json").stdout
+    assert plain.stdout == check_process(path, "--json").stdout
     table = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
     assert (table.returncode, table.stderr) == (INVALID, "")
     assert "stale_reads\t2\t1\t0.5000\t" in table.stdout
 
 
-# The table, and where it goes.
+# The table.
 
 
-def test_the_table_names_the_file_every_guarantee_and_the_verdict(
+def test_the_table_shows_the_file_every_guarantee_and_the_verdict(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = file_of(tmp_path, header(), *STALE, CLOSE)
@@ -282,11 +282,11 @@ def test_the_table_names_the_file_every_guarantee_and_the_verdict(
     assert output.out.endswith("verdict: invalid\n")
 
 
-def test_the_table_names_the_incomplete_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_without_a_close_line_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     whole = file_of(tmp_path, header(), *FRESH, CLOSE, name="whole.jsonl")
     cut = file_of(tmp_path, header(worker=1), name="cut.jsonl")
     assert main(["check", str(whole), str(cut)]) == UNKNOWN
-    assert f"incomplete, judged as far as it goes: {cut}\nverdict: unknown\n" in capsys.readouterr().out
+    assert f"incomplete, only what is there was judged: {cut}\nverdict: unknown\n" in capsys.readouterr().out
     assert main(["check", str(whole)]) == VALID
     assert "incomplete" not in capsys.readouterr().out
 
@@ -295,34 +295,34 @@ def test_the_table_names_the_incomplete_files(tmp_path: Path, capsys: pytest.Cap
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
 def test_a_file_may_have_any_name(name: str, encoding: str, tmp_path: Path) -> None:
     path = file_of(tmp_path, header(), *FRESH, name=name)
-    done = in_a_process(name, cwd=tmp_path, env={**os.environ, "PYTHONIOENCODING": encoding})
+    done = check_process(name, cwd=tmp_path, env={**os.environ, "PYTHONIOENCODING": encoding})
     assert (done.returncode, done.stderr) == (UNKNOWN, "")
     shown = path.name.encode(encoding, "backslashreplace").decode(encoding)
     assert done.stdout.startswith(shown)
-    assert f"incomplete, judged as far as it goes: {shown}\n" in done.stdout
+    assert f"incomplete, only what is there was judged: {shown}\n" in done.stdout
 
 
 @pytest.mark.parametrize("arguments", [[], ["--json"]])
-def test_a_reader_that_has_left_is_no_error(arguments: list[str], tmp_path: Path) -> None:
+def test_a_closed_pipe_is_not_an_error(arguments: list[str], tmp_path: Path) -> None:
     path = file_of(tmp_path, header(), *FRESH, CLOSE)
     ours, theirs = os.pipe()
     os.close(ours)
     try:
-        done = in_a_process(path, *arguments, capture_output=False, stdout=theirs, stderr=subprocess.PIPE)
+        done = check_process(path, *arguments, capture_output=False, stdout=theirs, stderr=subprocess.PIPE)
     finally:
         os.close(theirs)
     assert (done.returncode, done.stderr) == (BROKEN_PIPE, "")
 
 
 def test_a_pipe_instead_of_a_file_is_bad_input(tmp_path: Path) -> None:
-    done = in_a_process("/dev/stdin", input=text(header(), *FRESH, CLOSE).decode())
+    done = check_process("/dev/stdin", input=text(header(), *FRESH, CLOSE).decode())
     assert (done.returncode, done.stdout) == (BAD_INPUT, "")
     assert "/dev/stdin: not a regular file" in done.stderr
     with file_of(tmp_path, header(), *FRESH, CLOSE).open() as file:
-        assert in_a_process("/dev/stdin", stdin=file).returncode == VALID
+        assert check_process("/dev/stdin", stdin=file).returncode == VALID
 
 
-def test_a_file_that_is_being_written_is_judged_as_far_as_it_goes(
+def test_a_file_that_is_being_written_is_judged_as_incomplete(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "live.jsonl.zst"
@@ -335,7 +335,7 @@ def test_a_file_that_is_being_written_is_judged_as_far_as_it_goes(
     assert checked(capsys, path)[1]["complete"]
 
 
-def test_judging_leaves_the_garbage_collector_on(tmp_path: Path) -> None:
+def test_the_garbage_collector_is_on_again_after_judging(tmp_path: Path) -> None:
     judge_files([file_of(tmp_path, header(), *FRESH, CLOSE)])
     assert gc.isenabled()
     with pytest.raises(BadHistory):

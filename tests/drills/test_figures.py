@@ -3,7 +3,8 @@
 from stalewatch.drills.figures import Load, figures
 from stalewatch.drills.recovery import NS
 from stalewatch.history.operation import Append, Fault, Final, Operation, Read, Write
-from stalewatch.reports.recovery import lines, sentence
+from stalewatch.reports.lines import drill_lines
+from stalewatch.reports.words import drill_sentence
 from tests.recording.test_attempts import evidence_of
 
 
@@ -80,22 +81,22 @@ def result(*operations: Operation, read_finally: bool = True) -> dict[str, objec
 
 
 def test_it_is_told_in_a_sentence() -> None:
-    assert sentence(result(*WRITES, *ITEMS[:0])) == (
-        "n:1 died at 2.0 s; writes were back after 5.00 s (sustained 5.00 s); "
-        "no acknowledged write is gone, as far as newer ones do not hide it"
+    assert drill_sentence(result(*WRITES, *ITEMS[:0])) == (
+        "n:1 was killed at 2.0 s; writes recovered after 5.00 s (sustained 5.00 s); "
+        "no acknowledged write was lost, unless a newer write hides it"
     )
-    assert "2 acknowledged writes are gone, all acknowledged within 2.00 s" in sentence(
+    assert "2 acknowledged writes were lost, all acknowledged within 2.00 s" in drill_sentence(
         result(*WRITES[:0], *ITEMS, GONE)
     )
-    assert "lost writes were not looked for" in sentence(result(*WRITES, read_finally=False))
+    assert "lost writes were not checked" in drill_sentence(result(*WRITES, read_finally=False))
 
 
 def test_what_never_came_back_is_told_so() -> None:
     never = [write(1, 1), write(2, 2), *(write(n, n, "unknown") for n in range(3, 15))]
-    told = list(lines(result(*never)))
+    told = list(drill_lines(result(*never)))
     assert "write rto/sustained s: never / never" in told
     assert "converged s: never" in told
-    assert "writes did not come back" in told[-1]
+    assert "writes did not recover" in told[-1]
 
 
 def test_reads_and_writes_are_told_apart() -> None:

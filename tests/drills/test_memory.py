@@ -77,4 +77,4 @@ def test_a_drill_that_finds_nobody_to_break_ends_and_says_so(
     found = json.loads(result.read_text())
     assert "has no primary just now" in found["drill_trouble"]
     assert [fault["end"] is not None for fault in found["faults"]] == [True]
-    assert "the drill was not done to its end: memory has no primary" in capsys.readouterr().out
+    assert "the drill was not completed: memory has no primary" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Dashboards and rules against the table of families, Grafana's schema, and the rules of Grafana's linter."""
+"""Dashboards and rules, checked against the table of families, Grafana's schema and its linter's rules."""
 
 import json
 import re
@@ -37,12 +37,12 @@ def queries(made: dict[str, Any]) -> Iterator[str]:
     yield from (variable["query"]["query"] for variable in made["templating"]["list"] if variable["type"] == "query")
 
 
-def test_the_json_is_what_the_builders_make() -> None:
+def test_the_json_is_up_to_date() -> None:
     assert {path.name: path.read_text() for path in FILES} == build.texts(), "run `make reference`"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_grafanas_own_types_take_every_field(path: Path) -> None:
+def test_grafanas_types_accept_every_field(path: Path) -> None:
     made = board(path)
     read = json.loads(json.dumps(Dashboard.from_json(made), default=lambda one: one.to_json()))
     assert read["panels"] == made["panels"]
@@ -62,21 +62,21 @@ def test_every_metric_and_label_is_in_the_table(path: Path) -> None:
         assert {*matched, *(label.strip() for group in grouped for label in group.split(","))} <= LABELS, query
 
 
-def test_every_metric_of_the_rules_is_in_the_table() -> None:
+def test_every_metric_in_the_rules_is_in_the_table() -> None:
     text = "".join((ROOT / "rules" / name).read_text() for name in ("recording.yml", "alerts.yml"))
     assert names_in(text)
     assert names_in(text) <= NAMES
 
 
-def test_every_family_but_the_build_is_looked_at() -> None:
-    """What nobody looks at is not worth its series."""
+def test_every_family_except_build_info_is_used() -> None:
+    """A metric that nobody looks at is not worth its series."""
     texts = "".join(path.read_text() for path in [*FILES, *(ROOT / "rules").glob("*.yml")])
-    unseen = {family.full_name for family in FAMILIES if family.full_name not in texts}
-    assert unseen == {"stalewatch_build_info"}
+    unused = {family.full_name for family in FAMILIES if family.full_name not in texts}
+    assert unused == {"stalewatch_build_info"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_the_rules_of_grafanas_linter(path: Path) -> None:
+def test_dashboards_follow_the_rules_of_grafanas_linter(path: Path) -> None:
     made = board(path)
     variables = {variable["name"]: variable for variable in made["templating"]["list"]}
     assert variables["datasource"]["type"] == "datasource"
@@ -109,7 +109,7 @@ def test_the_rules_of_grafanas_linter(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_no_panel_covers_another_or_leaves_a_hole(path: Path) -> None:
+def test_panels_fill_the_grid_without_overlaps_or_holes(path: Path) -> None:
     cells = [
         (x, y)
         for panel in board(path)["panels"]
@@ -122,13 +122,13 @@ def test_no_panel_covers_another_or_leaves_a_hole(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_annotations_are_asked_for_at_every_second(path: Path) -> None:
+def test_annotations_are_queried_for_every_second(path: Path) -> None:
     for annotation in board(path)["annotations"]["list"]:
         assert annotation["step"] == "1s"
         assert annotation["titleFormat"]
 
 
-def test_provisioning_names_what_is_there() -> None:
+def test_provisioning_matches_the_configuration() -> None:
     sources = yaml.safe_load((ROOT / "grafana/provisioning/datasources/prometheus.yml").read_text())["datasources"]
     scraped = yaml.safe_load((ROOT / "prometheus.yml").read_text())["global"]["scrape_interval"]
     assert [source["jsonData"]["timeInterval"] for source in sources] == [scraped]
@@ -147,12 +147,12 @@ def promtool() -> str:
 @pytest.mark.parametrize(
     "arguments", [("check", "config", "prometheus.yml"), ("test", "rules", "tests/metrics/alerts.yml")], ids=" ".join
 )
-def test_prometheus_itself_takes_configuration_and_rules(promtool: str, arguments: tuple[str, ...]) -> None:
+def test_prometheus_accepts_the_configuration_and_the_rules(promtool: str, arguments: tuple[str, ...]) -> None:
     done = subprocess.run([promtool, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_every_alert_has_its_twins() -> None:
+def test_every_alert_has_a_test_in_which_it_fires() -> None:
     alerts = {
         rule["alert"]
         for group in yaml.safe_load((ROOT / "rules" / "alerts.yml").read_text())["groups"]

@@ -1,4 +1,4 @@
-"""Buckets count what is at most their bound."""
+"""Buckets count the values up to and including their bound."""
 
 from bisect import bisect_right
 
@@ -9,7 +9,7 @@ from stalewatch.metrics.histogram import Histogram
 
 
 @given(st.lists(st.integers(0, 5_000)))
-def test_buckets_are_those_that_counting_gives(values: list[int]) -> None:
+def test_buckets_match_a_count_by_hand(values: list[int]) -> None:
     histogram = Histogram((0.5, 1.0, 2.0), scale=1000)
     for value in values:
         histogram.add({value: 1}, value)

@@ -1,11 +1,11 @@
-"""Who takes the writes, as the servers say, and how often that changed."""
+"""Primaries as the servers report them, and how often they changed."""
 
 from datetime import UTC, datetime
 
 from stalewatch.clients.mongodb.servers import states
 from stalewatch.clients.protocol import NodeState
 from stalewatch.metrics.families import Family
-from stalewatch.metrics.nodes import Nodes
+from stalewatch.metrics.nodes import NodeMetrics
 
 DOWN = NodeState("a", primary=False, healthy=False, lag_s=None)
 
@@ -14,7 +14,7 @@ def leads(node: str, primary: str) -> NodeState:
     return NodeState(node, primary=node == primary, healthy=True, lag_s=0.0)
 
 
-def shown(nodes: Nodes) -> dict[tuple[str, ...], float]:
+def shown(nodes: NodeMetrics) -> dict[tuple[str, ...], float]:
     assert all(isinstance(reading.family, Family) for reading in nodes.readings())
     return {
         (reading.family.name, *reading.labels[2:]): float(reading.value)  # type: ignore[arg-type] # no histograms
@@ -22,12 +22,12 @@ def shown(nodes: Nodes) -> dict[tuple[str, ...], float]:
     }
 
 
-def test_nothing_is_shown_of_servers_that_nobody_saw() -> None:
-    assert not shown(Nodes("r", "mongo"))
+def test_nothing_is_shown_before_the_servers_were_asked() -> None:
+    assert not shown(NodeMetrics("r", "mongo"))
 
 
-def test_a_change_of_the_primary_is_counted_once_the_next_one_is_seen() -> None:
-    nodes = Nodes("r", "mongo")
+def test_a_change_of_primary_is_counted_when_the_next_primary_is_seen() -> None:
+    nodes = NodeMetrics("r", "mongo")
     for states_seen, changes in (
         ([leads("a", "a"), leads("b", "a")], 0),
         ([DOWN, leads("b", "a")], 0),
@@ -39,8 +39,8 @@ def test_a_change_of_the_primary_is_counted_once_the_next_one_is_seen() -> None:
         assert shown(nodes)["primary_changes",] == changes
 
 
-def test_where_nobody_answers_every_node_is_down_and_no_lag_is_known() -> None:
-    nodes = Nodes("r", "mongo")
+def test_if_no_server_answers_all_are_down_and_no_lag_is_known() -> None:
+    nodes = NodeMetrics("r", "mongo")
     nodes.saw([leads("a", "a"), leads("b", "a")])
     nodes.saw([])
     found = shown(nodes)
@@ -51,8 +51,8 @@ def test_where_nobody_answers_every_node_is_down_and_no_lag_is_known() -> None:
     assert shown(nodes)["primary_changes",] == 0
 
 
-def test_several_leaders_are_no_election() -> None:
-    nodes = Nodes("r", "couch")
+def test_several_leaders_are_not_an_election() -> None:
+    nodes = NodeMetrics("r", "couch")
     both = [NodeState(node, primary=True, healthy=True, lag_s=None) for node in "ab"]
     nodes.saw(both)
     nodes.saw(both[::-1])

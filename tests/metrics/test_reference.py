@@ -1,4 +1,4 @@
-"""The table of families, and docs/metrics.md that is made of it."""
+"""The table of families, and docs/metrics.md, which is generated from it."""
 
 from pathlib import Path
 
@@ -8,15 +8,15 @@ from stalewatch.metrics.families import FAMILIES
 ROOT = Path(__file__).parents[2]
 
 
-def test_metrics_md_is_made_of_the_table() -> None:
+def test_metrics_md_is_up_to_date() -> None:
     assert (ROOT / "docs" / "metrics.md").read_text() == reference.text(), "run `make reference`"
 
 
-def test_names_follow_prometheus() -> None:
+def test_families_follow_the_conventions_of_prometheus() -> None:
     names = [family.name for family in FAMILIES]
     assert len(set(names)) == len(names)
     for family in FAMILIES:
-        assert not family.name.endswith("_total"), "the suffix comes with the kind"
+        assert not family.name.endswith("_total"), "the suffix is added by the kind"
         assert family.name.endswith("_seconds") == (family.unit == "seconds"), family.name
         assert bool(family.bounds) == (family.kind == "histogram")
         assert list(family.bounds) == sorted(family.bounds)

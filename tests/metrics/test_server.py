@@ -1,4 +1,4 @@
-"""What is served, to whom, and that the last counts are seen before a process leaves."""
+"""The metrics server: its pages, and how it waits for a last scrape."""
 
 import socket
 import threading
@@ -35,7 +35,7 @@ def get(server: MetricsServer, path: str = "/metrics", **headers: str) -> reques
     return requests.get(f"http://{server.address}{path}", headers=headers, timeout=10)
 
 
-def test_openmetrics_is_served_to_whom_it_is_asked_by(server: MetricsServer, faults: Faults) -> None:
+def test_openmetrics_is_served_if_it_is_requested(server: MetricsServer, faults: Faults) -> None:
     faults.begin("kill", "127.0.0.1:27017")
     answer = get(server, **OPENMETRICS)
     assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
@@ -46,7 +46,7 @@ def test_openmetrics_is_served_to_whom_it_is_asked_by(server: MetricsServer, fau
     assert get(server).headers["Content-Type"].startswith("text/plain")
 
 
-def test_a_fault_that_has_ended_shows_as_0_until_the_next_run(server: MetricsServer, faults: Faults) -> None:
+def test_a_fault_that_has_ended_is_shown_as_0_until_the_next_run(server: MetricsServer, faults: Faults) -> None:
     with faults.on("pause", "a"):
         assert 'node="a",run="r"} 1.0' in get(server).text
     assert 'node="a",run="r"} 0.0' in get(server).text
@@ -54,7 +54,7 @@ def test_a_fault_that_has_ended_shows_as_0_until_the_next_run(server: MetricsSer
     assert "stalewatch_fault_active" not in get(server).text
 
 
-def test_workers_are_listed_as_prometheus_wants_them(server: MetricsServer) -> None:
+def test_workers_are_listed_in_the_format_of_http_sd(server: MetricsServer) -> None:
     answer = get(server, "/sd")
     assert answer.headers["Content-Type"] == "application/json"
     assert answer.json() == [
@@ -63,24 +63,24 @@ def test_workers_are_listed_as_prometheus_wants_them(server: MetricsServer) -> N
     ]
 
 
-def test_other_paths_are_told_what_is_there(server: MetricsServer) -> None:
+def test_an_unknown_path_is_answered_with_the_known_ones(server: MetricsServer) -> None:
     answer = get(server, "/")
     assert answer.status_code == 404
-    assert answer.text == "here are /metrics, /sd\n"
+    assert answer.text == "not found; try /metrics, /sd\n"
 
 
-def test_a_taken_port_is_named(server: MetricsServer) -> None:
+def test_a_port_that_is_taken_is_named(server: MetricsServer) -> None:
     with pytest.raises(OSError, match="--metrics-port"):
         MetricsServer("127.0.0.1", server.port, registry())
 
 
-def test_nobody_is_waited_for_where_nobody_scrapes(server: MetricsServer) -> None:
+def test_it_does_not_linger_if_nobody_scrapes(server: MetricsServer) -> None:
     begun = time.monotonic()
     server.linger(print)
     assert time.monotonic() - begun < 0.5
 
 
-def test_the_next_scrape_is_waited_for_until_it_has_been_answered(server: MetricsServer) -> None:
+def test_it_lingers_until_the_next_scrape_has_been_answered(server: MetricsServer) -> None:
     for _ in range(2):
         get(server)
         time.sleep(0.3)
@@ -93,7 +93,7 @@ def test_the_next_scrape_is_waited_for_until_it_has_been_answered(server: Metric
     assert not waiting.is_alive()
 
 
-def test_whoever_has_stopped_scraping_is_waited_for_two_intervals(server: MetricsServer) -> None:
+def test_it_lingers_for_two_intervals_if_scrapes_have_stopped(server: MetricsServer) -> None:
     for _ in range(2):
         get(server)
     begun = time.monotonic()
@@ -101,14 +101,14 @@ def test_whoever_has_stopped_scraping_is_waited_for_two_intervals(server: Metric
     assert 0.9 < time.monotonic() - begun < 5
 
 
-def test_whoever_presses_ctrl_c_does_not_wait(server: MetricsServer) -> None:
+def test_it_stops_lingering_when_it_is_told_to(server: MetricsServer) -> None:
     get(server)
     begun = time.monotonic()
     server.linger(print, over=lambda: True)
     assert time.monotonic() - begun < 5
 
 
-def test_it_binds_to_loopback_alone(server: MetricsServer) -> None:
+def test_it_binds_to_loopback_only(server: MetricsServer) -> None:
     with socket.socket() as probe:
         probe.settimeout(2)
         assert probe.connect_ex(("127.0.0.2", server.port))

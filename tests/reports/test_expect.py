@@ -2,14 +2,14 @@ import pytest
 
 from stalewatch.checkers.judge import GUARANTEES
 from stalewatch.reports.expect import NAMES, Expectation, missed, parse
-from tests.reports.made_results import judged, result, timed
+from tests.reports.results import result, with_counts, with_latency
 
 
 def misses(text: str, made: dict[str, object]) -> list[str]:
     return missed(parse(text), made)
 
 
-def test_expectations_are_parted_by_commas_and_may_have_spaces() -> None:
+def test_expectations_are_separated_by_commas_and_may_contain_spaces() -> None:
     assert parse("read_your_writes=0, stale_reads <= 0.05,") == [
         Expectation("read_your_writes", "=", 0),
         Expectation("stale_reads", "<=", 0.05),
@@ -17,8 +17,8 @@ def test_expectations_are_parted_by_commas_and_may_have_spaces() -> None:
 
 
 @pytest.mark.parametrize("nothing", ["", " ", ",,"])
-def test_expecting_nothing_is_refused_for_it_would_always_be_met(nothing: str) -> None:
-    with pytest.raises(ValueError, match="nothing is expected"):
+def test_an_empty_list_is_refused_because_it_would_always_be_met(nothing: str) -> None:
+    with pytest.raises(ValueError, match="no expectation given"):
         parse(nothing)
 
 
@@ -26,37 +26,37 @@ def test_expecting_nothing_is_refused_for_it_would_always_be_met(nothing: str) -
     ("operator", "met"),
     [("=", {0.25}), ("<", {0.5}), ("<=", {0.25, 0.5}), (">", {0.125}), (">=", {0.125, 0.25})],
 )
-def test_a_rate_is_compared_as_asked(operator: str, met: set[float]) -> None:
-    made = judged(result(), "stale_reads", 25, 100)
+def test_a_rate_is_compared_by_the_given_operator(operator: str, met: set[float]) -> None:
+    made = with_counts(result(), "stale_reads", 25, 100)
     for number in (0.125, 0.25, 0.5):
         lines = misses(f"stale_reads{operator}{number}", made)
         assert lines == ([] if number in met else [f"expected stale_reads{operator}{number}: it is 0.25"])
 
 
-def test_violated_is_the_count() -> None:
-    made = judged(result(), "lost_writes", 3, 100)
+def test_violated_compares_the_count() -> None:
+    made = with_counts(result(), "lost_writes", 3, 100)
     assert misses("lost_writes.violated=3", made) == []
     assert misses("lost_writes.violated<3", made) == ["expected lost_writes.violated<3: it is 3"]
 
 
-def test_latencies_are_service_times() -> None:
-    made = timed(timed(result(), "read", p95=7.5), "read", "response_ms", p95=99)
+def test_latencies_compare_service_times() -> None:
+    made = with_latency(with_latency(result(), "read", p95=7.5), "read", "response_ms", p95=99)
     assert misses("read.p95_ms<8,read.max_ms=4", made) == []
     assert misses("read.p95_ms<7", made) == ["expected read.p95_ms<7: it is 7.5"]
 
 
-def test_recovery_is_compared_where_there_is_any() -> None:
+def test_recovery_times_of_a_drill_are_compared() -> None:
     made = result() | {"recovery": {"write": {"rto_s": 4.2}, "read": {"rto_s": None}}}
     assert misses("write.rto_s<5", made) == []
     assert misses("read.rto_s<5", made) == ["expected read.rto_s<5: no evidence"]
 
 
 @pytest.mark.parametrize("name", sorted(NAMES))
-def test_no_evidence_misses_every_expectation_and_says_so(name: str) -> None:
+def test_without_evidence_every_expectation_is_missed(name: str) -> None:
     assert misses(f"{name}>=0", result()) == [f"expected {name}>=0: no evidence"]
 
 
-def test_every_guarantee_can_be_expected_and_every_name_of_the_documentation() -> None:
+def test_every_guarantee_and_every_documented_name_can_be_expected() -> None:
     assert {*GUARANTEES, "stale_reads.violated", "read.p95_ms", "write.p95_ms", "write.rto_s"} <= NAMES
 
 
@@ -67,13 +67,13 @@ def test_every_guarantee_can_be_expected_and_every_name_of_the_documentation() -
         ("read.p42_ms<1", "unknown name 'read.p42_ms'"),
         ("stale_reads", "is not NAME OP NUMBER"),
         ("stale_reads!=0", "is not NAME OP NUMBER"),
-        ("stale_reads==0", "'=0' in 'stale_reads==0' is no number"),
-        ("stale_reads<few", "'few' in 'stale_reads<few' is no number"),
-        ("stale_reads<nan", "'nan' in 'stale_reads<nan' is no number"),
-        ("stale_reads<inf", "is no number"),
-        ("stale_reads=0 read_your_writes=0", "is no number|is not NAME OP NUMBER"),
+        ("stale_reads==0", "'=0' in 'stale_reads==0' is not a number"),
+        ("stale_reads<few", "'few' in 'stale_reads<few' is not a number"),
+        ("stale_reads<nan", "'nan' in 'stale_reads<nan' is not a number"),
+        ("stale_reads<inf", "is not a number"),
+        ("stale_reads=0 read_your_writes=0", "is not a number|is not NAME OP NUMBER"),
     ],
 )
-def test_what_cannot_be_understood_is_refused_with_what_is_wrong(text: str, complaint: str) -> None:
+def test_a_malformed_expectation_is_refused_with_the_reason(text: str, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         parse(text)

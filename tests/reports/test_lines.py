@@ -1,8 +1,8 @@
 from stalewatch.reports.lines import plain_lines
-from tests.reports.made_results import aged, judged, result, timed
+from tests.reports.results import result, with_counts, with_latency, with_staleness
 
 
-def test_a_run_without_operations_says_that_nothing_is_known() -> None:
+def test_a_run_without_operations_has_no_evidence() -> None:
     assert list(plain_lines(result())) == [
         "write avg/p95 ms: n/a / n/a",
         "read avg/p95 ms: n/a / n/a",
@@ -17,15 +17,15 @@ def test_a_run_without_operations_says_that_nothing_is_known() -> None:
     ]
 
 
-def test_rates_stand_with_their_counts_and_interval() -> None:
-    lines = list(plain_lines(judged(aged(result(), 0.1, 0.2), "stale_reads", 432, 3500)))
+def test_a_rate_has_its_counts_and_interval() -> None:
+    lines = list(plain_lines(with_counts(with_staleness(result(), 0.1, 0.2), "stale_reads", 432, 3500)))
     assert "stale_read_rate: 0.1234 (432/3500, 95% 0.1129-0.1347)" in lines
 
 
 def test_each_rate_is_that_of_its_guarantee() -> None:
     made = result()
     for number, guarantee in enumerate(("read_your_writes", "monotonic_reads", "lost_writes", "conflicts"), start=1):
-        judged(made, guarantee, number, 100)
+        with_counts(made, guarantee, number, 100)
     lines = "\n".join(plain_lines(made))
     assert "ryw_violation_rate: 0.0100 (1/100, 95% " in lines
     assert "monotonic_violation_rate: 0.0200 (2/100, 95% " in lines
@@ -33,8 +33,8 @@ def test_each_rate_is_that_of_its_guarantee() -> None:
     assert "conflicts: 4\n" in lines
 
 
-def test_latencies_are_of_the_right_kind_and_response_times_stand_apart() -> None:
-    made = timed(timed(result(), "write", avg=1.234, p95=4.567), "read", "response_ms", avg=10, p95=20)
+def test_service_and_response_times_are_separate_lines() -> None:
+    made = with_latency(with_latency(result(), "write", avg=1.234, p95=4.567), "read", "response_ms", avg=10, p95=20)
     lines = list(plain_lines(made))
     assert lines[:3] == [
         "write avg/p95 ms: 1.23 / 4.57",
@@ -43,13 +43,14 @@ def test_latencies_are_of_the_right_kind_and_response_times_stand_apart() -> Non
     ]
 
 
-def test_staleness_is_told_only_where_something_was_stale() -> None:
-    made = judged(aged(result(), 0.0123, 1.5), "stale_reads", 1, 10)
+def test_staleness_is_shown_only_if_a_read_was_stale() -> None:
+    made = with_counts(with_staleness(result(), 0.0123, 1.5), "stale_reads", 1, 10)
     assert "staleness p50/p95/max ms: 12.30 / 1500.00 / 1500.00" in list(plain_lines(made))
-    assert "staleness" not in "\n".join(plain_lines(judged(aged(result(), 0.1, 0.1), "stale_reads", 0, 10)))
+    fresh = with_counts(with_staleness(result(), 0.1, 0.1), "stale_reads", 0, 10)
+    assert "staleness" not in "\n".join(plain_lines(fresh))
 
 
-def test_what_resolving_conflicts_cost_is_told_by_part() -> None:
+def test_losses_of_conflict_resolution_are_shown_by_part() -> None:
     made = result() | {
         "resolution": {"strategy": "lww", "merged": 12, "errors": 1},
         "losses": {"basket": {"acknowledged": 187, "lost": 52}, "count": {"acknowledged": 178, "lost": 25}},
@@ -60,15 +61,21 @@ def test_what_resolving_conflicts_cost_is_told_by_part() -> None:
     assert lines[at + 1 : at + 4] == ["lost basket items: 52/187", "lost increments: 25/178", "final reads s: 0.56"]
 
 
-def test_errors_stand_with_outcome_and_count() -> None:
+def test_an_error_has_its_outcome_and_count() -> None:
     errors = [{"operation": "write", "outcome": "unknown", "error": "Timeout", "count": 3}]
     assert "write unknown: 3 x Timeout" in list(plain_lines(result() | {"errors": errors}))
 
 
-def test_ids_and_items_are_told_where_there_are_any() -> None:
-    made = judged(result(), "unique_ids", 2, 100) | {"duplicate_items": 3, "phantom_items": 0}
+def test_ids_and_items_are_shown_only_if_there_are_any() -> None:
+    made = with_counts(result(), "unique_ids", 2, 100) | {"duplicate_items": 3, "phantom_items": 0}
     lines = list(plain_lines(made))
     place = lines.index("lost_writes: n/a (0/0, no evidence)")
     assert lines[place + 1].startswith("unique_id_violation_rate: 0.0200 (2/100, 95% ")
     assert lines[place + 2] == "duplicate_items: 3"
     assert not [line for line in lines if line.startswith("phantom_items")]
+
+
+def test_stalls_and_interruptions_are_mentioned() -> None:
+    lines = list(plain_lines(result() | {"stalled_operations": 4, "interrupted": True}))
+    assert "left out of latencies: 4 operations during which this process was stalled" in lines
+    assert "interrupted: no final reads were made, so lost writes were not checked" in lines

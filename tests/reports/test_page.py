@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from stalewatch.reports import page, page_charts
-from stalewatch.reports.page_labels import labels
-from stalewatch.reports.page_words import WORDS, percent, sentence
+from stalewatch.reports.words import GUARANTEE_WORDS, percent, run_sentence
 
 Result = dict[str, Any]
 
@@ -39,7 +38,7 @@ def stale(*operations: Mapping[str, Any]) -> Result:
 
 
 def result(**more: Any) -> Result:
-    rows: dict[str, Result] = {name: NOTHING | {"verdict": "no_evidence"} for name in WORDS}
+    rows: dict[str, Result] = {name: NOTHING | {"verdict": "no_evidence"} for name in GUARANTEE_WORDS}
     rows |= {"stale_reads": stale(), "read_your_writes": row(1000, 0), "lost_writes": row(500, 0)}
     rows["conflicts"] = NOTHING | {"verdict": "not_applicable"}
     latency = {"service_ms": TIMES, "response_ms": None}
@@ -67,7 +66,7 @@ def with_options(**options: object) -> Result:
 
 
 class Text(HTMLParser):
-    """The words of a page and its elements, the scripts apart."""
+    """The text and the elements of a page, without its scripts."""
 
     def __init__(self, source: str) -> None:
         super().__init__()
@@ -93,7 +92,7 @@ class Text(HTMLParser):
 
 @pytest.fixture(autouse=True)
 def _small_plotly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the five megabytes that no test here looks at."""
+    """Leave out five megabytes that no test here reads."""
     monkeypatch.setattr(page, "_plotly", lambda: "/* plotly */")
 
 
@@ -101,7 +100,7 @@ def text(*results: Result) -> Text:
     return Text(page.render(results))
 
 
-def test_a_page_says_what_was_seen() -> None:
+def test_a_page_shows_verdicts_rates_latencies_errors_and_options() -> None:
     found = text(result())
     assert "mongo 20260102030405abcd" in found
     assert "2026-01-02 03:04:05" in found
@@ -121,12 +120,12 @@ def test_a_page_says_what_was_seen() -> None:
 
 def test_every_guarantee_is_explained() -> None:
     for found in (text(result()), text(result(), result())):
-        for name, words in WORDS.items():
+        for name, words in GUARANTEE_WORDS.items():
             assert name in found
             assert words.promise in found
 
 
-def test_a_witness_shows_times_from_its_first_operation_on() -> None:
+def test_the_times_of_a_witness_are_relative_to_its_first_operation() -> None:
     found = text(result())
     assert "replication lag, stale for 4.00 ms" in found
     assert "write s1 k7 3 m1 0.000 2.000" in found
@@ -137,24 +136,24 @@ def test_a_witness_shows_times_from_its_first_operation_on() -> None:
     assert "left:min(75.0%, calc(100% - 4px));width:25.0%" in bars
 
 
-def test_a_write_that_never_ended_reaches_to_the_end() -> None:
+def test_the_bar_of_a_write_that_never_ended_reaches_the_end() -> None:
     never = WRITE | {"end": None, "outcome": "unknown", "error": "Timeout"}
     found = text(result(guarantees=result()["guarantees"] | {"phantom_reads": stale(READ_ENDED, never)}))
     assert "write (unknown: Timeout) s1 k7 3 m1 0.000 never" in found
 
 
-def test_final_reads_lists_and_counters_are_shown_by_what_they_held() -> None:
+def test_operations_on_registers_lists_and_counters_show_their_content() -> None:
     span = {"start": 0, "end": 1, "outcome": "ok", "key": "k"}
     final = span | {"op": "final", "version": 4, "siblings": [2, 3]}
     items = span | {"op": "final", "items": ["a", "b"]}
     append = span | {"op": "append", "session": "s1", "item": "s1-7"}
     draw = span | {"op": "draw", "session": "s1", "value": 12}
     found = text(result(guarantees=result()["guarantees"] | {"lost_writes": stale(final, items, append, draw)}))
-    for words in ("final read k 4, beside it 2, 3", "2 items", "item s1-7", "value 12"):
+    for words in ("final read k 4, siblings 2, 3", "2 items", "item s1-7", "value 12"):
         assert words in found
 
 
-def test_runs_stand_side_by_side_under_their_levels() -> None:
+def test_runs_are_shown_side_by_side_under_their_levels() -> None:
     found = text(result(), with_options(write_concern="majority", read_from="primary"))
     assert "2 runs of mongo" in found
     assert "w=1 / secondary w=majority / primary stale_reads" in found
@@ -166,57 +165,26 @@ def test_options_that_differ_come_first() -> None:
     assert "users 20 50 write_concern 1 1" in found
 
 
-@pytest.mark.parametrize(
-    ("database", "options", "label"),
-    [
-        ("mongo", {"driver": {"write_concern": {"w": 2}, "read_from": "nearest"}}, "w=2 / nearest"),
-        ("mongo", {"write_concern": "majority", "read_concern": "linearizable"}, "w=majority / primary, linearizable"),
-        ("mongo", {"read_strategy": "sticky"}, "w=1 / primary, sticky"),
-        ("cassandra", {"write_cl": "QUORUM", "read_cl": "ONE"}, "QUORUM / ONE"),
-        ("couch", {"write_to": "both", "read_from": "a"}, "write both / read a"),
-        (
-            "memory",
-            {"topology": "leader", "write_acks": 1, "driver": {"reads_at": "follower"}},
-            "leader: w=1 / follower",
-        ),
-        ("memory", {"topology": "quorum", "write_acks": "all", "read_acks": 1}, "quorum: w=all / r=1"),
-    ],
-)
-def test_a_run_is_labelled_by_its_levels(database: str, options: Result, label: str) -> None:
-    assert labels([result(database=database, options=options)]) == [label]
-
-
-def test_equal_levels_are_told_apart_by_what_differs() -> None:
-    assert labels([with_options(users=10, lag=0.1), with_options(users=20, lag=0.2)]) == [
-        "w=1 / secondary, users=10",
-        "w=1 / secondary, users=20",
-    ]
-    assert labels([result(run="a"), result(run="b")]) == ["w=1 / secondary, a", "w=1 / secondary, b"]
-    assert labels([result(run="a"), result(run="a")]) == ["w=1 / secondary, a, no. 1", "w=1 / secondary, a, no. 2"]
-    both = labels([result(), result(database="couch", options={"write_to": "a", "read_from": "b"})])
-    assert both == ["mongo: w=1 / secondary", "couch: write a / read b"]
-
-
-def test_nothing_checked_proves_nothing() -> None:
-    rows = {name: NOTHING | {"verdict": "no_evidence"} for name in WORDS}
+def test_a_run_without_evidence_proves_nothing() -> None:
+    rows = {name: NOTHING | {"verdict": "no_evidence"} for name in GUARANTEE_WORDS}
     empty = dict.fromkeys(("avg", "p50", "p95", "p99", "max"))
     times = {kind: {"service_ms": empty, "response_ms": None} for kind in ("read", "write")}
     one = result(verdict="unknown", guarantees=rows, latency=times, timeline=[], errors=[])
-    assert "successful reads and 500 successful writes gave nothing to judge by" in sentence(one)
+    assert "successful reads and 500 successful writes left nothing to judge" in run_sentence(one)
     found = text(one)
     assert "holds" not in found
-    assert "Nothing was violated." in found
+    assert "No guarantee was violated." in found
 
 
-def test_what_a_check_of_files_says_is_enough() -> None:
+def test_the_result_of_check_is_enough_for_a_page() -> None:
     one = {name: value for name, value in result().items() if name in {"verdict", "complete", "guarantees"}}
     found = text(one | {"complete": False, "duplicate_items": 2, "phantom_items": 0})
-    assert "its history is incomplete" in found
-    assert "2 list items stood twice" in found
+    assert "the history is incomplete" in found
+    assert "2 list items appeared more than once" in found
     assert "Errors" not in found
 
 
-def test_response_times_stand_apart_where_there_are_any() -> None:
+def test_response_times_have_their_own_rows_and_panels() -> None:
     latency = {"service_ms": TIMES, "response_ms": TIMES | {"p99": 900.0}}
     open_loop = result(latency={"read": latency, "write": latency})
     assert "reads service time" in text(open_loop)
@@ -231,7 +199,7 @@ def test_response_times_stand_apart_where_there_are_any() -> None:
     ]
 
 
-def test_the_rates_carry_their_intervals() -> None:
+def test_rates_have_error_bars() -> None:
     figure = page_charts.rates(["one"], [result()])
     dots = figure["data"][0]
     assert dots["name"] == "stale reads"
@@ -252,7 +220,7 @@ def test_the_timeline_fills_seconds_without_operations() -> None:
     }
 
 
-def test_figures_are_what_plotly_draws() -> None:
+def test_plotly_accepts_every_figure() -> None:
     from plotly.graph_objects import Figure  # noqa: PLC0415 # it loads slowly
 
     figures = page.content([result(), result(run="other")])["figures"]
@@ -261,7 +229,7 @@ def test_figures_are_what_plotly_draws() -> None:
         Figure(json.loads(re.sub(r'"--[a-z]+"', '"red"', json.dumps(figure))))
 
 
-def test_recovery_of_a_drill_is_told() -> None:
+def test_the_recovery_of_a_drill_is_shown() -> None:
     times = {"rto_s": 3.25, "sustained_rto_s": None, "degraded_s": 4}
     drill = result(
         recovery={"read": times, "write": times},
@@ -275,26 +243,26 @@ def test_recovery_of_a_drill_is_told() -> None:
         "fault kill m1 longest time without a successful read 3.25 s until reads worked reliably again never" in found
     )
     assert "acknowledged writes lost at least 9, over 500 ms" in found
-    assert "two primaries at a time for 1.00 s to 2.50 s" in found
-    assert "from heal until all replicas agreed never" in found
+    assert "time with two primaries 1.00 s to 2.50 s" in found
+    assert "from the heal until all replicas agreed never" in found
 
 
-def test_what_resolving_conflicts_lost_is_told() -> None:
+def test_the_losses_of_conflict_resolution_are_shown() -> None:
     found = text(
         result(
             resolution={"strategy": "lww", "merged": 12, "errors": 0},
             losses={"basket": {"acknowledged": 1870, "lost": 52}, "count": {"acknowledged": 9, "lost": 0}},
         )
     )
-    assert "of what lost acknowledged basket items 52 1,870 increments 0 9" in found
-    assert "resolved: lww (12 merged, 0 errors)" in found
-    assert "What resolving conflicts lost" not in text(result())
+    assert "part lost acknowledged basket items 52 1,870 increments 0 9" in found
+    assert "resolved by lww (12 merged, 0 errors)" in found
+    assert "Lost in conflict resolution" not in text(result())
 
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{7*7}}\ud800\u2028"
 
 
-def test_nothing_from_the_results_becomes_part_of_the_page(tmp_path: Path) -> None:
+def test_text_from_results_is_escaped(tmp_path: Path) -> None:
     witness = stale(WRITE_ENDED | {"key": HOSTILE, "session": HOSTILE, "node": HOSTILE}, READ_ENDED)
     hostile = result(
         database=HOSTILE,
@@ -314,14 +282,14 @@ def test_nothing_from_the_results_becomes_part_of_the_page(tmp_path: Path) -> No
     assert "{{7*7}}" in found
 
 
-def test_labels_in_charts_are_no_html() -> None:
+def test_labels_in_charts_are_escaped() -> None:
     figures = page.content([result(run=HOSTILE, options={}), result()])["figures"]
     for figure in figures.values():
         assert "<img" not in json.dumps(figure)
         assert "<script" not in json.dumps(figure)
 
 
-def test_only_the_pages_own_scripts_may_run() -> None:
+def test_the_policy_allows_only_the_two_scripts_of_the_page() -> None:
     source = page.render([result()])
     policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', source)
     assert policy
@@ -333,19 +301,19 @@ def test_only_the_pages_own_scripts_may_run() -> None:
     assert not re.search(r"""(src|href)=["']?(https?:)?//""", source)
 
 
-def test_passwords_in_addresses_are_hidden() -> None:
+def test_credentials_in_urls_are_masked() -> None:
     found = text(with_options(couch_a="http://admin:secret@db:5984/x"))
     assert "http://***@db:5984/x" in found
     assert "secret" not in found
 
 
-def test_folders_are_made(tmp_path: Path) -> None:
+def test_missing_folders_are_created(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b" / "page.html"
     page.write(path, [result()])
     assert path.read_text(encoding="utf-8").startswith("<!doctype html>")
 
 
-def test_plotly_is_part_of_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plotly_is_embedded_in_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     source = page.render([result()])
     assert "Plotly.react" in source
@@ -354,26 +322,26 @@ def test_plotly_is_part_of_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("package", page.PACKAGES)
-def test_a_missing_package_is_named_before_anything_is_done(
+def test_a_missing_package_is_named_before_anything_is_written(
     package: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(page.MissingPackage, match=f"the page needs {package}: pip install jinja2 plotly"):
+    with pytest.raises(page.PageUnavailable, match=f"the page needs {package}: pip install jinja2 plotly"):
         page.require()
-    with pytest.raises(page.MissingPackage):
+    with pytest.raises(page.PageUnavailable):
         page.write(tmp_path / "page.html", [result()])
     assert not list(tmp_path.iterdir())
 
 
-def test_the_words_cover_every_guarantee() -> None:
+def test_every_guarantee_has_its_words() -> None:
     from stalewatch.checkers.judge import GUARANTEES  # noqa: PLC0415 # nothing else here needs it
 
-    assert list(WORDS) == list(GUARANTEES)
+    assert list(GUARANTEE_WORDS) == list(GUARANTEES)
 
 
 @pytest.mark.parametrize(
     ("rate", "words"),
     [(None, ""), (0.0, "0 %"), (1.0, "100 %"), (0.123456, "12.3 %"), (1e-9, "<0.001 %"), (0.99999, ">99.9 %")],
 )
-def test_a_few_are_never_none_and_most_never_all(rate: float | None, words: str) -> None:
+def test_a_rate_is_never_rounded_to_0_or_100_percent(rate: float | None, words: str) -> None:
     assert percent(rate).replace("\xa0", " ") == words

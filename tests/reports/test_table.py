@@ -4,17 +4,18 @@ import pytest
 
 from stalewatch.checkers.judge import Judge
 from stalewatch.checkers.verdict import Verdict
-from stalewatch.reports.table import COLUMNS, rows, show
+from stalewatch.reports.table import COLUMNS, labels, rows, show, show_side_by_side, stale_sentence
+from tests.reports.results import result, stale_result, with_counts, with_latency
 
 WIDE = [("a" * 70, "b" * 70, "holds"), ("c", "[red]d[/red]", "violated")]
 
 
-def test_a_row_has_counts_rate_interval_and_verdict_in_words() -> None:
+def test_a_row_has_counts_rate_interval_and_verdict() -> None:
     verdict = Verdict("stale_reads", checked=200, violated=20)
     assert rows({"stale_reads": verdict}) == [("stale_reads", "200", "20", "0.1000", "0.0657-0.1494", "violated")]
 
 
-def test_every_guarantee_has_a_row_also_without_evidence() -> None:
+def test_every_guarantee_has_a_row_even_without_evidence() -> None:
     found = rows(Judge().verdicts())
     assert len(found) == 9
     assert {len(row) for row in found} == {len(COLUMNS)}
@@ -22,7 +23,7 @@ def test_every_guarantee_has_a_row_also_without_evidence() -> None:
 
 
 @pytest.mark.parametrize("columns", ["20", "80", "1000"])
-def test_a_table_in_a_file_is_as_wide_as_it_has_to_be(
+def test_a_table_in_a_file_is_as_wide_as_its_content(
     columns: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("rich")
@@ -33,12 +34,12 @@ def test_a_table_in_a_file_is_as_wide_as_it_has_to_be(
     assert any(all(cell in line for cell in WIDE[0]) for line in lines)
 
 
-def test_cells_are_text_and_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+def test_markup_in_cells_is_printed_as_text(capsys: pytest.CaptureFixture[str]) -> None:
     show("title", ("x", "y", "z"), WIDE)
     assert "[red]d[/red]" in capsys.readouterr().out
 
 
-def test_without_rich_columns_are_parted_by_tabs_one_row_a_line(
+def test_without_rich_each_row_is_one_line_separated_by_tabs(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in [name for name in sys.modules if name.split(".")[0] == "rich"]:
@@ -46,3 +47,88 @@ def test_without_rich_columns_are_parted_by_tabs_one_row_a_line(
     monkeypatch.setitem(sys.modules, "rich", None)
     show("title", ("", "w=1\nsecondary"), [("stale", "1 %")])
     assert capsys.readouterr().out == "title\n\tw=1 secondary\nstale\t1 %\n"
+
+
+# Runs side by side.
+
+LEADER = {"topology": "leader", "write_acks": 1, "read_from": "follower"}
+STRICT = {"topology": "leader", "write_acks": "majority", "read_from": "leader"}
+
+
+def test_the_sentence_starts_with_the_worst_run_and_gives_counts_rate_and_age() -> None:
+    good = with_counts(result("r1", **STRICT), "stale_reads", 0, 100)
+    bad = stale_result("r2", 25, 200, **LEADER)
+    assert stale_sentence([good, bad]) == (
+        "leader: w=1 / follower: 25 of 200 reads were stale (12.50%), by up to 1.50 s; "
+        "leader: w=majority / leader: none of 100 reads was stale."
+    )
+
+
+def test_the_sentence_says_so_if_no_read_could_be_checked() -> None:
+    nothing = result("r1", **LEADER)  # type: ignore[arg-type] # options
+    assert stale_sentence([nothing]) == "leader: w=1 / follower: no read could be checked for staleness."
+
+
+def test_runs_at_the_same_levels_are_told_apart_in_the_sentence() -> None:
+    sentence = stale_sentence(
+        [stale_result("r1", 1, 10, **LEADER, users=5), stale_result("r2", 2, 10, **LEADER, users=50)]
+    )
+    assert "users=5:" in sentence
+    assert "users=50:" in sentence
+
+
+def test_the_table_has_one_column_for_each_run(capsys: pytest.CaptureFixture[str]) -> None:
+    slow = with_latency(stale_result("r2", 25, 200, **LEADER), "write", p95=12.345)
+    show_side_by_side([with_counts(result("r1", **STRICT), "lost_writes", 7, 100), slow])
+    cells = {line[:19].strip(): line[19:].split() for line in capsys.readouterr().out.splitlines()}
+    assert cells["stale reads"] == ["no", "evidence", "12.50%"]
+    assert cells["lost writes"] == ["7", "no", "evidence"]
+    assert cells["staleness, median"] == ["12.30", "ms"]
+    assert cells["staleness, max"] == ["1.50", "s"]
+    assert cells["write p95"] == ["no", "evidence", "12.35", "ms"]
+    assert cells["verdict"] == ["invalid", "invalid"]
+
+
+# Labels.
+
+MONGO = {"write_concern": "1", "read_from": "secondary"}
+
+
+@pytest.mark.parametrize(
+    ("database", "options", "label"),
+    [
+        ("mongo", {"driver": {"write_concern": {"w": 2}, "read_from": "nearest"}}, "w=2 / nearest"),
+        ("mongo", {"write_concern": "majority", "read_concern": "linearizable"}, "w=majority / primary, linearizable"),
+        ("mongo", {"read_strategy": "sticky"}, "w=1 / primary, sticky"),
+        ("cassandra", {"write_cl": "QUORUM", "read_cl": "ONE"}, "QUORUM / ONE"),
+        ("couch", {"write_to": "both", "read_from": "a"}, "write both / read a"),
+        (
+            "memory",
+            {"topology": "leader", "write_acks": 1, "driver": {"reads_at": "follower"}},
+            "leader: w=1 / follower",
+        ),
+        ("memory", {"topology": "quorum", "write_acks": "all", "read_acks": 1}, "quorum: w=all / r=1"),
+        (
+            "memory",
+            {"topology": "multi-leader", "write_to": "home", "read_from": "m2", "driver": {"writes_at": "m1"}},
+            "multi-leader: write m1 / read m2",
+        ),
+    ],
+)
+def test_a_run_is_labelled_by_its_consistency_levels(database: str, options: dict[str, object], label: str) -> None:
+    assert labels([result(database=database, **options)]) == [label]  # type: ignore[arg-type] # options
+
+
+def test_equal_labels_are_extended_by_what_differs() -> None:
+    mongo = {"database": "mongo", **MONGO}
+    assert labels([result(**mongo, users=10, lag=0.1), result(**mongo, users=20, lag=0.2)]) == [
+        "w=1 / secondary, users=10",
+        "w=1 / secondary, users=20",
+    ]
+    assert labels([result("a", **mongo), result("b", **mongo)]) == ["w=1 / secondary, a", "w=1 / secondary, b"]
+    assert labels([result("a", **mongo), result("a", **mongo)]) == [
+        "w=1 / secondary, a, no. 1",
+        "w=1 / secondary, a, no. 2",
+    ]
+    couch = result(database="couch", write_to="a", read_from="b")
+    assert labels([result(**mongo), couch]) == ["mongo: w=1 / secondary", "couch: write a / read b"]

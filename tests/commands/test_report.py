@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from stalewatch.commands.main import main
-from tests.reports.made_results import result, stale, written
+from tests.reports.results import result, stale_result, write_json
 
 
 def report(*arguments: object) -> int:
@@ -14,13 +14,13 @@ def report(*arguments: object) -> int:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    written(tmp_path, "2.json", stale("second", 1, 10, topology="leader", write_acks=1, read_from="m2"))
-    written(tmp_path, "1.json", stale("first", 5, 10, topology="leader", write_acks=1, read_from="m1"))
-    (tmp_path / "history.jsonl").write_text("no result, and not looked at")
+    write_json(tmp_path, "2.json", stale_result("second", 1, 10, topology="leader", write_acks=1, read_from="m2"))
+    write_json(tmp_path, "1.json", stale_result("first", 5, 10, topology="leader", write_acks=1, read_from="m1"))
+    (tmp_path / "history.jsonl").write_text("not a result, and ignored")
     return tmp_path
 
 
-def test_all_results_of_a_folder_stand_side_by_side_and_on_a_page(
+def test_the_results_of_a_folder_are_shown_side_by_side_and_as_a_page(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("plotly")
@@ -32,7 +32,9 @@ def test_all_results_of_a_folder_stand_side_by_side_and_on_a_page(
     assert "<html" in (folder / "report.html").read_text()
 
 
-def test_files_may_be_named_and_the_page_may_go_elsewhere(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_single_files_are_accepted_and_html_sets_the_path_of_the_page(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("plotly")
     page = folder / "new" / "page.html"
     assert report(folder / "2.json", "--html", page) == 0
@@ -50,7 +52,7 @@ def test_files_may_be_named_and_the_page_may_go_elsewhere(folder: Path, capsys: 
         ("\udcff", "codec can't decode"),
     ],
 )
-def test_what_is_no_result_is_named(
+def test_a_file_that_is_not_a_result_is_refused_by_name(
     folder: Path, text: str, complaint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bad = folder / "3.json"
@@ -64,41 +66,41 @@ def test_what_is_no_result_is_named(
 
 @pytest.mark.parametrize("field", ["guarantees", "verdict", "database", "options", "run", "latency", "operations"])
 @pytest.mark.parametrize("value", [None, 3])
-def test_a_result_with_a_field_missing_or_of_the_wrong_kind_is_none(
+def test_a_result_with_a_missing_or_mistyped_field_is_refused(
     tmp_path: Path, field: str, value: object, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = result() | {field: value}
     if value is None:
         del made[field]
-    bad = written(tmp_path, "r.json", made)
+    bad = write_json(tmp_path, "r.json", made)
     assert report(bad) == 2
     assert str(bad) in capsys.readouterr().err
 
 
-def test_a_result_without_one_of_the_guarantees_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_result_that_lacks_a_guarantee_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = result()
     del made["guarantees"]["unique_ids"]
-    assert report(written(tmp_path, "r.json", made)) == 2
+    assert report(write_json(tmp_path, "r.json", made)) == 2
     assert "not the result of a run" in capsys.readouterr().err
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert report(tmp_path / "none.json") == 2
     assert str(tmp_path / "none.json") in capsys.readouterr().err
 
 
-def test_a_folder_without_results_says_how_to_make_some(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_empty_folder_explains_how_to_make_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert report(tmp_path) == 2
-    assert "write some with bench.py ... --json FILE" in capsys.readouterr().err
+    assert "write some with: stalewatch bench ... --json FILE" in capsys.readouterr().err
 
 
-def test_a_page_that_cannot_be_written_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_page_that_cannot_be_written_is_a_usage_error(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("plotly")
     assert report(folder, "--html", folder / "1.json" / "page.html") == 2
     assert "stalewatch report: " in capsys.readouterr().err
 
 
-def test_without_plotly_the_table_is_printed_and_the_package_is_named(
+def test_without_plotly_the_table_is_printed_and_the_missing_package_is_named(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "plotly", None)
@@ -109,7 +111,7 @@ def test_without_plotly_the_table_is_printed_and_the_package_is_named(
     assert "plotly" in captured.err
 
 
-def test_a_result_that_the_bench_wrote_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_result_written_by_the_bench_is_accepted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("plotly")
 
     path = tmp_path / "r.json"

@@ -1,0 +1,266 @@
+"""A run in words: what was seen, what a drill did, and numbers with their units."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+Result = Mapping[str, Any]
+
+
+class GuaranteeWords(NamedTuple):
+    """What a guarantee promises, and how a sentence describes it when it was violated and when it held."""
+
+    promise: str
+    violated: str
+    held: str
+
+
+GUARANTEE_WORDS: Mapping[str, GuaranteeWords] = {
+    "stale_reads": GuaranteeWords(
+        "Every read returns at least the newest write that was acknowledged before the read started.",
+        "{rate} of the reads were stale ({violated} of {checked}){staleness}",
+        "none of {checked} reads was stale",
+    ),
+    "read_your_writes": GuaranteeWords(
+        "A session always sees its own acknowledged writes.",
+        "{violated} of {checked} reads ({rate}) missed a write of their own session",
+        "every session saw its own writes ({checked} reads)",
+    ),
+    "monotonic_reads": GuaranteeWords(
+        "Once a session has read a version of a key, it never reads an older one.",
+        "{violated} of {checked} reads ({rate}) returned an older version than their session had already read",
+        "no session went back to an older version ({checked} reads)",
+    ),
+    "read_regressions": GuaranteeWords(
+        "Once any session has read a version of a key, no later read by any session returns an older one.",
+        "{violated} of {checked} reads ({rate}) returned an older version than an earlier read of any session",
+        "no read returned an older version than an earlier read of any session ({checked} reads)",
+    ),
+    "consistent_prefix": GuaranteeWords(
+        "A session that sees a value also sees what its author had read or written before. Only direct dependencies "
+        "are followed, so the count is a lower bound.",
+        "{violated} of {checked} reads ({rate}) missed a write that a value read earlier depends on",
+        "no read missed a write that a value read earlier depends on ({checked} reads)",
+    ),
+    "phantom_reads": GuaranteeWords(
+        "A read returns only what was really written: nothing from a write that failed or had not started yet.",
+        "{violated} of {checked} reads ({rate}) returned something that had not been written",
+        "every value read had been written ({checked} reads)",
+    ),
+    "lost_writes": GuaranteeWords(
+        "Every acknowledged write is still there at the end. Exact for lists; a lower bound for single values, because "
+        "a newer write hides the loss of an older one.",
+        "{violated} of {checked} acknowledged writes ({rate}) were lost",
+        "none of {checked} acknowledged writes was lost",
+    ),
+    "conflicts": GuaranteeWords(
+        "No read returns several concurrent versions. If several nodes take writes, conflicts are a fact and not a "
+        "broken promise: they never make a run invalid.",
+        "{violated} of {checked} reads ({rate}) returned conflicting versions",
+        "no read returned conflicting versions ({checked} reads)",
+    ),
+    "unique_ids": GuaranteeWords(
+        "Ids drawn from a counter never repeat and never decrease.",
+        "{violated} of {checked} ids drawn ({rate}) repeated or decreased",
+        "none of {checked} ids drawn repeated or decreased",
+    ),
+}
+
+HEADLINES = ("stale_reads", "read_your_writes", "lost_writes")
+"""Guarantees worth mentioning even if they held."""
+
+FAULT_WORDS = {
+    "kill": "{node} was killed",
+    "pause": "{node} was paused",
+    "isolate": "{node} was isolated",
+    "restart": "{node} was restarted",
+    "wipe": "{node} lost its disk",
+    "delay": "the network link of {node} was delayed",
+    "loss": "the network link of {node} lost packets",
+    "lag": "replication to {node} was delayed",
+    "hints": "{node} stopped storing hints",
+    "link": "the replication link of {node} was down",
+}
+
+DRILL_VIOLATIONS = {
+    "stale_reads": "stale reads",
+    "monotonic_reads": "reads that went back in time",
+    "read_your_writes": "reads that missed their session's own writes",
+    "unique_ids": "ids that repeated or decreased",
+    "phantom_reads": "reads of values that nobody wrote",
+    "conflicts": "reads with conflicts",
+}
+
+LIMITS: Mapping[str, str] = {
+    "interrupted": "interrupted before the end",
+    "duplicate_items": "{} list items appeared more than once",
+    "phantom_items": "{} list items were never appended, or their append failed",
+}
+
+NO_VALUE = "—"
+
+NBSP = "\u00a0"
+"""Keeps a number and its unit on one line."""
+
+CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
+"""The user and password in a URL. They are masked: pages are passed around."""
+
+_MIN_PERCENT, _MAX_PERCENT = 0.001, 99.9
+
+
+def count(number: float) -> str:
+    """Return a whole number with thousands separators."""
+    return f"{number:,.0f}"
+
+
+def percent(rate: float | None) -> str:
+    """Return a rate as a percentage; a small rate never shows as 0 %, nor one just below 1 as 100 %."""
+    if rate is None:
+        return ""
+    value = rate * 100
+    if 0 < value < _MIN_PERCENT:
+        return f"<{_MIN_PERCENT}{NBSP}%"
+    return f">{_MAX_PERCENT}{NBSP}%" if _MAX_PERCENT < value < 100 else f"{value:.3g}{NBSP}%"  # noqa: PLR2004 # all
+
+
+def milliseconds(value: float | None) -> str:
+    """Return milliseconds with three significant digits and without the unit."""
+    if value is None:
+        return NO_VALUE
+    return f"{value:,.0f}" if value >= 99.95 else f"{value:#.3g}"  # noqa: PLR2004 # rounds to three digits
+
+
+def span(seconds: float | None) -> str:
+    """Return a duration in seconds or milliseconds, with the unit."""
+    if seconds is None:
+        return NO_VALUE
+    return f"{seconds:,.2f}{NBSP}s" if seconds >= 1 else f"{milliseconds(seconds * 1e3)}{NBSP}ms"
+
+
+def plain(value: object) -> str:
+    """Return an option's value as the user would type it."""
+    if value is None or value == "":
+        return NO_VALUE
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, list | tuple):
+        return ", ".join(plain(one) for one in value)
+    return CREDENTIALS.sub("***@", f"{value:g}" if isinstance(value, float) else str(value))
+
+
+def run_sentence(result: Result) -> str:
+    """Return what was seen in a run: first the violated guarantees, then the most important ones that held.
+
+    For a drill, a sentence about the faults and the recovery comes first.
+    """
+    rows = {name: row for name, row in result["guarantees"].items() if name in GUARANTEE_WORDS}
+    violated = [GUARANTEE_WORDS[name].violated.format(**_figures(row)) for name, row in rows.items() if row["violated"]]
+    holding = [name for name, row in rows.items() if row["verdict"] == "holds"]
+    headlines = [name for name in HEADLINES if name in holding] or ([] if violated else holding)
+    held = [GUARANTEE_WORDS[name].held.format(**_figures(rows[name])) for name in headlines]
+    sentences = [drill_sentence(result)] if result.get("recovery") else []
+    sentences.append("; ".join((*violated, *held)) or _no_evidence(result))
+    return " ".join(f"{text[0].upper()}{text[1:]}." for text in sentences)
+
+
+def _figures(row: Result) -> dict[str, str]:
+    return {
+        "violated": count(row["violated"]),
+        "checked": count(row["checked"]),
+        "rate": percent(row["rate"]),
+        "staleness": _staleness(row),
+    }
+
+
+def _staleness(row: Result) -> str:
+    staleness = row.get("staleness_s") or {}
+    if staleness.get("p50") is None:
+        return ""
+    bound = "at least " if row.get("staleness_at_least") else ""
+    return f", half of them by {span(staleness['p50'])} or more and at worst by {bound}{span(staleness['max'])}"
+
+
+def _no_evidence(result: Result) -> str:
+    operations = result.get("operations") or {}
+    done = " and ".join(f"{count(outcomes['ok'])} successful {kind}s" for kind, outcomes in operations.items())
+    return f"{done or 'this run'} left nothing to judge, so nothing is proved either way"
+
+
+def drill_sentence(result: Result) -> str:
+    """Return what a drill did and what came of it."""
+    faults = ", ".join(_faults(result)) or "no fault was injected"
+    return "; ".join([faults, *_outages(result), _lost(result.get("rpo") or {}), *_violations(result)])
+
+
+def _faults(result: Result) -> Iterator[str]:
+    first: dict[tuple[str, str], Result] = {}
+    for fault in result.get("faults") or ():
+        first.setdefault((str(fault["fault"]), str(fault.get("node"))), fault)
+    for (name, node), fault in first.items():
+        words = FAULT_WORDS[name].format(node=node) if name in FAULT_WORDS else f"{node}: {name}"
+        yield f"{words} at {fault['start_s']:.1f} s" if "start_s" in fault else words
+
+
+def _outages(result: Result) -> Iterator[str]:
+    for kind, found in result["recovery"].items():
+        rto_s, sustained_s = found.get("rto_s"), found.get("sustained_rto_s")
+        if not found.get("attempts", 1):
+            continue
+        if rto_s is not None and rto_s < 1 and found.get("degraded_s") == 0:
+            yield f"{kind}s continued, at most {rto_s:.2f} s apart"
+        elif rto_s is None:
+            yield f"{kind}s did not recover"
+        elif sustained_s is None:
+            yield f"{kind}s resumed after {rto_s:.2f} s, but did not recover for good"
+        else:
+            yield f"{kind}s recovered after {rto_s:.2f} s (sustained {sustained_s:.2f} s)"
+
+
+def _lost(rpo: Result) -> str:
+    lost, span_s, exact = rpo.get("lost_writes"), rpo.get("span_s"), rpo.get("exact")
+    if lost is None:
+        return "lost writes were not checked"
+    if not lost:
+        return "no acknowledged write was lost" + ("" if exact else ", unless a newer write hides it")
+    within = "" if span_s is None or lost == 1 else f", all acknowledged within {span_s:.2f} s"
+    writes = "acknowledged write was" if lost == 1 else "acknowledged writes were"
+    return f"{'' if exact else 'at least '}{lost} {writes} lost{within}"
+
+
+def _violations(result: Result) -> Iterator[str]:
+    for name, words in DRILL_VIOLATIONS.items():
+        if violated := result["guarantees"][name]["violated"]:
+            yield f"{violated} {words}"
+
+
+def facts(result: Result) -> Iterator[str]:
+    """Yield further facts about a run, a few words each: duration, operations, what limits the verdict."""
+    if result.get("duration_s") is not None:
+        yield span(result["duration_s"])
+    for kind, outcomes in (result.get("operations") or {}).items():
+        words = {"ok": "ok", "fail": "failed", "unknown": "unknown"}
+        counts = [f"{count(outcomes[one])} {word}" for one, word in words.items() if outcomes[one] or one == "ok"]
+        yield f"{kind}s: {', '.join(counts)}"
+    for field, text in LIMITS.items():
+        if result.get(field):
+            yield text.format(result[field])
+    if result.get("complete") is False:
+        yield "the history is incomplete: only what is there was judged"
+
+
+def date(result: Result) -> str | None:
+    """Return when a run started, if its id says so."""
+    match = re.match(r"\d{14}", str(result.get("run") or ""))
+    try:
+        return f"{datetime.strptime(match[0], '%Y%m%d%H%M%S'):%Y-%m-%d %H:%M:%S}" if match else None  # noqa: DTZ007
+    except ValueError:
+        return None
+
+
+def title(results: Sequence[Result]) -> str:
+    """Return the page's heading."""
+    databases = list(dict.fromkeys(str(result["database"]) for result in results if result.get("database")))
+    if len(results) == 1:
+        return " ".join(str(part) for part in (*databases, results[0].get("run") or "") if part) or "one run"
+    return f"{len(results)} runs" + (f" of {' and '.join(databases)}" if databases else "")
