@@ -200,10 +200,9 @@ class CassandraSession:
 
     def __init__(self, name: str, client: CassandraDatabaseClient, access: CassandraAccess, skew_us: int) -> None:
         self.name = name
-        route = access.nodes.route()
         self._execute = access.session.execute_async
         self._read, self._write = access.statements.read, access.statements.write
-        self._reader, self._writer = route.reads, route.writes
+        self._writer, self._reader = access.nodes.coordinators()
         self._node = access.nodes.name
         self._client = client
         self._write_values, self._write_answer = client.write_path.write_values, client.write_path.answer

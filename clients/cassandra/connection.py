@@ -72,13 +72,6 @@ class WholeSegments:
             buffer.io_buffer.seek(0)
 
 
-class Route(NamedTuple):
-    """The nodes that coordinate a session's writes and reads; None lets the driver choose."""
-
-    writes: Host | None
-    reads: Host | None
-
-
 class RingNodes:
     """The nodes of a ring as the driver sees them; raises `BadAddress` for options that name an unknown node."""
 
@@ -112,13 +105,13 @@ class RingNodes:
             known = self._names[id(host)] = (f"[{place}]:{port}" if ":" in place else f"{place}:{port}", host)
         return known[0]
 
-    def route(self) -> Route:
-        """Return the coordinators of the next session."""
+    def coordinators(self) -> tuple[Host | None, Host | None]:
+        """Return the nodes for the next session's writes and for its reads; None lets the driver choose."""
         number, nodes = next(self._sessions), self.eligible()
         first, second = nodes[number % len(nodes)], nodes[(number + 1) % len(nodes)]
-        routes = {"any": (None, None), "token": (None, None), "pinned": (first, first), "split": (first, second)}
-        writes, reads = routes.get(self._options.coordinator, (self._coordinator, self._coordinator))
-        return Route(writes, self._reader or reads)
+        pairs = {"any": (None, None), "token": (None, None), "pinned": (first, first), "split": (first, second)}
+        writer, reader = pairs.get(self._options.coordinator, (self._coordinator, self._coordinator))
+        return writer, self._reader or reader
 
     def _find(self, text: str) -> Host:
         place, port = address(text)
@@ -198,12 +191,9 @@ class CassandraAccess:
         results = [ExecutionResult(success=False, result_or_exc=None)] * len(values)
         for _ in range(BATCH_ATTEMPTS):
             left = [number for number, result in enumerate(results) if not result.success]
+            missing = [values[number] for number in left]
             again = execute_concurrent_with_args(
-                self.session,
-                statement,
-                [values[number] for number in left],
-                concurrency=BATCH_CONCURRENCY,
-                raise_on_first_error=False,
+                self.session, statement, missing, BATCH_CONCURRENCY, raise_on_first_error=False
             )
             for number, result in zip(left, again, strict=True):
                 if not result.success and not isinstance(result.result_or_exc, _TIMEOUTS):
