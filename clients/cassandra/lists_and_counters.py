@@ -1,4 +1,4 @@
-"""Lists and counters in Cassandra, each in a table of its own beside that of the registers.
+"""Lists and counters in Cassandra, each in a table of its own next to that of the registers.
 
 A list is a partition with a row per item. Rows of different items do not affect each other, whatever their timestamps,
 so an item can disappear only if a replica lost it or never had it. There are no empty partitions: a list exists from
@@ -22,7 +22,7 @@ from stalewatch.clients.cassandra.schema import COUNTERS, LISTS, Values, ensure_
 from stalewatch.clients.protocol import Answer
 
 DRAW_ATTEMPTS = 50
-"""How often a draw is attempted while other sessions draw first; each attempt takes a few milliseconds."""
+"""Attempts of a draw while other sessions draw first; each attempt takes a few milliseconds."""
 
 
 class CassandraLists:

@@ -98,7 +98,7 @@ def _split(text: str, default_port: int) -> tuple[HostPort, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class CassandraClientOptions:
-    """How to reach a ring, and the consistency levels of writes and reads.
+    """Addresses and credentials of a ring, and the consistency levels of writes and reads.
 
     `coordinator` is one of `COORDINATORS` or the HOST:PORT of a node; `read_from` is a node that receives all reads
     instead. `rf`, `read_repair` and `speculative_retry` are properties of the keyspace and the table: None keeps those

@@ -1,4 +1,4 @@
-"""The keyspace and the tables of registers, lists and counters, and how registers are written.
+"""The keyspace and the tables of registers, lists and counters, and the write paths of registers.
 
 A register is a row whose value is one column, a tuple that starts with the version. Columns of a row can come from
 different writes if these have the same timestamp; the parts of one column cannot, and of two such writes the greater
@@ -72,7 +72,7 @@ def dependency(found: StoredValue) -> Depends | None:
 
 
 class WritePath(NamedTuple):
-    """How registers are written, by what decides which of two writes wins: the CQL texts, and the values to bind.
+    """The CQL texts and the values to bind for registers; there is one path for each rule that decides which write wins.
 
     The functions take the key, the stored value, and the time in microseconds.
     """

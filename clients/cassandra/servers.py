@@ -1,4 +1,4 @@
-"""What the nodes of a ring report: which are up, and for which of them others keep hints.
+"""State of a ring's nodes: which are up, and for which of them others keep hints.
 
 No node leads, and none knows how far it is behind. But while a node is down, the others keep hints (writes that it
 missed) and report how old the oldest one is; a node without hints has caught up. Which nodes are up is what the
@@ -76,7 +76,7 @@ def _state(name: str, host: Host, lags: Mapping[str, float] | None) -> NodeState
 
 
 class PendingHints:
-    """Whether any node keeps hints, checked at most once a second: only without hints does a final read prove a loss.
+    """A check whether any node keeps hints, at most once per second: only without hints does a final read prove a loss.
 
     Only newer versions of Cassandra report hints, and only to users with the right to read them. If nothing is known,
     there are assumed to be none, unless a write at ANY may depend on one.
