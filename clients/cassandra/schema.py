@@ -72,7 +72,7 @@ def dependency(found: StoredValue) -> Depends | None:
 
 
 class WritePath(NamedTuple):
-    """The CQL texts and the values to bind for registers; there is one path for each rule that decides which write wins.
+    """The CQL texts and values to bind for registers; one path for each rule that decides which of two writes wins.
 
     The functions take the key, the stored value, and the time in microseconds.
     """
