@@ -1,4 +1,4 @@
-"""`stalewatch check`: operations a second and memory, from a file."""
+"""Speed and memory of `stalewatch check` on history files."""
 
 import resource
 import subprocess
@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.judge import operations
+from benchmarks.tables import print_table
 from stalewatch.history.operation import FORMAT, FORMAT_VERSION, Header
 from stalewatch.history.writer import HistoryWriter
 
@@ -14,7 +15,8 @@ LENGTHS = (250_000, 1_000_000)
 
 
 def main() -> None:
-    """Print the speed for files of each ending."""
+    """Print operations per CPU second, and memory, for plain and compressed files."""
+    rows = []
     with tempfile.TemporaryDirectory() as folder:
         for length in LENGTHS:
             history = operations(length)
@@ -22,9 +24,8 @@ def main() -> None:
                 path = Path(folder) / f"{length}.{ending}"
                 _write(path, history)
                 seconds, megabytes = _check(path)
-                print(
-                    f"check, {length:>9,} operations, .{ending}: {length / seconds:,.0f} a CPU second, {megabytes} MB"
-                )
+                rows.append((f".{ending}", f"{length:,}", f"{length / seconds:,.0f}", str(megabytes)))
+    print_table("stalewatch check", ("file", "operations", "operations per CPU second", "peak MB so far"), rows)
 
 
 def _write(path: Path, history: list[object]) -> None:
@@ -35,7 +36,7 @@ def _write(path: Path, history: list[object]) -> None:
 
 
 def _check(path: Path) -> tuple[float, int]:
-    """Return the best CPU time of three runs, and the memory of the largest child so far."""
+    """Return the shortest CPU time of three runs in seconds, and the peak memory of all children so far in MB."""
     best = float("inf")
     for _ in range(3):
         before = _children_s()

@@ -1,10 +1,11 @@
-"""What the judge costs an operation, live, and that it stays flat as histories grow."""
+"""CPU time of the judge per operation, which should not grow with the length of the history."""
 
 import gc
 import time
 from heapq import heapify, heapreplace
 from random import Random
 
+from benchmarks.tables import print_table
 from stalewatch.checkers.judge import Judge
 from stalewatch.history.operation import Operation, Read, Write
 
@@ -15,7 +16,7 @@ LENGTHS = (10_000, 100_000, 1_000_000)
 
 
 def operations(count: int, seed: int = 1) -> list[Operation]:
-    """Return what sessions in a closed loop do, in the order of their end; a tenth of the reads lag by a version."""
+    """Return operations of sessions in a closed loop, ordered by end; a tenth of the reads are one version behind."""
     random = Random(seed)
     made: list[Operation] = []
     versions: dict[str, int] = {}
@@ -37,17 +38,19 @@ def operations(count: int, seed: int = 1) -> list[Operation]:
 
 
 def main() -> None:
-    """Print microseconds an operation for growing histories."""
+    """Print CPU microseconds per operation for histories of several lengths."""
+    rows = []
     for length in LENGTHS:
         history = operations(length)
         best = min(_judge(history) for _ in range(3))
-        print(f"judge, {length:>9,} operations: {best / length * 1e6:.2f} us CPU an operation")
+        rows.append((f"{length:,}", f"{best / length * 1e6:.2f}"))
+    print_table("judge", ("operations", "us CPU per operation"), rows)
 
 
 def _judge(history: list[Operation]) -> float:
     judge = Judge()
     gc.collect()
-    gc.freeze()  # the list above is the benchmark's, not the judge's
+    gc.freeze()  # the history belongs to the benchmark, not to the judge
     begin = time.process_time()
     for operation in history:
         judge.observe(operation)

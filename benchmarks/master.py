@@ -1,8 +1,8 @@
-"""What fifty workers cost the master: its CPU and its memory while reports of a thousand operations come every second.
+"""CPU and memory of a master with fifty workers that each report a thousand operations per second.
 
     python -m benchmarks.master [SECONDS]     # default: ten minutes
 
-The master is a real one. The workers are played by this process: they send what workers send, at the same pace.
+The master is real. The workers are simulated by this process, which sends what workers send, at the same pace.
 """
 
 import subprocess
@@ -18,6 +18,7 @@ import msgpack
 import psutil
 import zmq
 
+from benchmarks.tables import print_table
 from stalewatch.checkers.judge import Judge
 from stalewatch.clusters.local.ports import free
 from stalewatch.history.operation import Read, Write
@@ -32,39 +33,39 @@ WRITES, STALE = 0.3, 0.05
 """Shares of the operations."""
 SETTLE_S = 10
 LOCUST_EVERY = 3
-"""Locust's own report comes every three seconds."""
+"""Workers send Locust's own report every three seconds."""
 
 
-class PlayedWorker:
-    """What a worker says, over a socket of its own."""
+class SimulatedWorker:
+    """A worker that sends messages over a socket of its own."""
 
     def __init__(self, context: zmq.Context[Any], index: int, port: int) -> None:
         self.index = index
         self.run = ""
         self.ended = False
-        self._name = f"played-{index}"
+        self._name = f"simulated-{index}"
         self._number = 0
-        self._ticks = index  # so that not all report at once
+        self._ticks = index  # so that they do not all report at the same time
         self._socket = context.socket(zmq.DEALER)
         self._socket.setsockopt(zmq.IDENTITY, self._name.encode())
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.connect(f"tcp://127.0.0.1:{port}")
         self._random = Random(index)
-        self._say("client_ready", version("locust"))
+        self._send("client_ready", version("locust"))
 
     def tick(self) -> None:
-        """Do what a worker does every second."""
+        """Send what a worker sends every second."""
         self._ticks += 1
-        self._hear()
+        self._receive()
         state = {"state": "running" if self.run else "ready", "current_cpu_usage": 50, "current_memory_usage": 1 << 27}
-        self._say("heartbeat", state)
+        self._send("heartbeat", state)
         if self.run and not self.ended:
             self._report(last=False)
-            self._say(messages.CLOCK, {"sent": time.monotonic_ns()})
+            self._send(messages.CLOCK, {"sent": time.monotonic_ns()})
             if self._ticks % LOCUST_EVERY == 0:
-                self._say("stats", self._locust_stats())
+                self._send("stats", self._locust_stats())
 
-    def _hear(self) -> None:
+    def _receive(self) -> None:
         while self._socket.poll(0):
             kind, data, _ = msgpack.loads(self._socket.recv(), strict_map_key=False)
             if kind == "spawn":
@@ -77,10 +78,10 @@ class PlayedWorker:
         self.run = data["parsed_options"][messages.RUN]
         classes = data["user_classes_count"]
         users = {"user_classes_count": classes, "user_count": sum(classes.values())}
-        self._say("spawning", None)
-        self._say("spawning_complete", users)
+        self._send("spawning", None)
+        self._send("spawning_complete", users)
 
-    def _say(self, kind: str, data: object) -> None:
+    def _send(self, kind: str, data: object) -> None:
         self._socket.send(msgpack.dumps((kind, data, self._name)))
 
     def _report(self, *, last: bool) -> None:
@@ -98,7 +99,7 @@ class PlayedWorker:
                 operation = Read(session="s", key=key, version=shown, start=start, end=end, outcome="ok")
             kind = "write" if isinstance(operation, Write) else "read"
             statistics.count(kind, operation, judge.observe(operation), stalled=False)
-        self._say(messages.REPORT, {"report": self._encoded(judge, statistics, last=last)})
+        self._send(messages.REPORT, {"report": self._encoded(judge, statistics, last=last)})
         self._number += 1
 
     def _encoded(self, judge: Judge, statistics: Statistics, *, last: bool) -> bytes:
@@ -107,7 +108,7 @@ class PlayedWorker:
                 run=self.run,
                 worker=self.index,
                 number=self._number,
-                host="played",
+                host="simulated",
                 phase="load",
                 done=0,
                 total=0,
@@ -150,27 +151,29 @@ class PlayedWorker:
 
 
 def main(seconds: float) -> None:
-    """Print the master's share of a core, and its memory at the beginning and at the end."""
+    """Print the master's CPU and memory in the course of the run."""
     (port,) = free(1)
     with tempfile.TemporaryDirectory() as folder, zmq.Context() as context:
         master = _master(port, Path(folder) / "result.json", seconds)
-        played = [PlayedWorker(context, index, port) for index in range(WORKERS)]
+        workers = [SimulatedWorker(context, index, port) for index in range(WORKERS)]
         process, begun = psutil.Process(master.pid), time.monotonic()
         marks: list[tuple[float, float, int]] = []
         while master.poll() is None:
-            _tick(played)
+            _tick(workers)
             if time.monotonic() - begun > SETTLE_S + len(marks) * max(5.0, seconds / 10) and master.poll() is None:
                 times = process.cpu_times()
                 marks.append((time.monotonic(), times.user + times.system, process.memory_info().rss))
-        first, last = marks[0], marks[-1]
-    print(f"master with {WORKERS} workers: {(last[1] - first[1]) / (last[0] - first[0]):.1%} of a core")
-    print("memory, MB: " + ", ".join(f"{rss / 2**20:.0f}" for _, _, rss in marks))
+        (start, cpu, _), *later = marks
+    rows = [
+        (f"{at - start:.0f}", f"{(used - cpu) / (at - start):.1%}", f"{rss / 2**20:.0f}") for at, used, rss in later
+    ]
+    print_table(f"master with {WORKERS} workers", ("seconds", "of a core since the start", "memory, MB"), rows)
 
 
-def _tick(played: list[PlayedWorker]) -> None:
-    """Let every worker do its second, spread over that second."""
-    for worker in played:
-        due = time.monotonic() + 1 / len(played)
+def _tick(workers: list[SimulatedWorker]) -> None:
+    """Run one second of every worker, spread over that second."""
+    for worker in workers:
+        due = time.monotonic() + 1 / len(workers)
         worker.tick()
         time.sleep(max(0.0, due - time.monotonic()))
 

@@ -1,4 +1,4 @@
-"""The users of `locustfiles/`, with what an operation cost their process printed at the end of the run."""
+"""The users of `locustfiles/`; the CPU time per operation of their process is printed at the end of the run."""
 
 import time
 from typing import Any
@@ -15,15 +15,15 @@ from locustfiles.mongo_users import MongoUser
 __all__ = ["CassandraUser", "CouchUser", "MemoryUser", "MongoUser"]
 
 SETTLED_S = 2.0
-"""When measuring begins, after connecting and creating keys."""
+"""When measuring starts: after connecting and creating keys."""
 
-_begun: dict[str, float] = {}
+_started: dict[str, float] = {}
 
 
 @events.test_start.add_listener
 def _begin(environment: Any, **_: Any) -> None:  # noqa: ANN401 # Locust's
     def note() -> None:
-        _begun.update(cpu=time.process_time(), operations=environment.stats.total.num_requests)
+        _started.update(cpu=time.process_time(), operations=environment.stats.total.num_requests)
 
     if not isinstance(environment.runner, MasterRunner):
         gevent.spawn_later(SETTLED_S, note)
@@ -31,6 +31,6 @@ def _begin(environment: Any, **_: Any) -> None:  # noqa: ANN401 # Locust's
 
 @events.test_stopping.add_listener
 def _end(environment: Any, **_: Any) -> None:  # noqa: ANN401 # Locust's
-    if _begun:
-        operations = environment.stats.total.num_requests - _begun["operations"]
-        print(f"cpu_us_per_operation: {(time.process_time() - _begun['cpu']) / operations * 1e6:.1f}", flush=True)
+    if _started:
+        operations = environment.stats.total.num_requests - _started["operations"]
+        print(f"cpu_us_per_operation: {(time.process_time() - _started['cpu']) / operations * 1e6:.1f}", flush=True)

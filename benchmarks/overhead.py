@@ -1,21 +1,20 @@
-"""CPU an operation of the whole bench over a bare loop of the driver with the same concurrency, on the same servers.
+"""CPU time per operation of the bench, relative to a bare driver loop of the same concurrency on the same servers.
 
     python -m benchmarks.overhead [mongo|cassandra] ...
 
-The bare loop has the driver settings that the bench has (a socket time-out alone costs a timer an answer). All run in
-processes of their own, in turns, so that noise of the machine hits all alike; a ratio is the median of the pairs'.
+The bare loop uses the bench's driver settings (a socket time-out alone costs a timer per answer). All run in processes
+of their own, alternately, so that noise of the machine affects all alike; a ratio is the median over the pairs.
 
-cassandra-driver's own event loop costs more than ours (`stalewatch.clients.cassandra.event_loop`). So there are two bare loops: the
-driver as it comes, and one with our event loop, over which the rest of the bench has nothing to make good.
+cassandra-driver's own event loop costs more than ours (`stalewatch.clients.cassandra.event_loop`). So there are two
+bare loops: the driver as it comes, and the driver with our event loop, which shows what the rest of the bench costs.
 """
 
-import json
-import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from benchmarks.tables import median_and_range, median_difference, median_ratio, print_table
 from stalewatch.clusters.local import cassandra, mongo
 from stalewatch.clusters.protocol import Progress
 
@@ -121,7 +120,7 @@ sys.exit(main(["bench", *sys.argv[1:]], prog="bench.py"))
 
 
 class Subject(NamedTuple):
-    """A database: where its local cluster is, the bare loop, its variants by name, and the bench's own arguments."""
+    """A database to measure: its local cluster, the bare loop, variants of it by name, and arguments of the bench."""
 
     ensure: Callable[[Progress], str]
     bare: str
@@ -141,36 +140,40 @@ SUBJECTS = {
 
 
 def main() -> None:
-    """Print what an operation costs in the bench and in the bare loops of each database, and the ratios."""
+    """Print the costs and ratios of each database."""
     for database in sys.argv[1:] or SUBJECTS:
         measure(database, SUBJECTS[database])
 
 
 def measure(database: str, subject: Subject) -> None:
-    """Print what an operation of one database costs, in the bare loops and in the bench, and the ratios."""
+    """Print the CPU time per operation of the bare loops and the bench for one database, and the ratios."""
     address = subject.ensure(lambda line: print(line, file=sys.stderr))
     load = ("--users", str(USERS), "--ops", str(OPERATIONS), "--history", "/dev/null")
     whole = [sys.executable, "-c", FULL, database, *subject.bench, address, *load]
-    subprocess.run(whole, capture_output=True, check=True)  # warms the servers up, and makes the keyspace
+    subprocess.run(whole, capture_output=True, check=True)  # warms up the servers, and creates the keyspace
     bare: dict[str, list[float]] = {name: [] for name in subject.variants}
     full: list[float] = []
     for _ in range(ROUNDS):
         for name, variant in subject.variants.items():
             loop = [sys.executable, "-c", subject.bare, address, str(USERS), str(OPERATIONS), *variant]
-            bare[name].append(_last_number(loop, "stdout"))
-        full.append(_last_number(whole, "stderr"))
-    for name, costs in bare.items():
-        _compare(f"bench over {name} of {database}", full, costs)
+            bare[name].append(last_number(loop, "stdout"))
+        full.append(last_number(whole, "stderr"))
+    print_overhead(database, bare, full)
 
 
-def _compare(what: str, full: Sequence[float], bare: Sequence[float]) -> None:
-    ratio = statistics.median(ours / theirs for ours, theirs in zip(full, bare, strict=True))
-    extra = statistics.median(ours - theirs for ours, theirs in zip(full, bare, strict=True))
-    print(json.dumps({"bare_us": [round(one) for one in bare], "full_us": [round(one) for one in full]}))
-    print(f"{what}, CPU an operation: x {ratio:.3f} ({extra:+.1f} on {statistics.median(bare):.0f} us)")
+def print_overhead(database: str, bare: Mapping[str, list[float]], full: list[float]) -> None:
+    """Print the costs of the bare loops, by name, and of the bench in microseconds, and how they compare."""
+    rows = [
+        (name, median_and_range(costs), f"{median_difference(full, costs):+.1f}", f"x {median_ratio(full, costs):.3f}")
+        for name, costs in bare.items()
+    ]
+    rows.append(("bench", median_and_range(full), "", ""))
+    columns = ("loop", "us CPU per operation", "bench adds, us", "bench / loop")
+    print_table(f"bench over a bare loop: {database}", columns, rows)
 
 
-def _last_number(command: list[str], stream: str) -> float:
+def last_number(command: list[str], stream: str) -> float:
+    """Run a program, and return the last number that it printed on a line of its own."""
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return float(next(line for line in reversed(getattr(done, stream).splitlines()) if line.replace(".", "").isdigit()))
 

@@ -1,15 +1,13 @@
-"""CPU an operation of the whole bench over a bare geventhttpclient loop that does the same requests, on two leaders.
+"""CPU time per operation of the whole bench, relative to a bare geventhttpclient loop with the same requests.
 
-A write is a GET of the winner and a PUT on its revision, a read is a GET with its conflicts. Both run in processes of
-their own, in turns, so that noise of the machine hits both alike; the ratio is the median of the pairs'. Writes go to
-each key's home, since the number of requests of a conflict hangs on chance.
+A write is a GET of the winner and a PUT on its revision, a read is a GET with conflicts. Both run in processes of their
+own, alternately, so that noise of the machine affects both alike; the ratio is the median over the pairs. Writes go to
+the home leader of each key, because the number of requests that a conflict takes depends on chance.
 """
 
-import json
-import statistics
-import subprocess
 import sys
 
+from benchmarks.overhead import FULL, last_number, print_overhead
 from stalewatch.clusters.local.couch import ensure
 
 ROUNDS = 5
@@ -65,37 +63,16 @@ gone = [{"_id": row["id"], "_rev": row["value"]["rev"], "_deleted": True} for ro
 ask(leaders[0], "POST", "/bench/_bulk_docs", json.dumps({"docs": gone}))
 """
 
-FULL = """
-import sys
-from gevent import monkey; monkey.patch_all()
-import time
-from stalewatch.engine.process_run import ThreadedLoad
-perform = ThreadedLoad.perform
-def timed(self, report):
-    before = time.process_time()
-    perform(self, report)
-    print((time.process_time() - before) / self._options.operations * 1e6, file=sys.stderr)
-ThreadedLoad.perform = timed
-from stalewatch.commands.main import main
-sys.exit(main(["bench", *sys.argv[1:]], prog="bench.py"))
-"""
-
 
 def main() -> None:
-    """Print both costs and their ratio."""
+    """Print both costs, and how they compare."""
     local = ensure(lambda line: print(line, file=sys.stderr))
     urls = [local["couch_a"], local["couch_b"]]
     bare, full = [], []
     for _ in range(ROUNDS):
-        bare.append(_last_number([sys.executable, "-c", BARE, *urls, str(USERS), str(OPERATIONS)], "stdout"))
-        full.append(_last_number([sys.executable, "-c", FULL, *_bench(urls)], "stderr"))
-    ratio = statistics.median(ours / theirs for ours, theirs in zip(full, bare, strict=True))
-    extra = statistics.median(ours - theirs for ours, theirs in zip(full, bare, strict=True))
-    print(json.dumps({"bare_us": [round(one) for one in bare], "full_us": [round(one) for one in full]}))
-    print(
-        f"bench over bare geventhttpclient, CPU an operation: x {ratio:.3f} "
-        f"({extra:+.1f} on {statistics.median(bare):.0f} us)"
-    )
+        bare.append(last_number([sys.executable, "-c", BARE, *urls, str(USERS), str(OPERATIONS)], "stdout"))
+        full.append(last_number([sys.executable, "-c", FULL, *_bench(urls)], "stderr"))
+    print_overhead("couch", {"bare geventhttpclient": bare}, full)
 
 
 def _bench(urls: list[str]) -> list[str]:
@@ -103,11 +80,6 @@ def _bench(urls: list[str]) -> list[str]:
         *("couch", "--couch-a", urls[0], "--couch-b", urls[1], "--users", str(USERS), "--ops", str(OPERATIONS)),
         *("--write-to", "home", "--read-from", "same", "--history", "/dev/null"),
     ]
-
-
-def _last_number(command: list[str], stream: str) -> float:
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return float(next(line for line in reversed(getattr(done, stream).splitlines()) if line.replace(".", "").isdigit()))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""How many operations a second one core of load carries on each database: what docs/scale-out.md multiplies.
+"""Operations per second that one core of a load worker can generate, by database; docs/scale-out.md builds on it.
 
     python -m benchmarks.per_core [DATABASE ...]     # default: all
 
-Not how many the database carries, which has the same cores here: it is reckoned from the CPU that a worker spends on an
+The limit of the database, which shares the cores here, is not measured: the figure follows from a worker's CPU time per
 operation, with all checks on, from two seconds after its start.
 """
 
@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.tables import median_and_range, print_table
 from stalewatch.clusters.local.addresses import addresses
 
 ROUNDS = 3
@@ -21,13 +22,14 @@ CLASSES = {"mongo": "MongoUser", "cassandra": "CassandraUser", "couch": "CouchUs
 
 
 def main(databases: Sequence[str]) -> None:
-    """Print the CPU an operation, and operations a second for a core, by database."""
+    """Print CPU microseconds per operation, and operations per second and core, by database."""
+    rows = []
     for database in databases:
         if database != "memory":
             addresses(database, lambda line: print(line, file=sys.stderr))
         costs = [_cost(CLASSES[database]) for _ in range(ROUNDS)]
-        cost = statistics.median(costs)
-        print(f"{database}: {cost:.0f} us an operation ({min(costs):.0f}-{max(costs):.0f}), {1e6 / cost:.0f}/s a core")
+        rows.append((database, median_and_range(costs), f"{1e6 / statistics.median(costs):,.0f}"))
+    print_table("load per core", ("database", "us CPU per operation", "operations/s per core"), rows)
 
 
 def _cost(users: str) -> float:

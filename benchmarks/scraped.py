@@ -1,6 +1,6 @@
-"""What metrics cost: CPU an operation over none, in pairs, and for how long a scrape blocks a busy worker.
+"""Cost of metrics: extra CPU time per operation, measured in pairs, and how long a scrape blocks a busy worker.
 
-A worker of 5,000 operations a second reports every second, and is scraped every second.
+The worker performs 5,000 operations per second, and is scraped every second.
 """
 
 import gc
@@ -11,6 +11,7 @@ from collections.abc import Callable
 from prometheus_client.openmetrics.exposition import generate_latest
 
 from benchmarks.judge import operations
+from benchmarks.tables import print_table
 from stalewatch.checkers.judge import Judge
 from stalewatch.engine.database_run import DatabaseRun
 from stalewatch.history.clock import RealClock
@@ -28,7 +29,7 @@ PAIRS = 7
 
 
 def main() -> None:
-    """Print both."""
+    """Print the extra CPU time per operation, and the duration of a scrape."""
     history = operations(COUNT)
     costs, blocks, sizes = [], [], []
     for _ in range(PAIRS):
@@ -37,8 +38,11 @@ def main() -> None:
         costs.append((cost - without) / COUNT * 1e6)
         blocks += blocked
         sizes.append(size)
-    print(f"metrics, scraped every second: {statistics.median(costs):+.2f} us CPU an operation, over none")
-    print(f"a scrape of {sizes[0]} samples blocks for {statistics.median(blocks):.1f} ms, {max(blocks):.1f} ms at most")
+    rows = [
+        ("extra CPU per operation, us", f"{statistics.median(costs):+.2f}", f"{max(costs):+.2f}"),
+        (f"scrape of {sizes[0]} samples, ms", f"{statistics.median(blocks):.1f}", f"{max(blocks):.1f}"),
+    ]
+    print_table("metrics, scraped every second", ("cost", "median", "maximum"), rows)
 
 
 def _measured(run: DatabaseRun) -> ProcessMetrics:
@@ -63,9 +67,9 @@ def _run(
         recorder._hand_on(operation)  # noqa: SLF001 # what every end of an operation does
         if number % A_SECOND == 0:
             if served is not None:
-                asked = time.thread_time()
+                begun = time.thread_time()
                 text = generate_latest(served)
-                blocked.append((time.thread_time() - asked) * 1e3)
+                blocked.append((time.thread_time() - begun) * 1e3)
             run.drain()
     return time.process_time() - begin, blocked, text.count(b"\n") - text.count(b"#")
 

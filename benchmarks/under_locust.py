@@ -1,18 +1,18 @@
-"""What Locust adds: CPU an operation over `bench.py`'s on the same replica set, and how many operations workers carry.
+"""Overhead of Locust: CPU time per operation relative to `bench.py` on one replica set, and the throughput of workers.
 
-The two run in turns, so that noise of the machine hits both alike; the ratio is the median of the pairs'. The bench is
-measured while its sessions work, Locust from two seconds after its start, both without start-up.
+The two run alternately, so that noise of the machine affects both alike; the ratio is the median over the pairs.
+Neither measurement includes start-up: the bench is measured during its load, Locust from two seconds after its start.
 """
 
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.overhead import FULL
+from benchmarks.overhead import FULL, last_number
+from benchmarks.tables import median_and_range, median_ratio, print_table
 from stalewatch.clusters.local.mongo import ensure
 from stalewatch.clusters.local.ports import free
 
@@ -25,28 +25,29 @@ LOADED = ("--read-from", "secondary", "--keys", "1000")
 
 
 def main() -> None:
-    """Print the costs, the ratio, and how much two workers carry."""
+    """Print the costs, their ratio, and the throughput of one and two workers."""
     uri = ensure(lambda line: print(line, file=sys.stderr))
     bench, locust = [], []
     for _ in range(ROUNDS):
         bench.append(_bench(uri))
         locust.append(_locust(uri))
-    ratio = statistics.median(ours / theirs for ours, theirs in zip(locust, bench, strict=True))
-    print(json.dumps({"bench_us": [round(one) for one in bench], "locust_us": [round(one) for one in locust]}))
-    print(f"Locust over bench.py, CPU an operation: x {ratio:.3f}")
-    ratios = []
+    rows = [
+        ("bench.py", median_and_range(bench), ""),
+        ("Locust", median_and_range(locust), f"x {median_ratio(locust, bench):.3f}"),
+    ]
+    print_table("Locust over bench.py", ("load", "us CPU per operation", "ratio"), rows)
+    one, two = [], []
     for _ in range(ROUNDS):
-        one, two = _carried(1), _carried(2)
-        print(f"operations/s with 1 worker: {one:.0f}, with 2: {two:.0f}", flush=True)
-        ratios.append(two / one)
-    print(f"two workers over one: x {statistics.median(ratios):.2f}")
+        one.append(_throughput(1))
+        two.append(_throughput(2))
+    rows = [("1", median_and_range(one), ""), ("2", median_and_range(two), f"x {median_ratio(two, one):.2f}")]
+    print_table("two workers over one, each filling a core", ("workers", "operations/s", "ratio"), rows)
 
 
 def _bench(uri: str) -> float:
     arguments = ("mongo", "--mongo-uri", uri, "--users", str(USERS), "--ops", str(OPERATIONS), *LOADED)
     command = [sys.executable, "-c", FULL, *arguments, "--history", os.devnull]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return float(next(line for line in reversed(done.stderr.splitlines()) if line.replace(".", "").isdigit()))
+    return last_number(command, "stderr")
 
 
 def _locust(uri: str) -> float:
@@ -58,8 +59,8 @@ def _locust(uri: str) -> float:
     return float(line.split()[1])
 
 
-def _carried(workers: int) -> float:
-    """Return the operations a second that a fixed number of users, enough to fill a core, do with that many workers."""
+def _throughput(workers: int) -> float:
+    """Return the operations per second of a fixed number of users, enough to fill a core, with that many workers."""
     (port,) = free(1)
     ports = ("--master-bind-port", str(port), "--master-port", str(port))
     with tempfile.TemporaryDirectory() as folder:

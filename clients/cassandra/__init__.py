@@ -1,4 +1,4 @@
-"""Cassandra: no leader, quorums, hinted handoff and read repair."""
+"""Cassandra as a database under test: no leader, quorums, hinted handoff and read repair."""
 
 from typing import Any
 
@@ -7,14 +7,14 @@ from stalewatch.clients.protocol import Client, Database, Servers
 from stalewatch.history.clock import Clock
 
 
-def _open(options: Any, _users: int, _seed: int, clock: Clock) -> Client:  # noqa: ANN401 # the row's own options
-    from stalewatch.clients.cassandra.client import CassandraDatabaseClient  # noqa: PLC0415 # the driver, when needed
+def _open(options: Any, _users: int, _seed: int, clock: Clock) -> Client:  # noqa: ANN401 # this database's options
+    from stalewatch.clients.cassandra.client import CassandraDatabaseClient  # noqa: PLC0415 # imports the driver
 
     return CassandraDatabaseClient(options, clock)
 
 
-def _servers(options: Any) -> Servers:  # noqa: ANN401 # the row's own options
-    from stalewatch.clients.cassandra.servers import CassandraServers  # noqa: PLC0415
+def _servers(options: Any) -> Servers:  # noqa: ANN401 # this database's options
+    from stalewatch.clients.cassandra.servers import CassandraServers  # noqa: PLC0415 # imports the driver
 
     return CassandraServers(options)
 

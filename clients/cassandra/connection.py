@@ -1,16 +1,21 @@
-"""Connections to a ring, proven usable before the first operation."""
+"""Connections to a ring: opened and checked before the first operation, with the nodes and the prepared statements."""
 
 import logging
 import secrets
+import socket
 import ssl
 import sys
 import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from typing import NamedTuple
+from itertools import count
+from typing import Any, NamedTuple
 
-from cassandra import ConsistencyLevel
+from cassandra import ConsistencyLevel, OperationTimedOut, Timeout
 from cassandra.auth import PlainTextAuthProvider
-from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, DefaultConnection, ExecutionProfile, Session
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, DefaultConnection, ExecutionProfile, ResultSet
+from cassandra.concurrent import ExecutionResult, execute_concurrent_with_args
 from cassandra.connection import Connection
 from cassandra.policies import (
     ConstantReconnectionPolicy,
@@ -21,84 +26,215 @@ from cassandra.policies import (
     RoundRobinPolicy,
     TokenAwarePolicy,
 )
+from cassandra.pool import Host
 from cassandra.query import PreparedStatement, tuple_factory
 
-from stalewatch.clients.cassandra import schema as cassandra_schema
 from stalewatch.clients.cassandra.diagnosis import explained
-from stalewatch.clients.cassandra.nodes import Nodes
-from stalewatch.clients.cassandra.options import CassandraClientOptions
-from stalewatch.clients.cassandra.segments import WholeSegments
-from stalewatch.clients.cassandra.writes import way
+from stalewatch.clients.cassandra.options import COORDINATORS, CassandraClientOptions, address
+from stalewatch.clients.cassandra.schema import Values, ensure_registers, write_path
 from stalewatch.clients.errors import BadAddress
+from stalewatch.clients.preload import key_exists
 
 CONNECT_S = 2.0
 ALL_CONNECT_S = 5.0
 RECONNECT_S = 0.5
 HEARTBEAT_S = 5.0
-"""A frozen node is noticed after two of them; with the driver's half minutes, each request to it costs a time-out."""
+"""A frozen node is detected after two heartbeats. With the driver's default of 30 s, every request to it would time out
+for a minute."""
 
-# Nodes that go down and come back are in the history, as errors; without this each is a warning on stderr too.
+BATCH_CONCURRENCY = 32
+BATCH_ATTEMPTS = 4
+
+# Nodes that go down and come back appear in the history as errors; without this, each is also a warning on stderr.
 logging.getLogger("cassandra").addHandler(logging.NullHandler())
 
 _POLL_S = 0.02
+_TIMEOUTS = (Timeout, OperationTimedOut)
 
 
-class Statements(NamedTuple):
-    """What a client asks for, prepared, each at its level."""
+class WholeSegments:
+    """A mixin for the driver's connections that reads segments arriving in pieces (PYTHON-1337, as of 3.30).
+
+    Since protocol 5, nodes send segments, each with a header of six bytes. If fewer bytes have arrived, the driver
+    leaves its buffer positioned at the end when it keeps the unread rest, so it keeps nothing. It then takes the next
+    bytes for a header: either their checksum is wrong and the connection is dropped, or it waits in vain for a segment
+    of the wrong length. In measurements that looks like a node outage. Twenty sessions that read 5 kB values under
+    gevent hit it within seconds, again and again.
+
+    The headers of compressed segments differ, and the driver mistakes their length too; our clients do not compress.
+    """
+
+    def _process_segment_buffer(self) -> None:
+        """Consume the next segment if it is complete; else keep all of it."""
+        super()._process_segment_buffer()  # type: ignore[misc] # the driver's, which ships no type information
+        buffer = self._io_buffer  # type: ignore[attr-defined] # as above
+        if not buffer.has_consumed_segment:
+            buffer.io_buffer.seek(0)
+
+
+class RingNodes:
+    """The nodes of a ring as the driver sees them; raises `BadAddress` for options that name an unknown node."""
+
+    def __init__(self, cluster: Cluster, options: CassandraClientOptions) -> None:
+        self._cluster = cluster
+        self._options = options
+        # By identity, which is cheaper than the driver's hash; keeping the host keeps its identity from being reused.
+        self._names: dict[int, tuple[str, Host]] = {}
+        self._sessions = count()
+        self._coordinator = None if options.coordinator in COORDINATORS else self._find(options.coordinator)
+        self._reader = None if options.read_from is None else self._find(options.read_from)
+
+    def all(self) -> list[Host]:
+        """Return all nodes, ordered by address."""
+        return sorted(self._cluster.metadata.all_hosts(), key=self.name)
+
+    def eligible(self) -> list[Host]:
+        """Return the nodes that may receive requests, ordered by address."""
+        wanted = self._options.data_center
+        return [host for host in self.all() if wanted in (None, host.datacenter)]
+
+    def data_centers(self) -> Mapping[str, int]:
+        """Return the number of nodes in each data center."""
+        return Counter(host.datacenter for host in self.all())
+
+    def name(self, host: Host) -> str:
+        """Return the HOST:PORT by which histories name a node."""
+        known = self._names.get(id(host))
+        if known is None:
+            place, port = host.endpoint.address, host.endpoint.port
+            known = self._names[id(host)] = (f"[{place}]:{port}" if ":" in place else f"{place}:{port}", host)
+        return known[0]
+
+    def coordinators(self) -> tuple[Host | None, Host | None]:
+        """Return the nodes for the next session's writes and for its reads; None lets the driver choose."""
+        number, nodes = next(self._sessions), self.eligible()
+        first, second = nodes[number % len(nodes)], nodes[(number + 1) % len(nodes)]
+        pairs = {"any": (None, None), "token": (None, None), "pinned": (first, first), "split": (first, second)}
+        writer, reader = pairs.get(self._options.coordinator, (self._coordinator, self._coordinator))
+        return writer, self._reader or reader
+
+    def _find(self, text: str) -> Host:
+        place, port = address(text)
+        try:
+            places = {found[4][0] for found in socket.getaddrinfo(place, port, type=socket.SOCK_STREAM)}
+        except OSError as error:
+            raise BadAddress(f"{text}: {error}") from None
+        for host in self.all():
+            if host.endpoint.port == port and host.endpoint.address in places:
+                return host
+        raise BadAddress(f"{text} is not a node of the ring, which has {', '.join(map(self.name, self.all()))}")
+
+
+class RegisterStatements(NamedTuple):
+    """The prepared statements for registers, each with its consistency level."""
 
     read: PreparedStatement
     write: PreparedStatement
     create: PreparedStatement
     delete: PreparedStatement
-    look: PreparedStatement
-    agree: PreparedStatement
-    """A read at SERIAL: it completes what an interrupted conditional write began."""
+    read_all_replicas: PreparedStatement
+    read_serial: PreparedStatement
+    """Completes a conditional write that was interrupted."""
 
 
-class Access(NamedTuple):
-    """An open way to the registers."""
+class CassandraAccess:
+    """An open connection to a ring whose keyspace and table exist, with the statements for registers prepared."""
 
-    cluster: Cluster
-    session: Session
-    statements: Statements
-    table: cassandra_schema.Table
-    nodes: Nodes
+    def __init__(self, options: CassandraClientOptions, cluster: Cluster) -> None:
+        self.options = options
+        self.cluster = cluster
+        self.session = cluster.connect()
+        self.session.use_client_timestamp = False
+        self.nodes = RingNodes(cluster, options)
+        self._await_connections()
+        self.table = ensure_registers(self.session, options, self.nodes.data_centers())
+        self.statements = self._register_statements()
+
+    def _await_connections(self) -> None:
+        """Wait for a connection to every node that is not down; the driver itself waits only for the first."""
+        deadline = time.monotonic() + ALL_CONNECT_S
+        while time.monotonic() < deadline:
+            connected = self.session.get_pool_state()
+            if all(host in connected or host.is_up is False for host in self.nodes.eligible()):
+                return
+            time.sleep(_POLL_S)
+
+    @property
+    def serial_level(self) -> str:
+        """The level of conditions: within one data center if reads ask for that, else across all."""
+        return "LOCAL_SERIAL" if self.options.read_cl == "LOCAL_SERIAL" else "SERIAL"
+
+    def prepare(self, text: str, level: str) -> PreparedStatement:
+        """Return a prepared statement with a consistency level."""
+        statement = self.session.prepare(text)
+        statement.consistency_level = ConsistencyLevel.name_to_value[level]
+        statement.serial_consistency_level = ConsistencyLevel.name_to_value[self.serial_level]
+        return statement
+
+    def _register_statements(self) -> RegisterStatements:
+        options, path = self.options, write_path(self.options)
+        table = f"{options.keyspace}.{options.table}"
+        # A server caches prepared statements by their text, with the table's properties as of then or of its last
+        # start, so a changed read repair would have no effect. Every client therefore uses a text of its own.
+        read = f"SELECT d FROM {table} WHERE k = ? /* {secrets.token_hex(4)} */"  # noqa: S608 # validated names
+        return RegisterStatements(
+            read=self.prepare(read, options.read_cl),
+            write=self.prepare(path.write.format(table=table), options.write_cl),
+            create=self.prepare(path.create.format(table=table), "ALL"),
+            delete=self.prepare(path.delete.format(table=table), "QUORUM"),
+            read_all_replicas=self.prepare(read, "ALL"),
+            read_serial=self.prepare(read, self.serial_level),
+        )
+
+    def execute_each(self, statement: PreparedStatement, values: Sequence[Values]) -> list[ResultSet]:
+        """Execute an idempotent statement for each of the values; retry time-outs, raise other driver exceptions."""
+        results = [ExecutionResult(success=False, result_or_exc=None)] * len(values)
+        for _ in range(BATCH_ATTEMPTS):
+            left = [number for number, result in enumerate(results) if not result.success]
+            missing = [values[number] for number in left]
+            again = execute_concurrent_with_args(
+                self.session, statement, missing, BATCH_CONCURRENCY, raise_on_first_error=False
+            )
+            for number, result in zip(left, again, strict=True):
+                if not result.success and not isinstance(result.result_or_exc, _TIMEOUTS):
+                    raise result.result_or_exc
+                results[number] = result
+        for result in results:
+            if not result.success:
+                raise result.result_or_exc
+        return [result.result_or_exc for result in results]
+
+    def refuse_existing(
+        self,
+        keys: Sequence[str],
+        table: str,
+        read: PreparedStatement,
+        exists: Callable[[Any], bool] = lambda row: row is not None,
+    ) -> None:
+        """Raise `ClientError` if `read` finds any of the keys in a table, and driver exceptions."""
+        for key, rows in zip(keys, self.execute_each(read, [(key,) for key in keys]), strict=True):
+            if exists(rows.one()):
+                raise key_exists(key, table, "--table")
 
     def close(self) -> None:
-        """Drop the connections."""
+        """Close the connections."""
         self.cluster.shutdown()
 
 
-def connect(options: CassandraClientOptions) -> Access:
-    """Connect, find or create the table, prepare what is asked for; raise `BadAddress` or `Unreachable`."""
+def connect(options: CassandraClientOptions) -> CassandraAccess:
+    """Connect, create the keyspace and table if missing, and prepare statements; raise `ClientError` on failure."""
     options.check()
-    with ExitStack() as undo:
-        with explained(options):
-            cluster = open_cluster(options)
-            undo.callback(cluster.shutdown)
-            session = cluster.connect()
-            session.use_client_timestamp = False
-            nodes = Nodes(cluster, options)
-            _await_all(session, nodes)
-            table = cassandra_schema.prepare(session, options, nodes.data_centers())
-            statements = _statements(session, options)
+    with ExitStack() as undo, explained(options):
+        cluster = open_cluster(options)
+        undo.callback(cluster.shutdown)
+        access = CassandraAccess(options, cluster)
         undo.pop_all()
-    return Access(cluster, session, statements, table, nodes)
-
-
-def _await_all(session: Session, nodes: Nodes) -> None:
-    """Wait for a connection to each node that is not down: the driver goes on once it has one to any."""
-    deadline = time.monotonic() + ALL_CONNECT_S
-    while time.monotonic() < deadline:
-        connected = session.get_pool_state()
-        if all(host in connected or host.is_up is False for host in nodes.eligible()):
-            return
-        time.sleep(_POLL_S)
+    return access
 
 
 def open_cluster(options: CassandraClientOptions) -> Cluster:
-    """Return a way to the ring, not connected yet (raises `BadAddress`)."""
-    # Whose replicas a key has is only asked for where requests go to them.
+    """Return the driver's cluster, not connected yet; raise `BadAddress` for unusable options."""
+    # The driver needs to know the replicas of a key only if requests go to them.
     by_token = options.coordinator == "token"
     return Cluster(
         options.contact_points,
@@ -113,15 +249,15 @@ def open_cluster(options: CassandraClientOptions) -> Cluster:
         schema_metadata_enabled=by_token,
         token_metadata_enabled=by_token,
         application_name="stalewatch",
-        connection_class=_connection(),
-        compression=False,  # else it would depend on the packages that happen to be there
+        connection_class=_connection_class(),
+        compression=False,  # else it would depend on which packages happen to be installed
     )
 
 
-def _connection() -> type[Connection]:
-    """Return what a connection is: ours for greenlets where gevent is patched in, else the driver's, put right."""
+def _connection_class() -> type[Connection]:
+    """Return the connection class: our own if gevent is patched in, else the driver's default with whole segments."""
     if "gevent.monkey" in sys.modules:
-        from gevent import monkey  # noqa: PLC0415 # it need not be there
+        from gevent import monkey  # noqa: PLC0415 # it may not be installed
 
         if monkey.is_module_patched("socket"):
             from stalewatch.clients.cassandra.event_loop import GreenletConnection  # noqa: PLC0415 # as above
@@ -138,7 +274,7 @@ def _profile(options: CassandraClientOptions) -> ExecutionProfile:
         policy = TokenAwarePolicy(policy, shuffle_replicas=True)
     return ExecutionProfile(
         load_balancing_policy=policy,
-        # The driver's own would ask the next node, whether or not the write may have been applied.
+        # The driver's default policy would try the next node even if the write may have been applied.
         retry_policy=RetryPolicy() if options.retries else FallthroughRetryPolicy(),
         request_timeout=options.timeout_s,
         row_factory=tuple_factory,
@@ -153,33 +289,3 @@ def _tls(options: CassandraClientOptions) -> ssl.SSLContext:
     except OSError as error:  # ssl.SSLError is one
         raise BadAddress(f"--tls-ca, --client-cert, --client-key: {error}") from None
     return context
-
-
-def prepared(session: Session, options: CassandraClientOptions, text: str, level: str) -> PreparedStatement:
-    """Return a statement at a level; its conditions are agreed on at the serial level that goes with the options."""
-    statement = session.prepare(text)
-    statement.consistency_level = ConsistencyLevel.name_to_value[level]
-    statement.serial_consistency_level = ConsistencyLevel.name_to_value[serial(options)]
-    return statement
-
-
-def serial(options: CassandraClientOptions) -> str:
-    """Return at which level conditions are agreed on: among the nodes of one data center where reads ask for that."""
-    return "LOCAL_SERIAL" if options.read_cl == "LOCAL_SERIAL" else "SERIAL"
-
-
-def _statements(session: Session, options: CassandraClientOptions) -> Statements:
-    # A server keeps what it prepared, by its text, with the table's properties of then, or of its last start: an
-    # altered read repair would not be in force. So every client brings a text of its own.
-    read = f"SELECT d FROM {{table}} WHERE k = ? /* {secrets.token_hex(4)} */"  # noqa: S608 # nobody's words but ours
-    writes = way(options)
-    table = f"{options.keyspace}.{options.table}"
-    wanted = Statements(
-        read=(read, options.read_cl),
-        write=(writes.write, options.write_cl),
-        create=(writes.create, "ALL"),
-        delete=(writes.delete, "QUORUM"),
-        look=(read, "ALL"),
-        agree=(read, serial(options)),
-    )
-    return Statements(*(prepared(session, options, text.format(table=table), level) for text, level in wanted))

@@ -1,4 +1,4 @@
-"""Why a Cassandra cannot be used, in one line: what happened, where, and what to do next."""
+"""Diagnosis of a ring that cannot be used: what happened, where, and what to do next, in one line."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -6,8 +6,9 @@ from contextlib import contextmanager
 from cassandra import (
     AuthenticationFailed,
     DriverException,
-    InvalidRequest,
     OperationTimedOut,
+    RequestExecutionException,
+    RequestValidationException,
     Timeout,
     Unauthorized,
     Unavailable,
@@ -22,83 +23,90 @@ from stalewatch.clients.errors import BadAddress, ClientError, Unreachable
 
 START_LOCAL = "start a local ring with `stalewatch cluster up cassandra`"
 
-_Trouble = Callable[[BaseException, CassandraClientOptions], ClientError]
+_Diagnosis = Callable[[BaseException, CassandraClientOptions], ClientError]
 
 
 @contextmanager
 def explained(options: CassandraClientOptions) -> Iterator[None]:
-    """Turn what the driver raises inside into a `ClientError` that says what to do."""
+    """Turn driver exceptions raised inside the block into a `ClientError` that says what to do."""
     try:
         yield
     except (DriverException, NoHostAvailable, ConnectionException, ErrorMessage) as error:
         inner = _innermost(error)
-        trouble = next((_TROUBLES[kind] for kind in type(inner).__mro__ if kind in _TROUBLES), _lost)
-        raise trouble(inner, options) from error
+        diagnose = next((_DIAGNOSES[kind] for kind in type(inner).__mro__ if kind in _DIAGNOSES), _no_answer)
+        raise diagnose(inner, options) from error
 
 
 def _innermost(error: BaseException) -> BaseException:
-    """Return what befell one of the nodes that were tried: wrong credentials if it was that, else any."""
+    """Return the error of one of the nodes that were tried; wrong credentials take precedence."""
     nested = error.errors if isinstance(error, NoHostAvailable) and isinstance(error.errors, dict) else {}
     found = [one for one in nested.values() if isinstance(one, BaseException)]
     return next((one for one in found if isinstance(one, AuthenticationFailed)), found[0] if found else error)
 
 
-def _lost(error: BaseException, options: CassandraClientOptions) -> ClientError:
+def _no_answer(error: BaseException, options: CassandraClientOptions) -> ClientError:
     center = f" in the data center {options.data_center}" if options.data_center else ""
     check = "--hosts, --port and --data-center" if center else "--hosts and --port"
     return Unreachable(
-        f"no Cassandra node{center} answers at {options.hosts} ({_words(error)}); check {check}, or {START_LOCAL}"
+        f"no Cassandra node{center} answers at {options.hosts} ({_line(error)}); check {check}, or {START_LOCAL}"
     )
 
 
-def _late(error: BaseException, options: CassandraClientOptions) -> ClientError:
+def _timed_out(error: BaseException, options: CassandraClientOptions) -> ClientError:
     return Unreachable(
-        f"Cassandra at {options.hosts} did not answer in time ({_words(error)}); see that its nodes are well, or give "
-        "a longer --timeout"
+        f"Cassandra at {options.hosts} did not answer in time ({_line(error)}); check that its nodes are healthy, or "
+        "give a longer --timeout"
     )
 
 
-def _wrong_user(error: BaseException, options: CassandraClientOptions) -> ClientError:
-    user = f"the user {options.username}" if options.username else "whoever gives no name"
+def _login_refused(error: BaseException, options: CassandraClientOptions) -> ClientError:
+    user = f"the user {options.username}" if options.username else "connections without a user name"
     return Unreachable(
         f"Cassandra at {options.hosts} refuses {user} ({type(error).__name__}): give --username, and the password in "
         "STALEWATCH_CASSANDRA_PASSWORD"
     )
 
 
-def _no_rights(error: BaseException, options: CassandraClientOptions) -> ClientError:
+def _not_allowed(error: BaseException, options: CassandraClientOptions) -> ClientError:
     return Unreachable(
-        f"Cassandra at {options.hosts} lets {options.username} in, but not do this ({_words(error)}): "
+        f"Cassandra at {options.hosts} does not allow the user {options.username} to do this ({_line(error)}): "
         f"grant CREATE, MODIFY and SELECT on the keyspace {options.keyspace}"
     )
 
 
-def _too_few(error: BaseException, options: CassandraClientOptions) -> ClientError:
+def _too_few_replicas(error: BaseException, options: CassandraClientOptions) -> ClientError:
     return Unreachable(
-        f"too few replicas of {options.keyspace}.{options.table} are alive ({_words(error)}): start the nodes that are "
-        "down; keys are created at the level ALL"
+        f"too few replicas of {options.keyspace}.{options.table} are up ({_line(error)}): start the nodes that are "
+        "down; keys are created at consistency level ALL"
     )
 
 
-def _refused(error: BaseException, options: CassandraClientOptions) -> ClientError:
-    return ClientError(f"Cassandra at {options.hosts} refused: {_words(error)}")
+def _request_refused(error: BaseException, options: CassandraClientOptions) -> ClientError:
+    return ClientError(f"Cassandra at {options.hosts} refused the request: {_line(error)}")
+
+
+def _server_error(error: BaseException, options: CassandraClientOptions) -> ClientError:
+    return ClientError(
+        f"Cassandra at {options.hosts} answered with an error ({_line(error)}); see the logs of its nodes"
+    )
 
 
 def _unknown_host(error: BaseException, options: CassandraClientOptions) -> ClientError:
-    return BadAddress(f"--hosts {options.hosts}: none of these names has an address ({type(error).__name__})")
+    return BadAddress(f"--hosts {options.hosts}: none of these names resolves to an address ({type(error).__name__})")
 
 
-_TROUBLES: Mapping[type[BaseException], _Trouble] = {
-    AuthenticationFailed: _wrong_user,
-    Unauthorized: _no_rights,
-    Unavailable: _too_few,
-    Timeout: _late,
-    OperationTimedOut: _late,
-    InvalidRequest: _refused,
+_DIAGNOSES: Mapping[type[BaseException], _Diagnosis] = {
+    AuthenticationFailed: _login_refused,
+    Unauthorized: _not_allowed,
+    Unavailable: _too_few_replicas,
+    Timeout: _timed_out,
+    OperationTimedOut: _timed_out,
+    RequestValidationException: _request_refused,
+    RequestExecutionException: _server_error,
+    ErrorMessage: _server_error,
     UnresolvableContactPoints: _unknown_host,
 }
 
 
-def _words(error: BaseException) -> str:
-    line = " ".join(str(error).split())
-    return line or type(error).__name__
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

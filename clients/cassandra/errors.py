@@ -1,6 +1,6 @@
-"""What cassandra-driver's exceptions mean for the operation that they ended: ``fail`` only if it surely did nothing.
+"""The error table of Cassandra: ``fail`` for an operation that was certainly not applied, else ``unknown``.
 
-Read in the source of cassandra-driver 3.30, and tried on Cassandra 5.0. For reads the two mean the same.
+Taken from the source of cassandra-driver 3.30 and checked against Cassandra 5.0. For reads the two mean the same.
 """
 
 from cassandra import (
@@ -42,9 +42,9 @@ _NEVER_CONNECTED = ("Host has been marked down or removed", "Pool is shutdown")
 
 
 def _never_sent(error: BaseException) -> bool:
-    """Tell whether the driver tried a node without sending it anything.
+    """Return whether the driver tried a node without sending it anything.
 
-    A lost connection (ConnectionShutdown, of the same family) may have carried the request.
+    A lost connection (ConnectionShutdown, a subclass of ConnectionException) may have carried the request.
     """
     if isinstance(error, pool.NoConnectionsAvailable | connection.ConnectionBusy):
         return True
@@ -52,37 +52,37 @@ def _never_sent(error: BaseException) -> bool:
 
 
 def _by_nested(error: BaseException) -> Outcome:
-    """Tell by what befell each node that was tried: one that was sent the request may have applied it."""
+    """Return the outcome of trying several nodes: any that was sent the request may have applied it."""
     nested = getattr(error, "errors", None)
     tried = nested.values() if isinstance(nested, dict) else [None]
     return "fail" if all(isinstance(one, BaseException) and _never_sent(one) for one in tried) else "unknown"
 
 
 ERRORS: ErrorTable = {
-    # Everything that has no better row; the driver has no common base for all.
+    # Bases, for anything without a row of its own; the driver's exceptions have no common base.
     DriverException: "unknown",
     RequestExecutionException: "unknown",
-    # The coordinator looked for enough living replicas, found too few and sent none of them anything.
+    # The coordinator found too few live replicas, and sent nothing to any of them.
     Unavailable: "fail",
-    # Some replicas may have applied it, hints may bring it to others.
+    # Some replicas may have applied it, and hints may carry it to others.
     Timeout: "unknown",
-    WriteTimeout: "unknown",  # of every type: a batch's log may be replayed, a proposal completed by the next one
+    WriteTimeout: "unknown",  # of every type: the batch log may be replayed, a Paxos proposal completed by the next one
     WriteFailure: "unknown",
     CoordinationFailure: "unknown",
-    CDCWriteFailure: "unknown",  # on one replica; others may have had room
-    # Of a plain write the servers never say so; the outcome of a read is its own.
+    CDCWriteFailure: "unknown",  # on one replica; others may have had space
+    # Plain writes never get these, and for a read the outcome does not matter.
     ReadTimeout: "unknown",
     ReadFailure: "unknown",
-    # The client gave up waiting for an answer.
+    # The client stopped waiting for an answer.
     OperationTimedOut: "unknown",
-    # The server looked at the request and refused it.
+    # The server rejected the request before executing it.
     RequestValidationException: "fail",
     InvalidRequest: "fail",
     Unauthorized: "fail",
     ConfigurationException: "fail",
     AlreadyExists: "fail",
     FunctionFailure: "fail",
-    # Raised before any request, or in place of one.
+    # Raised before or instead of sending a request.
     AuthenticationFailed: "fail",
     UnsupportedOperation: "fail",
     UnresolvableContactPoints: "fail",
@@ -91,25 +91,25 @@ ERRORS: ErrorTable = {
     cluster.UserTypeDoesNotExist: "fail",
     pool.NoConnectionsAvailable: "fail",
     connection.ConnectionBusy: "fail",
-    # No node could be sent the request, or what the last one said stands inside.
+    # No node could be sent the request, or the errors of those that were are nested.
     cluster.NoHostAvailable: _by_nested,
-    cluster.QueryExhausted: "unknown",  # of asking for more rows than there are
+    cluster.QueryExhausted: "unknown",  # no more rows to fetch
     query.TraceUnavailable: "unknown",
-    # A connection that was lost, or said what cannot be understood: an answer to something that was sent.
+    # A connection that was lost or received garbage, in either case after something was sent.
     connection.ConnectionException: "unknown",
     connection.ConnectionShutdown: "unknown",
     connection.CrcMismatchException: "unknown",
     segment.CrcException: "unknown",
     connection.ProtocolError: "unknown",
-    connection.ProtocolVersionUnsupported: "fail",  # while the connection is set up
+    connection.ProtocolVersionUnsupported: "fail",  # during the handshake
     protocol.NotSupportedError: "fail",
     protocol.InternalError: "unknown",
-    # What servers say of which the driver makes no exception of its own: these are raised as they came.
-    protocol.ErrorMessage: "unknown",  # among them 0x1700: the result of a conditional write is not known
+    # Server errors that the driver does not translate, but raises as they are.
+    protocol.ErrorMessage: "unknown",  # such as 0x1700: the result of a conditional write is unknown
     protocol.ErrorMessageSub: "unknown",
     protocol.RequestExecutionException: "unknown",
     protocol.ServerError: "unknown",
-    protocol.OverloadedErrorMessage: "unknown",  # hints that cannot be kept: other replicas have been written to
+    protocol.OverloadedErrorMessage: "unknown",  # no room for hints; other replicas have been written to
     protocol.TruncateError: "unknown",
     protocol.ClientWriteError: "unknown",
     protocol.CDCWriteException: "unknown",
@@ -119,7 +119,7 @@ ERRORS: ErrorTable = {
     protocol.ReadFailureMessage: "unknown",
     protocol.FunctionFailureMessage: "fail",
     protocol.UnavailableErrorMessage: "fail",
-    protocol.IsBootstrappingErrorMessage: "fail",  # a node that joins coordinates nothing yet
+    protocol.IsBootstrappingErrorMessage: "fail",  # a joining node does not coordinate yet
     protocol.ProtocolException: "fail",  # the request could not be read
     protocol.BadCredentials: "fail",
     protocol.RequestValidationException: "fail",
@@ -128,30 +128,29 @@ ERRORS: ErrorTable = {
     protocol.InvalidRequestException: "fail",
     protocol.ConfigurationException: "fail",
     protocol.AlreadyExistsException: "fail",
-    protocol.PreparedQueryNotFound: "fail",  # the driver prepares it again; where that fails nothing ran
+    protocol.PreparedQueryNotFound: "fail",  # the driver prepares it again; if that fails, nothing ran
 }
 
-_LATE = (Unavailable, ReadTimeout, ReadFailure)
+_UNCERTAIN_WITH_LWT = (Unavailable, ReadTimeout, ReadFailure)
 
 
 def explain(error: BaseException, *, lwt: bool = False, retries: bool = False) -> Failure:
-    """Return what `error` means, labelled by its class and what is nested, such as ``WriteTimeout:SIMPLE``.
+    """Return the outcome of an operation that ended with `error`, and a label such as ``WriteTimeout:SIMPLE``.
 
-    With `lwt`, too few living replicas say nothing either: they may have died between the agreement and its commit.
-    With the driver's `retries` on, the error may be that of the last attempt while an earlier one was applied.
+    With `lwt`, even too few live replicas prove nothing: they may have died between the agreement and its commit. With
+    the driver's `retries` on, the error may be that of the last attempt although an earlier one was applied.
     """
     outcome, label = classify(error, ERRORS)
-    if retries or (lwt and isinstance(error, _LATE)):
+    if retries or (lwt and isinstance(error, _UNCERTAIN_WITH_LWT)):
         outcome = "unknown"
     detail = _detail(error)
     return Failure(outcome, f"{label}:{detail}" if detail else label)
 
 
 def _detail(error: BaseException) -> str | None:
-    """Return a word that tells apart what one class covers."""
+    """Return the detail that distinguishes errors of one class, if there is any."""
     if isinstance(error, WriteTimeout | WriteFailure) and error.write_type is not None:
-        kind = error.write_type
-        return str(WriteType.value_to_name.get(kind, kind))
+        return str(WriteType.value_to_name.get(error.write_type, error.write_type))
     if isinstance(error, protocol.ErrorMessage) and type(error) is protocol.ErrorMessage:
         return f"{error.code:04x}"
     if isinstance(error, cluster.NoHostAvailable) and isinstance(error.errors, dict):

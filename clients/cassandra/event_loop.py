@@ -1,12 +1,14 @@
-"""The driver's event loop where gevent is patched in: a greenlet a connection, and gevent's own timers.
+"""The driver's event loop under gevent: one reading greenlet per connection, and gevent's timers.
 
-cassandra-driver has one too, but its makers gave it up (CASSPYTHON-12: deprecated in 3.30, gone from 3.31) and say that
-others may keep one. Two things are done otherwise here:
+cassandra-driver has a gevent reactor too, but it is deprecated in 3.30 and removed in 3.31 (CASSPYTHON-12), whose
+authors suggest that users maintain their own. This one differs in two ways:
 
-* It killed the greenlet that had noticed a lost connection before that could answer those who were waiting. They went
-  on waiting for their time-out, and to whoever measures, a killed node took as long to be missed.
-* It kept a request, by the timer of its time-out, until older ones ran out, to be looked at by each garbage collection;
-  and it sent each by itself. That is a seventh of an operation's processor time (`benchmarks.overhead`).
+* The driver's killed the greenlet that had noticed a lost connection before that greenlet could fail the pending
+  requests. They waited for their time-outs instead, so that the measured outage after a killed node was a time-out
+  long.
+* The driver's kept every request alive, through the timer of its time-out, until older timers expired, which left it to
+  be traversed by each garbage collection; and it sent each request on its own. Together that was a seventh of the CPU
+  time of an operation (`benchmarks.overhead`).
 """
 
 from collections.abc import Callable
@@ -15,16 +17,17 @@ from typing import Any
 from cassandra.connection import Connection, ConnectionShutdown
 from gevent import get_hub, socket, spawn, ssl
 
-from stalewatch.clients.cassandra.segments import WholeSegments
+from stalewatch.clients.cassandra.connection import WholeSegments
 
 
 class Timer:
-    """Calls a function in a greenlet of its own after some seconds, unless it is cancelled before.
+    """A call of a function in a new greenlet after some seconds, unless it is cancelled first.
 
-    Seconds from now: the loop's own idea of now is from before whatever has held it up, such as a garbage collection.
+    The seconds count from now, not from the event loop's cached time, which is older than whatever blocked the loop,
+    such as a garbage collection.
 
-    Between the moment and the call others may run. One of them may have read the answer and cancelled; were the
-    function, the end of a request's time, called all the same, it would end whichever request has the number by then.
+    Other greenlets may run between the expiry and the call. One of them may read the answer and cancel the timer. If
+    the callback, which times out a request, ran all the same, it would end whichever request has reused the stream id.
     """
 
     __slots__ = ("_callback", "_watcher")
@@ -35,7 +38,7 @@ class Timer:
         self._watcher.start(spawn, self._call, update=True)
 
     def cancel(self) -> None:
-        """Call nothing any more, and forget what was to be called."""
+        """Prevent the call, and release the callback."""
         self._callback = None
         self._watcher.close()
 
@@ -45,10 +48,10 @@ class Timer:
 
 
 class GreenletConnection(WholeSegments, Connection):  # type: ignore[misc] # the driver ships no type information
-    """One connection to a node: a greenlet reads, and what sessions push in one turn of the loop is sent at its end.
+    """One connection to a node: a greenlet reads, and data pushed in one turn of the event loop is sent at its end.
 
-    No session sends by itself. Were one killed while the socket takes no more, then the rest of a frame would be
-    missing, and with it every later request of this connection.
+    Sessions never send by themselves: if one were killed while the socket is full, the rest of its frame would be lost,
+    and every later request on the connection with it.
     """
 
     _socket_impl = socket
@@ -65,20 +68,20 @@ class GreenletConnection(WholeSegments, Connection):  # type: ignore[misc] # the
         self._send_options_message()
 
     def push(self, data: bytes) -> None:
-        """Send that, after what was pushed before."""
+        """Send data, after everything pushed earlier."""
         self._unsent.append(data)
         if not self._sending:
             self._sending = True
             get_hub().loop.run_callback(self._send)
 
     def _send(self) -> None:
-        """Send what is unsent as far as the socket takes it; the loop calls this itself, where nothing may wait."""
-        data, sent = self._take(), 0
+        """Send as much unsent data as the socket accepts; called by the event loop itself, so it must not block."""
+        data, sent = self._take_unsent(), 0
         try:
-            if not self.ssl_context:  # to encrypt may take an answer of the node's
+            if not self.ssl_context:  # TLS may have to wait for the node before it can send
                 sent = self._socket.send(data, 0, timeout=0.0)
         except BlockingIOError:
-            pass  # the socket takes nothing now: all of it is the rest
+            pass  # the socket is full: everything remains to be sent
         except OSError as error:
             spawn(self.defunct, error)
             return
@@ -91,12 +94,12 @@ class GreenletConnection(WholeSegments, Connection):  # type: ignore[misc] # the
         try:
             while data:
                 self._socket.sendall(data)
-                data = self._take()
+                data = self._take_unsent()
             self._sending = False
-        except Exception as error:  # noqa: BLE001 # whatever it was, nothing would be sent any more
+        except Exception as error:  # noqa: BLE001 # after any error, nothing would be sent any more
             self.defunct(error)
 
-    def _take(self) -> bytes:
+    def _take_unsent(self) -> bytes:
         data = b"".join(self._unsent)
         self._unsent.clear()
         return data
@@ -107,22 +110,22 @@ class GreenletConnection(WholeSegments, Connection):  # type: ignore[misc] # the
             while data := receive(size):
                 self._iobuf.write(data)
                 self.process_io_buffer()
-        except Exception as error:  # noqa: BLE001 # whatever it was, nothing would be read any more
+        except Exception as error:  # noqa: BLE001 # after any error, nothing would be read any more
             self.defunct(error)
         else:
             self.defunct(ConnectionShutdown(f"{self.endpoint} closed the connection"))
 
     def close(self) -> None:
-        """Close the socket, and answer with an error whatever is still asked for.
+        """Close the socket, and fail all pending requests.
 
-        The greenlets end by themselves. The one that reads is often the one that closes, and killed it would not come
-        to answering: those who asked would wait for their time-out.
+        The greenlets end by themselves. Often the reading greenlet is the one that closes; if it were killed here, it
+        would never fail the pending requests, which would wait for their time-outs.
         """
         with self.lock:
             if self.is_closed:
                 return
             self.is_closed = True
-        self._socket.close()  # who waits for it, to read or to write, gets an error
-        if not self.is_defunct:  # else that is done by whoever called it so
+        self._socket.close()  # wakes greenlets that wait to read or write, with an error
+        if not self.is_defunct:  # else `defunct`, which called this, does the rest
             self.error_all_requests(ConnectionShutdown(f"connection to {self.endpoint} was closed"))
             self.connected_event.set()

@@ -1,4 +1,4 @@
-"""A run against a real ring whose end the test decides, so that it can break the ring in between."""
+"""A run on a real ring that lasts as long as the test wants, so that the test can break the ring meanwhile."""
 
 import threading
 import time
@@ -21,7 +21,7 @@ ENDLESS_S = 600.0
 
 
 class Drill:
-    """One run: `load` keeps sessions busy while the block lasts, `end` makes the final reads and judges."""
+    """One run: `load` runs sessions during a block, `end` makes the final reads and judges."""
 
     def __init__(self, hosts: str, name: str, load: LoadOptions | None = None, **chosen: object) -> None:
         options = CassandraClientOptions(**{"hosts": hosts, "read_repair": "none", **chosen})  # type: ignore[arg-type]
@@ -42,17 +42,17 @@ class Drill:
 
     @contextmanager
     def load(self) -> Iterator[None]:
-        """Let the sessions work until the block ends."""
-        working = threading.Thread(target=self.run.perform, args=(lambda _: None,))
-        working.start()
+        """Run the sessions until the block ends."""
+        sessions = threading.Thread(target=self.run.perform, args=(lambda _: None,))
+        sessions.start()
         try:
             yield
         finally:
             self.run._deadline_ns = self.client.clock.now()
-            working.join()
+            sessions.join()
 
     def write(self, key: str, client: CassandraDatabaseClient | None = None) -> str:
-        """Raise one key to its next version, through another client if one is given; return the outcome."""
+        """Write the next version of a key, through another client if one is given; return the outcome."""
         write = self.recorder.begin_write("writer", key)
         session = (client or self.client).session("writer")
         answer = session.write(key, Value(write.version or 0, "writer", start_ns=write.start))
@@ -65,16 +65,16 @@ class Drill:
         self.recorder.end_read("reader", key, start, client.session("reader").read(key))
 
     def count(self, outcome: str) -> int:
-        """Return how many operations had that outcome so far."""
+        """Return the number of operations with that outcome so far."""
         return sum(isinstance(one, Read | Write) and one.outcome == outcome for one in list(self.operations))
 
     def errors(self) -> set[tuple[str, str]]:
-        """Return the kinds of operations that were not ok: outcome and error."""
+        """Return the outcome and error of every operation that was not ok."""
         found = [one for one in list(self.operations) if isinstance(one, Read | Write) and one.outcome != "ok"]
         return {(one.outcome, one.error or "") for one in found}
 
     def end(self) -> dict[str, Verdict]:
-        """Make the final reads and return the verdicts by guarantee."""
+        """Make the final reads, and return the verdicts by guarantee."""
         self.run.final_reads(lambda _: None)
         self.recorder.finish()
         self.run.run.remove_keys()
@@ -83,9 +83,9 @@ class Drill:
 
 
 def until(condition: Callable[[], object], timeout_s: float = 60.0) -> float:
-    """Wait until the condition holds, and return the seconds that took."""
+    """Wait until the condition holds; return how many seconds that took."""
     began = time.monotonic()
     while not condition():
-        assert time.monotonic() < began + timeout_s, "it did not become true"
+        assert time.monotonic() < began + timeout_s, f"still not true after {timeout_s:.0f} s"
         time.sleep(0.05)
     return time.monotonic() - began

@@ -1,4 +1,4 @@
-"""The Cassandra client on a real ring: what it writes, reads, names and refuses."""
+"""The Cassandra client on a real ring: writes, reads, schema, coordinators and error messages."""
 
 import itertools
 import secrets
@@ -59,7 +59,7 @@ def test_a_write_never_undoes_a_newer_one(connect: Opener, key: str) -> None:
         assert session.read(key).version == newest
 
 
-def test_of_writes_in_the_same_microsecond_the_newer_version_wins(connect: Opener, key: str) -> None:
+def test_the_newer_of_two_writes_in_the_same_microsecond_wins(connect: Opener, key: str) -> None:
     session = connect(**STRONG).session("a")
     pairs = [(1, 2), (9, 10), (255, 256), (2**31 - 1, 2**31), (2**40, 2**40 + 1)]
     for number, (older, newer) in enumerate(pairs):
@@ -69,7 +69,7 @@ def test_of_writes_in_the_same_microsecond_the_newer_version_wins(connect: Opene
             assert session.read(f"{key}-{number}-{order}").version == newer
 
 
-def test_versions_in_any_order_from_many_sessions_leave_the_newest(connect: Opener, key: str) -> None:
+def test_the_newest_version_remains_after_concurrent_writes_in_random_order(connect: Opener, key: str) -> None:
     client = connect(coordinator="pinned", **STRONG)
     versions = list(range(1, 61))
     Random(1).shuffle(versions)
@@ -87,24 +87,26 @@ def test_versions_in_any_order_from_many_sessions_leave_the_newest(connect: Open
     assert client.final(key).version == 60
 
 
-def test_a_key_that_was_never_written_or_only_preloaded_shows_version_0(connect: Opener, key: str) -> None:
+def test_a_missing_or_preloaded_key_reads_as_version_0(connect: Opener, key: str) -> None:
     client = connect(**STRONG)
     assert client.session("a").read(key).version == 0
     client.preload([key], "padding")
     assert client.session("a").read(key).version == 0
     assert shown(client.final(key)) == ("ok", 0)
-    with pytest.raises(ClientError, match=f"{key}.*exists already in bench.kv"):
+    with pytest.raises(ClientError, match=f"{key}.*already exists in bench.kv"):
         client.preload([f"{key}-other", key], "")
     assert client.session("a").read(f"{key}-other").version == 0
 
 
 @pytest.mark.parametrize("chosen", [{}, {"timestamps": "server"}, {"timestamps": "skewed:500"}, {"lwt": True}])
-def test_every_way_of_writing_creates_raises_and_deletes(connect: Opener, key: str, chosen: dict[str, object]) -> None:
+def test_every_write_path_creates_updates_and_deletes_keys(
+    connect: Opener, key: str, chosen: dict[str, object]
+) -> None:
     client = connect(**STRONG, **chosen)
     clock = client.clock
     client.preload([key], "padding")
     sessions = [client.session("a"), client.session("b")]
-    # A clock that is behind writes first, or it would lose: which is what such clocks are for.
+    # The session with the slow clock writes first: after the other write, its own would lose (that is what skew does).
     for version, session in enumerate(reversed(sessions), 1):
         assert session.write(key, value(version, clock.now(), payload="padding")).outcome == "ok"
         assert session.read(key).version == version
@@ -115,7 +117,7 @@ def test_every_way_of_writing_creates_raises_and_deletes(connect: Opener, key: s
 
 
 @pytest.mark.parametrize("chosen", [{}, {"timestamps": "server"}, {"timestamps": "skewed:500"}, {"lwt": True}])
-def test_every_way_of_writing_keeps_all_items_of_a_list(connect: Opener, key: str, chosen: dict[str, object]) -> None:
+def test_every_write_path_keeps_all_items_of_a_list(connect: Opener, key: str, chosen: dict[str, object]) -> None:
     client = connect(**STRONG, **chosen)
     lists = [f"{key}-1", f"{key}-10"]
     client.create_lists(lists)
@@ -126,7 +128,7 @@ def test_every_way_of_writing_keeps_all_items_of_a_list(connect: Opener, key: st
     final = client.final_items(lists[0])
     assert final.items == ["a-0", "a-1", "a-2", "b-0", "b-1", "b-2"]
     assert final.node in map(client._access.nodes.name, client._access.nodes.all())
-    with pytest.raises(ClientError, match=f"{key}-1' exists already in bench.kv_lists"):
+    with pytest.raises(ClientError, match=f"{key}-1' already exists in bench.kv_lists"):
         client.create_lists(lists)
     client.remove_lists(lists[:1])
     assert (client.final_items(lists[0]).items, client.final_items(lists[1]).items) == ([], ["a-9"])
@@ -134,7 +136,7 @@ def test_every_way_of_writing_keeps_all_items_of_a_list(connect: Opener, key: st
     client.create_lists(lists)
 
 
-def test_no_id_is_drawn_twice_by_sessions_that_draw_at_once(connect: Opener, key: str) -> None:
+def test_concurrent_draws_never_return_the_same_id(connect: Opener, key: str) -> None:
     client = connect(coordinator="pinned")
     client.create_counters([key])
     sessions = [client.session(f"s{number}") for number in range(4)]
@@ -152,15 +154,15 @@ def test_no_id_is_drawn_twice_by_sessions_that_draw_at_once(connect: Opener, key
     assert len(ids) > 10
     assert len(set(ids)) == len(ids)
     assert all(answer.version is None for answer in answers if answer.outcome != "ok")
-    late = client.session("late").draw(key)  # it has seen none of them
-    assert late.outcome == "unknown" or (late.version or 0) > max(ids, default=0)  # type: ignore[type-var] # they are numbers
+    late = client.session("late").draw(key)  # its session has seen no id yet
+    assert late.outcome == "unknown" or (late.version or 0) > max(ids, default=0)  # type: ignore[type-var] # none of them is None
 
 
-def test_a_counter_that_is_gone_is_not_begun_anew(connect: Opener, key: str) -> None:
+def test_a_draw_from_a_deleted_counter_fails(connect: Opener, key: str) -> None:
     client = connect()
     session = client.session("a")
     client.create_counters([key])
-    with pytest.raises(ClientError, match=f"{key}' exists already in bench.kv_counters"):
+    with pytest.raises(ClientError, match=f"{key}' already exists in bench.kv_counters"):
         client.create_counters([key])
     assert [session.draw(key).version for _ in range(3)] == [1, 2, 3]
     client.remove_counters([key])
@@ -169,18 +171,18 @@ def test_a_counter_that_is_gone_is_not_begun_anew(connect: Opener, key: str) -> 
     assert client.session("b").draw(key).version == 1
 
 
-def test_a_clock_that_is_behind_loses_silently(connect: Opener, key: str) -> None:
+def test_writes_with_a_slow_clock_are_silently_lost(connect: Opener, key: str) -> None:
     client = connect(timestamps="skewed:500", **STRONG)
-    ahead, behind = client.session("a"), client.session("b")
+    exact, slow = client.session("a"), client.session("b")
     start_ns = client.clock.now()
-    assert ahead.write(key, value(1, start_ns)).outcome == "ok"
-    assert behind.write(key, value(2, start_ns + 499_000_000)).outcome == "ok"
-    assert ahead.read(key).version == 1
-    assert behind.write(key, value(3, start_ns + 501_000_000)).outcome == "ok"
-    assert ahead.read(key).version == 3
+    assert exact.write(key, value(1, start_ns)).outcome == "ok"
+    assert slow.write(key, value(2, start_ns + 499_000_000)).outcome == "ok"
+    assert exact.read(key).version == 1
+    assert slow.write(key, value(3, start_ns + 501_000_000)).outcome == "ok"
+    assert exact.read(key).version == 3
 
 
-def test_a_conditional_write_says_that_it_came_too_late_or_found_no_row(connect: Opener, key: str) -> None:
+def test_a_conditional_write_reports_a_newer_value_or_a_missing_row(connect: Opener, key: str) -> None:
     client = connect(lwt=True, write_cl="QUORUM", read_cl="SERIAL")
     session = client.session("a")
     assert session.write(key, value(1)).outcome == "fail"
@@ -198,7 +200,7 @@ def test_a_conditional_write_says_that_it_came_too_late_or_found_no_row(connect:
     assert client.final(key).version == 3
 
 
-def test_a_read_says_what_the_value_depends_on(connect: Opener, key: str) -> None:
+def test_a_read_returns_the_dependency_of_the_value(connect: Opener, key: str) -> None:
     session = connect(**STRONG).session("a")
     causes = [None, Depends(key="b", version=7), Depends(key="b", version=8, cause="monotonic_writes")]
     for version, depends in enumerate(causes, 1):
@@ -213,23 +215,23 @@ def nodes_of(answers: list[Answer]) -> set[str | None]:
 def test_every_answer_names_its_coordinator(connect: Opener, ring: CassandraCluster, key: str) -> None:
     nodes = list(ring.nodes())
 
-    def asked(client: CassandraDatabaseClient) -> tuple[set[str | None], set[str | None]]:
+    def coordinators(client: CassandraDatabaseClient) -> tuple[set[str | None], set[str | None]]:
         session = client.session("a")
         writes = [session.write(key, value(number)) for number in range(1, 13)]
         return nodes_of(writes), nodes_of([session.read(key) for _ in range(12)])
 
-    assert asked(connect()) == (set(nodes), set(nodes))
+    assert coordinators(connect()) == (set(nodes), set(nodes))
     pinned, split = connect(coordinator="pinned"), connect(coordinator="split")
     for number in range(4):
         first, second = nodes[number % 3], nodes[(number + 1) % 3]
-        assert asked(pinned) == ({first}, {first})
-        assert asked(split) == ({first}, {second})
-    assert asked(connect(coordinator=nodes[1])) == ({nodes[1]}, {nodes[1]})
-    assert asked(connect(coordinator="pinned", read_from=nodes[2])) == ({nodes[0]}, {nodes[2]})
+        assert coordinators(pinned) == ({first}, {first})
+        assert coordinators(split) == ({first}, {second})
+    assert coordinators(connect(coordinator=nodes[1])) == ({nodes[1]}, {nodes[1]})
+    assert coordinators(connect(coordinator="pinned", read_from=nodes[2])) == ({nodes[0]}, {nodes[2]})
     assert connect().final(key).node in nodes
 
 
-def test_with_a_replica_as_coordinator_each_key_has_its_own(connect: Opener, ring: CassandraCluster) -> None:
+def test_with_token_routing_each_key_has_one_coordinator(connect: Opener, ring: CassandraCluster) -> None:
     keyspace = f"one_{secrets.token_hex(4)}"
     client = connect(coordinator="token", keyspace=keyspace, rf=1)
     session = client.session("a")
@@ -243,8 +245,8 @@ def drop(client: CassandraDatabaseClient, keyspace: str) -> None:
     client._access.session.execute(f"DROP KEYSPACE {keyspace}", timeout=30)
 
 
-def test_the_keyspace_and_table_are_made_as_asked_and_else_left_alone(connect: Opener) -> None:
-    keyspace = f"made_{secrets.token_hex(4)}"
+def test_keyspace_and_table_are_created_as_requested_and_otherwise_unchanged(connect: Opener) -> None:
+    keyspace = f"created_{secrets.token_hex(4)}"
     client = connect(keyspace=keyspace, rf=2)
     assert client.settings()["replicas"] == "dc1 2"
     assert client.settings()["read_repair"] == "BLOCKING"
@@ -257,10 +259,10 @@ def test_the_keyspace_and_table_are_made_as_asked_and_else_left_alone(connect: O
             "NONE",
             "99p",
         )
-    with pytest.raises(BadAddress, match=r"--rf 3: .* exists with another number of replicas \(dc1 2\)"):
+    with pytest.raises(BadAddress, match=r"--rf 3: .* exists with a different number of replicas \(dc1 2\)"):
         connect(keyspace=keyspace, rf=3)
     client._access.session.execute(f"CREATE TABLE {keyspace}.other (k text PRIMARY KEY)", timeout=30)
-    with pytest.raises(ClientError, match=r"other exists with other columns"):
+    with pytest.raises(ClientError, match=r"other exists with columns other than"):
         connect(keyspace=keyspace, table="other")
     drop(client, keyspace)
 
@@ -268,23 +270,25 @@ def test_the_keyspace_and_table_are_made_as_asked_and_else_left_alone(connect: O
 @pytest.mark.parametrize(
     ("chosen", "words"),
     [
-        ({"rf": 4, "keyspace": "too_many"}, "--rf 4: the data center dc1 has 3 nodes"),
-        ({"coordinator": "127.0.0.1:9"}, "127.0.0.1:9 is no node of the ring"),
+        ({"rf": 4, "keyspace": "too_many"}, "--rf 4: the data center dc1 has only 3 nodes"),
+        ({"coordinator": "127.0.0.1:9"}, "127.0.0.1:9 is not a node of the ring"),
         ({"read_from": "nowhere.invalid:9"}, "nowhere.invalid:9"),
     ],
 )
-def test_what_the_ring_has_not_is_a_bad_address(connect: Opener, chosen: dict[str, object], words: str) -> None:
+def test_options_that_the_ring_cannot_satisfy_are_refused(
+    connect: Opener, chosen: dict[str, object], words: str
+) -> None:
     with pytest.raises(BadAddress, match=words):
         connect(**chosen)
 
 
-def test_a_data_center_that_is_not_there_is_named(connect: Opener) -> None:
+def test_an_unknown_data_center_is_named(connect: Opener) -> None:
     assert connect(data_center="dc1").session("a").read("none").outcome == "ok"
     with pytest.raises(Unreachable, match=r"no Cassandra node in the data center dc9 answers"):
         connect(data_center="dc9")
 
 
-def test_a_final_read_proves_nothing_while_a_write_may_rest_on_a_hint_alone(connect: Opener, key: str) -> None:
+def test_a_final_read_is_unknown_while_a_write_may_depend_on_a_hint_alone(connect: Opener, key: str) -> None:
     client = connect(write_cl="ANY")
     assert client.final(key).outcome == "ok"
     assert client.session("a").write(key, value(1)).outcome == "ok"
@@ -292,13 +296,13 @@ def test_a_final_read_proves_nothing_while_a_write_may_rest_on_a_hint_alone(conn
     assert client.final(key).error == "hints_unflushed"
 
 
-def test_settings_hold_no_password(connect: Opener) -> None:
-    # A ring that lets everyone in takes any name and password.
-    settings = connect(username="me", password="hunter2").settings()  # noqa: S106 # of nobody
+def test_settings_do_not_include_the_password(connect: Opener) -> None:
+    # A ring without authentication accepts any name and password.
+    settings = connect(username="me", password="hunter2").settings()  # noqa: S106 # nobody's
     assert "hunter2" not in str(settings)
 
 
-def test_keys_go_with_the_run(connect: Opener, key: str) -> None:
+def test_removed_keys_are_gone_and_can_be_created_again(connect: Opener, key: str) -> None:
     client = connect(**STRONG)
     keys = [f"{key}-{number}" for number in range(50)]
     client.preload(keys, "")
@@ -306,4 +310,4 @@ def test_keys_go_with_the_run(connect: Opener, key: str) -> None:
     session.write(keys[0], value(1, client.clock.now()))
     client.remove(keys)
     assert [session.read(name).version for name in keys] == [0] * 50
-    client.preload(keys, "")  # which it would refuse if any were there
+    client.preload(keys, "")  # refused if any key still existed

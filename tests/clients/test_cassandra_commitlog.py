@@ -1,4 +1,4 @@
-"""What a killed node forgets of writes that it had confirmed: nothing with a commit log that is written before."""
+"""Acknowledged writes that a killed node loses: none if the commit log is synced before it acknowledges."""
 
 import secrets
 
@@ -17,8 +17,8 @@ TRIALS = 8
 WRITERS = LoadOptions(operations=None, duration_s=600, users=16, keys=300, write_ratio=1.0)
 
 
-def forgotten(ring: CassandraCluster) -> int:
-    """Kill a node under writes that all replicas confirm, read from it alone, and return how many reads were stale."""
+def count_lost(ring: CassandraCluster) -> int:
+    """Kill a node during writes at ALL, read from it alone, and return the number of stale reads."""
     node = ring.nodes()[2]
     drill = Drill(ring.uri(), f"test{secrets.token_hex(4)}", WRITERS, write_cl="ALL")
     with drill.load():
@@ -36,17 +36,17 @@ def forgotten(ring: CassandraCluster) -> int:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(("commitlog_sync", "forgets"), [("periodic", [True]), ("batch", [False])])
-def test_a_killed_node_forgets_only_what_its_log_had_not(
-    shared_ring: CassandraCluster, commitlog_sync: str, forgets: list[bool]
+@pytest.mark.parametrize(("commitlog_sync", "loses"), [("periodic", [True]), ("batch", [False])])
+def test_a_killed_node_loses_only_what_was_not_in_its_commit_log(
+    shared_ring: CassandraCluster, commitlog_sync: str, loses: list[bool]
 ) -> None:
     ring = CassandraCluster(shared_ring.home, commitlog_sync=commitlog_sync)
     try:
         found = []
         for _ in range(TRIALS):
             ring.start(print)
-            found.append(forgotten(ring))
+            found.append(count_lost(ring))
     finally:
         CassandraCluster(shared_ring.home, commitlog_sync="batch").start(print)
     print(f"{commitlog_sync}: stale reads after each kill {found}")
-    assert [any(found)] == forgets, found
+    assert [any(found)] == loses, found

@@ -1,4 +1,4 @@
-"""What a real ring loses, and what it does not, while its nodes die and come back; and that the verdicts say so."""
+"""Verdicts on a real ring whose nodes are killed, restarted and wiped: what is lost, and what is not."""
 
 import secrets
 from collections.abc import Callable, Iterator
@@ -28,7 +28,7 @@ def name() -> str:
 
 @pytest.fixture
 def through(ring: CassandraCluster) -> Iterator[Callable[..., CassandraDatabaseClient]]:
-    """Open a client whose requests all go to one node."""
+    """Return a function that opens a client whose requests all go to one node."""
     opened: list[CassandraDatabaseClient] = []
 
     def open_client(node: str, **chosen: object) -> CassandraDatabaseClient:
@@ -45,7 +45,7 @@ def through(ring: CassandraCluster) -> Iterator[Callable[..., CassandraDatabaseC
 Through = Callable[..., CassandraDatabaseClient]
 
 
-def test_quorums_lose_and_hide_nothing_while_a_node_is_killed_and_comes_back(ring: CassandraCluster, name: str) -> None:
+def test_quorums_stay_valid_while_a_node_is_killed_and_restarted(ring: CassandraCluster, name: str) -> None:
     drill = Drill(ring.uri(), name, BUSY, write_cl="QUORUM", read_cl="QUORUM")
     node = ring.nodes()[1]
     with drill.load():
@@ -63,7 +63,7 @@ def test_quorums_lose_and_hide_nothing_while_a_node_is_killed_and_comes_back(rin
     assert verdicts["lost_writes"].checked == acknowledged > 100
 
 
-def test_a_dead_node_at_all_costs_classed_errors_and_no_verdict(ring: CassandraCluster, name: str) -> None:
+def test_a_dead_node_at_level_all_causes_classified_errors_but_no_violations(ring: CassandraCluster, name: str) -> None:
     drills = [
         Drill(ring.uri(), f"{name}{levels[0]}", BUSY, write_cl=levels[0], read_cl=levels[1])
         for levels in (("ONE", "ALL"), ("ALL", "ONE"))
@@ -79,23 +79,23 @@ def test_a_dead_node_at_all_costs_classed_errors_and_no_verdict(ring: CassandraC
         until(lambda: all(drill.count("ok") > was + 60 for drill, was in zip(drills, fine, strict=True)))
     for drill in drills:
         verdicts = drill.end()
-        assert not any(verdicts[one].violated for one in PROMISED), verdicts
-        assert not went_back_from_acknowledged(drill, verdicts)
+        assert not any(verdicts[one].violated for one in GUARANTEED), verdicts
+        assert not regressed_from_acknowledged(drill, verdicts)
         for outcome, error in drill.errors():
             never_applied = error == "Unavailable" or error.startswith("NoHostAvailable:ConnectionException")
             assert outcome == ("fail" if never_applied else "unknown"), error
         assert ("fail", "Unavailable") in drill.errors()
 
 
-PROMISED = ("stale_reads", "read_your_writes", "phantom_reads", "lost_writes")
-"""What ONE and ALL together promise of acknowledged writes, whatever becomes of a node."""
+GUARANTEED = ("stale_reads", "read_your_writes", "phantom_reads", "lost_writes")
+"""What ONE combined with ALL guarantees for acknowledged writes, whatever happens to a node."""
 
 
-def went_back_from_acknowledged(drill: Drill, verdicts: dict[str, Verdict]) -> list[Violation]:
-    """Return the reads that went back in time from an acknowledged version.
+def regressed_from_acknowledged(drill: Drill, verdicts: dict[str, Verdict]) -> list[Violation]:
+    """Return the violations in which a read went back in time from an acknowledged version.
 
-    From one that was not acknowledged they may: a write at ALL that timed out stands on two nodes, and is seen at ONE,
-    until a read asks the third, which was away.
+    Going back from an unacknowledged version is legal: a write at ALL that timed out is on two nodes, and reads at ONE
+    show it until one is served by the third node, which was down.
     """
     acknowledged = {
         (one.key, one.version) for one in drill.operations if isinstance(one, Write) and one.outcome == "ok"
@@ -105,22 +105,22 @@ def went_back_from_acknowledged(drill: Drill, verdicts: dict[str, Verdict]) -> l
     return [one for one, read in shown if isinstance(read, Read) and (read.key, read.version) in acknowledged]
 
 
-def missed_by(ring: CassandraCluster, node: str, drill: Drill) -> None:
-    """Write every key while that node is down."""
+def write_without(ring: CassandraCluster, node: str, drill: Drill) -> None:
+    """Kill a node, and write every key while it is down."""
     ring.kill(node)
     assert {drill.write(key) for key in drill.run.keys} <= {"ok", "unknown"}
 
 
-def why_no_final(drill: Drill) -> str | None:
-    """Return why a final read proves nothing; before hints are written out, the dead node itself is the reason."""
+def final_error(drill: Drill) -> str | None:
+    """Return why a final read proves nothing; until hints are flushed, that is the dead node itself."""
     try:
         return drill.client.final(drill.run.keys[0]).error
     except NoHostAvailable as error:
         return drill.client.explain(error).error
 
 
-def stale(drill: Drill, node: CassandraDatabaseClient) -> int:
-    """Read every key from that node alone, and return how many were stale."""
+def count_stale(drill: Drill, node: CassandraDatabaseClient) -> int:
+    """Read every key from one node, and return how many reads were stale."""
     drill.recorder.settle()
     before = drill.recorder.judge.verdicts()["stale_reads"].violated
     for key in drill.run.keys:
@@ -134,14 +134,14 @@ def test_a_node_that_was_down_is_stale_until_its_hints_arrive(
 ) -> None:
     drill = Drill(ring.uri(), name, LoadOptions(keys=KEYS), write_cl="QUORUM", read_cl="QUORUM")
     node = ring.nodes()[2]
-    missed_by(ring, node, drill)
-    until(lambda: why_no_final(drill) == "hints_pending")
+    write_without(ring, node, drill)
+    until(lambda: final_error(drill) == "hints_pending")
     ring.restart(node)
     reader = through(node)
-    assert stale(drill, reader) > 0
-    took_s = until(lambda: stale(drill, reader) == 0)
+    assert count_stale(drill, reader) > 0
+    took_s = until(lambda: count_stale(drill, reader) == 0)
     record_property("hints_took_s", round(took_s, 1))
-    print(f"hints arrived {took_s:.1f} s after the node served")
+    print(f"hints arrived {took_s:.1f} s after the node came up")
     verdicts = drill.end()
     assert {read.node for violation in verdicts["stale_reads"].witnesses for read in violation.operations[-1:]} == {
         node
@@ -158,29 +158,29 @@ def without_hints(ring: CassandraCluster) -> Iterator[CassandraCluster]:
     CassandraCluster(ring.home, hints=True).start(print)
 
 
-def test_without_hints_it_stays_stale_until_reads_mend_it_or_a_repair_does(
+def test_without_hints_a_node_stays_stale_until_read_repair_or_a_repair(
     without_hints: CassandraCluster, through: Through, name: str
 ) -> None:
     ring = without_hints
     drill = Drill(ring.uri(), name, LoadOptions(keys=KEYS), write_cl="QUORUM", read_cl="QUORUM")
     node = ring.nodes()[2]
-    missed_by(ring, node, drill)
+    write_without(ring, node, drill)
     ring.restart(node)
     reader = through(node)
-    assert stale(drill, reader) == KEYS
+    assert count_stale(drill, reader) == KEYS
     half = drill.run.keys[: KEYS // 2]
     for read_repair, left in (("none", KEYS), ("blocking", KEYS - len(half))):
         quorums = through(node, read_cl="ALL", read_repair=read_repair)
         for key in half:
             drill.read(key, quorums)
-        assert stale(drill, reader) == left
+        assert count_stale(drill, reader) == left
     ring.repair("bench")
-    assert stale(drill, reader) == 0
+    assert count_stale(drill, reader) == 0
     verdicts = drill.end()
     assert (verdicts["lost_writes"].violated, verdicts["lost_writes"].checked) == (0, KEYS)
 
 
-def test_what_only_a_lost_disk_had_is_lost_and_what_a_quorum_had_is_not(
+def test_losing_a_disk_loses_writes_at_one_and_any_but_not_at_quorum(
     ring: CassandraCluster, through: Through, name: str
 ) -> None:
     first, second, third = ring.nodes()
@@ -212,7 +212,7 @@ def lost_with(timestamps: str, ring: CassandraCluster, name: str) -> Verdict:
     return drill.end()["lost_writes"]
 
 
-def test_clocks_that_are_behind_lose_acknowledged_writes(ring: CassandraCluster, name: str) -> None:
+def test_slow_clocks_lose_acknowledged_writes(ring: CassandraCluster, name: str) -> None:
     lost = lost_with("skewed:500", ring, name)
     assert lost.violated > 0
     write, final = lost.witnesses[0].operations
@@ -222,7 +222,7 @@ def test_clocks_that_are_behind_lose_acknowledged_writes(ring: CassandraCluster,
     assert (write.version or 0) > (final.version or 0)
 
 
-def test_versions_as_clocks_lose_nothing(ring: CassandraCluster, name: str) -> None:
+def test_version_timestamps_lose_nothing(ring: CassandraCluster, name: str) -> None:
     lost = lost_with("version", ring, name)
     assert (lost.violated, lost.checked > 500) == (0, True)
 

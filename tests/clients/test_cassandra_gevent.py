@@ -1,4 +1,4 @@
-"""The driver's event loop under gevent: nothing is mixed up, whatever is killed, and what is due comes."""
+"""The event loop under gevent: timers, sending and receiving, killed greenlets, and nodes that freeze or die."""
 
 import gc
 import json
@@ -22,12 +22,12 @@ from stalewatch.clients.cassandra.event_loop import GreenletConnection, Timer
 from stalewatch.clusters.local.cassandra import CassandraCluster
 from tests.conftest import eventually
 
-Ask = Callable[[str], Callable[[], dict[str, Any]]]
-"""Lets the program ask a node, and returns when it has; what that returns waits for the answers."""
+Query = Callable[[str], Callable[[], dict[str, Any]]]
+"""Makes the program query a node; once the requests are sent, returns a function that waits for the results."""
 
 
 class Called:
-    """Notes when it is called."""
+    """A callback that records when it is called."""
 
     def __init__(self) -> None:
         self.moments: list[float] = []
@@ -41,22 +41,22 @@ class Called:
             gevent.sleep(0.01)
 
 
-def test_a_timer_calls_once_and_not_before_it_is_due() -> None:
+def test_a_timer_fires_once_and_not_too_early() -> None:
     called, begin = Called(), time.monotonic()
     timer = Timer(0.05, called)
     called.wait()
     gevent.sleep(0.1)
     assert len(called.moments) == 1
     assert called.moments[0] >= begin + 0.05
-    timer.cancel()  # as the driver does with one that came due in the end
+    timer.cancel()  # the driver also cancels timers that have fired
     timer.cancel()
 
 
-def test_what_held_the_loop_up_before_does_not_count() -> None:
-    """A greenlet that a timer of the loop's wakes sees the loop's time of its last look at the clock."""
+def test_time_for_which_the_loop_was_blocked_before_does_not_count() -> None:
+    """In a greenlet woken by a timer of the loop, the loop's cached time is that of its last clock reading."""
     gevent.sleep(0.01)
-    held_up_until = time.monotonic() + 0.3
-    while time.monotonic() < held_up_until:
+    blocked_until = time.monotonic() + 0.3
+    while time.monotonic() < blocked_until:
         pass
     called, begin = Called(), time.monotonic()
     Timer(0.2, called)
@@ -64,14 +64,14 @@ def test_what_held_the_loop_up_before_does_not_count() -> None:
     assert called.moments[0] >= begin + 0.2
 
 
-def test_one_that_was_due_before_calls_at_once() -> None:
+def test_a_timer_in_the_past_fires_at_once() -> None:
     called = Called()
     Timer(-1.0, called)
     called.wait()
     assert len(called.moments) == 1
 
 
-def test_a_cancelled_timer_calls_nothing_and_keeps_nothing() -> None:
+def test_a_cancelled_timer_does_not_fire_and_releases_its_callback() -> None:
     called = Called()
     kept = weakref.ref(called)
     gc.disable()
@@ -85,14 +85,14 @@ def test_a_cancelled_timer_calls_nothing_and_keeps_nothing() -> None:
         gc.enable()
 
 
-def test_one_that_is_cancelled_between_its_moment_and_its_call_calls_nothing() -> None:
+def test_a_timer_cancelled_between_its_expiry_and_its_call_does_not_fire() -> None:
     called, other = Called(), Called()
-    moment = get_hub().loop.timer(0.03)
+    canceller = get_hub().loop.timer(0.03)
     timer = Timer(0.03, called)
-    moment.start(timer.cancel)  # comes due in the same look at the clock, before what the other has spawned can run
+    canceller.start(timer.cancel)  # expires in the same turn of the loop, before the greenlet of the timer can run
     Timer(0.03, other)
-    held_up_until = time.monotonic() + 0.06
-    while time.monotonic() < held_up_until:
+    blocked_until = time.monotonic() + 0.06
+    while time.monotonic() < blocked_until:
         pass
     other.wait()
     gevent.sleep(0.05)
@@ -100,8 +100,8 @@ def test_one_that_is_cancelled_between_its_moment_and_its_call_calls_nothing() -
     assert not called.moments
 
 
-def test_it_may_wait_in_what_it_calls() -> None:
-    """As the driver does, for a lock: a timer of the hub's own would not be allowed to."""
+def test_a_timer_callback_may_block() -> None:
+    """The driver's callback waits for a lock, which is not allowed in a callback of the hub itself."""
     done = Called()
 
     def wait() -> None:
@@ -114,7 +114,7 @@ def test_it_may_wait_in_what_it_calls() -> None:
 
 
 class Paired(GreenletConnection):  # type: ignore[misc] # the driver ships no type information
-    """A connection to the other end of a pair of sockets, which is no node."""
+    """A connection to the other end of a socket pair instead of a node."""
 
     def __init__(self, end: gevent.socket.socket) -> None:
         self.end = end
@@ -124,7 +124,7 @@ class Paired(GreenletConnection):  # type: ignore[misc] # the driver ships no ty
         self._socket = self.end
 
     def _send_options_message(self) -> None:
-        """Say nothing by itself."""
+        """Send nothing."""
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ def pair() -> Iterator[tuple[Paired, gevent.socket.socket]]:
     gevent.sleep(0.01)
 
 
-def test_all_arrives_in_its_order_also_what_the_socket_has_no_room_for(
+def test_everything_arrives_in_order_even_if_the_socket_is_full(
     pair: tuple[Paired, gevent.socket.socket],
 ) -> None:
     connection, theirs = pair
@@ -167,18 +167,18 @@ def test_all_arrives_in_its_order_also_what_the_socket_has_no_room_for(
     assert b"".join(arrived) == b"".join(pushed)
 
 
-def test_what_waits_for_room_waits_no_longer_than_the_connection(pair: tuple[Paired, gevent.socket.socket]) -> None:
+def test_closing_the_connection_ends_its_greenlets(pair: tuple[Paired, gevent.socket.socket]) -> None:
     connection, _ = pair
-    there = len(greenlets_at_work())
+    before = len(running_greenlets())
     connection.push(b"x" * 1_000_000)
     gevent.sleep(0.05)
-    assert len(greenlets_at_work()) == there + 1
+    assert len(running_greenlets()) == before + 1
     connection.close()
     gevent.sleep(0.05)
-    assert len(greenlets_at_work()) == there - 1  # nor does it go on reading
+    assert len(running_greenlets()) == before - 1  # the reading greenlet has ended too
 
 
-def greenlets_at_work() -> list[gevent.Greenlet]:
+def running_greenlets() -> list[gevent.Greenlet]:
     return [one for one in gc.get_objects() if isinstance(one, gevent.Greenlet) and one.started and not one.dead]
 
 
@@ -193,20 +193,20 @@ def program(what: str, hosts: str) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.server
-def test_killed_greenlets_mix_nothing_up(ring: CassandraCluster) -> None:
-    """Each value is read where it was written, and no connection is lost, however greenlets are killed in between."""
+def test_killed_greenlets_do_not_mix_up_answers(ring: CassandraCluster) -> None:
+    """Every read returns its own key's value, and no connection is lost, although greenlets are killed all the time."""
     with program("killed", ring.uri()) as running:
         output, _ = running.communicate(timeout=120)
     found = json.loads(output)
     assert found["wrong"] == 0
-    assert set(found["failed"]) <= {"OperationTimedOut", "ReadTimeout", "WriteTimeout"}, found  # of a busy machine
+    assert set(found["failed"]) <= {"OperationTimedOut", "ReadTimeout", "WriteTimeout"}, found  # on a busy machine
     assert found["right"] > 200
     assert found["killed"] > 100
     assert found["same_connections"] is True
 
 
 @pytest.fixture
-def ask(ring: CassandraCluster) -> Iterator[Ask]:
+def query(ring: CassandraCluster) -> Iterator[Query]:
     with program("one", ring.uri()) as running:
         assert running.stdin is not None
         assert running.stdout is not None
@@ -215,7 +215,7 @@ def ask(ring: CassandraCluster) -> Iterator[Ask]:
         def begin(node: str) -> Callable[[], dict[str, Any]]:
             lines_in.write(f"{node}\n")
             lines_in.flush()
-            assert lines_out.readline() == "asked\n"
+            assert lines_out.readline() == "sent\n"
             return lambda: json.loads(lines_out.readline())
 
         yield begin
@@ -226,36 +226,36 @@ def endings(found: list[tuple[str, float]]) -> set[str]:
 
 
 @pytest.mark.server
-def test_a_frozen_node_costs_those_who_ask_it_their_time_out(ring: CassandraCluster, ask: Ask) -> None:
+def test_only_requests_to_a_frozen_node_time_out(ring: CassandraCluster, query: Query) -> None:
     node = ring.nodes()[1]
-    eventually(lambda: endings(ask(node)()["one"]) == {"ok"})
+    eventually(lambda: endings(query(node)()["one"]) == {"ok"})
     ring.pause(node)
     try:
-        found = ask(node)()
+        found = query(node)()
     finally:
         ring.resume(node)
     assert endings(found["one"]) == {"OperationTimedOut"}
     assert all(1.9 < took < 3 for _, took in found["one"])
     assert endings(found["other"]) == {"ok"}
     assert all(took < 1.5 for _, took in found["other"])
-    eventually(lambda: endings(ask(node)()["one"]) == {"ok"})
+    eventually(lambda: endings(query(node)()["one"]) == {"ok"})
 
 
 @pytest.mark.server
-def test_requests_end_with_the_connection_that_carries_them(ring: CassandraCluster, ask: Ask) -> None:
+def test_pending_requests_fail_as_soon_as_their_connection_is_lost(ring: CassandraCluster, query: Query) -> None:
     node = ring.nodes()[1]
-    eventually(lambda: endings(ask(node)()["one"]) == {"ok"})
+    eventually(lambda: endings(query(node)()["one"]) == {"ok"})
     ring.pause(node)
-    answer = ask(node)
+    answer = query(node)
     ring.kill(node)
     found = answer()
     assert endings(found["one"]) == {"ConnectionShutdown"}, found
-    assert all(took < 1.9 for _, took in found["one"])  # not only when their time was over
+    assert all(took < 1.9 for _, took in found["one"])  # before their time-outs
     ring.restart(node)
-    eventually(lambda: endings(ask(node)()["one"]) == {"ok"})
+    eventually(lambda: endings(query(node)()["one"]) == {"ok"})
 
 
-def test_a_server_that_hangs_up_at_once_is_told_at_once() -> None:
+def test_a_server_that_closes_connections_is_reported_without_waiting() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         over = threading.Event()
 

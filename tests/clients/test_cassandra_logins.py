@@ -1,4 +1,4 @@
-"""A node that asks who is there, and encrypts: what it refuses, and how that is said."""
+"""A node with authentication and TLS: logins, rights, certificates, and the messages if one is refused."""
 
 import json
 import os
@@ -23,14 +23,14 @@ from tests.clients.drill import until
 
 pytestmark = pytest.mark.server
 
-PASSWORD = "hunter2"  # noqa: S105 # of a server that lives as long as these tests
+PASSWORD = "hunter2"  # noqa: S105 # of a server that runs only during these tests
 SUPERUSER = {"username": "cassandra", "password": "cassandra"}
 HOST = "127.0.0.1"
 
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate of its own authority, and in `both.pem` beside it the key too."""
+    """A self-signed certificate; `both.pem` next to it also holds the key."""
     folder = tmp_path_factory.mktemp("tls")
     cert, key = folder / "cert.pem", folder / "key.pem"
     names = ("-subj", "/CN=node", "-addext", f"subjectAltName=IP:{HOST}")
@@ -42,7 +42,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory, certificate: Path) -> Iterator[str]:
-    """A ring of one node, which knows its users, and encrypts for who asks."""
+    """The address of a single node that requires logins and accepts TLS."""
     try:
         program, classpath = java.find(), jars.fetch(LOCK, print)
     except MissingProgram as error:
@@ -63,13 +63,13 @@ def address(tmp_path_factory: pytest.TempPathFactory, certificate: Path) -> Iter
     server = ServerProcess("alone", folder)
     server.start(cassandra_node.arguments(program, classpath, folder, node, replaces=False))
     try:
-        until(lambda: _lives(server) and works(node.address, **SUPERUSER), 120)
+        until(lambda: _is_running(server) and works(node.address, **SUPERUSER), 120)
         yield node.address
     finally:
         server.kill()
 
 
-def _lives(server: ServerProcess) -> bool:
+def _is_running(server: ServerProcess) -> bool:
     assert server.state == "running", server.last_words(20)
     return True
 
@@ -90,7 +90,7 @@ def prepared(address: str, **chosen: object) -> CassandraDatabaseClient:
 
 @pytest.fixture(scope="module")
 def reader(address: str) -> str:
-    """The name of a user without rights."""
+    """A user without rights."""
     client = prepared(address, **SUPERUSER)
     client._access.session.execute(f"CREATE ROLE reader WITH LOGIN = true AND PASSWORD = '{PASSWORD}'", timeout=30)
     client.close()
@@ -100,43 +100,43 @@ def reader(address: str) -> str:
 @pytest.mark.parametrize(
     ("chosen", "words"),
     [
-        ({}, r"refuses whoever gives no name.*--username.*STALEWATCH_CASSANDRA_PASSWORD"),
+        ({}, r"refuses connections without a user name.*--username.*STALEWATCH_CASSANDRA_PASSWORD"),
         ({"username": "cassandra", "password": "secret"}, r"refuses the user cassandra .*--username"),
         ({"username": "nobody", "password": "secret"}, r"refuses the user nobody "),
     ],
 )
-def test_a_wrong_user_is_said_without_the_password(address: str, chosen: dict[str, str], words: str) -> None:
+def test_a_refused_login_is_reported_without_the_password(address: str, chosen: dict[str, str], words: str) -> None:
     with pytest.raises(Unreachable, match=f"{address} {words}") as caught:
         prepared(address, **chosen)
     assert "secret" not in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_a_user_without_rights_is_told_which(address: str, reader: str) -> None:
-    with pytest.raises(Unreachable, match=r"lets reader in, but not do this .*grant CREATE, MODIFY and SELECT"):
-        prepared(address, username=reader, password=PASSWORD, keyspace="not_there")
+def test_missing_rights_are_named(address: str, reader: str) -> None:
+    with pytest.raises(Unreachable, match=r"does not allow the user reader .*grant CREATE, MODIFY and SELECT"):
+        prepared(address, username=reader, password=PASSWORD, keyspace="missing")
 
 
-def test_rights_on_the_keyspace_alone_are_enough(address: str, reader: str) -> None:
+def test_rights_on_the_keyspace_are_enough(address: str, reader: str) -> None:
     admin = prepared(address, **SUPERUSER)
     admin._access.session.execute(f"GRANT ALL ON KEYSPACE bench TO {reader}", timeout=30)
     admin.close()
-    until(lambda: works(address, username=reader, password=PASSWORD), 60)  # rights are kept for two seconds
+    until(lambda: works(address, username=reader, password=PASSWORD), 60)  # the server caches rights for two seconds
     use(prepared(address, username=reader, password=PASSWORD))
 
 
-def test_a_right_user_reads_and_writes(address: str) -> None:
+def test_a_valid_user_reads_and_writes(address: str) -> None:
     use(prepared(address, **SUPERUSER))
 
 
-def test_whoever_trusts_the_nodes_certificate_talks_to_it_encrypted(address: str, certificate: Path) -> None:
+def test_a_client_that_trusts_the_certificate_uses_tls(address: str, certificate: Path) -> None:
     client = prepared(address, tls_ca=str(certificate), **SUPERUSER)
     assert client._access.cluster.ssl_context is not None
     use(client)
 
 
-def test_greenlets_talk_encrypted_too(address: str, certificate: Path, tmp_path: Path) -> None:
-    """Values of 5 kB come in several pieces, and are sent in several."""
+def test_greenlets_use_tls_too(address: str, certificate: Path, tmp_path: Path) -> None:
+    """Values of 5 kB are sent and received in several pieces."""
     report = tmp_path / "result.json"
     line = ("cassandra", "--hosts", address, "--rf", "1", "--tls-ca", str(certificate), "--username", "cassandra")
     load = ("--ops", "2000", "--users", "20", "--value-size", "5000", "--json", str(report))
@@ -153,7 +153,7 @@ def test_greenlets_talk_encrypted_too(address: str, certificate: Path, tmp_path:
     ]
 
 
-def test_a_node_whose_certificate_nobody_signed_is_refused(address: str, tmp_path: Path) -> None:
+def test_a_node_with_an_untrusted_certificate_is_refused(address: str, tmp_path: Path) -> None:
     other = tmp_path / "other.pem"
     made = ("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", tmp_path / "key.pem", "-out", other)
     subprocess.run([*made, "-subj", "/CN=other"], check=True, capture_output=True, timeout=60)

@@ -1,3 +1,5 @@
+"""Options of the Cassandra client: parsing, defaults, contradictions, and addresses without a node."""
+
 from types import SimpleNamespace
 
 import pytest
@@ -62,7 +64,7 @@ def test_credentials_and_hosts_come_from_the_environment(monkeypatch: pytest.Mon
     assert "the-password" not in str(public_values(options))
 
 
-def test_without_hosts_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_hosts_the_error_says_how_to_start_a_ring(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("STALEWATCH_CASSANDRA_HOSTS", raising=False)
     with pytest.raises(BadAddress, match="stalewatch cluster up cassandra"):
         _ = parse_options(CassandraClientOptions, SimpleNamespace()).contact_points
@@ -100,19 +102,19 @@ def test_without_hosts_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch) -> 
         ("timeout", "soon"),
     ],
 )
-def test_a_value_that_makes_no_sense_is_refused_with_its_flag(flag: str, text: str) -> None:
+def test_an_invalid_value_is_refused_with_its_flag(flag: str, text: str) -> None:
     with pytest.raises(BadAddress, match=f"--{flag.replace('_', '-')}"):
         parse_options(CassandraClientOptions, given(**{flag: text}))
 
 
 @pytest.mark.parametrize("text", ["never", "always", "99p", "99.5percentile", "50ms", "NEVER"])
-def test_every_speculation_of_cassandra_is_known(text: str) -> None:
+def test_every_speculative_retry_policy_is_accepted(text: str) -> None:
     assert parse_options(CassandraClientOptions, given(speculative_retry=text)).speculative_retry
 
 
-@pytest.mark.parametrize(("text", "behind_ms"), [("version", 0), ("server", 0), ("skewed:500", 500)])
-def test_clocks_are_behind_by_what_is_said(text: str, behind_ms: int) -> None:
-    assert parse_options(CassandraClientOptions, given(timestamps=text)).behind_ms == behind_ms
+@pytest.mark.parametrize(("text", "skew_ms"), [("version", 0), ("server", 0), ("skewed:500", 500)])
+def test_clock_skew_is_parsed(text: str, skew_ms: int) -> None:
+    assert parse_options(CassandraClientOptions, given(timestamps=text)).clock_skew_ms == skew_ms
 
 
 @pytest.mark.parametrize(
@@ -125,7 +127,7 @@ def test_clocks_are_behind_by_what_is_said(text: str, behind_ms: int) -> None:
         ({"tls_ca": "no-such-file.pem"}, "--tls-ca"),
     ],
 )
-def test_choices_that_contradict_each_other_are_refused(chosen: dict[str, object], words: str) -> None:
+def test_contradictory_options_are_refused(chosen: dict[str, object], words: str) -> None:
     with pytest.raises(BadAddress, match=words) as caught:
         CassandraDatabaseClient(CassandraClientOptions(hosts="127.0.0.1", **chosen), RealClock()).prepare()
     assert "secret" not in str(caught.value)
@@ -135,10 +137,10 @@ def test_choices_that_contradict_each_other_are_refused(chosen: dict[str, object
     ("hosts", "kind", "words"),
     [
         ("127.0.0.1:9", Unreachable, "no Cassandra node answers at 127.0.0.1:9 .*cluster up cassandra"),
-        ("nowhere.invalid", BadAddress, "none of these names has an address"),
+        ("nowhere.invalid", BadAddress, "none of these names resolves to an address"),
     ],
 )
-def test_hosts_without_a_node_are_named_with_what_to_do(hosts: str, kind: type[Exception], words: str) -> None:
+def test_hosts_without_a_node_are_named_with_a_remedy(hosts: str, kind: type[Exception], words: str) -> None:
     with pytest.raises(kind, match=words) as caught:
         CassandraDatabaseClient(CassandraClientOptions(hosts=hosts), RealClock()).prepare()
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""The bench as its users run it, in a process of its own, and what its first lines look like."""
+"""Running the bench in a subprocess, as users do, and the shapes of its first lines."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What tests of several benches share."""
+"""Fixtures shared by the tests of several databases."""
 
 import subprocess
 import venv
@@ -11,7 +11,7 @@ from tests.commands.benching import TIMEOUT_S
 
 @pytest.fixture(scope="session")
 def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A virtual environment with the three drivers and nothing else."""
+    """The Python of a virtual environment with only the three drivers."""
     folder = tmp_path_factory.mktemp("bare")
     venv.create(folder, with_pip=True)
     python = folder / "bin" / "python"

@@ -1,4 +1,4 @@
-"""`bench.py cassandra` on a real ring, as its users run it."""
+"""`bench.py cassandra` on a real ring."""
 
 import json
 import re
@@ -21,10 +21,10 @@ from tests.commands.benching import ROOT, SHAPES, TIMEOUT_S, bench, result_of
 pytestmark = pytest.mark.server
 
 
-def test_quorums_that_overlap_show_nothing_old_and_weaker_levels_do(ring: CassandraCluster, tmp_path: Path) -> None:
-    """The three scenarios, and ONE/ALL, with sessions that read at once what they have just written."""
+def test_overlapping_quorums_have_no_stale_reads_but_weaker_levels_do(ring: CassandraCluster, tmp_path: Path) -> None:
+    """The three documented scenarios and ONE/ALL, with sessions that read back their writes at once."""
     rates, bounds = {}, {}
-    # The weaker ones last: servers that are warm show more of the difference.
+    # The weaker levels run last: the difference is clearer once the servers are warm.
     for write_cl, read_cl in (("ONE", "ALL"), ("QUORUM", "QUORUM"), ("QUORUM", "ONE"), ("ONE", "ONE")):
         report = tmp_path / "result.json"
         load = (
@@ -46,10 +46,12 @@ def test_quorums_that_overlap_show_nothing_old_and_weaker_levels_do(ring: Cassan
         print(write_cl, read_cl, stale["violated"], stale["checked"])
     assert rates["QUORUM", "QUORUM"] == rates["ONE", "ALL"] == 0
     assert min(rates["ONE", "ONE"], rates["QUORUM", "ONE"]) > 0
-    assert bounds["ONE", "ONE"][1] > bounds["QUORUM", "ONE"][0], "the weakest surely shows less than a stronger one"
+    assert bounds["ONE", "ONE"][1] > bounds["QUORUM", "ONE"][0], (
+        "ONE/ONE has significantly fewer stale reads than QUORUM/ONE"
+    )
 
 
-def test_registers_lists_and_counters_go_side_by_side(ring: CassandraCluster, tmp_path: Path) -> None:
+def test_registers_lists_and_counters_run_together(ring: CassandraCluster, tmp_path: Path) -> None:
     report, history = tmp_path / "result.json", tmp_path / "history.jsonl"
     load = ("--workload", "register,ledger,sequence", "--ops", "600", "--users", "6", "--keys", "300")
     levels = ("--write-cl", "QUORUM", "--read-cl", "QUORUM")
@@ -62,10 +64,10 @@ def test_registers_lists_and_counters_go_side_by_side(ring: CassandraCluster, tm
     assert check_result(judge_files([history]).findings())["guarantees"] == rows
 
 
-def test_a_bare_container_runs_the_texts_command_line(
+def test_the_documented_command_line_runs_with_only_the_drivers(
     ring: CassandraCluster, bare_python: Path, tmp_path: Path
 ) -> None:
-    """And what it counts, `stalewatch check` counts too, from the history."""
+    """`stalewatch check` finds the same in the history."""
     history, report = tmp_path / "history.jsonl", tmp_path / "result.json"
     line = (
         f"cassandra --hosts {ring.uri()} --keyspace bench --table kv --rf 3 --write-cl QUORUM --read-cl ONE "
@@ -84,7 +86,7 @@ def test_a_bare_container_runs_the_texts_command_line(
     assert nodes == set(ring.nodes())
 
 
-def test_with_greenlets_the_same_lines_come_out(ring: CassandraCluster, tmp_path: Path) -> None:
+def test_greenlets_print_the_same_lines(ring: CassandraCluster, tmp_path: Path) -> None:
     report = tmp_path / "result.json"
     load = ("--ops", "500", "--keys", "50", "--lwt", "--write-cl", "quorum", "--read-cl", "serial")
     done = bench("cassandra", "--hosts", ring.uri(), *load, "--json", str(report))
@@ -105,7 +107,7 @@ def test_with_greenlets_the_same_lines_come_out(ring: CassandraCluster, tmp_path
         (["--timeout", "1"], 3, "127.0.0.1:9"),
     ],
 )
-def test_bad_input_is_one_clear_line_with_its_exit_code(arguments: list[str], code: int, words: str) -> None:
+def test_invalid_input_is_reported_in_one_line_with_its_exit_code(arguments: list[str], code: int, words: str) -> None:
     address = [] if "--hosts" in arguments else ["--hosts", "127.0.0.1:9"]
     done = bench("cassandra", *address, *arguments)
     assert done.returncode == code, done.stderr
@@ -139,12 +141,12 @@ def test_ctrl_c_prints_the_table_and_leaves_no_keys(
 
 
 def rows(ring: CassandraCluster, table: str) -> int:
-    """Count the rows of a table, and drop it."""
+    """Return the number of rows in a table, and drop it."""
     from cassandra.cluster import Cluster  # noqa: PLC0415
 
     host, _, port = ring.nodes()[0].rpartition(":")
     with Cluster([(host, int(port))], protocol_version=5) as cluster:
         session = cluster.connect("bench")
-        count = len(list(session.execute(f"SELECT k FROM {table}")))  # noqa: S608 # a name of this test's
+        count = len(list(session.execute(f"SELECT k FROM {table}")))  # noqa: S608 # a name chosen by this test
         session.execute(f"DROP TABLE {table}", timeout=30)
     return count

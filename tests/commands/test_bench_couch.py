@@ -1,4 +1,4 @@
-"""`bench.py couch` on two real leaders, as its users run it."""
+"""`bench.py couch` on two real leaders."""
 
 import json
 import os
@@ -50,7 +50,7 @@ def bench(*arguments: str, **environment: str) -> subprocess.CompletedProcess[st
 
 
 def run(cluster: CouchCluster, folder: Path, *arguments: str) -> dict[str, Any]:
-    """Return the result of a run that must succeed, with its printed lines."""
+    """Return the result of a run that must succeed, including the printed lines."""
     report = folder / "result.json"
     done = bench(*addresses(cluster), *arguments, "--json", str(report))
     assert done.returncode == 0, done.stderr
@@ -66,7 +66,7 @@ def violated(result: dict[str, Any], guarantee: str) -> int:
     return int(result["guarantees"][guarantee]["violated"])
 
 
-def test_two_leaders_number_alike_and_lose_no_item(leaders: CouchCluster, tmp_path: Path) -> None:
+def test_two_leaders_draw_the_same_ids_but_lose_no_item(leaders: CouchCluster, tmp_path: Path) -> None:
     load = ("--workload", "ledger,sequence", "--ops", "800", "--users", "8", "--keys", "300")
     history = tmp_path / "history.jsonl"
     result = run(leaders, tmp_path, *load, "--write-to", "both", "--history", str(history))
@@ -103,7 +103,7 @@ SHAPES = (
         "--db bench --write-to b --read-from a --ops 5000 --keys 500 --write-ratio 0.5",
     ],
 )
-def test_the_texts_command_lines(leaders: CouchCluster, line: str, tmp_path: Path) -> None:
+def test_the_documented_command_lines_run(leaders: CouchCluster, line: str, tmp_path: Path) -> None:
     history = tmp_path / "history.jsonl"
     result = run(leaders, tmp_path, *line.split(), "--history", str(history))
     for shape, text in zip(SHAPES, result["lines"], strict=False):
@@ -122,13 +122,13 @@ def test_the_texts_command_lines(leaders: CouchCluster, line: str, tmp_path: Pat
 HOT = ("--ops", "1200", "--users", "8", "--keys", "30", "--write-ratio", "0.5")
 
 
-def test_two_leaders_conflict_and_agree_in_the_end_and_home_routing_avoids_it(
+def test_two_leaders_conflict_and_converge_but_home_routing_avoids_conflicts(
     leaders: CouchCluster, tmp_path: Path
 ) -> None:
     history = tmp_path / "history.jsonl"
     both = run(leaders, tmp_path, "--write-to", "both", "--read-from", "a", *HOT, "--history", str(history))
     assert violated(both, "conflicts") > 0
-    finals = final_states(history)  # each is what both leaders agree on: winner and siblings
+    finals = final_states(history)  # both leaders agree on each: winner and siblings
     assert any(siblings for _, _, siblings in finals)
     causes = both["guarantees"]["stale_reads"]["causes"]
     assert causes["conflict"] > 0
@@ -138,7 +138,7 @@ def test_two_leaders_conflict_and_agree_in_the_end_and_home_routing_avoids_it(
     assert violated(home, "stale_reads") == 0
 
 
-def test_the_other_leader_is_staler_than_the_one_that_takes_the_writes(leaders: CouchCluster, tmp_path: Path) -> None:
+def test_only_the_leader_that_does_not_take_the_writes_is_stale(leaders: CouchCluster, tmp_path: Path) -> None:
     rates = [
         rate(run(leaders, tmp_path, "--write-to", place, "--read-from", "a", *HOT), "stale_reads") for place in "ab"
     ]
@@ -146,10 +146,10 @@ def test_the_other_leader_is_staler_than_the_one_that_takes_the_writes(leaders: 
     assert rates[1] > 0.01
 
 
-def test_a_stale_read_is_put_down_to_a_conflict_only_where_a_sibling_is_newer(
+def test_a_stale_read_is_attributed_to_a_conflict_only_if_a_sibling_is_newer(
     leaders: CouchCluster, tmp_path: Path
 ) -> None:
-    """Recounted from the history, as the definition says."""
+    """Recounts the causes from the history, as the definition says."""
     history = tmp_path / "history.jsonl"
     result = run(leaders, tmp_path, "--write-to", "both", "--read-from", "b", *HOT, "--history", str(history))
     operations = [one for one, _ in History([history]).operations()]
@@ -181,7 +181,7 @@ EDITS = ("--workload", "conflict", "--write-to", "both", "--ops", "1000", "--use
         ("fields", ("register", "fields"), ("basket", "count")),
     ],
 )
-def test_what_a_way_to_resolve_conflicts_loses(
+def test_each_resolution_strategy_loses_what_it_cannot_merge(
     leaders: CouchCluster, strategy: str, keeps: tuple[str, ...], loses: tuple[str, ...], tmp_path: Path
 ) -> None:
     history = tmp_path / "history.jsonl"
@@ -201,8 +201,8 @@ def test_what_a_way_to_resolve_conflicts_loses(
     assert bool(open_conflicts) == (strategy == "none")
 
 
-def test_the_same_bench_runs_on_what_apache_couchdb_shows(leaders: CouchCluster, tmp_path: Path) -> None:
-    """Opaque sequence numbers, conflicts in any order, 202, chunked answers, other names among the servers."""
+def test_the_bench_runs_on_servers_that_answer_like_apache_couchdb(leaders: CouchCluster, tmp_path: Path) -> None:
+    """Opaque sequence numbers, conflicts in any order, 202, chunked answers, different addresses between servers."""
     disguises = [
         Disguise(f"http://{node}", accepted_every=50, peer_url=f"http://{other}")
         for node, other in apart(leaders.nodes())
@@ -229,7 +229,7 @@ def test_the_same_bench_runs_on_what_apache_couchdb_shows(leaders: CouchCluster,
 
 
 class Link:
-    """The way from one leader to the other: a relay whose connections can be cut, and healed."""
+    """A relay from one leader to the other whose connections can be cut and restored."""
 
     def __init__(self, node: str) -> None:
         host, _, port = node.rpartition(":")
@@ -252,7 +252,7 @@ class Link:
                 threading.Thread(target=_pump, args=(client, onward), daemon=True).start()
 
     def cut(self) -> None:
-        """Let nothing through: whoever connects is refused, and what was connected is broken."""
+        """Refuse new connections, and break existing ones."""
         self._server.shutdown(socket.SHUT_RDWR)
         self._server.close()
         for one in (one for pair in self._pairs for one in pair):
@@ -278,7 +278,7 @@ def _pump(client: socket.socket, onward: socket.socket) -> None:
 
 @pytest.fixture
 def parted(leaders: CouchCluster) -> Iterator[tuple[list[Link], list[str]]]:
-    """Links between the leaders, and the options of a bench that has a new database replicated over them."""
+    """Links between the leaders, and the options for a bench whose new database is replicated over them."""
     links = [Link(node) for node in leaders.nodes()]
     peers = ["--peer-a", links[0].url, "--peer-b", links[1].url, "--db", f"parted-{secrets.token_hex(3)}"]
     yield links, [*addresses(leaders), *peers]
@@ -288,7 +288,7 @@ def parted(leaders: CouchCluster) -> Iterator[tuple[list[Link], list[str]]]:
 
 @contextmanager
 def running(arguments: list[str], history: Path) -> Iterator[subprocess.Popen[str]]:
-    """A bench that has begun its load."""
+    """Start a bench in a subprocess, and kill it at the end of the block."""
     command = [sys.executable, "bench.py", "couch", *arguments, "--history", str(history)]
     started = subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE)
     try:
@@ -298,7 +298,7 @@ def running(arguments: list[str], history: Path) -> Iterator[subprocess.Popen[st
         started.wait()
 
 
-def test_a_backlog_converges_after_replication_was_cut_for_20_s_under_load(
+def test_replication_catches_up_after_being_cut_for_20_s_under_load(
     parted: tuple[list[Link], list[str]], tmp_path: Path, eventually: Callable[..., None]
 ) -> None:
     links, options = parted
@@ -308,7 +308,7 @@ def test_a_backlog_converges_after_replication_was_cut_for_20_s_under_load(
         eventually(lambda: history.exists() and history.stat().st_size > 20_000)
         for link in links:
             link.cut()
-        time.sleep(20)  # the load ends a little before the links are back, so that final reads find the backlog
+        time.sleep(20)  # the load ends shortly before the links are restored, so final reads meet the backlog
         for link in links:
             link.heal()
         printed, _ = started.communicate(timeout=TIMEOUT_S)
@@ -324,7 +324,7 @@ def test_a_backlog_converges_after_replication_was_cut_for_20_s_under_load(
 
 
 @pytest.mark.parametrize("write_to", ["both", "home"])
-def test_a_leader_that_is_killed_loses_no_acknowledged_write(
+def test_a_killed_leader_loses_no_acknowledged_write(
     leaders: CouchCluster, write_to: str, tmp_path: Path, eventually: Callable[..., None]
 ) -> None:
     report, history = tmp_path / "result.json", tmp_path / "history.jsonl"
@@ -334,7 +334,7 @@ def test_a_leader_that_is_killed_loses_no_acknowledged_write(
         eventually(lambda: history.exists() and history.stat().st_size > 50_000)
         leaders.kill(victim)
         size = history.stat().st_size
-        eventually(lambda: history.stat().st_size > size + 10_000)  # the other leader goes on
+        eventually(lambda: history.stat().st_size > size + 10_000)  # the other leader continues
         leaders.restart(victim)
         started.communicate(timeout=TIMEOUT_S)
     assert started.returncode == 0
@@ -344,14 +344,14 @@ def test_a_leader_that_is_killed_loses_no_acknowledged_write(
     assert result["guarantees"]["lost_writes"]["checked"] > 100
     assert violated(result, "lost_writes") == 0
     assert violated(result, "phantom_reads") == 0
-    if write_to == "home":  # each key has one leader that never forgets: nothing at all may be found
+    if write_to == "home":  # each key has one leader, which loses nothing: no violations at all
         assert result["verdict"] == "valid"
 
 
-def test_resolvers_lose_no_basket_item_while_the_leaders_are_parted_and_after(
+def test_resolvers_lose_no_basket_item_during_or_after_a_partition(
     parted: tuple[list[Link], list[str]], tmp_path: Path, eventually: Callable[..., None]
 ) -> None:
-    """Both go on resolving what they know; what they merged apart conflicts again, and is merged again."""
+    """Both sides keep resolving; what they merged separately conflicts again, and is merged again."""
     links, options = parted
     report, history = tmp_path / "result.json", tmp_path / "history.jsonl"
     load = ["--workload", "conflict", "--resolve", "union", "--write-to", "both", "--read-from", "same"]
@@ -376,7 +376,7 @@ def test_resolvers_lose_no_basket_item_while_the_leaders_are_parted_and_after(
     assert not [key for key, _, siblings in final_states(history) if siblings]
 
 
-def test_every_increment_outlives_a_leader_that_is_killed_while_conflicts_are_resolved(
+def test_no_increment_is_lost_if_a_leader_is_killed_while_conflicts_are_resolved(
     leaders: CouchCluster, tmp_path: Path, eventually: Callable[..., None]
 ) -> None:
     report, history = tmp_path / "result.json", tmp_path / "history.jsonl"
@@ -409,7 +409,7 @@ def test_every_increment_outlives_a_leader_that_is_killed_while_conflicts_are_re
         (["--couch-b", "http://admin:s3cret@127.0.0.1:9"], 3, "--couch-b 127.0.0.1:9"),
     ],
 )
-def test_bad_input_is_one_clear_line_with_its_exit_code(
+def test_invalid_input_is_reported_in_one_line_with_its_exit_code(
     leaders: CouchCluster, arguments: list[str], code: int, words: str
 ) -> None:
     done = bench(*addresses(leaders), *arguments)
@@ -421,7 +421,7 @@ def test_bad_input_is_one_clear_line_with_its_exit_code(
     assert "Traceback" not in done.stderr
 
 
-def test_without_an_address_two_leaders_are_started_here(pouch: tuple[Path, Path], tmp_path: Path) -> None:
+def test_without_an_address_two_local_leaders_are_started(pouch: tuple[Path, Path], tmp_path: Path) -> None:
     assert pouch
     environment = {name: value for name, value in os.environ.items() if not name.startswith("STALEWATCH_COUCH")}
     environment["STALEWATCH_HOME"] = str(tmp_path)
@@ -456,7 +456,7 @@ def test_credentials_may_come_from_the_environment(leaders: CouchCluster) -> Non
     assert "s3cret" not in wrong.stderr
 
 
-def test_ctrl_c_prints_the_table_ends_the_resolvers_and_cleans_up(
+def test_ctrl_c_prints_the_table_stops_the_resolvers_and_cleans_up(
     leaders: CouchCluster, tmp_path: Path, eventually: Callable[..., None]
 ) -> None:
     history = tmp_path / "history.jsonl"

@@ -1,4 +1,4 @@
-"""`python bench.py memory`: what it prints, writes and returns, and how it ends."""
+"""`bench.py memory`: its output, files, exit codes and interruptions."""
 
 import json
 import os
@@ -34,7 +34,7 @@ LINES = [
     rf"monotonic_violation_rate: {RATE}",
     r"conflicts: \d+",
 ]
-"""The lines that scripts rely on, in their order; others may stand between and after them."""
+"""The lines that scripts rely on, in order; others may come between and after them."""
 
 WRAPPED = """
 import runpy, sys
@@ -62,7 +62,7 @@ def _nothing_left_running() -> Iterator[None]:
 def start(
     *arguments: object, without: str = "", before: str = "", env: dict[str, str] | None = None
 ) -> subprocess.Popen[str]:
-    """Start the bench where some packages cannot be imported and some code runs first."""
+    """Start the bench in a subprocess, with some packages not importable and some code run first."""
     process = subprocess.Popen(
         [sys.executable, "-c", WRAPPED, without, before, *map(str, arguments)],
         cwd=ROOT,
@@ -76,14 +76,14 @@ def start(
 
 
 def run(*arguments: object, without: str = "", env: dict[str, str] | None = None) -> tuple[int, list[str], str]:
-    """Run the bench in a process of its own and return exit code, lines of standard output, and standard error."""
+    """Run the bench in a subprocess, and return its exit code, lines of standard output, and standard error."""
     process = start(*arguments, without=without, env=env)
     out, err = process.communicate(timeout=DEADLINE_S)
     return process.returncode, out.splitlines(), err
 
 
 def here(*arguments: object) -> int:
-    """Run the bench in this process; bad usage of the command line ends in its exit code too."""
+    """Run the bench in this process, and return its exit code."""
     try:
         return main(["bench", "memory", *map(str, arguments)])
     except SystemExit as error:
@@ -116,7 +116,7 @@ def assert_lines(lines: Sequence[str]) -> None:
     assert places == sorted(places)
 
 
-# What it prints
+# Output
 
 
 @pytest.mark.parametrize("columns", ["1", "500"])
@@ -126,14 +126,14 @@ def test_the_plain_lines_are_as_documented_and_never_wrapped(columns: str) -> No
     assert_lines(lines)
 
 
-def test_the_plain_lines_stand_also_where_nothing_could_be_checked(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_plain_lines_are_printed_even_if_nothing_could_be_checked(capsys: pytest.CaptureFixture[str]) -> None:
     assert here("--ops", 1, "--refusals", 1) == 0
     lines = capsys.readouterr().out.splitlines()
     assert_lines(lines)
     assert "stale_read_rate: n/a (0/0, no evidence)" in lines
 
 
-def test_an_open_loop_adds_the_response_times(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_open_loop_adds_response_times(capsys: pytest.CaptureFixture[str]) -> None:
     assert here("--ops", 300, "--rate", 1000) == 0
     lines = capsys.readouterr().out.splitlines()
     assert_lines(lines)
@@ -141,7 +141,7 @@ def test_an_open_loop_adds_the_response_times(capsys: pytest.CaptureFixture[str]
         assert any(re.fullmatch(rf"{kind} response avg/p95 ms: {LATENCY}", line) for line in lines)
 
 
-def test_the_lines_say_what_the_json_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_lines_agree_with_the_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = result_of(tmp_path, *STALE)
     lines = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines() if ": " in line)
     stale, times = made["guarantees"]["stale_reads"], made["latency"]["write"]["service_ms"]
@@ -150,14 +150,14 @@ def test_the_lines_say_what_the_json_says(tmp_path: Path, capsys: pytest.Capture
     assert lines["verdict"] == made["verdict"] == "invalid"
 
 
-def test_without_rich_the_table_is_parted_by_tabs() -> None:
+def test_without_rich_the_table_is_separated_by_tabs() -> None:
     code, lines, _ = run(*STALE, without="rich")
     assert code == 0
     assert_lines(lines)
     assert any(re.fullmatch(r"stale_reads\t\d+\t\d+\t0\.\d{4}\t0\.\d{4}-0\.\d{4}\tviolated", line) for line in lines)
 
 
-# What it writes
+# Files
 
 
 def test_the_json_result_has_every_fixed_field(tmp_path: Path) -> None:
@@ -183,24 +183,24 @@ def test_the_json_result_has_every_fixed_field(tmp_path: Path) -> None:
             assert 0 < figures["avg"] <= figures["max"]
 
 
-def test_there_are_no_response_times_in_a_closed_loop_and_every_attempt_is_counted(tmp_path: Path) -> None:
+def test_a_closed_loop_has_no_response_times_and_counts_every_attempt(tmp_path: Path) -> None:
     made = result_of(tmp_path, "--ops", 500, "--refusals", 0.2, "--timeouts", 0.1)
     assert [made["latency"][kind]["response_ms"] for kind in ("read", "write")] == [None, None]
     assert sum(sum(outcomes.values()) for outcomes in made["operations"].values()) == 500
     assert all(count for outcomes in made["operations"].values() for count in outcomes.values())
 
 
-TROUBLES = ("--refusals", "0.03", "--timeouts", "0.03", "--timeout", "0.1")
+ERRORS = ("--refusals", "0.03", "--timeouts", "0.03", "--timeout", "0.1")
 OUTAGE = ("--rate", "300", "--duration", "5", "--outage")
 STORES = {
-    "linearizable": ("--topology", "linearizable", *TROUBLES),
-    "followers": ("--read-from", "secondary", "--lag", "0.02", *TROUBLES),
-    "majority": ("--write-acks", "majority", "--read-from", "any", *TROUBLES),
-    "quorum 1/1": ("--topology", "quorum", "--lag", "0.05", *TROUBLES),
-    "quorum 2/2": ("--topology", "quorum", "--write-acks", "2", "--read-acks", "majority", *TROUBLES),
-    "two leaders": ("--topology", "multi-leader", "--lag", "0.05", *TROUBLES),
-    "loses": (*OUTAGE, "1:2:loses", "--lag", "0.2", "--read-from", "any", *TROUBLES),
-    "keeps": (*OUTAGE, "1:2:keeps", "--lag", "0.2", "--read-from", "any", *TROUBLES),
+    "linearizable": ("--topology", "linearizable", *ERRORS),
+    "followers": ("--read-from", "secondary", "--lag", "0.02", *ERRORS),
+    "majority": ("--write-acks", "majority", "--read-from", "any", *ERRORS),
+    "quorum 1/1": ("--topology", "quorum", "--lag", "0.05", *ERRORS),
+    "quorum 2/2": ("--topology", "quorum", "--write-acks", "2", "--read-acks", "majority", *ERRORS),
+    "two leaders": ("--topology", "multi-leader", "--lag", "0.05", *ERRORS),
+    "loses": (*OUTAGE, "1:2:loses", "--lag", "0.2", "--read-from", "any", *ERRORS),
+    "keeps": (*OUTAGE, "1:2:keeps", "--lag", "0.2", "--read-from", "any", *ERRORS),
     "open loop": ("--rate", "2000", "--warmup", "0.2", "--read-from", "secondary", "--distribution", "latest"),
     "large": ("--topology", "multi-leader", "--value-size", "100", "--distribution", "zipfian", "--reread", "1"),
 }
@@ -210,7 +210,7 @@ UNBROKEN = {"linearizable", "quorum 2/2"}
 
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("store", STORES)
-def test_checking_the_history_again_finds_what_the_run_found(
+def test_checking_the_history_finds_what_the_run_found(
     store: str, seed: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = result_of(tmp_path, "--ops", 1000, "--keys", 60, *STORES[store], "--seed", seed)
@@ -225,7 +225,7 @@ def test_checking_the_history_again_finds_what_the_run_found(
 
 
 @pytest.mark.parametrize("store", STORES)
-def test_brute_force_finds_the_same(store: str, tmp_path: Path) -> None:
+def test_the_brute_force_oracle_finds_the_same(store: str, tmp_path: Path) -> None:
     load = ("--ops", 350, "--users", 6, "--keys", 8, "--seed", 7)
     made = result_of(tmp_path, *STORES[store], *load)
     found = oracle.judge([oracle.File(operations_of(tmp_path / "h.jsonl"))])
@@ -234,7 +234,7 @@ def test_brute_force_finds_the_same(store: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_a_failover_loses_acknowledged_writes_only_where_it_is_told_to(seed: int, tmp_path: Path) -> None:
+def test_a_failover_loses_acknowledged_writes_only_if_configured_to(seed: int, tmp_path: Path) -> None:
     def lost(writes: str) -> tuple[int, int]:
         common = ("--lag", 0.2, "--keys", 3000, "--seed", seed)
         row = result_of(tmp_path, *OUTAGE, f"1:3:{writes}", *common)["guarantees"]["lost_writes"]
@@ -245,7 +245,7 @@ def test_a_failover_loses_acknowledged_writes_only_where_it_is_told_to(seed: int
     assert (kept, checked_writes > 300) == (0, True)
 
 
-def test_a_compressed_history_holds_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_compressed_history_has_the_same_content(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("zstandard")
     for name in ("h.jsonl", "h.jsonl.gz", "h.jsonl.zst"):
         assert here(*STALE, "--history", tmp_path / name) == 0
@@ -253,21 +253,21 @@ def test_a_compressed_history_holds_the_same(tmp_path: Path, capsys: pytest.Capt
     assert packed == [plain, plain]
 
 
-def test_the_same_seed_gives_the_same_bytes_with_greenlets_and_threads_and_without_fast_packages(
+def test_a_seed_gives_the_same_bytes_with_greenlets_or_threads_and_without_optional_packages(
     tmp_path: Path,
 ) -> None:
     pytest.importorskip("gevent")
     written = {}
     for number, without in enumerate(("", "gevent", "gevent,msgspec,rich,zstandard,plotly,psutil", "msgspec")):
         paths = (tmp_path / f"{number}.jsonl", tmp_path / f"{number}.json")
-        load = ("--topology", "multi-leader", "--rate", 3000, *TROUBLES, "--ops", 1500, "--seed", 5)
+        load = ("--topology", "multi-leader", "--rate", 3000, *ERRORS, "--ops", 1500, "--seed", 5)
         code, lines, err = run(*load, "--history", paths[0], "--json", paths[1], without=without)
         assert (code, "Traceback" in err) == (0, False)
         written[without] = (*(path.read_bytes() for path in paths), lines[: lines.index("verdict: invalid")])
     assert len(set(map(repr, written.values()))) == 1
 
 
-def test_another_seed_gives_another_history(tmp_path: Path) -> None:
+def test_a_different_seed_gives_a_different_history(tmp_path: Path) -> None:
     one, other = (tmp_path / name for name in ("1.jsonl", "2.jsonl"))
     for seed, path in ((1, one), (2, other)):
         assert here("--ops", 300, "--seed", seed, "--history", path) == 0
@@ -283,15 +283,15 @@ def test_a_run_deletes_its_keys_unless_told_to_keep_them(monkeypatch: pytest.Mon
     assert removed == [7]
 
 
-# How it ends
+# Exit codes and interruptions
 
 
-def test_expectations_that_are_met_end_in_success(capsys: pytest.CaptureFixture[str]) -> None:
+def test_met_expectations_mean_success(capsys: pytest.CaptureFixture[str]) -> None:
     assert here("--ops", 500, "--keys", 20, "--expect", "stale_reads=0,read.p95_ms<1000,lost_writes.violated=0") == 0
     assert "expected" not in capsys.readouterr().out
 
 
-def test_every_expectation_that_is_missed_has_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_missed_expectation_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert here(*STALE, "--expect", "stale_reads=0,lost_writes=0,unique_ids=0") == 1
     missed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("expected")]
     assert len(missed) == 2
@@ -316,7 +316,7 @@ def test_every_expectation_that_is_missed_has_a_line(capsys: pytest.CaptureFixtu
         ("--report /dev/null/r.html", "/dev/null/r.html: Not a directory"),
     ],
 )
-def test_what_makes_no_sense_is_said_before_anything_is_done(
+def test_invalid_arguments_are_reported_before_anything_is_done(
     arguments: str, complaint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert here(*arguments.split()) == 2
@@ -326,7 +326,7 @@ def test_what_makes_no_sense_is_said_before_anything_is_done(
     assert captured.out == ""
 
 
-def test_a_run_that_never_began_leaves_no_files_and_old_ones_as_they_were(tmp_path: Path) -> None:
+def test_a_run_that_never_started_creates_and_changes_no_files(tmp_path: Path) -> None:
     old = tmp_path / "old.json"
     old.write_text("old")
     assert here("--topology", "ring", "--json", tmp_path / "new.json", "--history", tmp_path / "h.jsonl") == 2
@@ -335,7 +335,7 @@ def test_a_run_that_never_began_leaves_no_files_and_old_ones_as_they_were(tmp_pa
 
 
 @pytest.mark.parametrize("package", ["plotly", "jinja2"])
-def test_a_report_without_its_packages_is_refused_beforehand_with_their_names(
+def test_a_report_without_its_packages_is_refused_in_advance(
     package: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
@@ -346,7 +346,7 @@ def test_a_report_without_its_packages_is_refused_beforehand_with_their_names(
     assert (captured.out, list(tmp_path.iterdir())) == ("", [])
 
 
-def test_a_compression_without_its_package_is_refused_with_its_name(
+def test_a_compression_without_its_package_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "zstandard", None)
@@ -354,17 +354,17 @@ def test_a_compression_without_its_package_is_refused_with_its_name(
     assert "pip install zstandard" in capsys.readouterr().err
 
 
-def test_a_report_is_written_beside_the_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_report_is_written_in_addition_to_the_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("plotly")
     assert here(*STALE, "--report", tmp_path / "r.html") == 0
     assert capsys.readouterr().out.splitlines()[-1] == f"report: {tmp_path / 'r.html'}"
     assert "<html" in (tmp_path / "r.html").read_text()
 
 
-def wait_for(process: subprocess.Popen[str], tells: Callable[[str], bool]) -> None:
-    """Read standard error until a line tells what was waited for."""
+def wait_for(process: subprocess.Popen[str], matches: Callable[[str], bool]) -> None:
+    """Read standard error until a line matches."""
     assert process.stderr is not None
-    assert any(tells(line) for line in process.stderr), "the bench ended before it said so"
+    assert any(matches(line) for line in process.stderr), "the bench ended before it printed such a line"
 
 
 LOUD = "import stalewatch.reports.progress; stalewatch.reports.progress.PLAIN_EVERY_S = 0"
@@ -373,7 +373,7 @@ LOUD = "import stalewatch.reports.progress; stalewatch.reports.progress.PLAIN_EV
 @pytest.mark.parametrize(
     ("number", "without"), [(signal.SIGINT, ""), (signal.SIGINT, "gevent"), (signal.SIGTERM, "gevent")]
 )
-def test_a_signal_ends_the_run_in_order(
+def test_a_signal_ends_the_run_cleanly(
     number: signal.Signals, without: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     history, figures = tmp_path / "h.jsonl", tmp_path / "r.json"
@@ -411,7 +411,7 @@ WAITS, SPINS = "threading.Event().wait()", "time.sleep(0)"
 
 @pytest.mark.parametrize("nap", [WAITS, SPINS], ids=["waiting", "spinning"])
 @pytest.mark.parametrize("without", ["", "gevent"], ids=["greenlets", "threads"])
-def test_a_second_interruption_leaves_at_once_with_all_that_was_done(without: str, nap: str, tmp_path: Path) -> None:
+def test_a_second_interrupt_exits_at_once_but_keeps_the_history(without: str, nap: str, tmp_path: Path) -> None:
     history = tmp_path / "h.jsonl"
     load = (*ENDLESS, "--write-ratio", 1, "--history", history)
     process = start(*load, without=without, before=HANGING.replace("NAP", nap))
@@ -431,7 +431,7 @@ def test_a_second_interruption_leaves_at_once_with_all_that_was_done(without: st
     assert operations_of(history)
 
 
-def test_a_reader_that_leaves_early_ends_it_quietly_and_the_files_are_written_all_the_same(tmp_path: Path) -> None:
+def test_a_closed_pipe_ends_it_quietly_and_files_are_still_written(tmp_path: Path) -> None:
     figures = tmp_path / "r.json"
     process = start("--ops", 200, "--json", figures)
     assert process.stdout is not None
@@ -444,10 +444,10 @@ def test_a_reader_that_leaves_early_ends_it_quietly_and_the_files_are_written_al
 
 
 @pytest.mark.parametrize("without", ["", "rich"])
-def test_only_its_first_line_can_be_asked_for(without: str) -> None:
+def test_piping_to_head_works(without: str) -> None:
     process = start("--ops", 200, without=without)
     head = subprocess.run(["head", "-1"], stdin=process.stdout, capture_output=True, text=True, check=True)
     _, err = process.communicate(timeout=DEADLINE_S)
     assert re.fullmatch(LINES[0] + "\n", head.stdout)
-    assert process.returncode in {0, 141}  # all was in the pipe before it was closed, or not
+    assert process.returncode in {0, 141}  # depending on whether everything was written before the pipe was closed
     assert err == "creating 1000 keys\n"

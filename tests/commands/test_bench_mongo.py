@@ -1,4 +1,4 @@
-"""`bench.py mongo` on a real replica set, as its users run it."""
+"""`bench.py mongo` on a real replica set."""
 
 import json
 import re
@@ -22,8 +22,8 @@ from tests.commands.benching import ROOT, SHAPES, TIMEOUT_S, bench, result_of
 pytestmark = pytest.mark.server
 
 
-def test_weaker_levels_show_more_old_data(whole: MongoCluster, tmp_path: Path) -> None:
-    """The three scenarios of the demo, with sessions that read at once what they have just written."""
+def test_weaker_levels_have_more_stale_reads(whole: MongoCluster, tmp_path: Path) -> None:
+    """The three scenarios of the demo, with sessions that read back their writes at once."""
     rates = {}
     for write_concern, read_from in (("1", "secondary"), ("majority", "primary"), ("majority", "secondary")):
         report = tmp_path / "result.json"
@@ -40,7 +40,7 @@ def test_weaker_levels_show_more_old_data(whole: MongoCluster, tmp_path: Path) -
 
 @pytest.fixture
 def delayed(whole: MongoCluster) -> Iterator[str]:
-    """The address of a member that applies everything two seconds late."""
+    """The address of a member that applies writes two seconds late."""
     MongoCluster(whole.home, delay_secondary_s=2).start(print)
     try:
         yield whole.nodes()[2]
@@ -48,7 +48,9 @@ def delayed(whole: MongoCluster) -> Iterator[str]:
         MongoCluster(whole.home, delay_secondary_s=0).start(print)
 
 
-def test_staleness_is_the_delay_of_the_member_that_was_read(whole: MongoCluster, delayed: str, tmp_path: Path) -> None:
+def test_staleness_matches_the_delay_of_the_member_that_serves_reads(
+    whole: MongoCluster, delayed: str, tmp_path: Path
+) -> None:
     report, history = tmp_path / "result.json", tmp_path / "history.jsonl"
     load = ("--duration", "12", "--users", "4", "--rate", "300", "--keys", "5", "--reread", "0")
     outputs = ("--json", str(report), "--history", str(history))
@@ -66,7 +68,7 @@ def test_staleness_is_the_delay_of_the_member_that_was_read(whole: MongoCluster,
 
 
 def staleness_from_recorded_times(path: Path) -> Iterator[int]:
-    """Compare every read with every write, as the definition says."""
+    """Return the staleness of every stale read, by comparing each read with each write as the definition says."""
     operations = [operation for operation, _ in History([path]).operations()]
     writes: dict[str, list[tuple[int, int]]] = {}
     for write in operations:
@@ -80,7 +82,7 @@ def staleness_from_recorded_times(path: Path) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("fault", ["kill", "pause"])
-def test_a_primary_that_dies_or_hangs_costs_errors_but_no_majority_write(
+def test_a_dead_or_frozen_primary_causes_errors_but_loses_no_majority_write(
     whole: MongoCluster, tmp_path: Path, fault: str, eventually: Callable[..., None]
 ) -> None:
     report, history = tmp_path / "result.json", tmp_path / "history.jsonl"
@@ -100,11 +102,11 @@ def test_a_primary_that_dies_or_hangs_costs_errors_but_no_majority_write(
     result = json.loads(report.read_text())
     assert {row["outcome"] for row in result["errors"]} <= {"fail", "unknown"}
     assert all(row["error"] for row in result["errors"])
-    assert sum(row["count"] for row in result["errors"]) > 0  # in a closed loop something is always under way
+    assert sum(row["count"] for row in result["errors"]) > 0  # a closed loop always has operations in flight
     assert result["verdict"] == "valid", result["guarantees"]
     assert result["guarantees"]["lost_writes"]["checked"] > 30
-    # The run went on: no session waited longer than a few time-outs of 2 s. (Successes may be further apart: a majority
-    # takes until the other follower gives up on a stopped primary as its source.)
+    # The run continued: no session waited longer than a few time-outs of 2 s. (Successes can be further apart: a
+    # majority needs the other secondary to stop replicating from the stopped primary first.)
     ends = [operation.end for operation, _ in History([history]).operations() if operation.end is not None]
     assert max(later - earlier for earlier, later in pairwise(ends)) < 8e9
 
@@ -112,7 +114,7 @@ def test_a_primary_that_dies_or_hangs_costs_errors_but_no_majority_write(
 @pytest.mark.parametrize(
     ("write_concern", "read_from"), [("1", "secondary"), ("majority", "primary"), ("majority", "secondary")]
 )
-def test_a_bare_container_runs_the_texts_command_lines(
+def test_the_documented_command_lines_run_with_only_the_drivers(
     whole: MongoCluster, bare_python: Path, write_concern: str, read_from: str, tmp_path: Path
 ) -> None:
     history = tmp_path / "history.jsonl"
@@ -131,7 +133,7 @@ def test_a_bare_container_runs_the_texts_command_lines(
     assert (stale["violated"], stale["checked"]) == tuple(map(int, counted.groups()))
 
 
-def test_with_greenlets_the_same_lines_come_out(whole: MongoCluster) -> None:
+def test_greenlets_print_the_same_lines(whole: MongoCluster) -> None:
     done = bench("mongo", "--mongo-uri", whole.uri(), "--ops", "2000")
     assert done.returncode == 0, done.stderr
     for shape, text in zip(SHAPES, done.stdout.splitlines(), strict=False):
@@ -149,7 +151,7 @@ def test_with_greenlets_the_same_lines_come_out(whole: MongoCluster) -> None:
         (["--expect", "stale=0"], 2, "stale"),
     ],
 )
-def test_bad_input_is_one_clear_line_with_its_exit_code(arguments: list[str], code: int, words: str) -> None:
+def test_invalid_input_is_reported_in_one_line_with_its_exit_code(arguments: list[str], code: int, words: str) -> None:
     address = [] if "--mongo-uri" in arguments else ["--mongo-uri", "mongodb://127.0.0.1:9/?replicaSet=rs0"]
     done = bench("mongo", *address, *arguments)
     assert done.returncode == code, done.stderr
@@ -160,7 +162,7 @@ def test_bad_input_is_one_clear_line_with_its_exit_code(arguments: list[str], co
     assert "Traceback" not in done.stderr
 
 
-def test_registers_lists_and_counters_go_side_by_side(whole: MongoCluster, tmp_path: Path) -> None:
+def test_registers_lists_and_counters_run_together(whole: MongoCluster, tmp_path: Path) -> None:
     report, history = tmp_path / "result.json", tmp_path / "history.jsonl"
     load = ("--workload", "register,ledger,sequence", "--ops", "1500", "--keys", "300")
     outputs = ("--json", str(report), "--history", str(history))
@@ -187,7 +189,7 @@ def test_a_missed_expectation_is_exit_code_1(whole: MongoCluster) -> None:
     assert "expected lost_writes" not in done.stdout
 
 
-def test_ctrl_c_prints_the_table_and_keeps_the_history_whole(
+def test_ctrl_c_prints_the_table_and_completes_the_history(
     whole: MongoCluster, tmp_path: Path, eventually: Callable[..., None]
 ) -> None:
     history = tmp_path / "history.jsonl"
@@ -211,7 +213,7 @@ def test_ctrl_c_prints_the_table_and_keeps_the_history_whole(
     assert not [child for child in children if child.is_running()]
 
 
-def test_a_run_leaves_nothing_behind_unless_asked_to(whole: MongoCluster) -> None:
+def test_a_run_deletes_its_documents_unless_told_to_keep_them(whole: MongoCluster) -> None:
     import pymongo  # noqa: PLC0415
 
     with pymongo.MongoClient(whole.uri()) as client:
