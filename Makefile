@@ -48,8 +48,9 @@ format: install ## Format the code
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-reference: install ## Generate docs/metrics.md and the dashboards
+reference: install ## Generate docs/metrics.md, docs/options.md and the dashboards
 	$(BIN)/python -m stalewatch.metrics.reference > docs/metrics.md
+	$(BIN)/python -m stalewatch.commands.reference > docs/options.md
 	$(BIN)/python -m grafana.build
 
 benchmarks: install ## What it costs: judge, bench over a bare driver loop, check from files
