@@ -1,4 +1,4 @@
-# The commands of the house. Everything happens in .venv; uv is used where it is installed.
+# Everything happens in .venv; uv is used if it is installed.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -23,22 +23,22 @@ else
 endif
 	@touch $@
 
-demo: install ## Three MongoDB members on this machine, three scenarios, one table and a report
+demo: install ## A 3-member MongoDB replica set on this machine, three scenarios, a table and a report
 	@$(BIN)/stalewatch demo
 
-# Those that need servers mostly wait, so two run side by side; what shares a ring or leaders stays in one process. They
-# come apart from the others, which would keep both cores from the servers.
-test: install ## All tests that this machine can run (STALEWATCH_REQUIRE_ALL=1: a skip is a failure)
+# Tests with servers mostly wait, so two run in parallel; those that share a ring or leaders stay in one process. They run
+# separately from the others, which would take both cores from the servers.
+test: install ## All tests that this machine can run (with STALEWATCH_REQUIRE_ALL=1 a skipped test fails)
 	$(BIN)/python -m pytest -q -n 2 -m "not server and not soak"
 	$(BIN)/python -m pytest -q -n 2 --dist loadscope -m "server and not soak"
 
-test-fast: install ## The tests without servers, in about two minutes
+test-fast: install ## The tests without servers
 	$(BIN)/python -m pytest -q -n auto -m "not server and not soak"
 
-soak: install ## The long ones: repeats, hours
+soak: install ## Long tests: repeats, hours of load
 	$(BIN)/python -m pytest -m soak --timeout 14400
 
-lint: install ## Style, types and the walls between the rooms
+lint: install ## Style, types and the layers of the packages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -53,7 +53,7 @@ reference: install ## Generate docs/metrics.md, docs/options.md and the dashboar
 	$(BIN)/python -m stalewatch.commands.reference > docs/options.md
 	$(BIN)/python -m grafana.build
 
-benchmarks: install ## What it costs: judge, bench over a bare driver loop, check from files
+benchmarks: install ## What stalewatch costs: judge, bench compared with a bare driver loop, check from files
 	$(BIN)/python -m benchmarks.judge
 	$(BIN)/python -m benchmarks.check
 	$(BIN)/python -m benchmarks.scraped
@@ -63,6 +63,6 @@ benchmarks: install ## What it costs: judge, bench over a bare driver loop, chec
 	$(BIN)/python -m benchmarks.master
 	$(BIN)/python -m benchmarks.overhead_couch
 
-clean: ## Remove what was built and measured here; .stalewatch (clusters) goes with `stalewatch cluster down --wipe`
+clean: ## Remove what was built and measured; clusters are removed by `stalewatch cluster down --wipe`
 	rm -rf $(VENV) build dist results *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
