@@ -1,10 +1,10 @@
-# One image for Locust's master and workers, for the bench and for `stalewatch`:
+# One image for Locust's master and workers, the bench and `stalewatch`:
 #   docker build -t stalewatch:0.1.0 .          (or: docker compose build bench)
 ARG PYTHON_IMAGE=python:3.11.11-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS build
 WORKDIR /srv/build
-# The packages that change seldom go first, into a layer of their own.
+# Packages that rarely change go first, into their own layer.
 COPY requirements.txt constraints.txt ./
 ENV PIP_CONSTRAINT=/srv/build/constraints.txt PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /srv/venv && /srv/venv/bin/pip install --only-binary :all: -r requirements.txt
@@ -23,7 +23,7 @@ WORKDIR /srv/stalewatch
 COPY bench.py ./
 COPY locustfiles locustfiles
 COPY examples examples
-# No user of that number needs to exist; what is written goes to /tmp, or to a folder that is mounted for it.
+# No user with that number needs to exist; output goes to /tmp, or to a folder that is mounted for it.
 ENV PATH=/srv/venv/bin:$PATH HOME=/tmp PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER 10001:10001
 EXPOSE 8089 5557 9646
