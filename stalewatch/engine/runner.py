@@ -10,8 +10,8 @@ from stalewatch.clients.protocol import Client
 from stalewatch.engine.final_reads import FinalReads
 from stalewatch.engine.progress import Progress, Report
 from stalewatch.recording.recorder import Recorder
-from stalewatch.workloads import kinds
-from stalewatch.workloads.kinds import Session
+from stalewatch.workloads import Session
+from stalewatch.workloads.mix import make_workload
 from stalewatch.workloads.options import LoadOptions
 from stalewatch.workloads.pacing import NEVER, OpenLoop
 
@@ -46,7 +46,7 @@ class Run:
         self._recorder = recorder
         self._options = options
         keys = [f"{run}-w{worker}-{number}" for number in range(options.keys)]
-        self.workload = kinds.make(options.workload, client, recorder, keys, options)
+        self.workload = make_workload(options.workload, client, recorder, keys, options)
         self._operations = float("inf") if options.operations is None else options.operations
         self._numbers = count(1)
         self._started = 0
@@ -79,7 +79,7 @@ class Run:
         if options.duration_s is not None:
             self._deadline_ns = self._load_ns + round(options.duration_s * 1e9)
         names = [f"s{number}" for number in range(options.users)]
-        self.workload.start()
+        self.workload.start_background()
         sessions = [self._session(name, number, begin) for number, name in enumerate(names)]
         companions = [partial(work, self._load_ns, self._over) for work in self.companions.values()]
         self._in_threads([*sessions, *companions], [*names, *self.companions], report)

@@ -31,7 +31,7 @@ from stalewatch.recording.recorder import Recorder
 from stalewatch.recording.tally import Tally
 from stalewatch.reports.progress import progress
 from stalewatch.reports.result import run_result
-from stalewatch.workloads import kinds
+from stalewatch.workloads import lost_writes_exact, workload_names
 from stalewatch.workloads.options import LoadOptions
 
 
@@ -70,7 +70,7 @@ class SingleRun:
                 keep = True
                 raise
             finally:
-                run.workload.stop()
+                run.workload.stop_background()
                 self.recorder.finish()
                 if not keep:
                     self._clean()
@@ -121,7 +121,7 @@ class SingleRun:
     def result(self, beyond: Mapping[str, Any] | None = None) -> tuple[Findings, dict[str, Any]]:
         """Return what was found, and the JSON result of the run with what is known `beyond` that."""
         findings, statistics = self.tally.take()
-        run, names = self.run, kinds.names(self.load.workload)
+        run, names = self.run, workload_names(self.load.workload)
         about = {
             "database": self.client.database,
             "run": run.name,
@@ -130,9 +130,9 @@ class SingleRun:
             "interrupted": run.interrupted,
             "final_reads_s": run.final_reads_s,
             **statistics.figures(),
-            **run.workload.result(),
+            **run.workload.extra_results(),
             "workloads": sorted(names),
-            "lost_writes_exact": kinds.exact(names),
+            "lost_writes_exact": lost_writes_exact(names),
             **(beyond or {}),
         }
         return findings, run_result(findings, about, statistics.latencies())

@@ -35,8 +35,8 @@ from stalewatch.recording.evidence import Evidence
 from stalewatch.recording.pulse import Pulse
 from stalewatch.recording.recorder import Recorder
 from stalewatch.recording.tally import Tally
-from stalewatch.workloads import kinds
-from stalewatch.workloads.kinds import Session, Workload
+from stalewatch.workloads import Session, Workload, workload_names
+from stalewatch.workloads.mix import make_workload
 from stalewatch.workloads.options import MOST_USERS, LoadOptions
 
 log = logging.getLogger("stalewatch")
@@ -141,8 +141,8 @@ class Part:
 
     def result(self) -> Mapping[str, object]:
         """Return what the workload knows beyond the guarantees, once the part has ended."""
-        workloads = {"workloads": sorted(kinds.names(self.workload))}
-        return {} if self._workload is None else {**self._workload.result(), **workloads}
+        workloads = {"workloads": sorted(workload_names(self.workload))}
+        return {} if self._workload is None else {**self._workload.extra_results(), **workloads}
 
     def history_file(self) -> HistoryFile | None:
         """Return where its history is, and how much of it was handed over so far."""
@@ -189,7 +189,7 @@ class Part:
             if history is not None:
                 undo.callback(history.abandon)
             recorder = Recorder(setting.clock, Judge(), history, setting.pulse)
-            workload = kinds.make(self.workload, client, recorder, self._names, setting.load)
+            workload = make_workload(self.workload, client, recorder, self._names, setting.load)
             log.info("%s: creating %d keys", self.database, len(workload.keys))
             workload.preload()
             undo.pop_all()
@@ -204,7 +204,7 @@ class Part:
         if setting.metrics is not None:
             self._measure(recorder, self._tally)
         self._workload = workload
-        workload.start()
+        workload.start_background()
 
     def _measure(self, recorder: Recorder, tally: Tally) -> None:
         """Count in the metrics of this process on the database, which its first part makes, and shows."""
@@ -266,7 +266,7 @@ class Part:
         unread = self._read_finals(FinalReads(client, recorder, abandoned, workload), report, abandoned)
         if self._evidence is not None:
             self._evidence.finals["unknown"] += unread
-        workload.stop()
+        workload.stop_background()
         try:
             found = recorder.finish(clock_error_ns())
         except OSError as error:

@@ -12,7 +12,7 @@ from stalewatch.locust.outcome import Outcome, worker_row
 from stalewatch.locust.run import Aside, Run
 from stalewatch.reports import expect
 from stalewatch.reports.result import run_result
-from stalewatch.workloads import kinds
+from stalewatch.workloads import lost_writes_exact, workload_names
 from stalewatch.workloads.options import LoadOptions
 
 DONE, MISSED = 0, 1
@@ -42,8 +42,8 @@ def outcome(run: Run, aside: Aside) -> Outcome:
 
 def _beyond(options: Namespace, told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return what workloads know beyond the guarantees, and which there were: those of the options if nobody tells."""
-    beyond = {"workloads": sorted(kinds.names(parse_options(LoadOptions, options).workload)), **summed(told)}
-    return {**beyond, "lost_writes_exact": kinds.exact(beyond["workloads"])}
+    beyond = {"workloads": sorted(workload_names(parse_options(LoadOptions, options).workload)), **summed(told)}
+    return {**beyond, "lost_writes_exact": lost_writes_exact(beyond["workloads"])}
 
 
 def _options(options: Namespace, databases: Collection[str]) -> dict[str, Any]:

@@ -177,7 +177,7 @@ class MemoryClient:
         with self.store.lock:
             existing = next((key for key in keys if key in self.store.logs), None)
             if existing is not None:
-                raise ClientError(f"memory store: key {existing!r} already exists; every run needs its own keys")
+                raise ClientError(f"memory store: key {existing!r} exists already; every run needs its own keys")
             for key in keys:
                 self.store.log(key)
 

@@ -51,7 +51,7 @@ def test_it_implements_the_client_protocol(topology: str) -> None:
 def test_preloading_an_existing_key_fails_and_creates_nothing(topology: str) -> None:
     client = opened(MemoryOptions(topology=topology))
     client.session("s").write("old", Value(1, "s"))
-    with pytest.raises(ClientError, match="'old' already exists"):
+    with pytest.raises(ClientError, match="'old' exists already"):
         client.preload(["new", "old"], "")
     client.preload(["new"], "")
 
