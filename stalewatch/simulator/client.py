@@ -191,9 +191,7 @@ class MemoryClient:
         Raises `TooFewReplicas` if that will never happen.
         """
         while True:
-            with self.store.lock:
-                now = self.clock.now()
-                self.store.advance(now)
+            with self.store.synchronized(self.clock) as now:
                 ready = self.store.ready(now)
                 if ready <= now:
                     return self.store.final(key, now)
@@ -257,27 +255,23 @@ class Truth:
 
     def shown(self, key: str, node: str, moment: int) -> int:
         """Return the version that a node showed at a time in the past."""
-        with self._store.lock:
-            self._store.advance(self._clock.now())
+        with self._store.synchronized(self._clock):
             return self._store.version(key, self._store.index(node), moment)
 
     def siblings(self, key: str, node: str, moment: int) -> list[int]:
         """Return the siblings of the version that one of two leaders showed."""
-        with self._store.lock:
-            self._store.advance(self._clock.now())
+        with self._store.synchronized(self._clock):
             return self._store.siblings(key, self._store.index(node), moment)
 
     def lost(self) -> list[LostWrite]:
         """Return the acknowledged writes that were lost, in the order of their loss."""
-        with self._store.lock:
-            self._store.advance(self._clock.now())
+        with self._store.synchronized(self._clock):
             lost = [write for write in self._store.lost if write.acknowledged]
         return [LostWrite(write.key, write.value.version, write.item, write.superseded) for write in lost]
 
     def applied(self, key: str, version: int) -> dict[str, int]:
         """Return when each node applied a version, or will; raise ValueError if the store does not hold it."""
-        with self._store.lock:
-            self._store.advance(self._clock.now())
+        with self._store.synchronized(self._clock):
             write = self._find(key, version)
             log = self._store.logs[key]
             place = log.writes.index(write)
@@ -292,8 +286,7 @@ class Truth:
         `remember`. Raises ValueError if the store does not hold the version.
         """
         options = self._store.options
-        with self._store.lock:
-            self._store.advance(self._clock.now())
+        with self._store.synchronized(self._clock):
             ages = self._ages(key, self._find(key, version), moment)
             pending = probability_pending(options.lag, options.lag_s, ages)
         if not isinstance(self._store, LeaderlessStore):

@@ -31,7 +31,7 @@ class MemoryCluster:
     def __init__(
         self, client: MemoryClient, *, takeover_s: float = 1.0, writes: Literal["loses", "keeps"] = "loses"
     ) -> None:
-        self._client = client
+        self._clock = client.clock
         self._store: Store = client.store
         self._states: dict[int, State] = {}
         with self._store.lock:
@@ -71,8 +71,7 @@ class MemoryCluster:
 
     def primary(self) -> str | None:
         """Return the node that takes all writes; None if there is none now, or if the store never has one."""
-        with self._store.lock:
-            self._advance()
+        with self._store.synchronized(self._clock):
             leader = self._store.leading()
         return None if leader is None else self._store.nodes[leader]
 
@@ -99,8 +98,7 @@ class MemoryCluster:
     def cut(self, node: str, others: Sequence[str], *, clients: bool = False) -> None:
         """Cut the links between a node and others, both ways; with `clients` also those to all clients."""
         index, cuts = self._index(node), {frozenset({self._index(node), self._index(other)}) for other in others}
-        with self._store.lock:
-            now = self._advance()
+        with self._store.synchronized(self._clock) as now:
             self._store.faults.cuts |= {pair for pair in cuts if len(pair) > 1}
             if clients:
                 self._store.faults.stop_responding(index, now)
@@ -117,8 +115,7 @@ class MemoryCluster:
     def mend(self, node: str, *troubles: str) -> None:
         """Restore all links of a node."""
         index = self._index(node)
-        with self._store.lock:
-            now = self._advance()
+        with self._store.synchronized(self._clock) as now:
             self._store.faults.cuts = {pair for pair in self._store.faults.cuts if index not in pair}
             if self._states.get(index) != "paused":
                 self._store.faults.resume_responding(index, now)
@@ -126,8 +123,7 @@ class MemoryCluster:
 
     def _take_down(self, node: str, state: State, *, wipe: bool = False) -> None:
         index = self._index(node)
-        with self._store.lock:
-            now = self._advance()
+        with self._store.synchronized(self._clock) as now:
             if wipe and not self._store.wipeable:
                 raise ClientError(f"memory store: {node} of a {self._store.options.topology} store cannot be wiped")
             if state == "paused":
@@ -140,17 +136,10 @@ class MemoryCluster:
 
     def _bring_up(self, node: str) -> None:
         index = self._index(node)
-        with self._store.lock:
-            now = self._advance()
+        with self._store.synchronized(self._clock) as now:
             if self._states.pop(index, None) == "paused":
                 self._store.faults.resume_responding(index, now)
             self._store.bring_up(index, now)
-
-    def _advance(self) -> int:
-        """Process every event that is due, and return the current time."""
-        now = self._client.clock.now()
-        self._store.advance(now)
-        return now
 
     def _index(self, node: str) -> int:
         try:

@@ -2,12 +2,14 @@
 
 from stalewatch.clients.protocol import Answer
 from stalewatch.simulator.options import MemoryOptions, Outage
-from stalewatch.simulator.state import HELD, NEVER, Log, LoggedWrite, hold, release
+from stalewatch.simulator.state import HELD, NEVER, Log, LoggedWrite, reroute
 from stalewatch.simulator.store import Store, TooFewReplicas
 
 
 class LeaderlessStore(Store):
     """Replicas that each keep the newest version they have seen; one that returns is sent what it missed."""
+
+    wipeable = True
 
     def __init__(self, options: MemoryOptions) -> None:
         super().__init__(options)
@@ -75,14 +77,8 @@ class LeaderlessStore(Store):
 
     def faults_changed(self, moment: int) -> None:
         """Keep what a coordinator cannot send as hints, and deliver the hints that can be sent."""
-        hold(self.logs.values(), moment, self._reaches, self._write_acks)
         arrivals = [moment + self._lag() for _ in self.nodes]
-        release(self.logs.values(), moment, self._reaches, arrivals, self._write_acks)
-
-    @property
-    def wipeable(self) -> bool:
-        """Whether replicas can lose their disks."""
-        return True
+        reroute(self.logs.values(), moment, self._reaches, arrivals, self._write_acks)
 
     def wipe(self, node: int, moment: int) -> None:
         """Erase the disk of a node that was just taken down; what it held is not sent to it again."""

@@ -6,7 +6,7 @@ from operator import itemgetter, le
 
 from stalewatch.clients.protocol import Answer
 from stalewatch.simulator.options import MemoryOptions, Outage
-from stalewatch.simulator.state import HELD, Log, LoggedWrite, hold, release
+from stalewatch.simulator.state import HELD, Log, LoggedWrite, reroute
 from stalewatch.simulator.store import NoLeader, Store, nanoseconds
 
 
@@ -21,6 +21,7 @@ class SingleLeaderStore(Store):
         self.failover = Outage(0)
         """What follows when a command takes the leader down or cuts it off: `takeover_s` and `writes`."""
 
+        self.wipeable = len(self.nodes) > 1  # wiping a single node would prove nothing about replication
         self._acks = options.count(options.write_acks)
         self._reads_at = options.reads_at
         self._leader: int | None = 0
@@ -28,7 +29,6 @@ class SingleLeaderStore(Store):
         """Every leader so far (None: there was none), and when it took over."""
 
         self._last = [0] * len(self.nodes) if options.lag_order == "store" else None
-        self._may_lose = any(outage.writes == "loses" for outage in options.outages)
         self._former: int | None = None
         """The last leader, if a command left the store without one; it leads again if it returns in time."""
 
@@ -100,11 +100,6 @@ class SingleLeaderStore(Store):
         """Return the leader."""
         return self._leader
 
-    def expect_faults(self) -> None:
-        """Prepare for faults by command."""
-        super().expect_faults()
-        self._may_lose = True
-
     def faults_changed(self, moment: int) -> None:
         """Depose or restore the leader, and hold or release its messages, after nodes or links changed."""
         away = self.faults.away
@@ -121,11 +116,6 @@ class SingleLeaderStore(Store):
             self._call_election(moment)
         self._update_messages(moment)
 
-    @property
-    def wipeable(self) -> bool:
-        """Whether nodes can lose their disks; with a single node that would prove nothing about replication."""
-        return len(self.nodes) > 1
-
     def wipe(self, node: int, moment: int) -> None:
         """Erase the disk of a node that was just taken down; it is sent everything when it returns."""
         del moment
@@ -136,9 +126,8 @@ class SingleLeaderStore(Store):
 
     def _update_messages(self, moment: int) -> None:
         """Hold what the leader cannot send, and deliver what was held and can be sent."""
-        hold(self.logs.values(), moment, self._reaches, self._acks)
         arrivals = [moment if node == self._leader else moment + self._lag() for node in range(len(self.nodes))]
-        release(self.logs.values(), moment, self._reaches, arrivals, self._acks)
+        reroute(self.logs.values(), moment, self._reaches, arrivals, self._acks)
         if self._last is not None:
             self._last = [max(last, arrival) for last, arrival in zip(self._last, arrivals, strict=True)]
 
@@ -241,7 +230,7 @@ class SingleLeaderStore(Store):
         """Keep the newer version; the older write is acknowledged once the required number of nodes have that one."""
         write.superseded = True
         write.acked_at = max(moment, sorted(column[-1] for column in log.applied)[self._acks - 1])
-        if self._may_lose:
+        if self._faulty:
             log.shadowed.append(write)
 
     def _successor(self, moment: int, takeover: int) -> int | None:

@@ -173,22 +173,17 @@ Reaches = Callable[[LoggedWrite, int], bool]
 """Whether a write that is under way to a node, given by its index, can go on."""
 
 
-def hold(logs: Iterable[Log], moment: int, reaches: Reaches, acks: int) -> None:
-    """Hold the writes that are under way and cannot go on, and so the acknowledgements that depend on them."""
+def reroute(logs: Iterable[Log], moment: int, reaches: Reaches, arrivals: Sequence[int], acks: int) -> None:
+    """Hold the writes that are under way and cannot go on, and deliver the held ones that can.
+
+    All held writes arrive at a node at once, at its time in `arrivals`. Acknowledgements follow from the arrivals.
+    """
     for log in logs:
         for index, write in enumerate(log.writes):
             for node, column in enumerate(log.applied):
                 if moment < column[index] < HELD and not reaches(write, node):
                     column[index] = HELD
-        _update_acknowledgements(log, moment, acks)
-
-
-def release(logs: Iterable[Log], moment: int, reaches: Reaches, arrivals: Sequence[int], acks: int) -> None:
-    """Deliver the held writes that can go on; at each node all arrive at once."""
-    for log in logs:
-        for node, column in enumerate(log.applied):
-            for index, write in enumerate(log.writes):
-                if column[index] == HELD and reaches(write, node):
+                elif column[index] == HELD and reaches(write, node):
                     column[index] = log.last[node] = arrivals[node]
         _update_acknowledgements(log, moment, acks)
 

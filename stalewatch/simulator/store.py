@@ -1,7 +1,7 @@
 """What all simulated stores share: errors, a queue of events, nodes that go down and return, and a log per key.
 
 No thread runs in the background. An operation decides at its start when it will reach its node, at a time between its
-start and its end; whoever comes next processes all events that are due by then, in the order of their times. That is
+start and its end; the next caller processes all events that are due by then, in the order of their times. That is
 sound because an operation that is not known yet starts later, and so reaches its node later, than every event processed
 so far. The state of a follower is never stored: each write records when each node applies it, and a read looks up which
 writes its node had applied by the time of the read.
@@ -10,13 +10,15 @@ writes its node had applied by the time of the read.
 import threading
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from heapq import heappop, heappush
 from random import Random
 
 from stalewatch.clients.errors import ErrorTable, Failure, classify
 from stalewatch.clients.protocol import Answer
+from stalewatch.history.clock import Clock
 from stalewatch.simulator.delays import DISTRIBUTIONS, sampler
 from stalewatch.simulator.options import MemoryOptions, Outage
 from stalewatch.simulator.state import HELD, MIN_PRUNED, NEVER, CommandedFaults, Log, LoggedWrite, end_open_periods
@@ -82,6 +84,9 @@ def nanoseconds(seconds: float) -> int:
 class Store(ABC):
     """A simulated store. Every method except those that only read the options needs `lock`."""
 
+    wipeable = False
+    """Whether nodes can lose their disks."""
+
     def __init__(self, options: MemoryOptions) -> None:
         self.options = options
         self.nodes = options.nodes
@@ -139,11 +144,6 @@ class Store(ABC):
     def faults_changed(self, moment: int) -> None:
         """Hold or release messages, and review who leads, after nodes or links changed."""
 
-    @property
-    def wipeable(self) -> bool:
-        """Whether nodes can lose their disks."""
-        return False
-
     def wipe(self, node: int, moment: int) -> None:
         """Erase the disk of a node that was just taken down; only if the store is `wipeable`."""
         raise NotImplementedError
@@ -186,6 +186,14 @@ class Store(ABC):
         """Schedule the arrival of a write at its node; `moment` must not precede any event that was processed."""
         write.moment = moment
         self._schedule(moment, write)
+
+    @contextmanager
+    def synchronized(self, clock: Clock) -> Iterator[int]:
+        """Hold the lock, process every event that is due, and yield the current time."""
+        with self.lock:
+            now = clock.now()
+            self.advance(now)
+            yield now
 
     def advance(self, now: int) -> None:
         """Process every event that is due by `now`."""

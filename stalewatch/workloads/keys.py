@@ -55,11 +55,11 @@ class Uniform:
         """Do nothing: earlier writes do not matter."""
 
 
-class Zipfian:
+class Zipfian(Uniform):
     """The n-th key with a weight of 1 / n ** 0.99: a few hot keys and a long tail."""
 
     def __init__(self, keys: Sequence[str]) -> None:
-        self._keys = keys
+        super().__init__(keys)
         self._weights = list(accumulate((rank + 1) ** -ZIPF_EXPONENT for rank in range(len(keys))))
 
     def choose(self, random: Random) -> str:
@@ -68,11 +68,8 @@ class Zipfian:
 
     choose_to_write = choose
 
-    def note_write(self, key: str) -> None:
-        """Do nothing: earlier writes do not matter."""
 
-
-class Latest:
+class Latest(Uniform):
     """Mostly recently written keys: reads choose the key written n writes ago with a weight of 1 / n ** 0.99.
 
     Writes choose all keys with equal probability. If they too preferred recently written keys, each write would make
@@ -80,7 +77,7 @@ class Latest:
     """
 
     def __init__(self, keys: Sequence[str]) -> None:
-        self._all = Uniform(keys)
+        super().__init__(keys)
         self._recent: deque[str] = deque(maxlen=RECENT_KEYS)
         self._weights = list(accumulate((rank + 1) ** -ZIPF_EXPONENT for rank in range(RECENT_KEYS)))
 
@@ -88,12 +85,10 @@ class Latest:
         """Return a key, usually one written recently."""
         recent = self._recent
         if not recent:
-            return self._all.choose(random)
+            return super().choose(random)
         return recent[bisect_left(self._weights, random.random() * self._weights[len(recent) - 1])]
 
-    def choose_to_write(self, random: Random) -> str:
-        """Return any key."""
-        return self._all.choose(random)
+    choose_to_write = Uniform.choose
 
     def note_write(self, key: str) -> None:
         """Make the key the most recent one."""

@@ -52,7 +52,7 @@ class RecordedSession:
 
 
 class RecordedWorkload:
-    """The keys of a run, of which those with an acknowledged write are read at the end; without background tasks."""
+    """The common parts of workloads: final reads of the keys that were written, and no background tasks."""
 
     def __init__(self, client: Client, recorder: Recorder, keys: Sequence[str], options: LoadOptions) -> None:
         self.keys = keys

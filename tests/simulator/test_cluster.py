@@ -294,7 +294,7 @@ def test_status_shows_the_state_and_role_of_every_node() -> None:
 def test_the_remaining_one_of_two_nodes_does_not_lead() -> None:
     cluster = cluster_of(replicas=2)
     cluster.kill("m1")
-    cluster._client.clock.sleep(10)
+    cluster._clock.sleep(10)
     assert cluster.primary() is None
     cluster.restart("m1")
     assert cluster.primary() == "m1"
@@ -304,12 +304,12 @@ def test_a_leader_that_returns_before_the_takeover_still_leads() -> None:
     cluster = cluster_of()
     for fault, undo in (("kill", "restart"), ("pause", "resume")):
         getattr(cluster, fault)("m1")
-        cluster._client.clock.sleep(0.9)
+        cluster._clock.sleep(0.9)
         getattr(cluster, undo)("m1")
-        cluster._client.clock.sleep(10)
+        cluster._clock.sleep(10)
         assert cluster.primary() == "m1"
     cluster.kill("m1")
-    cluster._client.clock.sleep(1.1)
+    cluster._clock.sleep(1.1)
     assert cluster.primary() in {"m2", "m3"}
 
 
