@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from random import Random
 from typing import NamedTuple
 
-from stalewatch.clients.errors import BadAddress, ClientError, Failure
+from stalewatch.clients.errors import BadAddress, ClientError, Failure, classify
 from stalewatch.clients.protocol import Answer, Levels, Value
 from stalewatch.history.clock import Clock
 from stalewatch.simulator.delays import DISTRIBUTIONS, probability_pending, sampler
@@ -19,13 +19,14 @@ from stalewatch.simulator.simulated_time import SimulatedClock
 from stalewatch.simulator.single_leader import SingleLeaderStore
 from stalewatch.simulator.state import HELD, NEVER, LoggedWrite
 from stalewatch.simulator.store import (
+    ERRORS,
+    RECORDED_NAMES,
     MemoryStoreError,
     NodeSilent,
     OperationRefused,
     Store,
     Timeout,
     TooFewReplicas,
-    explain,
     nanoseconds,
 )
 
@@ -156,7 +157,7 @@ class MemoryClient:
 
     def __init__(self, options: MemoryOptions, clock: Clock) -> None:
         if options.service_s == 0 and isinstance(clock, SimulatedClock):
-            raise BadAddress("memory store: service_s is 0, but simulated time passes only during operations")
+            raise BadAddress("memory store: --service is 0, but simulated time passes only during operations")
         self.clock = clock
         self.options = options
         self.store = STORES[options.topology](options)
@@ -208,7 +209,8 @@ class MemoryClient:
 
     def explain(self, error: BaseException) -> Failure:
         """Return what an exception means for the operation that it ended."""
-        return explain(error)
+        failure = classify(error, ERRORS)
+        return Failure(failure.outcome, RECORDED_NAMES.get(failure.error, failure.error))
 
     def settings(self) -> dict[str, object]:
         """Return the topology, and where sessions read and write."""

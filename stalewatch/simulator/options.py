@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, cast
 
 from stalewatch.clients.errors import BadAddress
-from stalewatch.clients.options import ON_OFF, number, option, whole_number
+from stalewatch.clients.options import ON_OFF, number, option, options_of, whole_number
 from stalewatch.simulator.delays import DISTRIBUTIONS
 
 Acks = int | Literal["majority", "all"]
@@ -183,9 +183,14 @@ def _checks(options: MemoryOptions) -> Checks:
     yield from _outages(options)
 
 
+def _flag(field: str) -> str:
+    """Return the flag of an option, or its name if it has no flag."""
+    return next((one.flag for one in options_of(MemoryOptions) if one.field == field), field)
+
+
 def _numbers(options: MemoryOptions) -> Checks:
     fixed, replicas, nodes = TOPOLOGIES[options.topology].nodes, options.replicas, options.nodes
-    yield not 0 <= replicas <= MAX_REPLICAS, f"{replicas} replicas; choose 1 to {MAX_REPLICAS}"
+    yield not 0 <= replicas <= MAX_REPLICAS, f"--replicas is {replicas}; choose 1 to {MAX_REPLICAS}"
     yield (
         bool(fixed and replicas not in {0, len(nodes)}),
         f"{options.topology} has {len(nodes)} node(s), not {replicas}",
@@ -193,20 +198,20 @@ def _numbers(options: MemoryOptions) -> Checks:
     for name in ("service", "lag"):
         chosen = getattr(options, name)
         known = ", ".join(DISTRIBUTIONS)
-        yield chosen not in DISTRIBUTIONS, f"unknown distribution {chosen!r} for {name}; choose one of {known}"
+        yield chosen not in DISTRIBUTIONS, f"unknown distribution {chosen!r} for {_flag(name)}; choose one of {known}"
     for name in ("service_s", "lag_s", "timeout_s"):
         mean = getattr(options, name)
-        yield not 0 <= mean < math.inf, f"{name} is {mean}; it must be finite and at least 0"
-    yield options.timeout_s == 0, "timeout_s is 0; it must be above 0"
+        yield not 0 <= mean < math.inf, f"{_flag(name)} is {mean}; it must be finite and at least 0"
+    yield options.timeout_s == 0, "--timeout is 0; it must be above 0"
     for name in ("timeouts", "timeouts_applied", "refusals"):
         fraction = getattr(options, name)
-        yield not 0 <= fraction <= 1, f"{name} is {fraction}; it must be between 0 and 1"
-    yield options.timeouts + options.refusals > 1, "timeouts and refusals add up to more than 1"
+        yield not 0 <= fraction <= 1, f"{_flag(name)} is {fraction}; it must be between 0 and 1"
+    yield options.timeouts + options.refusals > 1, "--timeouts and --refusals add up to more than 1"
     for name in ("write_acks", "read_acks"):
         acks = getattr(options, name)
         limit = 1 if options.topology == "multi-leader" else len(nodes)
         bad = not 1 <= options.count(acks) <= limit
-        yield bad, f"{name} is {acks}; {options.topology} with {len(nodes)} node(s) allows 1 to {limit}"
+        yield bad, f"{_flag(name)} is {acks}; {options.topology} with {len(nodes)} node(s) allows 1 to {limit}"
     yield options.lag_order not in {"store", "key"}, f"lag_order is {options.lag_order!r}; choose store or key"
 
 
@@ -215,7 +220,7 @@ def _locations(options: MemoryOptions) -> Checks:
     rows = (("read_from", options.reads_at, topology.reads), ("write_to", options.writes_at, topology.writes))
     for name, location, allowed in rows:
         choices = [word for word in allowed if word != "node"] + list(nodes if "node" in allowed else ())
-        message = f"{name} is {location!r}; {options.topology} allows {', '.join(choices)}"
+        message = f"{_flag(name)} is {location!r}; {options.topology} allows {', '.join(choices)}"
         yield location not in choices, message
 
 
@@ -224,6 +229,6 @@ def _outages(options: MemoryOptions) -> Checks:
     nodes = options.nodes + (("leader",) if leads else ())
     for outage in options.outages:
         times = (outage.at_s, outage.for_s, outage.takeover_s)
-        yield outage.node not in nodes, f"an outage of unknown node {outage.node!r}; choose one of {', '.join(nodes)}"
-        yield not all(time >= 0 for time in times), f"an outage with times {times} s; all must be at least 0"
-        yield outage.writes not in {"loses", "keeps"}, f"an outage that {outage.writes!r} writes; choose loses or keeps"
+        yield outage.node not in nodes, f"--outage of unknown node {outage.node!r}; choose one of {', '.join(nodes)}"
+        yield not all(time >= 0 for time in times), f"--outage with times {times} s; all must be at least 0"
+        yield outage.writes not in {"loses", "keeps"}, f"--outage that {outage.writes!r} writes; choose loses or keeps"

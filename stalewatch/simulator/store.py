@@ -16,7 +16,7 @@ from functools import partial
 from heapq import heappop, heappush
 from random import Random
 
-from stalewatch.clients.errors import ErrorTable, Failure, classify
+from stalewatch.clients.errors import ErrorTable
 from stalewatch.clients.protocol import Answer
 from stalewatch.history.clock import Clock
 from stalewatch.simulator.delays import DISTRIBUTIONS, sampler
@@ -68,12 +68,6 @@ ERRORS: ErrorTable = {
 
 RECORDED_NAMES: Mapping[str, str] = {"NodeSilent": "NoAnswer", "OperationRefused": "Refused"}
 """Error names in histories and results, which must not change; other classes are recorded under their own names."""
-
-
-def explain(error: BaseException) -> Failure:
-    """Return what an exception means for the operation that it ended."""
-    failure = classify(error, ERRORS)
-    return Failure(failure.outcome, RECORDED_NAMES.get(failure.error, failure.error))
 
 
 def nanoseconds(seconds: float) -> int:

@@ -9,7 +9,6 @@ counts exactly what a conflict resolution strategy loses: items, increments, and
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import cast
 
 from stalewatch.checkers.verdict import Violation
 from stalewatch.clients.errors import BadAddress
@@ -29,6 +28,8 @@ PARTS = ("register", "basket", "count", "fields")
 class ConflictSession(RegisterSession):
     """One simulated user, who reads as in the register workload and edits parts of documents."""
 
+    _session: DocumentSession
+
     def __init__(
         self,
         name: str,
@@ -40,7 +41,6 @@ class ConflictSession(RegisterSession):
         opened: ClientSession | None = None,
     ) -> None:
         super().__init__(name, client, recorder, keys, options, opened)
-        self._documents = cast("DocumentSession", self._session)
         self._edited = edited
         self._increments: dict[str, int] = {}
         self._added = 0
@@ -55,7 +55,7 @@ class ConflictSession(RegisterSession):
             self._edited.add(key)
 
     def _edit(self, key: str, operation: Write | Append, change: Callable[[Body], Body | None]) -> Answer:
-        return self._perform(operation, lambda: self._documents.edit(key, change))
+        return self._perform(operation, lambda: self._session.edit(key, change))
 
     def _raise_register(self, key: str, due: int | None) -> Answer:
         write = self._recorder.begin_write(self.name, key, due)

@@ -6,7 +6,7 @@ are counted exactly, whereas a register gives only a lower bound; and no id may 
 
 from collections.abc import Sequence
 from random import Random
-from typing import cast
+from typing import ClassVar
 
 from stalewatch.clients.errors import BadAddress
 from stalewatch.clients.protocol import (
@@ -25,30 +25,38 @@ from stalewatch.workloads.options import LoadOptions
 from stalewatch.workloads.register import RecordedSession, RecordedWorkload
 
 
-class AppendingSession(RecordedSession):
-    """One simulated user, who appends unique items, ``SESSION-NUMBER``, to random lists."""
+class SharedKeysSession(RecordedSession):
+    """One simulated user, who operates on random keys that all sessions share."""
+
+    workload: ClassVar[str]
 
     def __init__(
         self,
         name: str,
         client: Client,
         recorder: Recorder,
-        lists: Sequence[str],
+        keys: Sequence[str],
         options: LoadOptions,
         opened: ClientSession | None = None,
     ) -> None:
         super().__init__(name, client, recorder, opened)
-        self._ledger = cast("LedgerSession", self._session)
-        self._lists = lists
-        self._random = Random(f"{options.seed}/{name}/ledger")
-        self._appended = 0
+        self._keys = keys
+        self._random = Random(f"{options.seed}/{name}/{self.workload}")
+
+
+class AppendingSession(SharedKeysSession):
+    """One simulated user, who appends unique items, ``SESSION-NUMBER``, to random lists."""
+
+    workload = "ledger"
+    _session: LedgerSession
+    _appended = 0
 
     def step(self, due: int | None = None) -> None:
         """Append an item that nobody else appends; `due` (ns) is when it should have started, in an open loop."""
         self._appended += 1
-        key, item = self._random.choice(self._lists), f"{self.name}-{self._appended}"
+        key, item = self._random.choice(self._keys), f"{self.name}-{self._appended}"
         append = self._recorder.begin_append(self.name, key, item, due)
-        self._perform(append, lambda: self._ledger.append(key, item))
+        self._perform(append, lambda: self._session.append(key, item))
 
 
 class LedgerWorkload(RecordedWorkload):
@@ -77,28 +85,17 @@ class LedgerWorkload(RecordedWorkload):
         self._ledger.remove_lists(self.keys)
 
 
-class NumberingSession(RecordedSession):
+class NumberingSession(SharedKeysSession):
     """One simulated user, who draws ids from random counters."""
 
-    def __init__(
-        self,
-        name: str,
-        client: Client,
-        recorder: Recorder,
-        counters: Sequence[str],
-        options: LoadOptions,
-        opened: ClientSession | None = None,
-    ) -> None:
-        super().__init__(name, client, recorder, opened)
-        self._drawing = cast("DrawingSession", self._session)
-        self._counters = counters
-        self._random = Random(f"{options.seed}/{name}/sequence")
+    workload = "sequence"
+    _session: DrawingSession
 
     def step(self, due: int | None = None) -> None:
         """Draw an id; `due` (ns) is when it should have started, in an open loop."""
-        key = self._random.choice(self._counters)
+        key = self._random.choice(self._keys)
         draw = self._recorder.begin_draw(self.name, key, due)
-        self._perform(draw, lambda: self._drawing.draw(key))
+        self._perform(draw, lambda: self._session.draw(key))
 
 
 class SequenceWorkload(RecordedWorkload):

@@ -199,27 +199,27 @@ def test_every_error_class_or_one_of_its_bases_is_in_the_table() -> None:
     ("options", "complaint"),
     [
         ({"topology": "ring"}, "unknown topology 'ring'"),
-        ({"replicas": -1}, "-1 replicas"),
+        ({"replicas": -1}, "--replicas is -1"),
         ({"topology": "multi-leader", "replicas": 3}, "has 2 node"),
         ({"topology": "linearizable", "replicas": 3}, "has 1 node"),
-        ({"lag": "gauss"}, "unknown distribution 'gauss' for lag"),
-        ({"service_s": -1}, "service_s is -1"),
-        ({"lag_s": float("nan")}, "lag_s is nan"),
-        ({"timeout_s": 0}, "timeout_s is 0"),
-        ({"timeout_s": float("inf")}, "timeout_s is inf"),
-        ({"timeouts": 1.5}, "timeouts is 1.5"),
+        ({"lag": "gauss"}, "unknown distribution 'gauss' for --lag-kind"),
+        ({"service_s": -1}, "--service is -1"),
+        ({"lag_s": float("nan")}, "--lag is nan"),
+        ({"timeout_s": 0}, "--timeout is 0"),
+        ({"timeout_s": float("inf")}, "--timeout is inf"),
+        ({"timeouts": 1.5}, "--timeouts is 1.5"),
         ({"timeouts": 0.6, "refusals": 0.6}, "add up to more than 1"),
-        ({"write_acks": 4}, "write_acks is 4"),
-        ({"write_acks": "most"}, "write_acks is most"),
-        ({"topology": "multi-leader", "write_acks": "all"}, "write_acks is all"),
-        ({"read_from": "m9"}, "read_from is 'm9'; leader allows leader, follower, any, m1, m2, m3"),
-        ({"topology": "quorum", "read_from": "primary"}, "read_from is 'leader'"),
-        ({"topology": "linearizable", "read_from": "secondary"}, "read_from is 'follower'"),
-        ({"write_to": "m2"}, "write_to is 'm2'"),
+        ({"write_acks": 4}, "--write-acks is 4"),
+        ({"write_acks": "most"}, "--write-acks is most"),
+        ({"topology": "multi-leader", "write_acks": "all"}, "--write-acks is all"),
+        ({"read_from": "m9"}, "--read-from is 'm9'; leader allows leader, follower, any, m1, m2, m3"),
+        ({"topology": "quorum", "read_from": "primary"}, "--read-from is 'leader'"),
+        ({"topology": "linearizable", "read_from": "secondary"}, "--read-from is 'follower'"),
+        ({"write_to": "m2"}, "--write-to is 'm2'"),
         ({"lag_order": "none"}, "lag_order is 'none'"),
-        ({"outages": (Outage(at_s=1, node="m9"),)}, "an outage of unknown node 'm9'"),
-        ({"topology": "quorum", "outages": (Outage(at_s=1),)}, "an outage of unknown node 'leader'"),
-        ({"outages": (Outage(at_s=-1),)}, "an outage with times"),
+        ({"outages": (Outage(at_s=1, node="m9"),)}, "--outage of unknown node 'm9'"),
+        ({"topology": "quorum", "outages": (Outage(at_s=1),)}, "--outage of unknown node 'leader'"),
+        ({"outages": (Outage(at_s=-1),)}, "--outage with times"),
     ],
 )
 def test_invalid_options_are_rejected(options: dict[str, object], complaint: str) -> None:
@@ -228,7 +228,7 @@ def test_invalid_options_are_rejected(options: dict[str, object], complaint: str
 
 
 def test_operations_without_service_time_are_rejected_in_simulated_time() -> None:
-    with pytest.raises(BadAddress, match="service_s is 0"):
+    with pytest.raises(BadAddress, match="--service is 0"):
         MemoryClient(MemoryOptions(service_s=0), SimulatedClock())
 
 
