@@ -46,7 +46,7 @@ def test_every_item_is_appended_once_by_the_session_it_is_named_after() -> None:
 
 
 @pytest.mark.parametrize("topology", ["linearizable", "leader", "quorum", "multi-leader"])
-def test_a_store_without_faults_loses_no_item(topology: str) -> None:
+def test_timeouts_and_refusals_lose_no_acknowledged_item(topology: str) -> None:
     played = play(simulated(topology=topology, timeouts=0.1, refusals=0.1), replace(LOAD, workload="ledger"))
     verdict = findings(played).verdicts["lost_writes"]
     ok = [append for append in appends(played) if append.outcome == "ok"]
