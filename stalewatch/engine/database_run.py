@@ -24,8 +24,8 @@ from stalewatch.recording.attempts import AttemptLog
 from stalewatch.recording.recorder import Recorder
 from stalewatch.recording.stalls import NO_STALLS, Stalls
 from stalewatch.recording.totals import Collector, Totals
-from stalewatch.workloads import kinds
-from stalewatch.workloads.kinds import Session
+from stalewatch.workloads import Session, workload_names
+from stalewatch.workloads.mix import make_workload
 from stalewatch.workloads.options import LoadOptions
 
 YOUNG_OBJECTS = 10_000
@@ -79,9 +79,9 @@ class DatabaseRun:
         self.load = load
         self.client = client
         self.recorder = recorder
-        self.workload_names = kinds.names(workload or load.workload)
+        self.workload_names = workload_names(workload or load.workload)
         keys = [f"{run}-w{worker}-{first_key + number}" for number in range(load.keys)]
-        self.workload = kinds.make(workload or load.workload, client, recorder, keys, load)
+        self.workload = make_workload(workload or load.workload, client, recorder, keys, load)
         self.attempts = AttemptLog() if log_attempts else None
         if self.attempts is not None:
             recorder.subscribe(self.attempts)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from stalewatch.clients.protocol import Answer, Client
 from stalewatch.engine.threads import Progress, Report, Threads
 from stalewatch.recording.recorder import Recorder
-from stalewatch.workloads.kinds import Workload
+from stalewatch.workloads import Workload
 
 RECOVERY_S = 60.0
 """How long final reads are repeated before their keys go unchecked.

@@ -20,7 +20,7 @@ from stalewatch.engine.threads import Progress, Report, Threads
 from stalewatch.history.clock import Clock, RealClock
 from stalewatch.recording.stalls import NO_STALLS, StallDetector, Stalls
 from stalewatch.recording.totals import Totals
-from stalewatch.workloads.kinds import Session
+from stalewatch.workloads import Session
 from stalewatch.workloads.options import LoadOptions
 from stalewatch.workloads.pacing import NEVER, OpenLoop
 

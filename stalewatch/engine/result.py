@@ -9,7 +9,7 @@ from stalewatch.checkers.findings import Findings
 from stalewatch.checkers.verdict import Verdict, Violation
 from stalewatch.history.codec import encode
 from stalewatch.recording.totals import Totals
-from stalewatch.workloads import kinds
+from stalewatch.workloads import lost_writes_exact
 
 MAX_ITEMS = 1000
 """The most items that a witness shows of a list's final read. Longer lists are in the history."""
@@ -111,7 +111,7 @@ def run_result(
         "duration_s": duration_s,
         **totals.statistics.figures(),
         **workload_results,
-        "lost_writes_exact": kinds.exact(workload_results["workloads"]),
+        "lost_writes_exact": lost_writes_exact(workload_results["workloads"]),
         **extra,
         "latency": {kind: latency(*times) for kind, times in totals.statistics.latencies().items()},
     }

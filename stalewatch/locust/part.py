@@ -26,7 +26,7 @@ from stalewatch.metrics.meter import Reading
 from stalewatch.metrics.process import ProcessMetrics
 from stalewatch.recording.stalls import StallDetector
 from stalewatch.recording.totals import Totals
-from stalewatch.workloads.kinds import Session
+from stalewatch.workloads import Session
 from stalewatch.workloads.options import MOST_USERS, LoadOptions
 
 log = logging.getLogger("stalewatch")

@@ -12,7 +12,7 @@ from stalewatch.locust import flags
 from stalewatch.locust.outcome import Outcome, worker_row
 from stalewatch.locust.run import Aside, Run
 from stalewatch.reports import expect
-from stalewatch.workloads import kinds
+from stalewatch.workloads import workload_names
 from stalewatch.workloads.options import LoadOptions
 
 DONE, MISSED = 0, 1
@@ -40,7 +40,7 @@ def outcome(run: Run, aside: Aside) -> Outcome:
 
 def _workload_results(options: Namespace, told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return what workloads know beyond the guarantees, and their names: the options' if no worker reported any."""
-    return {"workloads": sorted(kinds.names(parse_options(LoadOptions, options).workload)), **added_up(told)}
+    return {"workloads": sorted(workload_names(parse_options(LoadOptions, options).workload)), **added_up(told)}
 
 
 def _options(options: Namespace, databases: Collection[str]) -> dict[str, Any]:

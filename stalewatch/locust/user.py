@@ -10,7 +10,7 @@ from locust.exception import StopUser
 from stalewatch.locust import plugin
 from stalewatch.locust.part import DatabaseUsers
 from stalewatch.locust.participant import participant_of
-from stalewatch.workloads.kinds import Session
+from stalewatch.workloads import Session
 
 
 class SessionUser(User):

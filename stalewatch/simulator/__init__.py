@@ -1,4 +1,4 @@
-"""A simulated replicated store whose truth is known: the database `memory`, which needs no server."""
+"""A simulated replicated store with a known truth: the database `memory`, which needs no server."""
 
 from dataclasses import replace
 from typing import Any
@@ -9,7 +9,7 @@ from stalewatch.simulator.options import MemoryOptions
 from stalewatch.simulator.simulated_time import SimulatedClock
 
 
-def _open(options: Any, _users: int, seed: int, clock: Clock) -> Client:  # noqa: ANN401 # the row's own options
+def _open(options: Any, _users: int, seed: int, clock: Clock) -> Client:  # noqa: ANN401 # this database's own options
     from stalewatch.simulator.client import MemoryClient  # noqa: PLC0415
 
     return MemoryClient(replace(options, seed=seed), clock)

@@ -1,37 +1,45 @@
-"""A simulated replicated store whose truth is known: the database that needs no server.
+"""The client of a simulated replicated store, and the truth about that store beyond what its sessions see.
 
-What it can be and what can go wrong in it: `stalewatch.simulator.options`. What its errors mean: `stalewatch.simulator.errors`.
-What is known about it beyond what its sessions see: `stalewatch.simulator.truth`.
+What can be configured is in `stalewatch.simulator.options`, and the errors are in `stalewatch.simulator.store`.
 """
 
-from collections.abc import Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
 from random import Random
+from typing import NamedTuple
 
 from stalewatch.clients.errors import BadAddress, ClientError, Failure, classify
 from stalewatch.clients.protocol import Answer, Levels, Value
 from stalewatch.history.clock import Clock
-from stalewatch.simulator.delays import sampler
-from stalewatch.simulator.errors import ERRORS, MemoryStoreError, NoAnswer, Refused, Timeout, TooFewReplicas
-from stalewatch.simulator.faults import HELD, NEVER
-from stalewatch.simulator.leaderless import QuorumStore
-from stalewatch.simulator.log import Write
-from stalewatch.simulator.multi_leader import LeadersStore
+from stalewatch.simulator.delays import DISTRIBUTIONS, probability_pending, sampler
+from stalewatch.simulator.leaderless import LeaderlessStore
+from stalewatch.simulator.multi_leader import MultiLeaderStore
 from stalewatch.simulator.options import MemoryOptions
 from stalewatch.simulator.simulated_time import SimulatedClock
-from stalewatch.simulator.single_leader import LeaderStore
-from stalewatch.simulator.store import Store, nanoseconds
-from stalewatch.simulator.truth import Truth
+from stalewatch.simulator.single_leader import SingleLeaderStore
+from stalewatch.simulator.state import HELD, NEVER, LoggedWrite
+from stalewatch.simulator.store import (
+    ERRORS,
+    RECORDED_NAMES,
+    MemoryStoreError,
+    NodeSilent,
+    OperationRefused,
+    Store,
+    Timeout,
+    TooFewReplicas,
+    nanoseconds,
+)
 
 STORES: Mapping[str, type[Store]] = {
-    "linearizable": LeaderStore,
-    "leader": LeaderStore,
-    "quorum": QuorumStore,
-    "multi-leader": LeadersStore,
+    "linearizable": SingleLeaderStore,
+    "leader": SingleLeaderStore,
+    "quorum": LeaderlessStore,
+    "multi-leader": MultiLeaderStore,
 }
-"""The store of each topology; a linearizable one is a leader alone."""
+"""The store of each topology; a linearizable one is a leader without followers."""
 
 Plan = tuple[int, int, MemoryStoreError | None]
-"""When an operation reaches its node (`NEVER`: not at all), when the client hears of it, and what, if no answer."""
+"""When an operation reaches its node (`NEVER`: not at all), when the client's call ends, and its error, if any."""
 
 
 class MemorySession:
@@ -45,13 +53,13 @@ class MemorySession:
         self._name = name
         self._random = random.random
         self._service = sampler(options.service, random, options.service_s)
-        self._patience = nanoseconds(options.timeout_s)
+        self._timeout_ns = nanoseconds(options.timeout_s)
         self._refusals = options.refusals
-        self._mishaps = options.refusals + options.timeouts
+        self._failures = options.refusals + options.timeouts
         self._applied = options.timeouts_applied
 
     def read(self, key: str) -> Answer:
-        """Read a register where the options say; raise a `stalewatch.simulator.errors.MemoryStoreError`."""
+        """Read a register at the location that the options say; raise a `MemoryStoreError`."""
         start = self._clock.now()
         moment, end, error = self._plan(start)
         self._sleep_until(end)
@@ -60,26 +68,26 @@ class MemorySession:
         try:
             with self._store.lock:
                 now = self._clock.now()
-                self._store.settle(now)
+                self._store.advance(now)
                 return self._store.read(key, moment, now)
-        except NoAnswer as silence:
-            raise self._out_of_time(start) from silence
+        except NodeSilent as silence:
+            raise self._timed_out(start) from silence
 
     def write(self, key: str, value: Value) -> Answer:
-        """Raise a register to the value's version; raise a `stalewatch.simulator.errors.MemoryStoreError`."""
-        return self._send(Write(key, value))
+        """Raise a register to the value's version; raise a `MemoryStoreError`."""
+        return self._send(LoggedWrite(key, value))
 
     def append(self, key: str, item: str | int) -> Answer:
-        """Append an item to a list; raise a `stalewatch.simulator.errors.MemoryStoreError`."""
-        return self._send(Write(key, Value(0, self._name), item=item))
+        """Append an item to a list; raise a `MemoryStoreError`."""
+        return self._send(LoggedWrite(key, Value(0, self._name), item=item))
 
     def draw(self, key: str) -> Answer:
-        """Draw an id, the answer's version, from a counter; raise a `stalewatch.simulator.errors.MemoryStoreError`."""
-        return self._send(Write(key, Value(0, self._name), draws=True))
+        """Draw an id, the answer's version, from a counter; raise a `MemoryStoreError`."""
+        return self._send(LoggedWrite(key, Value(0, self._name), draws=True))
 
-    def _send(self, write: Write) -> Answer:
+    def _send(self, write: LoggedWrite) -> Answer:
         with self._store.lock:
-            # Under the lock, or another thread could settle past the moment before this write is known.
+            # Under the lock, or another thread could advance the store beyond `moment` before this write is known.
             start = self._clock.now()
             moment, end, error = self._plan(start)
             if moment < NEVER:
@@ -88,111 +96,108 @@ class MemorySession:
         if error is not None:
             raise error
         try:
-            return self._await(write, end - moment, start + self._patience)
-        except NoAnswer as silence:
-            raise self._out_of_time(start) from silence
+            return self._await_acknowledgement(write, end - moment, start + self._timeout_ns)
+        except NodeSilent as silence:
+            raise self._timed_out(start) from silence
 
-    def _await(self, write: Write, back: int, deadline: int) -> Answer:
-        """Wait for the nodes that have to have the write too; the way `back` begins with the last one's word.
+    def _await_acknowledgement(self, write: LoggedWrite, response_ns: int, deadline: int) -> Answer:
+        """Wait until the required nodes have the write, and for the response, which takes `response_ns` from then.
 
-        A fault may put that off while we wait.
+        Faults may postpone the acknowledgement while we wait.
         """
         while True:
             with self._store.lock:
                 now = self._clock.now()
-                self._store.settle(now)
-                acknowledged = write.acked_at + back
+                self._store.advance(now)
+                acknowledged = write.acked_at + response_ns
                 if acknowledged <= now:
-                    return self._store.confirm(write, now)
+                    return self._store.acknowledge(write, now)
             if now >= deadline:
-                raise Timeout("too few nodes confirmed the write in time")
+                raise Timeout("too few nodes acknowledged the write in time")
             self._sleep_until(min(acknowledged, deadline))
 
-    def _out_of_time(self, start: int) -> Timeout:
-        """Wait for the answer that does not come, as long as the client does."""
-        self._sleep_until(start + self._patience)
+    def _timed_out(self, start: int) -> Timeout:
+        """Wait until the client's timeout, and return the error."""
+        self._sleep_until(start + self._timeout_ns)
         return Timeout("the node does not answer")
 
     def _plan(self, start: int) -> Plan:
         service = self._service()
-        # Strictly inside the operation, so that which of two operations is earlier never hangs on a tie at its ends.
+        # Strictly within the operation, so that the order of two operations never depends on a tie at their ends.
         moment = start + min(service, 1 + int((service - 2) * self._random()))
-        if self._mishaps:
+        if self._failures:
             chance = self._random()
             if chance < self._refusals:
-                return NEVER, start + service, Refused("the store was told to refuse a share of operations")
-            if chance < self._mishaps:
-                return self._delay(start)
-        if service > self._patience:
-            return moment, start + self._patience, Timeout("the answer took too long")
+                return NEVER, start + service, OperationRefused("refused, as configured by --refusals")
+            if chance < self._failures:
+                return self._plan_timeout(start)
+        if service > self._timeout_ns:
+            return moment, start + self._timeout_ns, Timeout("the answer took too long")
         return moment, start + service, None
 
-    def _delay(self, start: int) -> Plan:
-        """Return the plan of an operation that times out: it never arrives, or before the time-out, or after it."""
+    def _plan_timeout(self, start: int) -> Plan:
+        """Plan an operation that times out: it reaches its node before the timeout, after it, or never."""
         arrives = self._random() < self._applied
-        moment = start + 1 + int(2 * self._patience * self._random()) if arrives else NEVER
-        return moment, start + self._patience, Timeout("the store was told to let a share of operations time out")
+        moment = start + 1 + int(2 * self._timeout_ns * self._random()) if arrives else NEVER
+        return moment, start + self._timeout_ns, Timeout("timed out, as configured by --timeouts")
 
     def _sleep_until(self, end: int) -> None:
-        # In a loop, because a timer of an event loop may fire a little early.
+        # In a loop, because an event loop's timer may fire slightly early.
         while (left := end - self._clock.now()) > 0:
             self._clock.sleep(left / 1e9)
 
 
 class MemoryClient:
-    """The simulated store of one process, with its truth; every client has a store of its own.
+    """The client of a simulated store; every client has its own store.
 
-    Raises `stalewatch.clients.errors.BadAddress` for operations that take no time on a simulated clock.
+    Raises `stalewatch.clients.errors.BadAddress` if operations take no time although the clock is simulated.
     """
 
     database = "memory"
 
     def __init__(self, options: MemoryOptions, clock: Clock) -> None:
         if options.service_s == 0 and isinstance(clock, SimulatedClock):
-            raise BadAddress("memory store: service_s is 0; simulated time passes only while operations take some")
+            raise BadAddress("memory store: --service is 0, but simulated time passes only during operations")
         self.clock = clock
         self.options = options
         self.store = STORES[options.topology](options)
-        """For who breaks it by command; its methods need its lock."""
-        self._prepared = False
+        """For commands that inject faults; its methods need its lock."""
         self.truth = Truth(self.store, clock)
-        """What is known about the store beyond what its sessions see."""
+        self._prepared = False
 
     def prepare(self) -> None:
-        """Start the outages' clock."""
+        """Start the clock of the planned outages."""
         with self.store.lock:
             if not self._prepared:
                 self.store.begin(self.clock.now())
             self._prepared = True
 
     def preload(self, keys: Sequence[str], payload: str) -> None:
-        """Create every key at version 0 (its payload is not kept); raise `ClientError` for a key that exists."""
+        """Create every key at version 0 (the payload is ignored); raise `ClientError` for a key that exists."""
         del payload
         with self.store.lock:
             existing = next((key for key in keys if key in self.store.logs), None)
             if existing is not None:
-                raise ClientError(f"memory store: key {existing!r} exists already; give the run keys of its own")
+                raise ClientError(f"memory store: key {existing!r} exists already; every run needs its own keys")
             for key in keys:
                 self.store.log(key)
 
     def session(self, name: str) -> MemorySession:
-        """Open a session; its name and the seed decide what befalls it."""
+        """Open a session; its name and the seed determine its delays and failures."""
         return MemorySession(self.store, self.clock, name)
 
     def final(self, key: str) -> Answer:
-        """Return all that the key holds, once there is a leader, all replicas are up, or both leaders agree.
+        """Return everything that a key holds, once there is a leader, all replicas are up, or both leaders agree.
 
-        Raises `TooFewReplicas` when that will never be.
+        Raises `TooFewReplicas` if that will never happen.
         """
         while True:
-            with self.store.lock:
-                now = self.clock.now()
-                self.store.settle(now)
+            with self.store.synchronized(self.clock) as now:
                 ready = self.store.ready(now)
                 if ready <= now:
                     return self.store.final(key, now)
             if ready >= HELD:
-                raise TooFewReplicas("nodes that a final read needs are lost, or cut off")
+                raise TooFewReplicas("nodes that a final read needs are down or cut off")
             self.clock.sleep((ready - now) / 1e9)
 
     def create_lists(self, keys: Sequence[str]) -> None:
@@ -203,16 +208,17 @@ class MemoryClient:
     final_items = final
 
     def explain(self, error: BaseException) -> Failure:
-        """Say what an exception means for the operation that it ended."""
-        return classify(error, ERRORS)
+        """Return what an exception means for the operation that it ended."""
+        failure = classify(error, ERRORS)
+        return Failure(failure.outcome, RECORDED_NAMES.get(failure.error, failure.error))
 
     def settings(self) -> dict[str, object]:
-        """Return what kind of store it is and where its sessions read and write."""
+        """Return the topology, and where sessions read and write."""
         options = self.store.options
         return {"topology": options.topology, "reads_at": options.reads_at, "writes_at": options.writes_at}
 
     def levels(self) -> Levels:
-        """Return the nodes that confirm a write, and who answers reads."""
+        """Return the number of nodes that acknowledge a write, and the nodes that answer reads."""
         options = self.store.options
         read = f"r={options.read_acks}" if options.topology == "quorum" else options.reads_at
         return Levels(f"w={options.write_acks}", read)
@@ -227,3 +233,81 @@ class MemoryClient:
 
     def close(self) -> None:
         """Do nothing: there is no connection."""
+
+
+class LostWrite(NamedTuple):
+    """A write that the store had accepted, and that a failover or a wiped disk lost."""
+
+    key: str
+    version: int
+    item: str | int | None
+    superseded: bool
+
+
+class Truth:
+    """What one simulated store really did: the reference for measured rates.
+
+    Nodes are given by name, times in nanoseconds since the epoch. The past is complete only with
+    `MemoryOptions.remember`; otherwise the last two client timeouts are known.
+    """
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+
+    def shown(self, key: str, node: str, moment: int) -> int:
+        """Return the version that a node showed at a time in the past."""
+        with self._store.synchronized(self._clock):
+            return self._store.version(key, self._store.index(node), moment)
+
+    def siblings(self, key: str, node: str, moment: int) -> list[int]:
+        """Return the siblings of the version that one of two leaders showed."""
+        with self._store.synchronized(self._clock):
+            return self._store.siblings(key, self._store.index(node), moment)
+
+    def lost(self) -> list[LostWrite]:
+        """Return the acknowledged writes that were lost, in the order of their loss."""
+        with self._store.synchronized(self._clock):
+            lost = [write for write in self._store.lost if write.acknowledged]
+        return [LostWrite(write.key, write.value.version, write.item, write.superseded) for write in lost]
+
+    def applied(self, key: str, version: int) -> dict[str, int]:
+        """Return when each node applied a version, or will; raise ValueError if the store does not hold it."""
+        with self._store.synchronized(self._clock):
+            write = self._find(key, version)
+            log = self._store.logs[key]
+            place = log.writes.index(write)
+            return {node: log.applied[index][place] for index, node in enumerate(self._store.nodes)}
+
+    def stale_probability(self, key: str, version: int, moment: int) -> float:
+        """Return the probability that a read at `moment` shows neither a version nor a newer one.
+
+        With a leader: a read of any one follower, given when the leader accepted its writes; for an exponential lag
+        this is exp(-age / mean). In a quorum: a read at any coordinator, while the version is the newest. Both require
+        `write_acks` of 1 (an acknowledgement by other nodes is information about their lag), no outages, and
+        `remember`. Raises ValueError if the store does not hold the version.
+        """
+        options = self._store.options
+        with self._store.synchronized(self._clock):
+            ages = self._ages(key, self._find(key, version), moment)
+            pending = probability_pending(options.lag, options.lag_s, ages)
+        if not isinstance(self._store, LeaderlessStore):
+            return pending
+        replicas, asked = len(self._store.nodes), options.count(options.read_acks)
+        return (1 - asked / replicas) * pending**asked
+
+    def _find(self, key: str, version: int) -> LoggedWrite:
+        log = self._store.logs.get(key)
+        found = [write for write in log.writes if write.value.version == version] if log else []
+        if not found:
+            raise ValueError(f"the store holds no version {version} of {key!r}; older ones need MemoryOptions.remember")
+        return found[0]
+
+    def _ages(self, key: str, write: LoggedWrite, moment: int) -> Iterator[float]:
+        """Yield how many seconds ago the write was accepted, and then those writes whose delays hold it up."""
+        accepted = [write.moment]
+        if isinstance(self._store, SingleLeaderStore) and not DISTRIBUTIONS[self._store.options.lag].memoryless:
+            of_key = [other.moment for other in self._store.logs[key].writes]
+            accepted = of_key if self._store.options.lag_order == "key" else self._store.moments
+        for index in reversed(range(bisect_right(accepted, write.moment))):
+            yield (moment - accepted[index]) / 1e9

@@ -1,11 +1,11 @@
-"""Simulated time: sessions take turns by simulated wake-up, so a seeded run gives the same history on any machine.
+"""Simulated time: sessions take turns in the order of their wake-ups, so a seeded run gives the same history anywhere.
 
-Sessions stay ordinary threads (greenlets where gevent has patched `threading`), but one alone runs at a time and the
+Sessions remain ordinary threads (greenlets if gevent has patched `threading`), but only one runs at a time while the
 others wait. When it sleeps, time jumps to the earliest wake-up and that session runs. Neither the kind of thread nor
-the operating system's scheduler has a say in the order.
+the operating system's scheduler affects the order.
 
-A session must not sleep while it holds a lock that another session takes: the other would never come to sleep, and
-time would stand still.
+A session must not sleep while it holds a lock that another session takes: the other could never go to sleep, and time
+would stop.
 """
 
 import threading
@@ -14,11 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from heapq import heappop, heappush
 
 EPOCH_NS = 1_577_836_800_000_000_000
-"""Where simulated time starts: 2020-01-01T00:00:00Z, which no real run's times come near."""
+"""When simulated time starts: 2020-01-01T00:00:00Z, years before the times of any real run."""
 
 
 class _Turn:
-    """A thread's place in the order, and the gate at which it waits for its turn."""
+    """A thread's position in the queue, and the gate at which it waits for its turn."""
 
     __slots__ = ("entry", "gate", "joined", "name")
 
@@ -33,20 +33,21 @@ class _Turn:
         try:
             self.gate.acquire()
         except BaseException:
-            # A greenlet killed here may have been let through already: shut the gate again, or its next wait is none.
+            # The gate may already be open for a greenlet that is killed here. Unless it is closed again, the greenlet's
+            # next wait returns at once.
             self.gate.acquire(blocking=False)
             raise
 
 
 _Entry = tuple[int, str, int, _Turn]
-"""Wake-up in nanoseconds, name, a number of its own, and whose it is; void once it is no longer its turn's `entry`."""
+"""Wake-up in nanoseconds, session name, serial number and turn; void once it is no longer the turn's `entry`."""
 
 
 class SimulatedClock:
-    """A `stalewatch.history.clock.Clock` whose time passes only when every joined session sleeps.
+    """A `stalewatch.history.clock.Clock` whose time passes only while all joined sessions sleep.
 
-    Equal wake-ups go by the session's name. A thread that has not joined may sleep too: with no sessions it moves the
-    time, beside sessions it waits until they have moved it, and holds nobody up.
+    Sessions that wake up at the same time run in the order of their names. A thread that has not joined may sleep too:
+    if there are no sessions it advances the time, otherwise it waits until they have, without delaying them.
     """
 
     def __init__(self, start_ns: int = EPOCH_NS) -> None:
@@ -64,39 +65,42 @@ class SimulatedClock:
         return self._now
 
     def sleep(self, seconds: float) -> None:
-        """Let that much simulated time pass for the calling thread."""
+        """Put the calling thread to sleep for that much simulated time."""
         turn = self._turns.get(threading.get_ident()) or _Turn("", joined=False)
         with self._mutex:
-            # Rounded, not cut: a store that plans in nanoseconds must not be woken one too early.
+            # Rounded, not truncated: a store that plans in nanoseconds must not be woken a nanosecond early.
             wake = self._now + max(0, round(seconds * 1e9))
             if self._running is turn:
                 if not self._awaited and (not self._asleep or wake < self._asleep[0][0]):
                     self._now = wake
                     return
                 self._running = None
-            self._lie_down(turn, wake)
+            self._enqueue(turn, wake)
         turn.wait()
 
     def expect(self, sessions: int) -> None:
-        """Let time stand still until that many more sessions have joined; 0 calls the waiting off."""
+        """Stop time until that many more sessions have joined; 0 cancels the wait."""
         with self._mutex:
             self._awaited = sessions
             self._wake_next()
 
     def join(self, session: str) -> None:
-        """Make the calling thread a session and wait for its turn; ValueError for a second join or a name in use."""
+        """Make the calling thread a session and wait for its turn.
+
+        Raises ValueError if the thread has already joined, or if the name is in use.
+        """
         thread = threading.get_ident()
         with self._mutex:
             if thread in self._turns or session in self._names:
-                raise ValueError(f"cannot join the clock as {session!r}: every thread joins once, under its own name")
+                raise ValueError(f"cannot join the clock as {session!r}: a thread joins once, under a unique name")
             turn = self._turns[thread] = _Turn(session, joined=True)
             self._names.add(session)
             self._awaited = max(0, self._awaited - 1)
-            self._lie_down(turn, self._now)
+            self._enqueue(turn, self._now)
         turn.wait()
 
     def leave(self) -> None:
-        """Take the calling thread out, so that the others go on without it; nothing to do if it has not joined."""
+        """Remove the calling thread so that the others continue without it; do nothing if it has not joined."""
         with self._mutex:
             turn = self._turns.pop(threading.get_ident(), None)
             if turn is None:
@@ -107,14 +111,14 @@ class SimulatedClock:
                 self._running = None
             self._wake_next()
 
-    def _lie_down(self, turn: _Turn, wake: int) -> None:
+    def _enqueue(self, turn: _Turn, wake: int) -> None:
         self._entries += 1
         turn.entry = (wake, turn.name, self._entries, turn)
         heappush(self._asleep, turn.entry)
         self._wake_next()
 
     def _wake_next(self) -> None:
-        """Wake whoever is due first; sessions one at a time, everybody else in passing."""
+        """Wake the thread that is due first: one session at most, and every thread that has not joined before it."""
         while self._asleep and self._running is None and not self._awaited:
             entry = heappop(self._asleep)
             turn = entry[3]
@@ -128,7 +132,7 @@ class SimulatedClock:
 
 
 def run_sessions(clock: SimulatedClock, bodies: Mapping[str, Callable[[], None]]) -> None:
-    """Run each body as the session of its name, in a thread of its own, until all have ended; raise the first error."""
+    """Run each body as a session in its own thread, under its name, until all have ended; raise the first error."""
 
     def run(name: str) -> None:
         clock.join(name)

@@ -1,58 +1,72 @@
-"""The ledger workload: sessions append unique items to lists, as orders are appended to a book.
+"""The ledger and sequence workloads: sessions append unique items to lists, or draw ids from the database's counters.
 
-No item can stand for another, so what is missing in the end is counted exactly; a register only gives a lower bound.
+Applications append orders to a ledger and number them from a sequence. No item can stand for another, so missing items
+are counted exactly, whereas a register gives only a lower bound; and no id may be drawn twice.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from random import Random
-from typing import cast
+from typing import ClassVar
 
 from stalewatch.clients.errors import BadAddress
-from stalewatch.clients.protocol import Answer, Client, ClientSession, Ledger, LedgerSession
+from stalewatch.clients.protocol import (
+    Answer,
+    Client,
+    ClientSession,
+    Counters,
+    DrawingSession,
+    Ledger,
+    LedgerSession,
+)
 from stalewatch.recording.recorder import Recorder
-from stalewatch.workloads.keys import share_of
-from stalewatch.workloads.kinds import Session
+from stalewatch.workloads import Session
+from stalewatch.workloads.keys import object_keys
 from stalewatch.workloads.options import LoadOptions
-from stalewatch.workloads.recorded import RecordedSession
+from stalewatch.workloads.register import RecordedSession, RecordedWorkload
 
 
-class AppendingSession(RecordedSession):
-    """One simulated user; `step` appends its next item, ``SESSION-NUMBER``, to a list chosen by chance."""
+class SharedKeysSession(RecordedSession):
+    """One simulated user, who operates on random keys that all sessions share."""
+
+    workload: ClassVar[str]
 
     def __init__(
         self,
         name: str,
         client: Client,
         recorder: Recorder,
-        lists: Sequence[str],
+        keys: Sequence[str],
         options: LoadOptions,
         opened: ClientSession | None = None,
     ) -> None:
         super().__init__(name, client, recorder, opened)
-        self._ledger = cast("LedgerSession", self._session)
-        self._lists = lists
-        self._random = Random(f"{options.seed}/{name}/ledger")
-        self._appended = 0
+        self._keys = keys
+        self._random = Random(f"{options.seed}/{name}/{self.workload}")
+
+
+class AppendingSession(SharedKeysSession):
+    """One simulated user, who appends unique items, ``SESSION-NUMBER``, to random lists."""
+
+    workload = "ledger"
+    _session: LedgerSession
+    _appended = 0
 
     def step(self, due: int | None = None) -> None:
-        """Append an item that nobody else appends; `due` (ns) is when it should have begun, in an open loop."""
+        """Append an item that nobody else appends; `due` (ns) is when it should have started, in an open loop."""
         self._appended += 1
-        key, item = self._random.choice(self._lists), f"{self.name}-{self._appended}"
+        key, item = self._random.choice(self._keys), f"{self.name}-{self._appended}"
         append = self._recorder.begin_append(self.name, key, item, due)
-        self._perform(append, lambda: self._ledger.append(key, item))
+        self._perform(append, lambda: self._session.append(key, item))
 
 
-class LedgerWorkload:
-    """Sessions that append to lists; raises `BadAddress` where a database keeps none."""
+class LedgerWorkload(RecordedWorkload):
+    """Sessions that append to lists; raises `BadAddress` if the database has none."""
 
     def __init__(self, client: Client, recorder: Recorder, keys: Sequence[str], options: LoadOptions) -> None:
         if not isinstance(client, Ledger):
-            raise BadAddress(f"--workload ledger needs a database that keeps lists, which {client.database} does not")
-        self.keys = share_of(keys, "list")
-        self._client = client
+            raise BadAddress(f"--workload ledger needs a database with lists; {client.database} has none")
+        super().__init__(client, recorder, object_keys(keys, "list"), options)
         self._ledger: Ledger = client
-        self._recorder = recorder
-        self._options = options
 
     def preload(self) -> None:
         """Create the lists."""
@@ -62,25 +76,54 @@ class LedgerWorkload:
         """Open a session."""
         return AppendingSession(name, self._client, self._recorder, self.keys, self._options, opened)
 
-    def start_background(self) -> None:
-        """Do nothing: the sessions are all there is."""
-
-    def stop_background(self) -> None:
-        """Do nothing."""
-
-    def written_keys(self) -> list[str]:
-        """Return the lists with an acknowledged item."""
-        lists = frozenset(self.keys)
-        return [key for key in self._recorder.written_keys() if key in lists]
-
     def final(self, key: str) -> Sequence[tuple[str, Answer]]:
-        """Read the list finally."""
+        """Make the final read of a list."""
         return [(key, self._ledger.final_items(key))]
 
     def remove(self) -> None:
         """Delete the lists."""
         self._ledger.remove_lists(self.keys)
 
-    def extra_results(self) -> Mapping[str, object]:
-        """Return nothing beyond the guarantees."""
-        return {}
+
+class NumberingSession(SharedKeysSession):
+    """One simulated user, who draws ids from random counters."""
+
+    workload = "sequence"
+    _session: DrawingSession
+
+    def step(self, due: int | None = None) -> None:
+        """Draw an id; `due` (ns) is when it should have started, in an open loop."""
+        key = self._random.choice(self._keys)
+        draw = self._recorder.begin_draw(self.name, key, due)
+        self._perform(draw, lambda: self._session.draw(key))
+
+
+class SequenceWorkload(RecordedWorkload):
+    """Sessions that draw ids; raises `BadAddress` if the database has no counters."""
+
+    def __init__(self, client: Client, recorder: Recorder, keys: Sequence[str], options: LoadOptions) -> None:
+        if not isinstance(client, Counters):
+            raise BadAddress(f"--workload sequence needs a database with counters; {client.database} has none")
+        super().__init__(client, recorder, object_keys(keys, "counter"), options)
+        self._counters: Counters = client
+
+    def preload(self) -> None:
+        """Create the counters."""
+        self._counters.create_counters(self.keys)
+
+    def session(self, name: str, opened: ClientSession | None = None) -> Session:
+        """Open a session."""
+        return NumberingSession(name, self._client, self._recorder, self.keys, self._options, opened)
+
+    def written_keys(self) -> list[str]:
+        """Return no keys: every id is judged when it is drawn, and the final value of a counter adds nothing."""
+        return []
+
+    def final(self, key: str) -> Sequence[tuple[str, Answer]]:
+        """Return nothing: counters need no final read."""
+        del key
+        return []
+
+    def remove(self) -> None:
+        """Delete the counters."""
+        self._counters.remove_counters(self.keys)

@@ -1,24 +1,83 @@
-"""The register workload: a session reads and writes keys, and often goes back to what it wrote."""
+"""The register workload: a session reads and writes keys, and often returns to keys that it wrote.
+
+Sessions and workloads of other kinds are built on `RecordedSession` and `RecordedWorkload`.
+"""
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import log2
 from random import Random
 
 from stalewatch.clients.protocol import Answer, Client, ClientSession, Value
+from stalewatch.history.operation import Append, Draw, Write
 from stalewatch.recording.recorder import Recorder
+from stalewatch.workloads import Session
 from stalewatch.workloads.keys import DISTRIBUTIONS, KeyChoice
-from stalewatch.workloads.kinds import Session
 from stalewatch.workloads.options import LoadOptions
-from stalewatch.workloads.recorded import INTERRUPTED, RecordedSession
 
 OWN_KEYS = 8
-"""How many of the keys that it wrote last a session goes back to: mostly the last one, as a person looks at what they
-have just saved, the one before half as often, and so on."""
+"""How many of its most recently written keys a session returns to: usually the last, as people look at what they have
+just saved, the one before that half as often, and so on."""
+
+INTERRUPTED = Answer("unknown", error="interrupted")
+"""The recorded answer to an operation during which its session was killed."""
+
+
+class RecordedSession:
+    """One simulated user, whose writes are recorded however they end.
+
+    `opened` is the user's database session, if there is one already.
+    """
+
+    def __init__(self, name: str, client: Client, recorder: Recorder, opened: ClientSession | None = None) -> None:
+        self.name = name
+        self._client = client
+        self._session = client.session(name) if opened is None else opened
+        self._recorder = recorder
+
+    def _perform(self, write: Write | Append | Draw, send: Callable[[], Answer]) -> Answer:
+        """Send a write that has begun, and record how it ends."""
+        answer = INTERRUPTED
+        try:
+            answer = send()
+        except Exception as error:  # noqa: BLE001 # the client's error table classifies it
+            answer = self._failed(error)
+        finally:  # a write that was sent is recorded even if the session is killed
+            self._recorder.end_write(write, answer)
+        return answer
+
+    def _failed(self, error: Exception) -> Answer:
+        failure = self._client.explain(error)
+        return Answer(failure.outcome, error=failure.error)
+
+
+class RecordedWorkload:
+    """The common parts of workloads: final reads of the keys that were written, and no background tasks."""
+
+    def __init__(self, client: Client, recorder: Recorder, keys: Sequence[str], options: LoadOptions) -> None:
+        self.keys = keys
+        self._client = client
+        self._recorder = recorder
+        self._options = options
+
+    def start_background(self) -> None:
+        """Do nothing: there are no background tasks."""
+
+    def stop_background(self) -> None:
+        """Do nothing: there are no background tasks."""
+
+    def written_keys(self) -> list[str]:
+        """Return the keys with an acknowledged write."""
+        keys = frozenset(self.keys)
+        return [key for key in self._recorder.written_keys() if key in keys]
+
+    def extra_results(self) -> Mapping[str, object]:
+        """Return no results beyond the guarantees."""
+        return {}
 
 
 class RegisterSession(RecordedSession):
-    """One simulated user; `step` does its next operation."""
+    """One simulated user, who reads and writes keys."""
 
     def __init__(
         self,
@@ -39,17 +98,17 @@ class RegisterSession(RecordedSession):
         self._own: deque[str] = deque(maxlen=OWN_KEYS)
 
     def step(self, due: int | None = None) -> None:
-        """Do one operation; `due` (ns) is when it should have started, in an open loop."""
+        """Perform one operation; `due` (ns) is when it should have started, in an open loop."""
         random = self._random
         if random.random() < self._write_ratio:
             self.write(self._keys.choose_to_write(random), due)
         elif self._own and random.random() < self._reread:
-            self.read(self._lately(), due)
+            self.read(self._recently_written(), due)
         else:
             self.read(self._keys.choose(random), due)
 
-    def _lately(self) -> str:
-        """Return a key that the session wrote lately."""
+    def _recently_written(self) -> str:
+        """Return a key that the session wrote recently."""
         own = self._own
         steps_back = min(int(-log2(1 - self._random.random())), len(own) - 1)
         return own[-1 - steps_back]
@@ -68,20 +127,17 @@ class RegisterSession(RecordedSession):
         answer = INTERRUPTED
         try:
             answer = self._session.read(key)
-        except Exception as error:  # noqa: BLE001 # the client's table says what each means
+        except Exception as error:  # noqa: BLE001 # the client's error table classifies it
             answer = self._failed(error)
         finally:
             self._recorder.end_read(self.name, key, start, answer, due)
 
 
-class RegisterWorkload:
-    """Sessions that read and write keys, and nothing beside them."""
+class RegisterWorkload(RecordedWorkload):
+    """Sessions that read and write keys."""
 
     def __init__(self, client: Client, recorder: Recorder, keys: Sequence[str], options: LoadOptions) -> None:
-        self.keys = keys
-        self._client = client
-        self._recorder = recorder
-        self._options = options
+        super().__init__(client, recorder, keys, options)
         self._choice = DISTRIBUTIONS[options.distribution](keys)
 
     def preload(self) -> None:
@@ -92,31 +148,16 @@ class RegisterWorkload:
         """Open a session."""
         return RegisterSession(name, self._client, self._recorder, self._choice, self._options, opened)
 
-    def start_background(self) -> None:
-        """Do nothing: the sessions are all there is."""
-
-    def stop_background(self) -> None:
-        """Do nothing."""
-
-    def written_keys(self) -> list[str]:
-        """Return the keys with an acknowledged write."""
-        keys = frozenset(self.keys)
-        return [key for key in self._recorder.written_keys() if key in keys]
-
     def final(self, key: str) -> Sequence[tuple[str, Answer]]:
-        """Read the key finally."""
+        """Make the final read of a key."""
         return [(key, self._client.final(key))]
 
     def remove(self) -> None:
         """Delete the keys."""
         self._client.remove(self.keys)
 
-    def extra_results(self) -> Mapping[str, object]:
-        """Return nothing beyond the guarantees."""
-        return {}
-
 
 def payload(options: LoadOptions) -> str:
-    """Return the padding of every value: letters by chance, which no compression of a single value makes smaller."""
-    letters = "abcdefghijklmnopqrstuvwxyz0123456789"
-    return "".join(Random(options.seed).choices(letters, k=options.value_size))
+    """Return the padding of every value: random characters, so that compressing a single value does not shrink it."""
+    characters = "abcdefghijklmnopqrstuvwxyz0123456789"
+    return "".join(Random(options.seed).choices(characters, k=options.value_size))

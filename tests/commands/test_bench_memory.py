@@ -307,7 +307,7 @@ def test_every_missed_expectation_is_printed(capsys: pytest.CaptureFixture[str])
         ("--expect freshness=1", "unknown name 'freshness'"),
         ("--expect stale_reads~1", "is not NAME OP NUMBER"),
         ("--topology ring", "--topology 'ring': must be one of"),
-        ("--write-acks 9", "write_acks is 9"),
+        ("--write-acks 9", "--write-acks is 9"),
         ("--outage soon", "--outage 'soon': must be AT:FOR"),
         ("--nonsense", "unrecognized arguments: --nonsense"),
         ("--json /dev/null/r.json", "/dev/null/r.json: Not a directory"),

@@ -1,3 +1,5 @@
+"""The choice of keys: probabilities, recency and determinism."""
+
 from collections import Counter
 from itertools import islice
 from random import Random
@@ -21,24 +23,24 @@ def zipf_shares(ranks: int) -> list[float]:
     return [weight / sum(weights) for weight in weights]
 
 
-def test_uniform_chooses_every_key_alike() -> None:
+def test_uniform_chooses_all_keys_equally_often() -> None:
     chosen = counts(Uniform(KEYS))
     for key in KEYS:
         assert_share(chosen[key], DRAWS, 1 / len(KEYS))
 
 
-def test_zipfian_chooses_the_nth_key_by_its_weight() -> None:
+def test_zipfian_chooses_the_nth_key_with_its_weight() -> None:
     chosen = counts(Zipfian(KEYS))
     for key, share in zip(KEYS, zipf_shares(len(KEYS)), strict=True):
         assert_share(chosen[key], DRAWS, share)
 
 
-def test_of_a_thousand_zipfian_keys_the_first_gets_an_eighth() -> None:
+def test_the_first_of_a_thousand_zipfian_keys_gets_an_eighth() -> None:
     keys = [f"k{number}" for number in range(1000)]
     assert counts(Zipfian(keys))["k0"] / DRAWS == pytest.approx(0.13, abs=0.01)
 
 
-def test_latest_chooses_the_key_written_n_writes_ago_by_its_weight() -> None:
+def test_latest_chooses_the_key_written_n_writes_ago_with_its_weight() -> None:
     choice = Latest(KEYS)
     for key in KEYS[:20]:
         choice.note_write(key)
@@ -47,13 +49,13 @@ def test_latest_chooses_the_key_written_n_writes_ago_by_its_weight() -> None:
         assert_share(chosen[key], DRAWS, share)
 
 
-def test_latest_chooses_any_key_as_long_as_none_is_written() -> None:
+def test_latest_is_uniform_until_a_key_is_written() -> None:
     chosen = counts(Latest(KEYS))
     for key in KEYS:
         assert_share(chosen[key], DRAWS, 1 / len(KEYS))
 
 
-def test_latest_adds_up_the_weights_of_a_key_that_is_written_again() -> None:
+def test_latest_adds_up_the_weights_of_a_key_that_was_written_repeatedly() -> None:
     choice = Latest(KEYS)
     for key in ("a", "b", "a"):
         choice.note_write(key)
@@ -62,7 +64,7 @@ def test_latest_adds_up_the_weights_of_a_key_that_is_written_again() -> None:
     assert_share(counts(choice)["b"], DRAWS, second)
 
 
-def test_latest_forgets_what_was_written_long_ago() -> None:
+def test_latest_forgets_keys_written_long_ago() -> None:
     choice = Latest(KEYS)
     for number in range(RECENT_KEYS + 10):
         choice.note_write(f"{number}")

@@ -1,5 +1,6 @@
-"""Lists, counters and mixes against a store whose truth is known: what it lost is what is found, item by item."""
+"""Lists, counters and mixes on a store with a known truth: exactly the items that it lost are found."""
 
+import pkgutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,8 @@ from stalewatch.history.operation import Append, Draw, Final, Read, Write
 from stalewatch.simulator.client import MemoryClient
 from stalewatch.simulator.options import MemoryOptions, Outage
 from stalewatch.simulator.simulated_time import SimulatedClock
-from stalewatch.workloads import kinds
+from stalewatch.workloads import WORKLOADS, WorkloadSpec, lost_writes_exact, workload_names
+from stalewatch.workloads.mix import make_workload
 from stalewatch.workloads.options import LoadOptions
 from tests.engine.running import Played, assert_share, play, recorder_of, simulated
 
@@ -35,7 +37,7 @@ def draws(played: Played) -> list[Draw]:
     return [one for one in played.given if isinstance(one, Draw)]
 
 
-def test_every_item_is_appended_once_by_the_session_whose_name_it_bears() -> None:
+def test_every_item_is_appended_once_by_the_session_it_is_named_after() -> None:
     played = play(simulated(topology="linearizable"), replace(LOAD, workload="ledger"))
     items = [append.item for append in appends(played)]
     assert len(items) == len(set(items)) == LOAD.operations
@@ -44,7 +46,7 @@ def test_every_item_is_appended_once_by_the_session_whose_name_it_bears() -> Non
 
 
 @pytest.mark.parametrize("topology", ["linearizable", "leader", "quorum", "multi-leader"])
-def test_a_store_that_keeps_its_word_loses_no_item(topology: str) -> None:
+def test_timeouts_and_refusals_lose_no_acknowledged_item(topology: str) -> None:
     played = play(simulated(topology=topology, timeouts=0.1, refusals=0.1), replace(LOAD, workload="ledger"))
     verdict = findings(played).verdicts["lost_writes"]
     ok = [append for append in appends(played) if append.outcome == "ok"]
@@ -53,7 +55,7 @@ def test_a_store_that_keeps_its_word_loses_no_item(topology: str) -> None:
     assert (findings(played).duplicate_items, findings(played).phantom_items) == (0, 0)
 
 
-def test_a_linearizable_store_gives_ids_that_rise_whatever_times_out() -> None:
+def test_a_linearizable_store_draws_unique_ids_in_spite_of_timeouts() -> None:
     played = play(simulated(topology="linearizable", timeouts=0.1, refusals=0.1), replace(LOAD, workload="sequence"))
     verdict = findings(played).verdicts["unique_ids"]
     values = [(draw.key, draw.value) for draw in draws(played) if draw.outcome == "ok"]
@@ -64,7 +66,7 @@ def test_a_linearizable_store_gives_ids_that_rise_whatever_times_out() -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_failover_costs_just_the_items_that_the_store_lost_and_gives_ids_again(seed: int) -> None:
+def test_a_failover_loses_exactly_the_items_in_the_truth_and_repeats_ids(seed: int) -> None:
     client = simulated(outages=(FAILOVER,), lag_s=0.05, seed=seed)
     played = play(client, replace(LOAD, seed=seed, rate=2000))
     lost = {lost.item for lost in client.truth.lost() if lost.item is not None}
@@ -78,7 +80,7 @@ def test_a_failover_costs_just_the_items_that_the_store_lost_and_gives_ids_again
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_failover_after_all_have_confirmed_costs_nothing(seed: int) -> None:
+def test_a_failover_loses_nothing_if_all_nodes_acknowledge_writes(seed: int) -> None:
     client = simulated(outages=(FAILOVER,), write_acks="all", replicas=2, seed=seed)
     played = play(client, replace(LOAD, seed=seed, rate=1000))
     verdicts = findings(played).verdicts
@@ -86,8 +88,8 @@ def test_a_failover_after_all_have_confirmed_costs_nothing(seed: int) -> None:
     assert verdicts["lost_writes"].violated == verdicts["unique_ids"].violated == 0
 
 
-class Telling(MemoryClient):
-    """A store that says other items in the end than it holds."""
+class LyingClient(MemoryClient):
+    """A store whose final reads return other items than it holds."""
 
     def final_items(self, key: str) -> Answer:
         answer = self.final(key)
@@ -95,8 +97,8 @@ class Telling(MemoryClient):
         return Answer(items=[*items[1:], items[1], "s0-refused", "nobody's"], node=answer.node)
 
 
-def test_what_stands_twice_and_what_nobody_appended_is_counted_beside_what_is_lost() -> None:
-    client = Telling(MemoryOptions(topology="linearizable"), SimulatedClock())
+def test_duplicate_and_phantom_items_are_counted_separately_from_lost_ones() -> None:
+    client = LyingClient(MemoryOptions(topology="linearizable"), SimulatedClock())
     recorder = recorder_of(client.clock)
     refused = recorder.begin_append("s0", "r-w0-0.list", "s0-refused")
     recorder.end_write(refused, Answer("fail", error="why"))
@@ -105,12 +107,12 @@ def test_what_stands_twice_and_what_nobody_appended_is_counted_beside_what_is_lo
     assert (found.verdicts["lost_writes"].violated, found.duplicate_items, found.phantom_items) == (1, 1, 2)
 
 
-def test_a_mix_does_each_in_turn_and_reads_all_of_it_in_the_end() -> None:
+def test_a_mix_chooses_workloads_equally_often_and_reads_all_keys_at_the_end() -> None:
     load = replace(LOAD, workload="register,ledger,sequence", write_ratio=1.0, rate=None, operations=6000)
     played = play(simulated(topology="linearizable"), load)
     counts = Counter(type(one) for one in played.given)
-    for kind in (Write, Append, Draw):
-        assert_share(counts[kind], 6000, 1 / 3)
+    for cls in (Write, Append, Draw):
+        assert_share(counts[cls], 6000, 1 / 3)
     finals = {one.key: one for one in played.given if isinstance(one, Final)}
     assert {key for key, one in finals.items() if one.items is not None} == {
         f"r-w0-{number}.list" for number in range(3)
@@ -120,7 +122,7 @@ def test_a_mix_does_each_in_turn_and_reads_all_of_it_in_the_end() -> None:
     assert played.recorder.statistics.outcomes["write"]["ok"] == 6000
 
 
-def test_a_session_of_a_mix_does_one_thing_at_a_time() -> None:
+def test_a_mixed_session_performs_one_operation_at_a_time() -> None:
     played = play(simulated(topology="leader"), replace(LOAD, workload="register,ledger,sequence"))
     ended: dict[str, int] = {}
     for one in played.given:
@@ -131,13 +133,13 @@ def test_a_session_of_a_mix_does_one_thing_at_a_time() -> None:
     assert len(ended) == LOAD.users
 
 
-def test_the_same_seed_makes_the_same_mix() -> None:
+def test_the_same_seed_gives_the_same_mix() -> None:
     load = replace(LOAD, workload="register,ledger,sequence")
     assert play(simulated(), load).given == play(simulated(), load).given
 
 
 @pytest.mark.parametrize("outages", [(), (FAILOVER,)])
-def test_the_history_file_says_the_same(outages: tuple[Outage, ...], tmp_path: Path) -> None:
+def test_the_history_file_gives_the_same_verdicts(outages: tuple[Outage, ...], tmp_path: Path) -> None:
     client = simulated(outages=outages, lag_s=0.05, timeouts=0.05)
     recorder = recorder_of(client.clock, tmp_path / "h.jsonl")
     played = play(client, replace(LOAD, workload="register,ledger,sequence", rate=2000), recorder)
@@ -148,7 +150,7 @@ def test_the_history_file_says_the_same(outages: tuple[Outage, ...], tmp_path: P
     assert (live.duplicate_items, live.phantom_items) == (read.duplicate_items, read.phantom_items)
 
 
-def test_a_mix_whose_counters_cannot_be_created_leaves_no_key_behind() -> None:
+def test_a_mix_that_cannot_create_its_counters_leaves_no_keys_behind() -> None:
     client = simulated()
     client.create_counters(["r-w0-1.counter"])
     run = DatabaseRun(client, recorder_of(client.clock), replace(LOAD, workload="register,ledger,sequence"), "r")
@@ -163,30 +165,35 @@ def test_a_mix_whose_counters_cannot_be_created_leaves_no_key_behind() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "no workload ''"),
-        ("register,", "no workload ''"),
-        ("orders", "no workload 'orders'"),
+        ("", "unknown workload ''"),
+        ("register,", "unknown workload ''"),
+        ("orders", "unknown workload 'orders'"),
         ("ledger,ledger", "twice"),
         ("conflict,ledger", "cannot be mixed"),
     ],
 )
-def test_workloads_that_are_none_are_refused(text: str, words: str) -> None:
+def test_bad_workload_names_are_rejected(text: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        kinds.names(text)
+        workload_names(text)
 
 
 @pytest.mark.parametrize(
     ("workloads", "exact"),
     [("register", False), ("ledger", True), ("sequence", None), ("ledger,sequence", True), ("ledger,register", False)],
 )
-def test_lost_writes_are_exact_where_only_items_can_be_lost(workloads: str, *, exact: bool | None) -> None:
-    assert kinds.exact(kinds.names(workloads)) is exact
+def test_lost_writes_are_exact_if_only_items_can_be_lost(workloads: str, *, exact: bool | None) -> None:
+    assert lost_writes_exact(workload_names(workloads)) is exact
 
 
-@pytest.mark.parametrize("workload", ["ledger", "sequence"])
-def test_a_database_without_lists_or_counters_is_refused(workload: str) -> None:
+@pytest.mark.parametrize("spec", WORKLOADS.values(), ids=WORKLOADS)
+def test_every_workload_in_the_table_can_be_imported(spec: WorkloadSpec) -> None:
+    assert isinstance(pkgutil.resolve_name(spec.workload), type)
+
+
+@pytest.mark.parametrize("workload", ["ledger", "sequence", "conflict"])
+def test_a_database_without_the_required_capability_is_rejected(workload: str) -> None:
     class Plain:
         database = "plain"
 
-    with pytest.raises(BadAddress, match="which plain does not"):
-        kinds.make(workload, Plain(), recorder_of(SimulatedClock()), ["k"], LOAD)  # type: ignore[arg-type] # not even a client
+    with pytest.raises(BadAddress, match="plain has none"):
+        make_workload(workload, Plain(), recorder_of(SimulatedClock()), ["k"], LOAD)  # type: ignore[arg-type] # not even a client

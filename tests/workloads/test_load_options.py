@@ -1,3 +1,5 @@
+"""The options of a load: defaults, parsing and rejected values."""
+
 from argparse import Namespace
 
 import pytest
@@ -11,11 +13,11 @@ def given(**options: str) -> LoadOptions:
     return parse_options(LoadOptions, Namespace(**options))
 
 
-def test_what_is_not_given_has_its_default() -> None:
+def test_omitted_options_have_their_defaults() -> None:
     assert given(seed="4") == LoadOptions(seed=4)
 
 
-def test_what_is_given_is_taken() -> None:
+def test_given_options_are_parsed() -> None:
     texts = {
         "users": "3",
         "ops": "10",
@@ -48,13 +50,13 @@ def test_what_is_given_is_taken() -> None:
     )
 
 
-def test_a_duration_alone_takes_as_many_operations_as_come() -> None:
+def test_a_duration_alone_does_not_limit_operations() -> None:
     assert given(duration="5").operations is None
     assert given(duration="5", ops="10").operations == 10
     assert given().operations == DEFAULT_OPERATIONS
 
 
-def test_without_a_seed_every_run_has_another() -> None:
+def test_without_a_seed_every_run_gets_a_different_one() -> None:
     assert given().seed != given().seed
 
 
@@ -81,7 +83,20 @@ def test_without_a_seed_every_run_has_another() -> None:
         ("seed", "-1", "a whole number, 0 or more"),
     ],
 )
-def test_a_value_that_makes_no_sense_is_refused_with_its_flag(name: str, text: str, complaint: str) -> None:
+def test_an_invalid_value_is_rejected_with_its_flag(name: str, text: str, complaint: str) -> None:
     flag = name.replace("_", "-")
     with pytest.raises(BadAddress, match=rf"^--{flag} '{text}': must be {complaint}$"):
         given(**{name: text})
+
+
+@pytest.mark.parametrize(
+    ("texts", "complaint"),
+    [
+        ({"resolve": "union"}, "--resolve union needs --workload conflict"),
+        ({"users": "10001"}, "--users '10001': must be 10000 at most"),
+        ({"workload": "orders"}, "--workload 'orders': unknown workload 'orders'"),
+    ],
+)
+def test_contradictory_or_unknown_choices_are_rejected(texts: dict[str, str], complaint: str) -> None:
+    with pytest.raises(BadAddress, match=f"^{complaint}"):
+        given(**texts)

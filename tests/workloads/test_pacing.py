@@ -1,4 +1,4 @@
-"""Open and closed loop on simulated time, where due times can be held against the formula to the nanosecond."""
+"""Open and closed loops in simulated time, where due times match the formula to the nanosecond."""
 
 import pytest
 
@@ -18,7 +18,7 @@ def steady(load: LoadOptions) -> Played:
 
 
 def stalling(load: LoadOptions) -> Played:
-    """Play against a store that answers nobody from the first to the third second."""
+    """Run against a store that does not answer from the first to the third second."""
     clock = SimulatedClock()
 
     def stall(_session: str, _kind: str) -> None:
@@ -30,39 +30,39 @@ def stalling(load: LoadOptions) -> Played:
 
 
 def waits(clock: Clock) -> list[float]:
-    """Return a list that fills with the sleeps of a clock."""
+    """Return a list to which a clock adds the length of every sleep."""
     slept, sleep = [], clock.sleep
 
     def noted(seconds: float) -> None:
         slept.append(seconds)
         sleep(seconds)
 
-    clock.sleep = noted  # type: ignore[method-assign] # watched
+    clock.sleep = noted  # type: ignore[method-assign] # to observe it
     return slept
 
 
 @pytest.mark.parametrize("rate", [1000.0, 333.3, 7.0])
-def test_operations_are_due_at_even_times_and_start_then(rate: float) -> None:
+def test_operations_are_due_at_regular_times_and_start_then(rate: float) -> None:
     operations = steady(LoadOptions(users=7, operations=500, rate=rate)).loaded
     dues = sorted(one.due or 0 for one in operations)
     assert all(abs(due - EPOCH_NS - round(number * SECOND_NS / rate)) <= 1 for number, due in enumerate(dues))
     assert all(one.start == one.due for one in operations)
 
 
-def test_nothing_is_due_in_a_closed_loop() -> None:
+def test_operations_have_no_due_time_in_a_closed_loop() -> None:
     run = steady(LoadOptions(users=7, operations=500))
     assert all(one.due is None for one in run.loaded)
     assert not run.recorder.statistics.response["read"].count
 
 
 @pytest.mark.parametrize("users", [1, 20])
-def test_the_rate_is_met_where_the_store_can_keep_up(users: int) -> None:
+def test_the_rate_is_reached_if_the_store_can_keep_up(users: int) -> None:
     run = steady(LoadOptions(users=users, operations=None, duration_s=10, rate=200))
     assert len(run.loaded) == 2000
     assert run.run.duration_s == pytest.approx(10, abs=0.001)
 
 
-def test_a_stalled_store_delays_all_that_was_due_meanwhile_and_each_is_measured_from_then() -> None:
+def test_a_stall_delays_all_operations_due_meanwhile_and_each_is_measured_from_its_due_time() -> None:
     run = stalling(LoadOptions(users=10, operations=None, duration_s=5, rate=100))
     assert len(run.loaded) == 500
     meanwhile = [one for one in run.loaded if STALL_NS[0] < (one.due or 0) < STALL_NS[1]]
@@ -83,14 +83,14 @@ def test_a_closed_loop_hides_the_same_stall() -> None:
     assert service.quantiles_ns(0.95) == [5_000_000]
 
 
-def test_a_late_session_catches_up_without_a_pause() -> None:
+def test_a_late_session_catches_up_without_pausing() -> None:
     run = stalling(LoadOptions(users=10, operations=None, duration_s=5, rate=100))
     late = [one for one in run.loaded if (one.due or 0) < one.start < STALL_NS[1] + SECOND_NS]
     assert len(late) > 150
-    assert all(one.start <= STALL_NS[1] + 25 * 5_000_000 for one in late)  # some twenty each, one after the other
+    assert all(one.start <= STALL_NS[1] + 25 * 5_000_000 for one in late)  # about twenty each, one after the other
 
 
-def test_waiting_for_a_time_long_after_the_end_of_the_run_ends_with_the_run() -> None:
+def test_a_wait_beyond_the_end_of_the_run_ends_with_the_run() -> None:
     clock = SimulatedClock()
     slept = waits(clock)
     over = iter([False, False, True])
@@ -100,7 +100,7 @@ def test_waiting_for_a_time_long_after_the_end_of_the_run_ends_with_the_run() ->
     assert slept == [NAP_S, NAP_S]
 
 
-def test_a_run_whose_operations_are_used_up_ends_before_the_idle_sessions_are_due() -> None:
+def test_a_run_that_has_used_up_its_operations_does_not_wait_for_idle_sessions() -> None:
     run = steady(LoadOptions(users=20, operations=5, rate=1))
     assert len(run.loaded) == 5
     assert 4 < run.run.duration_s < 4 + 2 * NAP_S

@@ -1,3 +1,5 @@
+"""The register workload: its mix of operations, rereads, values and determinism."""
+
 from collections import Counter
 from dataclasses import replace
 
@@ -21,7 +23,7 @@ def played(load: LoadOptions) -> Played:
 
 
 def choices(load: LoadOptions) -> dict[str, list[tuple[type, str]]]:
-    """Return what each session did, in its own order."""
+    """Return the operations of each session, in their order."""
     done: dict[str, list[tuple[type, str]]] = {}
     for operation in played(load).loaded:
         done.setdefault(operation.session, []).append((type(operation), operation.key))
@@ -29,12 +31,12 @@ def choices(load: LoadOptions) -> dict[str, list[tuple[type, str]]]:
 
 
 @pytest.mark.parametrize("ratio", [0.0, 0.05, 0.3, 0.95, 1.0])
-def test_the_share_of_writes_is_as_asked(ratio: float) -> None:
+def test_the_fraction_of_writes_is_as_configured(ratio: float) -> None:
     assert_share(len(played(replace(LOAD, write_ratio=ratio)).writes), LOAD.operations or 0, ratio)
 
 
 def steps_back(load: LoadOptions) -> Counter[int | None]:
-    """Count by how many of its own writes each read of a session went back; None: to none of the last."""
+    """Count reads by how many of its own writes the session went back; None: to none of the recent ones."""
     own: dict[str, list[str]] = {}
     found: Counter[int | None] = Counter()
     for operation in played(load).loaded:
@@ -46,7 +48,7 @@ def steps_back(load: LoadOptions) -> Counter[int | None]:
     return found
 
 
-def test_rereads_go_back_to_own_writes_each_half_as_often_as_the_one_after_it() -> None:
+def test_rereads_return_to_each_own_write_half_as_often_as_to_the_next_one() -> None:
     found = steps_back(replace(LOAD, keys=5000, reread=1.0))
     reads = found.total()
     assert found[None] == 0
@@ -56,42 +58,42 @@ def test_rereads_go_back_to_own_writes_each_half_as_often_as_the_one_after_it() 
 
 
 @pytest.mark.parametrize("reread", [0.0, 0.3, 0.8])
-def test_the_share_of_rereads_is_as_asked(reread: float) -> None:
+def test_the_fraction_of_rereads_is_as_configured(reread: float) -> None:
     keys = 5000
     found = steps_back(replace(LOAD, keys=keys, reread=reread))
     by_chance = (1 - reread) * OWN_KEYS / keys
     assert_share(found.total() - found[None], found.total(), reread + by_chance)
 
 
-def test_a_session_that_has_written_nothing_reads_any_key() -> None:
+def test_a_session_that_has_not_written_reads_any_key() -> None:
     reads = played(replace(LOAD, write_ratio=0.0, reread=1.0)).reads
     assert len({read.key for read in reads}) > 190
 
 
-def test_the_same_seed_makes_the_same_run() -> None:
+def test_the_same_seed_gives_the_same_run() -> None:
     assert played(LOAD).given == played(LOAD).given
 
 
-def test_each_session_and_each_seed_has_choices_of_its_own() -> None:
+def test_sessions_and_seeds_make_different_choices() -> None:
     one, other = choices(LOAD), choices(replace(LOAD, seed=6))
     firsts = [tuple(done[:20]) for done in (*one.values(), *other.values())]
     assert len(set(firsts)) == 2 * LOAD.users
 
 
-def test_a_session_chooses_the_same_whatever_the_database_answers() -> None:
+def test_the_choices_of_a_session_do_not_depend_on_answers() -> None:
     load = replace(LOAD, users=1)
     slow = play(simulated(topology="quorum", refusals=0.3, timeouts=0.1, seed=9), load).loaded
     assert [(type(one), one.key) for one in slow] == choices(load)["s0"]
 
 
-class Noting(MemoryClient):
-    """A store that keeps the values it is given."""
+class RecordingClient(MemoryClient):
+    """A client that keeps the values it is given."""
 
     def __init__(self) -> None:
         super().__init__(MemoryOptions(), SimulatedClock())
         self.values: list[Value] = []
 
-    def session(self, name: str) -> "Noting":  # type: ignore[override] # its own session
+    def session(self, name: str) -> "RecordingClient":  # type: ignore[override] # it is its own session
         return self
 
     def read(self, key: str) -> Answer:
@@ -103,8 +105,8 @@ class Noting(MemoryClient):
 
 
 @pytest.mark.parametrize("size", [0, 1, 1000])
-def test_values_carry_as_much_padding_as_asked_their_version_and_their_author(size: int) -> None:
-    client = Noting()
+def test_values_carry_their_version_author_and_configured_padding(size: int) -> None:
+    client = RecordingClient()
     session = RegisterSession("s3", client, recorder_of(client.clock), Uniform(["k"]), LoadOptions(value_size=size))
     session.write("k")
     session.write("k")
@@ -114,7 +116,7 @@ def test_values_carry_as_much_padding_as_asked_their_version_and_their_author(si
     ]
 
 
-def test_padding_is_ascii_and_depends_on_the_seed_alone() -> None:
+def test_padding_is_ascii_and_depends_only_on_the_seed() -> None:
     padding = payload(LoadOptions(value_size=5000, seed=1))
     assert len(padding.encode()) == 5000
     assert padding == payload(LoadOptions(value_size=5000, seed=1, users=3))
@@ -122,15 +124,15 @@ def test_padding_is_ascii_and_depends_on_the_seed_alone() -> None:
     assert len(set(padding)) == 36
 
 
-def test_what_the_database_says_of_an_operation_is_on_its_record() -> None:
-    class Telling(Noting):
+def test_the_answer_of_the_database_is_recorded() -> None:
+    class AnsweringClient(RecordingClient):
         def read(self, key: str) -> Answer:
             return Answer("ok", 3, "b", siblings=[1, 2])
 
         def write(self, key: str, value: Value) -> Answer:
             return Answer("ok", None, "a", superseded=True)
 
-    client = Telling()
+    client = AnsweringClient()
     recorder = recorder_of(client.clock)
     session = RegisterSession("s0", client, recorder, Uniform(["k"]), LoadOptions())
     session.write("k", due=7)
@@ -143,8 +145,8 @@ def test_what_the_database_says_of_an_operation_is_on_its_record() -> None:
     ]
 
 
-def test_a_session_that_fails_to_write_goes_back_to_that_key_too() -> None:
+def test_a_session_rereads_keys_that_it_failed_to_write_too() -> None:
     run = play(simulated(refusals=1.0), replace(LOAD, users=1, operations=200, reread=1.0, keys=5000))
     written = {write.key for write in run.writes}
-    first = next(place for place, one in enumerate(run.loaded) if isinstance(one, Write))
+    first = next(index for index, one in enumerate(run.loaded) if isinstance(one, Write))
     assert {read.key for read in run.loaded[first:]} <= written

@@ -1,4 +1,4 @@
-"""What a whole run measures against what is known of the simulated store."""
+"""Whole runs: what is measured agrees with the known truth of the simulated store."""
 
 from math import exp
 
@@ -24,7 +24,7 @@ LOAD = LoadOptions(users=10, operations=20_000, rate=2000, keys=1000, write_rati
 
 
 def ages_of(run: Played) -> list[tuple[float, bool, Read]]:
-    """Return, for every read that could be stale, seconds since its floor was written, whether it is, and the read."""
+    """Return, for every read that could be stale, the age of its newest acknowledged write, and whether it is stale."""
     acknowledged, found = dict[str, list[tuple[int, int]]](), list[tuple[float, bool, Read]]()
     for operation in run.loaded:
         writes = acknowledged.setdefault(operation.key, [])
@@ -36,7 +36,7 @@ def ages_of(run: Played) -> list[tuple[float, bool, Read]]:
 
 
 def expected_rate(run: Played) -> float:
-    """Return the mean probability of a stale read, by the truth."""
+    """Return the mean probability of a stale read according to the truth."""
     acknowledged, chances = dict[str, list[tuple[int, int]]](), []
     for operation in run.loaded:
         writes = acknowledged.setdefault(operation.key, [])
@@ -53,14 +53,14 @@ def lagging() -> Played:
     return play(simulated(seed=1, **LAGGING), LOAD)
 
 
-def test_the_measured_rate_of_stale_reads_has_the_true_one_in_its_interval(lagging: Played) -> None:
+def test_the_true_rate_of_stale_reads_is_within_the_measured_interval(lagging: Played) -> None:
     stale = lagging.recorder.judge.verdicts()["stale_reads"]
     assert stale.interval is not None
     assert stale.checked > 5000
     assert stale.interval[0] <= expected_rate(lagging) <= stale.interval[1]
 
 
-def test_staleness_falls_with_the_time_since_the_write_as_an_exponential_lag_says(lagging: Played) -> None:
+def test_staleness_decays_with_the_age_of_the_write_like_the_exponential_lag(lagging: Played) -> None:
     ages = sorted(ages_of(lagging), key=lambda one: one[0])
     young = [one for one in ages if one[0] < 4 * LAG_S]
     inside, bins = 0, 8
@@ -68,10 +68,10 @@ def test_staleness_falls_with_the_time_since_the_write_as_an_exponential_lag_say
         of_bin = young[place * len(young) // bins : (place + 1) * len(young) // bins]
         low, high = wilson(sum(stale for _, stale, _ in of_bin), len(of_bin))
         inside += low <= sum(exp(-age_s / LAG_S) for age_s, _, _ in of_bin) / len(of_bin) <= high
-    assert inside >= bins - 1  # of eight 95 % intervals, one may miss
+    assert inside >= bins - 1  # one of eight 95% intervals may miss
 
 
-def test_the_staleness_told_is_the_time_since_the_oldest_write_that_the_read_missed(lagging: Played) -> None:
+def test_the_reported_staleness_is_the_time_since_the_oldest_write_that_the_read_missed(lagging: Played) -> None:
     stale = lagging.recorder.judge.verdicts()["stale_reads"]
     assert stale.violated == sum(is_stale for _, is_stale, _ in ages_of(lagging))
     for violation in stale.witnesses:
@@ -80,7 +80,7 @@ def test_the_staleness_told_is_the_time_since_the_oldest_write_that_the_read_mis
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_a_linearizable_store_with_timeouts_and_refusals_never_shows_a_violation(seed: int) -> None:
+def test_a_linearizable_store_with_timeouts_and_refusals_shows_no_violation(seed: int) -> None:
     client = simulated(
         topology="linearizable", seed=seed, timeouts=0.02, refusals=0.02, timeout_s=0.05, service="lognormal"
     )
@@ -93,7 +93,7 @@ def test_a_linearizable_store_with_timeouts_and_refusals_never_shows_a_violation
     assert all(verdicts[name].checked > 1000 for name in ("stale_reads", "read_regressions", "phantom_reads"))
 
 
-def test_the_same_run_with_followers_is_caught() -> None:
+def test_the_same_run_with_follower_reads_shows_violations() -> None:
     options = MemoryOptions(read_from="follower", lag_s=0.001, timeouts=0.02, refusals=0.02, timeout_s=0.05)
     client = simulated(**vars(options))
     run = play(client, LoadOptions(users=20, operations=10_000, keys=20, write_ratio=0.4, reread=0.5))

@@ -1,31 +1,19 @@
+"""Quorum reads and writes, read repair, and replicas that go down or lose their disks."""
+
 from math import exp
 
 import pytest
 
 from stalewatch.clients.protocol import Value
-from stalewatch.simulator.client import MemoryClient
-from stalewatch.simulator.errors import NodeDown, TooFewReplicas
 from stalewatch.simulator.options import Acks, MemoryOptions, Outage
-from stalewatch.simulator.simulated_time import SimulatedClock
+from stalewatch.simulator.store import NodeDown, TooFewReplicas
+from tests.simulator.stores import opened, wilson
 
 LAG_S = 0.05
 
 
-def opened(options: MemoryOptions) -> MemoryClient:
-    client = MemoryClient(options, SimulatedClock())
-    client.prepare()
-    return client
-
-
-def wilson(hits: int, trials: int) -> tuple[float, float]:
-    z, rate = 1.96, hits / trials
-    middle, width = rate + z * z / 2 / trials, z * (rate * (1 - rate) / trials + (z / 2 / trials) ** 2) ** 0.5
-    scale = 1 + z * z / trials
-    return (middle - width) / scale, (middle + width) / scale
-
-
 @pytest.mark.parametrize("read_acks", [1, 2, 3])
-def test_a_read_is_stale_as_often_as_the_lag_and_the_replicas_it_asks_say(read_acks: int) -> None:
+def test_a_read_is_stale_as_often_as_the_lag_and_the_number_of_replicas_asked_predict(read_acks: int) -> None:
     client = opened(
         MemoryOptions(
             topology="quorum", lag_s=LAG_S, read_acks=read_acks, service="constant", service_s=1e-6, remember=True
@@ -45,7 +33,7 @@ def test_a_read_is_stale_as_often_as_the_lag_and_the_replicas_it_asks_say(read_a
 
 
 @pytest.mark.parametrize(("writes", "reads"), [(1, "all"), ("majority", "majority"), ("all", 1), (2, 2)])
-def test_reads_and_writes_that_overlap_show_every_acknowledged_write(writes: Acks, reads: Acks) -> None:
+def test_overlapping_quorums_show_every_acknowledged_write(writes: Acks, reads: Acks) -> None:
     client = opened(
         MemoryOptions(topology="quorum", write_acks=writes, read_acks=reads, lag_s=LAG_S, read_repair=False)
     )
@@ -55,7 +43,7 @@ def test_reads_and_writes_that_overlap_show_every_acknowledged_write(writes: Ack
         assert session.read("k").version == version
 
 
-def test_without_overlap_reads_miss_acknowledged_writes() -> None:
+def test_quorums_without_overlap_miss_acknowledged_writes() -> None:
     client = opened(MemoryOptions(topology="quorum", lag_s=LAG_S))
     session = client.session("s")
     shown = [session.write("k", Value(version, "s")) and session.read("k").version for version in range(1, 100)]
@@ -76,7 +64,7 @@ def test_a_read_repairs_the_replicas_that_it_asked() -> None:
         assert shown == [1, int(read_repair), 0]
 
 
-def test_a_named_coordinator_answers_or_the_operation_fails() -> None:
+def test_a_configured_coordinator_answers_or_the_operation_fails() -> None:
     client = opened(MemoryOptions(topology="quorum", read_from="m2", write_to="m3", outages=(Outage(1, 1, node="m2"),)))
     session = client.session("s")
     assert (session.write("k", Value(1, "s")).node, session.read("k").node) == ("m3", "m2")
@@ -88,14 +76,14 @@ def test_a_named_coordinator_answers_or_the_operation_fails() -> None:
 def test_too_few_replicas_refuse_and_apply_nothing() -> None:
     outages = (Outage(0, 1, node="m1"), Outage(0, 1, node="m2"))
     client = opened(MemoryOptions(topology="quorum", write_acks="majority", outages=outages))
-    with pytest.raises(TooFewReplicas, match="1 of 3 replicas are up, 2 have to answer") as refusal:
+    with pytest.raises(TooFewReplicas, match="1 of 3 replicas are up, 2 are required") as refusal:
         client.session("s").write("k", Value(1, "s"))
     assert client.explain(refusal.value).outcome == "fail"
     client.clock.sleep(2)
     assert client.final("k").version == 0
 
 
-def test_a_lost_replica_is_sent_what_it_missed_and_a_final_read_waits_for_it() -> None:
+def test_a_replica_that_returns_gets_what_it_missed_and_a_final_read_waits_for_it() -> None:
     client = opened(MemoryOptions(topology="quorum", lag_s=0.001, outages=(Outage(0, 5, node="m2"),)))
     start = client.clock.now()
     client.session("s").write("k", Value(1, "s"))
@@ -105,14 +93,14 @@ def test_a_lost_replica_is_sent_what_it_missed_and_a_final_read_waits_for_it() -
     assert client.truth.shown("k", "m2", client.clock.now()) == 1
 
 
-def test_a_final_read_without_a_replica_that_is_lost_for_good_cannot_be_had() -> None:
+def test_a_final_read_fails_if_a_replica_never_returns() -> None:
     client = opened(MemoryOptions(topology="quorum", outages=(Outage(0, float("inf"), node="m2"),)))
     with pytest.raises(TooFewReplicas):
         client.final("k")
 
 
 @pytest.mark.parametrize("writes", ["loses", "keeps"])
-def test_an_empty_disk_loses_exactly_what_no_other_replica_had(writes: str) -> None:
+def test_a_wiped_disk_loses_exactly_what_no_other_replica_had(writes: str) -> None:
     outage = Outage(at_s=0.3, for_s=0.1, node="m1", writes="loses" if writes == "loses" else "keeps")
     client = opened(MemoryOptions(topology="quorum", lag_s=LAG_S, remember=True, outages=(outage,)))
     session, acknowledged = client.session("s"), list[int]()
@@ -130,7 +118,7 @@ def test_an_empty_disk_loses_exactly_what_no_other_replica_had(writes: str) -> N
     assert bool(missing) is bool(unwritten) is (writes == "loses")
 
 
-def test_an_older_write_that_arrives_late_does_not_undo_a_newer_one() -> None:
+def test_a_late_older_write_does_not_overwrite_a_newer_one() -> None:
     client = opened(MemoryOptions(topology="quorum", lag_s=0))
     session = client.session("s")
     session.write("k", Value(2, "s"))

@@ -1,4 +1,4 @@
-"""Faults of the simulated store by command: what they cost is what its truth says, and nothing where nobody is."""
+"""Faults injected into the simulated store: their measured cost equals the known truth."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,9 +12,9 @@ from stalewatch.engine.process_run import ThreadedLoad
 from stalewatch.history.operation import Append, Draw, Read, Write
 from stalewatch.simulator.client import MemoryClient
 from stalewatch.simulator.cluster import MemoryCluster
-from stalewatch.simulator.faults import HELD
 from stalewatch.simulator.options import MemoryOptions
 from stalewatch.simulator.simulated_time import SimulatedClock
+from stalewatch.simulator.state import HELD
 from stalewatch.workloads.options import LoadOptions
 from tests.engine.running import NotingJudge, recorder_of, threaded
 
@@ -25,8 +25,8 @@ LOAD = LoadOptions(
 Faults = Callable[[MemoryCluster, Callable[[float], None]], None]
 
 
-class Drilled:
-    """A run with faults by command, given by a session of its own."""
+class FaultyRun:
+    """A run with faults that an additional session injects."""
 
     def __init__(self, faults: Faults, seed: int = 0, *, writes: str = "loses", **options: object) -> None:
         self.client = MemoryClient(
@@ -38,7 +38,7 @@ class Drilled:
         self.client.prepare()
         run = threaded(self.client, recorder, replace(LOAD, seed=seed))
         run.run.create_keys()
-        self._in_turn(run, lambda: faults(self.cluster, self.client.clock.sleep))
+        self._load(run, lambda: faults(self.cluster, self.client.clock.sleep))
         run.final_reads(lambda _state: None)
         recorder.finish()
         assert isinstance(recorder.judge, NotingJudge)
@@ -50,14 +50,14 @@ class Drilled:
             if isinstance(one.operations[0], Append)
         }
 
-    def _in_turn(self, run: ThreadedLoad, faults: Callable[[], None]) -> None:
+    def _load(self, run: ThreadedLoad, faults: Callable[[], None]) -> None:
         """Let the faults be one more session of the run."""
         session = run._session
 
         def work(name: str, number: int, begin: int) -> Callable[[], None]:
             return faults if number == LOAD.users else session(name, number, begin)
 
-        run._session = work  # type: ignore[method-assign] # beside the others
+        run._session = work  # type: ignore[method-assign] # in addition to the others
         run._options = replace(run._options, users=LOAD.users + 1)
         run.perform(lambda _state: None)
 
@@ -113,8 +113,8 @@ def isolate_leader_from_clients_too(cluster: MemoryCluster, sleep: Callable[[flo
     cluster.mend(leader)
 
 
-def by_chance(seed: int) -> Faults:
-    """Any fault at any node at any time, all over before the run is."""
+def random_faults(seed: int) -> Faults:
+    """Random faults at random nodes and times, all ended before the run is."""
 
     def faults(cluster: MemoryCluster, sleep: Callable[[float], None]) -> None:
         random = Random(seed)
@@ -137,108 +137,108 @@ def by_chance(seed: int) -> Faults:
     return faults
 
 
-LEADERS_FAULTS = [kill_leader, pause_leader, isolate_leader, isolate_leader_from_clients_too]
+LEADER_FAULTS = [kill_leader, pause_leader, isolate_leader, isolate_leader_from_clients_too]
 
 
-@pytest.mark.parametrize("faults", LEADERS_FAULTS)
+@pytest.mark.parametrize("faults", LEADER_FAULTS)
 @pytest.mark.parametrize("seed", range(2))
-def test_a_linearizable_store_loses_and_breaks_nothing(faults: Faults, seed: int) -> None:
-    drilled = Drilled(faults, seed, topology="linearizable")
-    assert drilled.violated() == {}
-    assert drilled.lost == set()
-    assert drilled.found.verdict() == "valid"
-    assert drilled.found.verdicts["lost_writes"].checked > 100
+def test_a_linearizable_store_loses_nothing_and_violates_nothing(faults: Faults, seed: int) -> None:
+    run = FaultyRun(faults, seed, topology="linearizable")
+    assert run.violated() == {}
+    assert run.lost == set()
+    assert run.found.verdict() == "valid"
+    assert run.found.verdicts["lost_writes"].checked > 100
 
 
-@pytest.mark.parametrize("faults", LEADERS_FAULTS)
+@pytest.mark.parametrize("faults", LEADER_FAULTS)
 @pytest.mark.parametrize("seed", range(2))
-def test_a_lost_leader_takes_along_what_it_alone_had(faults: Faults, seed: int) -> None:
-    drilled = Drilled(faults, seed, lag_s=0.2)
-    assert drilled.missing == drilled.lost != set()
-    values = [(one.key, one.value) for one in drilled.given if isinstance(one, Draw) and one.outcome == "ok"]
-    assert drilled.found.verdicts["unique_ids"].causes["duplicate"] == len(values) - len(set(values)) > 0
-    assert drilled.found.phantom_items == drilled.found.duplicate_items == 0
+def test_a_lost_leader_loses_the_writes_that_only_it_had(faults: Faults, seed: int) -> None:
+    run = FaultyRun(faults, seed, lag_s=0.2)
+    assert run.missing == run.lost != set()
+    values = [(one.key, one.value) for one in run.given if isinstance(one, Draw) and one.outcome == "ok"]
+    assert run.found.verdicts["unique_ids"].causes["duplicate"] == len(values) - len(set(values)) > 0
+    assert run.found.phantom_items == run.found.duplicate_items == 0
 
 
-@pytest.mark.parametrize("faults", LEADERS_FAULTS)
+@pytest.mark.parametrize("faults", LEADER_FAULTS)
 @pytest.mark.parametrize("kept", [{"write_acks": "majority"}, {"writes": "keeps"}])
-def test_what_a_majority_has_or_the_successor_gets_is_not_lost(faults: Faults, kept: dict[str, str]) -> None:
-    drilled = Drilled(faults, **kept)  # type: ignore[arg-type] # one of both
-    assert drilled.violated().keys() <= {"read_regressions", "monotonic_reads"}  # of what was not acknowledged yet
-    assert drilled.lost == set()
-    assert drilled.found.verdicts["lost_writes"].checked > 100
+def test_writes_that_a_majority_or_the_successor_has_are_not_lost(faults: Faults, kept: dict[str, str]) -> None:
+    run = FaultyRun(faults, **kept)  # type: ignore[arg-type] # one or the other
+    assert run.violated().keys() <= {"read_regressions", "monotonic_reads"}  # of unacknowledged writes
+    assert run.lost == set()
+    assert run.found.verdicts["lost_writes"].checked > 100
 
 
-PROMISES: dict[str, tuple[dict[str, object], set[str]]] = {
+GUARANTEES: dict[str, tuple[dict[str, object], set[str]]] = {
     "linearizable": ({"timeouts": 0.02}, {"stale_reads", "read_regressions", "lost_writes", "unique_ids"}),
     "leader": ({"write_acks": "majority"}, {"stale_reads", "lost_writes", "unique_ids"}),
     "quorum": ({"write_acks": "majority", "read_acks": "majority"}, {"stale_reads", "read_regressions", "lost_writes"}),
     "multi-leader": ({}, {"lost_writes"}),
 }
-"""What each kind of replication keeps, with which options, whatever happens to its nodes and links."""
+"""The guarantees that each topology keeps, with which options, whatever happens to its nodes and links."""
 
 
-def keeps_its_promises(topology: str, seed: int) -> None:
-    options, promises = PROMISES[topology]
-    drilled = Drilled(by_chance(seed), seed, topology=topology, **options)  # type: ignore[arg-type] # as given
-    assert not promises & drilled.violated().keys(), (seed, drilled.violated())
-    assert drilled.lost == drilled.missing == set()
-    assert drilled.found.phantom_items == drilled.found.duplicate_items == 0
-    for log in drilled.client.store.logs.values():  # nothing stays held once all is well
-        assert all(arrival <= drilled.client.clock.now() + 10**9 for column in log.applied for arrival in column)
+def assert_keeps_its_guarantees(topology: str, seed: int) -> None:
+    options, guarantees = GUARANTEES[topology]
+    run = FaultyRun(random_faults(seed), seed, topology=topology, **options)  # type: ignore[arg-type] # as given
+    assert not guarantees & run.violated().keys(), (seed, run.violated())
+    assert run.lost == run.missing == set()
+    assert run.found.phantom_items == run.found.duplicate_items == 0
+    for log in run.client.store.logs.values():  # nothing is held once all faults have ended
+        assert all(arrival <= run.client.clock.now() + 10**9 for column in log.applied for arrival in column)
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("topology", PROMISES)
-def test_whatever_happens_each_kind_of_replication_keeps_what_it_promises(topology: str, seed: int) -> None:
-    keeps_its_promises(topology, seed)
+@pytest.mark.parametrize("topology", GUARANTEES)
+def test_random_faults_never_break_the_guarantees_of_a_topology(topology: str, seed: int) -> None:
+    assert_keeps_its_guarantees(topology, seed)
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("topology", PROMISES)
-def test_it_does_so_a_hundred_times(topology: str) -> None:
+@pytest.mark.parametrize("topology", GUARANTEES)
+def test_a_hundred_runs_with_random_faults_never_break_the_guarantees_of_a_topology(topology: str) -> None:
     for seed in range(100, 200):
-        keeps_its_promises(topology, seed)
+        assert_keeps_its_guarantees(topology, seed)
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_whatever_happens_to_a_leader_what_is_found_is_what_it_lost(seed: int) -> None:
-    drilled = Drilled(by_chance(seed), seed, lag_s=0.1)
-    assert drilled.missing == drilled.lost
-    assert drilled.found.verdicts["lost_writes"].checked > 50
+def test_lost_writes_are_found_exactly_after_random_faults(seed: int) -> None:
+    run = FaultyRun(random_faults(seed), seed, lag_s=0.1)
+    assert run.missing == run.lost
+    assert run.found.verdicts["lost_writes"].checked > 50
 
 
-def test_a_killed_node_refuses_and_a_frozen_one_does_not_answer() -> None:
+def test_a_killed_node_refuses_and_a_paused_one_does_not_answer() -> None:
     def faults(how: str) -> Faults:
-        def put_on(cluster: MemoryCluster, sleep: Callable[[float], None]) -> None:
+        def inject(cluster: MemoryCluster, sleep: Callable[[float], None]) -> None:
             sleep(1)
             getattr(cluster, how)("a")
             sleep(1)
             getattr(cluster, {"kill": "restart", "pause": "resume"}[how])("a")
 
-        return put_on
+        return inject
 
     fixed = {"topology": "multi-leader", "write_to": "a", "read_from": "a"}
-    assert Drilled(faults("kill"), **fixed).outcomes() >= {"ok", "fail"}  # type: ignore[arg-type] # as given
-    assert Drilled(faults("pause"), **fixed).outcomes() == {"ok", "unknown"}  # type: ignore[arg-type] # as given
+    assert FaultyRun(faults("kill"), **fixed).outcomes() >= {"ok", "fail"}  # type: ignore[arg-type] # as given
+    assert FaultyRun(faults("pause"), **fixed).outcomes() == {"ok", "unknown"}  # type: ignore[arg-type] # as given
 
 
-def test_two_leaders_apart_number_alike_and_leave_siblings_when_they_are_joined_again() -> None:
-    def apart(cluster: MemoryCluster, sleep: Callable[[float], None]) -> None:
+def test_partitioned_leaders_draw_duplicate_ids_and_leave_siblings_after_the_partition() -> None:
+    def partition(cluster: MemoryCluster, sleep: Callable[[float], None]) -> None:
         sleep(1)
         cluster.cut("a", ["b"])
         sleep(1)
         cluster.mend("a")
 
-    together = Drilled(lambda _cluster, _sleep: None, topology="multi-leader", lag_s=0)
-    parted = Drilled(apart, topology="multi-leader", lag_s=0)
+    connected = FaultyRun(lambda _cluster, _sleep: None, topology="multi-leader", lag_s=0)
+    partitioned = FaultyRun(partition, topology="multi-leader", lag_s=0)
     for name in ("unique_ids", "conflicts"):
-        assert together.found.verdicts[name].violated < parted.found.verdicts[name].violated
-    assert parted.lost == parted.missing == set()
+        assert connected.found.verdicts[name].violated < partitioned.found.verdicts[name].violated
+    assert partitioned.lost == partitioned.missing == set()
 
 
 @pytest.mark.parametrize(("acks", "lost"), [(1, True), ("majority", False)])
-def test_a_replica_without_its_disk_has_lost_what_it_alone_confirmed(acks: int | str, *, lost: bool) -> None:
+def test_a_wiped_replica_loses_the_writes_that_only_it_acknowledged(acks: int | str, *, lost: bool) -> None:
     def wipe(cluster: MemoryCluster, sleep: Callable[[float], None]) -> None:
         sleep(1)
         cluster.cut("m1", ["m2", "m3"])
@@ -247,12 +247,12 @@ def test_a_replica_without_its_disk_has_lost_what_it_alone_confirmed(acks: int |
         cluster.mend("m1")
         cluster.restart("m1")
 
-    drilled = Drilled(wipe, topology="quorum", write_acks=acks)
-    assert drilled.missing == drilled.lost
-    assert bool(drilled.lost) is lost
+    run = FaultyRun(wipe, topology="quorum", write_acks=acks)
+    assert run.missing == run.lost
+    assert bool(run.lost) is lost
 
 
-def test_a_follower_without_its_disk_is_sent_everything_again() -> None:
+def test_a_wiped_follower_is_sent_everything_again() -> None:
     client = MemoryClient(MemoryOptions(lag="constant", lag_s=1), SimulatedClock())
     cluster = MemoryCluster(client)
     client.prepare()
@@ -264,14 +264,14 @@ def test_a_follower_without_its_disk_is_sent_everything_again() -> None:
     assert client.store.logs["k"].applied[1] == [client.clock.now() + 10**9]
 
 
-def opened(**options: object) -> MemoryCluster:
+def cluster_of(**options: object) -> MemoryCluster:
     client = MemoryClient(MemoryOptions(**options), SimulatedClock())  # type: ignore[arg-type] # as given
     client.prepare()
     return MemoryCluster(client)
 
 
-def test_nodes_say_how_they_are() -> None:
-    cluster = opened()
+def test_status_shows_the_state_and_role_of_every_node() -> None:
+    cluster = cluster_of()
     assert [(node.address, node.state, node.role, node.healthy) for node in cluster.status()] == [
         ("m1", "running", "leader", True),
         ("m2", "running", "follower", True),
@@ -291,30 +291,30 @@ def test_nodes_say_how_they_are() -> None:
     assert all(node.healthy for node in cluster.status())
 
 
-def test_of_two_nodes_the_one_that_is_left_does_not_lead() -> None:
-    cluster = opened(replicas=2)
+def test_the_remaining_one_of_two_nodes_does_not_lead() -> None:
+    cluster = cluster_of(replicas=2)
     cluster.kill("m1")
-    cluster._client.clock.sleep(10)
+    cluster._clock.sleep(10)
     assert cluster.primary() is None
     cluster.restart("m1")
     assert cluster.primary() == "m1"
 
 
-def test_a_leader_that_is_back_in_time_goes_on() -> None:
-    cluster = opened()
+def test_a_leader_that_returns_before_the_takeover_still_leads() -> None:
+    cluster = cluster_of()
     for fault, undo in (("kill", "restart"), ("pause", "resume")):
         getattr(cluster, fault)("m1")
-        cluster._client.clock.sleep(0.9)
+        cluster._clock.sleep(0.9)
         getattr(cluster, undo)("m1")
-        cluster._client.clock.sleep(10)
+        cluster._clock.sleep(10)
         assert cluster.primary() == "m1"
     cluster.kill("m1")
-    cluster._client.clock.sleep(1.1)
+    cluster._clock.sleep(1.1)
     assert cluster.primary() in {"m2", "m3"}
 
 
-def test_what_cannot_be_done_is_refused() -> None:
-    with pytest.raises(ClientError, match="no node 'm4' in this store; there are m1, m2, m3"):
-        opened().kill("m4")
+def test_unsupported_commands_are_refused() -> None:
+    with pytest.raises(ClientError, match="unknown node 'm4'; its nodes are m1, m2, m3"):
+        cluster_of().kill("m4")
     with pytest.raises(ClientError, match="m1 of a linearizable store cannot be wiped"):
-        opened(topology="linearizable").wipe("m1")
+        cluster_of(topology="linearizable").wipe("m1")

@@ -1,3 +1,5 @@
+"""Two leaders: siblings, convergence, and outages."""
+
 import itertools
 from collections import defaultdict
 from collections.abc import Callable
@@ -10,22 +12,17 @@ from hypothesis import strategies as st
 
 from stalewatch.clients.protocol import Answer, Value
 from stalewatch.simulator.client import MemoryClient
-from stalewatch.simulator.errors import MemoryStoreError, NodeDown, TooFewReplicas
 from stalewatch.simulator.options import MemoryOptions, Outage
 from stalewatch.simulator.simulated_time import SimulatedClock, run_sessions
+from stalewatch.simulator.store import MemoryStoreError, NodeDown, TooFewReplicas
+from tests.simulator.stores import opened
 
 KEYS = "xyz"
-BOTH_LOST_IN_TURN = (Outage(0.02, 0.03, node="a"), Outage(0.04, 0.03, node="b"))
-
-
-def opened(options: MemoryOptions) -> MemoryClient:
-    client = MemoryClient(options, SimulatedClock())
-    client.prepare()
-    return client
+BOTH_DOWN_IN_TURN = (Outage(0.02, 0.03, node="a"), Outage(0.04, 0.03, node="b"))
 
 
 def load(client: MemoryClient, operations: int = 60) -> tuple[dict[str, list[int]], list[Answer]]:
-    """Return what was acknowledged by key, superseded writes apart, and the answers to reads."""
+    """Return the acknowledged versions by key, without superseded ones, and the answers to reads."""
     clock, versions = client.clock, itertools.count(1)
     acknowledged: dict[str, list[int]] = defaultdict(list)
     reads: list[Answer] = []
@@ -67,7 +64,7 @@ def test_concurrent_writes_leave_siblings_and_both_leaders_agree_on_the_winner()
         assert client.truth.siblings("k", leader, now) == final.siblings
 
 
-def test_a_write_on_what_it_saw_leaves_no_sibling() -> None:
+def test_a_write_based_on_the_latest_version_leaves_no_sibling() -> None:
     client = opened(MemoryOptions(topology="multi-leader", lag_s=0))
     session = client.session("s")
     for version in range(1, 20):
@@ -76,27 +73,27 @@ def test_a_write_on_what_it_saw_leaves_no_sibling() -> None:
         assert (answer.version, answer.siblings) == (version, [])
 
 
-def test_the_winner_is_not_always_the_newest() -> None:
+def test_the_winner_is_not_always_the_newest_version() -> None:
     client = opened(MemoryOptions(topology="multi-leader", lag_s=0.01))
     load(client)
     finals = [client.final(key) for key in KEYS]
     assert any(sibling > (final.version or 0) for final in finals for sibling in final.siblings or [])
 
 
-@pytest.mark.parametrize("place", ["home", "a"])
-def test_keys_with_one_leader_each_have_no_conflicts(place: str) -> None:
-    client = opened(MemoryOptions(topology="multi-leader", write_to=place, read_from=place, lag_s=0.01))
+@pytest.mark.parametrize("location", ["home", "a"])
+def test_keys_with_one_leader_each_have_no_conflicts(location: str) -> None:
+    client = opened(MemoryOptions(topology="multi-leader", write_to=location, read_from=location, lag_s=0.01))
     acknowledged, reads = load(client)
     assert {read.siblings == [] for read in reads} == {True}
     assert all(client.final(key).version == max(acknowledged[key]) for key in KEYS)
-    if place == "home":
+    if location == "home":
         session = client.session("s")
         assert {session.read(f"key-{number}").node for number in range(20)} == {"a", "b"}
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(0, 10**6), st.sampled_from([0.0001, 0.001, 0.02]), st.sampled_from([(), BOTH_LOST_IN_TURN]))
-def test_leaders_converge_and_nothing_newer_than_the_leaves_was_acknowledged(
+@given(st.integers(0, 10**6), st.sampled_from([0.0001, 0.001, 0.02]), st.sampled_from([(), BOTH_DOWN_IN_TURN]))
+def test_leaders_converge_to_leaves_that_include_the_newest_acknowledged_version(
     seed: int, lag_s: float, outages: tuple[Outage, ...]
 ) -> None:
     client = opened(MemoryOptions(topology="multi-leader", seed=seed, lag_s=lag_s, timeouts=0.02, outages=outages))
@@ -124,7 +121,7 @@ def test_a_write_never_replaces_a_newer_version() -> None:
     assert session.read("k").version == 3
 
 
-def test_a_lost_leader_refuses_and_both_catch_up_when_it_is_back() -> None:
+def test_a_leader_that_is_down_refuses_and_both_catch_up_when_it_returns() -> None:
     client = opened(
         MemoryOptions(topology="multi-leader", write_to="a", read_from="b", lag_s=1, outages=(Outage(1, 5, node="b"),))
     )
@@ -138,14 +135,14 @@ def test_a_lost_leader_refuses_and_both_catch_up_when_it_is_back() -> None:
     assert {session.read(f"k{version}").version for version in range(1, 50)} == set(range(1, 50))
 
 
-def test_leaders_that_cannot_agree_any_more_have_no_final_read() -> None:
+def test_leaders_that_can_no_longer_agree_have_no_final_read() -> None:
     client = opened(MemoryOptions(topology="multi-leader", write_to="a", outages=(Outage(0, float("inf"), node="b"),)))
     client.session("s").write("k", Value(1, "s"))
     with pytest.raises(TooFewReplicas):
         client.final("k")
 
 
-def test_forgetting_the_past_changes_no_answer() -> None:
+def test_discarding_the_past_changes_no_answer() -> None:
     runs = []
     for remember in (False, True):
         client = opened(MemoryOptions(topology="multi-leader", timeout_s=0.02, lag_s=0.005, remember=remember))

@@ -1,3 +1,5 @@
+"""The simulated store as a client: operations, errors, options and determinism."""
+
 import itertools
 import re
 import subprocess
@@ -12,23 +14,26 @@ from stalewatch.clients.errors import BadAddress, ClientError
 from stalewatch.clients.protocol import Client, ClientSession, Value
 from stalewatch.history.clock import RealClock
 from stalewatch.history.operation import Depends
-from stalewatch.simulator import errors as memory_errors
+from stalewatch.simulator import store as memory_errors
 from stalewatch.simulator.client import MemoryClient
-from stalewatch.simulator.errors import ERRORS, Disconnected, MemoryStoreError, NoLeader, Refused, Timeout
 from stalewatch.simulator.options import TOPOLOGIES, MemoryOptions, Outage
 from stalewatch.simulator.simulated_time import SimulatedClock
+from stalewatch.simulator.store import (
+    ERRORS,
+    Disconnected,
+    MemoryStoreError,
+    NodeSilent,
+    NoLeader,
+    OperationRefused,
+    Timeout,
+)
+from tests.simulator.stores import opened
 
 ALL = pytest.mark.parametrize("topology", TOPOLOGIES)
 
 
-def opened(options: MemoryOptions) -> MemoryClient:
-    client = MemoryClient(options, SimulatedClock())
-    client.prepare()
-    return client
-
-
 @ALL
-def test_it_is_a_client_like_any_other(topology: str) -> None:
+def test_it_implements_the_client_protocol(topology: str) -> None:
     client: Client = opened(MemoryOptions(topology=topology))
     session: ClientSession = client.session("s")
     client.preload(["k", "l"], "x")
@@ -43,7 +48,7 @@ def test_it_is_a_client_like_any_other(topology: str) -> None:
 
 
 @ALL
-def test_preloading_a_key_that_exists_is_an_error_and_creates_nothing(topology: str) -> None:
+def test_preloading_an_existing_key_fails_and_creates_nothing(topology: str) -> None:
     client = opened(MemoryOptions(topology=topology))
     client.session("s").write("old", Value(1, "s"))
     with pytest.raises(ClientError, match="'old' exists already"):
@@ -52,7 +57,7 @@ def test_preloading_a_key_that_exists_is_an_error_and_creates_nothing(topology: 
 
 
 @pytest.mark.parametrize("topology", ["linearizable", "leader"])
-def test_a_write_never_undoes_a_newer_one(topology: str) -> None:
+def test_a_write_never_overwrites_a_newer_version(topology: str) -> None:
     client = opened(MemoryOptions(topology=topology))
     session = client.session("s")
     superseded = [session.write("k", Value(version, "s")).superseded for version in (2, 1, 2, 3)]
@@ -61,7 +66,7 @@ def test_a_write_never_undoes_a_newer_one(topology: str) -> None:
 
 
 @ALL
-def test_a_read_says_what_the_value_depends_on(topology: str) -> None:
+def test_a_read_returns_the_dependencies_of_the_value(topology: str) -> None:
     session = opened(MemoryOptions(topology=topology, lag_s=0)).session("s")
     depends = Depends(key="l", version=4)
     session.write("k", Value(1, "s", depends))
@@ -78,19 +83,19 @@ def test_a_list_holds_every_acknowledged_item(topology: str) -> None:
 
 
 @pytest.mark.parametrize("topology", ["linearizable", "leader"])
-def test_ids_drawn_from_one_leader_rise(topology: str) -> None:
+def test_a_single_leader_draws_ascending_ids(topology: str) -> None:
     session = opened(MemoryOptions(topology=topology)).session("s")
     assert [session.draw("ids").version for _ in range(5)] == [1, 2, 3, 4, 5]
 
 
-def test_two_leaders_draw_the_same_id_twice() -> None:
+def test_two_leaders_draw_duplicate_ids() -> None:
     client = opened(MemoryOptions(topology="multi-leader", lag_s=10))
     session = client.session("s")
     ids = [session.draw("ids").version for _ in range(20)]
     assert len(set(ids)) < len(ids)
 
 
-def test_operations_take_their_service_time() -> None:
+def test_operations_take_the_service_time() -> None:
     client = opened(MemoryOptions(service="constant", service_s=0.004))
     session, start = client.session("s"), client.clock.now()
     session.read("k")
@@ -98,7 +103,7 @@ def test_operations_take_their_service_time() -> None:
     assert client.clock.now() - start == 8_000_000
 
 
-def test_a_write_is_acknowledged_when_as_many_nodes_have_it_as_asked() -> None:
+def test_a_write_is_acknowledged_once_the_required_number_of_nodes_have_it() -> None:
     took = {}
     for acks in (1, 2, "majority", "all"):
         client = opened(MemoryOptions(service_s=0.001, service="constant", lag="constant", lag_s=0.1, write_acks=acks))
@@ -108,7 +113,7 @@ def test_a_write_is_acknowledged_when_as_many_nodes_have_it_as_asked() -> None:
     assert took == {1: 1_000_000, 2: 101_000_000, "majority": 101_000_000, "all": 101_000_000}
 
 
-def test_a_write_that_waits_for_lost_nodes_times_out_though_the_leader_has_it() -> None:
+def test_a_write_that_waits_for_nodes_that_are_down_times_out_although_the_leader_has_it() -> None:
     outages = tuple(Outage(at_s=0, for_s=60, node=node) for node in ("m2", "m3"))
     client = opened(MemoryOptions(write_acks="majority", outages=outages, timeout_s=2))
     start = client.clock.now()
@@ -119,7 +124,7 @@ def test_a_write_that_waits_for_lost_nodes_times_out_though_the_leader_has_it() 
 
 
 @ALL
-def test_an_answer_later_than_the_time_out_is_a_time_out(topology: str) -> None:
+def test_an_answer_after_the_timeout_is_a_timeout(topology: str) -> None:
     session = opened(MemoryOptions(topology=topology, service="constant", service_s=2, timeout_s=1)).session("s")
     with pytest.raises(Timeout):
         session.read("k")
@@ -132,7 +137,7 @@ def test_refused_writes_are_never_applied(topology: str) -> None:
     client = opened(MemoryOptions(topology=topology, refusals=0.5, lag_s=0))
     session, accepted = client.session("s"), []
     for number in range(200):
-        with suppress(Refused):
+        with suppress(OperationRefused):
             session.append("list", number)
             accepted.append(number)
     client.clock.sleep(100)
@@ -141,20 +146,20 @@ def test_refused_writes_are_never_applied(topology: str) -> None:
 
 
 @ALL
-def test_timed_out_writes_are_sometimes_applied_and_some_of_them_after_the_time_out(topology: str) -> None:
+def test_some_timed_out_writes_are_applied_and_some_of_those_after_the_timeout(topology: str) -> None:
     client = opened(MemoryOptions(topology=topology, timeouts=1, timeouts_applied=0.5, lag_s=0))
-    session, at_once = client.session("s"), 0
+    session, before_timeout = client.session("s"), 0
     for number in range(200):
         with pytest.raises(Timeout):
             session.append("list", number)
-        at_once += number in (client.final("list").items or [])
+        before_timeout += number in (client.final("list").items or [])
     client.clock.sleep(100)
-    in_the_end = len(client.final("list").items or [])
-    assert 20 < at_once < in_the_end < 180
-    assert in_the_end > at_once + 20
+    eventually = len(client.final("list").items or [])
+    assert 20 < before_timeout < eventually < 180
+    assert eventually > before_timeout + 20
 
 
-def test_timed_out_writes_are_not_applied_where_the_options_say_so() -> None:
+def test_timed_out_writes_are_never_applied_if_the_options_say_so() -> None:
     client = opened(MemoryOptions(timeouts=1, timeouts_applied=0))
     with pytest.raises(Timeout):
         client.session("s").write("k", Value(1, "s"))
@@ -164,13 +169,27 @@ def test_timed_out_writes_are_not_applied_where_the_options_say_so() -> None:
 
 @pytest.mark.parametrize(
     ("error", "outcome"),
-    [(Timeout("x"), "unknown"), (Disconnected("x"), "unknown"), (Refused("x"), "fail"), (NoLeader("x"), "fail")],
+    [(Timeout, "unknown"), (Disconnected, "unknown"), (OperationRefused, "fail"), (NoLeader, "fail")],
 )
-def test_errors_mean_what_the_table_says(error: Exception, outcome: str) -> None:
-    assert opened(MemoryOptions()).explain(error).outcome == outcome
+def test_an_error_has_the_outcome_in_the_table(error: type[MemoryStoreError], outcome: str) -> None:
+    assert opened(MemoryOptions()).explain(error("x")).outcome == outcome
 
 
-def test_every_error_of_the_store_has_a_row_in_the_table_or_a_base_with_one() -> None:
+@pytest.mark.parametrize(
+    ("error", "name"),
+    [
+        (Timeout, "Timeout"),
+        (Disconnected, "Disconnected"),
+        (NodeSilent, "NoAnswer"),
+        (OperationRefused, "Refused"),
+        (NoLeader, "Refused"),
+    ],
+)
+def test_an_error_is_recorded_under_its_established_name(error: type[MemoryStoreError], name: str) -> None:
+    assert opened(MemoryOptions()).explain(error("x")).error == name
+
+
+def test_every_error_class_or_one_of_its_bases_is_in_the_table() -> None:
     own = [kind for kind in vars(memory_errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
     unmapped = {kind for kind in own if not any(base in ERRORS for base in kind.__mro__)}
     assert unmapped == {MemoryStoreError}
@@ -179,41 +198,41 @@ def test_every_error_of_the_store_has_a_row_in_the_table_or_a_base_with_one() ->
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"topology": "ring"}, "no topology 'ring'"),
-        ({"replicas": -1}, "-1 replicas"),
+        ({"topology": "ring"}, "unknown topology 'ring'"),
+        ({"replicas": -1}, "--replicas is -1"),
         ({"topology": "multi-leader", "replicas": 3}, "has 2 node"),
         ({"topology": "linearizable", "replicas": 3}, "has 1 node"),
-        ({"lag": "gauss"}, "no distribution 'gauss' for lag"),
-        ({"service_s": -1}, "service_s is -1"),
-        ({"lag_s": float("nan")}, "lag_s is nan"),
-        ({"timeout_s": 0}, "timeout_s is 0"),
-        ({"timeout_s": float("inf")}, "timeout_s is inf"),
-        ({"timeouts": 1.5}, "timeouts is 1.5"),
-        ({"timeouts": 0.6, "refusals": 0.6}, "more than all"),
-        ({"write_acks": 4}, "write_acks is 4"),
-        ({"write_acks": "most"}, "write_acks is most"),
-        ({"topology": "multi-leader", "write_acks": "all"}, "write_acks is all"),
-        ({"read_from": "m9"}, "read_from is 'm9'; for leader: leader, follower, any, m1, m2, m3"),
-        ({"topology": "quorum", "read_from": "primary"}, "read_from is 'leader'"),
-        ({"topology": "linearizable", "read_from": "secondary"}, "read_from is 'follower'"),
-        ({"write_to": "m2"}, "write_to is 'm2'"),
+        ({"lag": "gauss"}, "unknown distribution 'gauss' for --lag-kind"),
+        ({"service_s": -1}, "--service is -1"),
+        ({"lag_s": float("nan")}, "--lag is nan"),
+        ({"timeout_s": 0}, "--timeout is 0"),
+        ({"timeout_s": float("inf")}, "--timeout is inf"),
+        ({"timeouts": 1.5}, "--timeouts is 1.5"),
+        ({"timeouts": 0.6, "refusals": 0.6}, "add up to more than 1"),
+        ({"write_acks": 4}, "--write-acks is 4"),
+        ({"write_acks": "most"}, "--write-acks is most"),
+        ({"topology": "multi-leader", "write_acks": "all"}, "--write-acks is all"),
+        ({"read_from": "m9"}, "--read-from is 'm9'; leader allows leader, follower, any, m1, m2, m3"),
+        ({"topology": "quorum", "read_from": "primary"}, "--read-from is 'leader'"),
+        ({"topology": "linearizable", "read_from": "secondary"}, "--read-from is 'follower'"),
+        ({"write_to": "m2"}, "--write-to is 'm2'"),
         ({"lag_order": "none"}, "lag_order is 'none'"),
-        ({"outages": (Outage(at_s=1, node="m9"),)}, "no node 'm9' to lose"),
-        ({"topology": "quorum", "outages": (Outage(at_s=1),)}, "no node 'leader' to lose"),
-        ({"outages": (Outage(at_s=-1),)}, "an outage at"),
+        ({"outages": (Outage(at_s=1, node="m9"),)}, "--outage of unknown node 'm9'"),
+        ({"topology": "quorum", "outages": (Outage(at_s=1),)}, "--outage of unknown node 'leader'"),
+        ({"outages": (Outage(at_s=-1),)}, "--outage with times"),
     ],
 )
-def test_options_that_make_no_sense_are_refused(options: dict[str, object], complaint: str) -> None:
+def test_invalid_options_are_rejected(options: dict[str, object], complaint: str) -> None:
     with pytest.raises(BadAddress, match="memory store: .*" + re.escape(complaint)):
         MemoryOptions(**options)  # type: ignore[arg-type] # wrong on purpose
 
 
-def test_operations_that_take_no_time_are_refused_where_time_passes_only_by_operations() -> None:
-    with pytest.raises(BadAddress, match="service_s is 0"):
+def test_operations_without_service_time_are_rejected_in_simulated_time() -> None:
+    with pytest.raises(BadAddress, match="--service is 0"):
         MemoryClient(MemoryOptions(service_s=0), SimulatedClock())
 
 
-def test_other_databases_words_for_places_are_understood() -> None:
+def test_other_databases_terms_for_locations_are_accepted() -> None:
     assert MemoryOptions(read_from="secondary").reads_at == "follower"
     assert MemoryOptions(read_from="primary").reads_at == "leader"
     assert MemoryOptions(topology="multi-leader", write_to="both").writes_at == "any"
@@ -261,7 +280,7 @@ if sys.argv[1] == "greenlets":
 import hashlib
 from random import Random
 from stalewatch.simulator.client import MemoryClient
-from stalewatch.simulator.errors import MemoryStoreError
+from stalewatch.simulator.store import MemoryStoreError
 from stalewatch.simulator.options import MemoryOptions, Outage
 from stalewatch.clients.protocol import Value
 from stalewatch.simulator.simulated_time import SimulatedClock, run_sessions
@@ -306,7 +325,7 @@ def seeded_run(kind: str) -> list[str]:
     return subprocess.run(run, capture_output=True, text=True, check=True, timeout=60).stdout.split()
 
 
-def test_a_seeded_run_is_the_same_every_time_with_threads_and_with_greenlets() -> None:
+def test_a_seeded_run_is_identical_every_time_with_threads_and_with_greenlets() -> None:
     pytest.importorskip("gevent")
     once = seeded_run("threads")
     assert len(set(once)) == 4

@@ -1,3 +1,5 @@
+"""Simulated time: the order of wake-ups, joining and leaving, and killed greenlets."""
+
 import subprocess
 import sys
 import threading
@@ -31,7 +33,7 @@ def turns_of(naps_ms: dict[str, list[int]]) -> list[Turn]:
 
 
 def expected_turns(naps_ms: dict[str, list[int]]) -> list[Turn]:
-    """The same from the definition: always the earliest wake-up, and of equal ones the first name."""
+    """Return the same by the definition: always the earliest wake-up, and the first name among equal ones."""
     pending = {name: (0, list(naps)) for name, naps in naps_ms.items()}
     turns = []
     while pending:
@@ -43,21 +45,21 @@ def expected_turns(naps_ms: dict[str, list[int]]) -> list[Turn]:
     return turns
 
 
-def test_time_starts_at_the_epoch_and_passes_only_by_sleeping() -> None:
+def test_time_starts_at_the_epoch_and_passes_only_during_sleep() -> None:
     clock = SimulatedClock()
     assert (clock.now(), clock.now()) == (EPOCH_NS, EPOCH_NS)
     clock.sleep(1.5)
     assert clock.now() == EPOCH_NS + 1_500_000_000
 
 
-def test_sleeping_a_negative_time_does_not_turn_time_back() -> None:
+def test_a_negative_sleep_does_not_turn_time_back() -> None:
     clock = SimulatedClock()
     clock.sleep(-1)
     assert clock.now() == EPOCH_NS
 
 
 @pytest.mark.parametrize("nanoseconds", [1, 999_999_999, 123_456_789_123])
-def test_every_whole_nanosecond_survives_its_way_through_seconds(nanoseconds: int) -> None:
+def test_whole_nanoseconds_survive_the_conversion_to_seconds(nanoseconds: int) -> None:
     clock = SimulatedClock()
     clock.sleep(nanoseconds / 1e9)
     assert clock.now() - EPOCH_NS == nanoseconds
@@ -75,18 +77,18 @@ def test_sessions_run_in_the_order_of_their_wake_ups() -> None:
     ]
 
 
-def test_equal_wake_ups_go_by_name_and_not_by_who_lay_down_first() -> None:
+def test_equal_wake_ups_are_ordered_by_name_and_not_by_who_slept_first() -> None:
     turns = turns_of({"b": [5, 15], "a": [10, 10], "c": [20]})
     assert turns[-3:] == [(20_000_000, "a"), (20_000_000, "b"), (20_000_000, "c")]
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.dictionaries(st.sampled_from("abcdef"), st.lists(st.integers(0, 5), max_size=8), min_size=1))
-def test_any_schedule_runs_as_the_definition_says(naps_ms: dict[str, list[int]]) -> None:
+def test_any_schedule_runs_in_the_defined_order(naps_ms: dict[str, list[int]]) -> None:
     assert turns_of(naps_ms) == expected_turns(naps_ms)
 
 
-def test_time_stands_still_until_the_expected_sessions_have_joined() -> None:
+def test_time_does_not_pass_until_the_expected_sessions_have_joined() -> None:
     clock, early = SimulatedClock(), threading.Event()
     clock.expect(2)
 
@@ -105,7 +107,7 @@ def test_time_stands_still_until_the_expected_sessions_have_joined() -> None:
     assert clock.now() == EPOCH_NS
 
 
-def test_expecting_nobody_calls_the_waiting_off() -> None:
+def test_expecting_no_sessions_cancels_the_wait() -> None:
     clock = SimulatedClock()
     clock.expect(2)
 
@@ -121,7 +123,7 @@ def test_expecting_nobody_calls_the_waiting_off() -> None:
     assert clock.now() == EPOCH_NS + 1_000_000_000
 
 
-def test_a_session_that_dies_does_not_hold_up_the_others() -> None:
+def test_a_session_that_dies_does_not_block_the_others() -> None:
     clock, turns = SimulatedClock(), list[Turn]()
 
     def dies() -> None:
@@ -133,7 +135,7 @@ def test_a_session_that_dies_does_not_hold_up_the_others() -> None:
     assert turns[-1] == (10_000_000, "b")
 
 
-def test_a_thread_joins_once_and_under_a_name_of_its_own() -> None:
+def test_a_thread_joins_once_and_under_a_unique_name() -> None:
     clock = SimulatedClock()
     clock.join("a")
     with pytest.raises(ValueError, match="'b'"):
@@ -155,13 +157,13 @@ def test_a_thread_joins_once_and_under_a_name_of_its_own() -> None:
     clock.leave()
 
 
-def test_leaving_without_having_joined_does_nothing() -> None:
+def test_leaving_without_joining_does_nothing() -> None:
     clock = SimulatedClock()
     clock.leave()
     assert clock.now() == EPOCH_NS
 
 
-def test_a_thread_that_has_not_joined_waits_for_the_sessions_to_move_time_and_holds_nobody_up() -> None:
+def test_a_thread_that_has_not_joined_waits_for_the_sessions_without_delaying_them() -> None:
     clock, turns, woken = SimulatedClock(), list[Turn](), list[int]()
     clock.join("a")
 
@@ -180,7 +182,7 @@ def test_a_thread_that_has_not_joined_waits_for_the_sessions_to_move_time_and_ho
     assert woken[0] >= 15_000_000
 
 
-def test_a_visitor_sleeps_on_when_the_last_session_leaves() -> None:
+def test_a_thread_that_has_not_joined_sleeps_on_after_the_last_session_leaves() -> None:
     clock = SimulatedClock()
     clock.join("a")
     visitor = threading.Thread(target=clock.sleep, args=(7,))
@@ -218,7 +220,7 @@ KILLED_ON_ITS_TURN = """
 def kills():
     clock.join("a")
     clock.sleep(1e-3)
-    victim.kill(block=False)  # takes effect only when this greenlet waits, and then the victim's turn has come
+    victim.kill(block=False)  # takes effect when this greenlet waits, and by then it is the victim's turn
     clock.leave()
 
 def cleans_up():
@@ -248,7 +250,7 @@ print(*turns)
     [(KILLED_ASLEEP, ["20", "0", "20000000"]), (KILLED_ON_ITS_TURN, ["4000000", "5000000"])],
     ids=["asleep", "on its turn"],
 )
-def test_killed_greenlets_do_not_hold_up_the_others(script: str, answer: list[str]) -> None:
+def test_killed_greenlets_do_not_block_the_others(script: str, answer: list[str]) -> None:
     pytest.importorskip("gevent")
     prelude = (
         "from gevent import monkey; monkey.patch_all(); import gevent\n"

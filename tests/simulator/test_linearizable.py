@@ -1,4 +1,4 @@
-"""Stores that must never show a violation, each beside its twin that must."""
+"""Stores that never show a violation, each with a twin that does."""
 
 import itertools
 from bisect import bisect_left
@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from stalewatch.clients.protocol import Value
 from stalewatch.simulator.client import MemoryClient
-from stalewatch.simulator.errors import MemoryStoreError
 from stalewatch.simulator.options import MemoryOptions, Outage
 from stalewatch.simulator.simulated_time import SimulatedClock, run_sessions
+from stalewatch.simulator.store import MemoryStoreError
 
 SESSIONS = 8
 
@@ -29,7 +29,7 @@ class Operation(NamedTuple):
 
 
 def history_of(options: MemoryOptions, operations: int, keys: str = "xyz") -> dict[str, list[Operation]]:
-    """Return what the sessions were told, by key, in order of end."""
+    """Return the operations of all sessions by key, in the order of their ends."""
     clock = SimulatedClock()
     client = MemoryClient(options, clock)
     client.prepare()
@@ -61,7 +61,7 @@ def history_of(options: MemoryOptions, operations: int, keys: str = "xyz") -> di
 
 
 def violations(history: list[Operation]) -> int:
-    """Count the reads that are stale, go back behind an earlier read, or show what was not, or not yet, written."""
+    """Count reads that are stale, that are older than an earlier read, or whose version was not yet written."""
     starts = {op.version: op.start for op in history if op.kind == "write" and op.outcome != "fail"}
     confirmed = [op for op in history if op.outcome == "ok"]
     ends = [op.end for op in confirmed]
@@ -78,29 +78,29 @@ def violations_with(options: MemoryOptions, operations: int = 150) -> int:
     return sum(violations(history) for history in history_of(options, operations).values())
 
 
-TROUBLE = (Outage(at_s=0.05, for_s=0.03, takeover_s=0.01), Outage(at_s=0.12, for_s=0.03, takeover_s=0.1))
-MILD_TROUBLE = tuple(replace(outage, writes="keeps") for outage in TROUBLE)
+OUTAGES = (Outage(at_s=0.05, for_s=0.03, takeover_s=0.01), Outage(at_s=0.12, for_s=0.03, takeover_s=0.1))
+LOSSLESS_OUTAGES = tuple(replace(outage, writes="keeps") for outage in OUTAGES)
 
 SOUND = {
-    "linearizable": MemoryOptions("linearizable", outages=TROUBLE),
-    "reads of the leader": MemoryOptions("leader", read_from="leader"),
-    "failover that keeps": MemoryOptions("leader", outages=MILD_TROUBLE),
-    "quorums that overlap": MemoryOptions("quorum", write_acks="majority", read_acks="majority", service_s=0.005),
-    "quorums that overlap, a replica lost": MemoryOptions(
+    "linearizable": MemoryOptions("linearizable", outages=OUTAGES),
+    "leader reads": MemoryOptions("leader", read_from="leader"),
+    "lossless failover": MemoryOptions("leader", outages=LOSSLESS_OUTAGES),
+    "overlapping quorums": MemoryOptions("quorum", write_acks="majority", read_acks="majority", service_s=0.005),
+    "overlapping quorums with a replica down": MemoryOptions(
         "quorum", write_acks=2, read_acks=2, service_s=0.005, outages=(Outage(0.1, 0.1, node="m2"),)
     ),
-    "two leaders, written and read at one": MemoryOptions("multi-leader", write_to="a", read_from="a"),
+    "two leaders, reads and writes at one": MemoryOptions("multi-leader", write_to="a", read_from="a"),
 }
 
 UNSOUND = {
-    "reads of followers": MemoryOptions("leader", read_from="follower"),
-    "failover that loses": MemoryOptions("leader", lag="constant", outages=TROUBLE),
-    # Nothing acknowledged is lost, but sessions had read at the old leader what no majority ever had.
-    "failover that loses what a majority did not have": MemoryOptions(
-        "leader", write_acks="majority", outages=TROUBLE, seed=1
+    "follower reads": MemoryOptions("leader", read_from="follower"),
+    "lossy failover": MemoryOptions("leader", lag="constant", outages=OUTAGES),
+    # No acknowledged write is lost, but sessions had read from the old leader what no majority ever had.
+    "failover that loses unacknowledged writes": MemoryOptions(
+        "leader", write_acks="majority", outages=OUTAGES, seed=1
     ),
-    "quorums that do not overlap": MemoryOptions("quorum", write_acks="majority", read_acks=1),
-    "quorums without repair": MemoryOptions(
+    "quorums without overlap": MemoryOptions("quorum", write_acks="majority", read_acks=1),
+    "quorums without read repair": MemoryOptions(
         "quorum", write_acks="majority", read_acks="majority", read_repair=False, service_s=0.005
     ),
     "two leaders": MemoryOptions("multi-leader", write_to="any", read_from="any"),
@@ -110,17 +110,17 @@ UNSOUND = {
 @pytest.mark.parametrize("case", SOUND)
 @settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 10**6), timeouts=st.sampled_from([0.0, 0.1]), refusals=st.sampled_from([0.0, 0.1]))
-def test_it_shows_no_violation(case: str, seed: int, timeouts: float, refusals: float) -> None:
+def test_a_sound_store_shows_no_violation(case: str, seed: int, timeouts: float, refusals: float) -> None:
     options = replace(SOUND[case], seed=seed, timeouts=timeouts, refusals=refusals, timeout_s=0.05)
     assert violations_with(options) == 0
 
 
 @pytest.mark.parametrize("case", UNSOUND)
-def test_its_twin_shows_some(case: str) -> None:
+def test_an_unsound_store_shows_violations(case: str) -> None:
     assert violations_with(UNSOUND[case]) > 0
 
 
 @pytest.mark.parametrize("distribution", ["constant", "uniform", "lognormal"])
-def test_a_linearizable_store_is_so_whatever_its_service_time(distribution: str) -> None:
+def test_a_linearizable_store_shows_no_violation_with_any_service_time(distribution: str) -> None:
     options = MemoryOptions("linearizable", service=distribution, timeouts=0.05, refusals=0.05, timeout_s=0.01)
     assert violations_with(options, 1000) == 0

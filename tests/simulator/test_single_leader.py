@@ -1,3 +1,5 @@
+"""A leader and its followers: staleness, order of application, and what failovers lose."""
+
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -12,42 +14,30 @@ from hypothesis import strategies as st
 from stalewatch.clients.protocol import Answer, Value
 from stalewatch.simulator.client import MemoryClient, MemorySession
 from stalewatch.simulator.delays import DISTRIBUTIONS
-from stalewatch.simulator.errors import Disconnected, MemoryStoreError, NodeDown, NoLeader
 from stalewatch.simulator.options import Acks, MemoryOptions, Outage
 from stalewatch.simulator.simulated_time import SimulatedClock, run_sessions
+from stalewatch.simulator.store import Disconnected, MemoryStoreError, NodeDown, NoLeader
+from tests.simulator.stores import opened, wilson
 
 LAG_S = 0.05
 
 
-def opened(options: MemoryOptions) -> MemoryClient:
-    client = MemoryClient(options, SimulatedClock())
-    client.prepare()
-    return client
-
-
-def wilson(hits: int, trials: int) -> tuple[float, float]:
-    z, rate = 1.96, hits / trials
-    middle, width = rate + z * z / 2 / trials, z * (rate * (1 - rate) / trials + (z / 2 / trials) ** 2) ** 0.5
-    scale = 1 + z * z / trials
-    return (middle - width) / scale, (middle + width) / scale
-
-
 @dataclass
-class Seen:
-    """What the sessions of one run were told."""
+class Responses:
+    """The answers that the sessions of one run got."""
 
     items: list[int] = field(default_factory=list)
     ids: list[int] = field(default_factory=list)
     acknowledged: list[tuple[str, int, bool]] = field(default_factory=list)
-    """Writes: key, version, and whether superseded."""
+    """Writes: key, version, and whether it was superseded."""
 
     reads: list[tuple[str, int, Answer, int]] = field(default_factory=list)
     errors: list[MemoryStoreError] = field(default_factory=list)
 
 
-def load(client: MemoryClient, operations: int, sessions: int = 6, writing_s: float = 10.0) -> Seen:
-    """Read and write three keys, append to a list and draw ids; writes end after `writing_s`."""
-    clock, seen, numbers = client.clock, Seen(), itertools.count(1)
+def load(client: MemoryClient, operations: int, sessions: int = 6, writing_s: float = 10.0) -> Responses:
+    """Read and write three keys, append to a list and draw ids; stop writing after `writing_s`."""
+    clock, seen, numbers = client.clock, Responses(), itertools.count(1)
     stop = clock.now() + round(writing_s * 1e9)
     assert isinstance(clock, SimulatedClock)
 
@@ -85,15 +75,15 @@ def load(client: MemoryClient, operations: int, sessions: int = 6, writing_s: fl
     return seen
 
 
-def gone(client: MemoryClient, seen: Seen) -> tuple[set[int | str | None], set[tuple[str, int, bool]]]:
-    """Return the acknowledged items, and writes newer than what their key holds, that the end of the run shows gone."""
+def missing(client: MemoryClient, seen: Responses) -> tuple[set[int | str | None], set[tuple[str, int, bool]]]:
+    """Return the acknowledged items that are missing at the end, and the writes newer than what their key holds."""
     items = set(seen.items) - set(client.final("list").items or [])
     held = {key: client.final(key).version or 0 for key in "xyz"}
     return {*items}, {write for write in seen.acknowledged if write[1] > held[write[0]]}
 
 
 @pytest.mark.parametrize("lag", DISTRIBUTIONS)
-def test_reads_of_a_follower_are_as_stale_as_the_lag_says(lag: str) -> None:
+def test_follower_reads_are_stale_as_often_as_the_lag_predicts(lag: str) -> None:
     client = opened(
         MemoryOptions(lag=lag, lag_s=LAG_S, lag_order="key", read_from="follower", service_s=0.002, remember=True)
     )
@@ -110,7 +100,7 @@ def test_reads_of_a_follower_are_as_stale_as_the_lag_says(lag: str) -> None:
     assert 0.1 < expected / trials < 0.9
 
 
-def test_a_read_of_a_known_age_is_stale_as_often_as_the_formula_says() -> None:
+def test_a_read_a_fixed_time_after_a_write_is_stale_as_often_as_the_formula_predicts() -> None:
     client = opened(MemoryOptions(lag_s=LAG_S, lag_order="key", read_from="m2", service="constant", service_s=1e-6))
     session, trials = client.session("s"), 4000
     stale = 0
@@ -123,7 +113,7 @@ def test_a_read_of_a_known_age_is_stale_as_often_as_the_formula_says() -> None:
 
 
 def staleness_under_load(lag: str) -> tuple[int, float, float, int]:
-    """Return the stale reads, how many the truth expects, how many with one write alone, and the number of reads."""
+    """Return stale reads, how many the truth predicts, how many without other writes, and the number of reads."""
     client = opened(MemoryOptions(lag=lag, lag_s=LAG_S, read_from="follower", service_s=0.002, remember=True))
     session, random, stale, expected, alone, trials = client.session("s"), Random(5), 0, 0.0, 0.0, 1500
     for number in range(trials):
@@ -136,24 +126,24 @@ def staleness_under_load(lag: str) -> tuple[int, float, float, int]:
         middle = (start + client.clock.now()) // 2
         expected += client.truth.stale_probability(f"k{number}", 1, middle)
         age_s = (middle - client.truth.applied(f"k{number}", 1)["m1"]) / 1e9
-        alone += 1 - DISTRIBUTIONS[lag].over(LAG_S, age_s)
+        alone += 1 - DISTRIBUTIONS[lag].cdf(LAG_S, age_s)
         client.clock.sleep(40 * LAG_S)
     return stale, expected, alone, trials
 
 
 @pytest.mark.parametrize("lag", DISTRIBUTIONS)
-def test_the_truth_knows_how_other_writes_hold_up_one(lag: str) -> None:
+def test_the_truth_accounts_for_writes_that_wait_for_earlier_ones(lag: str) -> None:
     stale, expected, alone, trials = staleness_under_load(lag)
     low, high = wilson(stale, trials)
     assert low <= expected / trials <= high
-    held_up = lag in {"uniform", "lognormal"}
-    assert (alone / trials < low) is held_up
-    assert (alone == pytest.approx(expected)) is not held_up
+    waits = lag in {"uniform", "lognormal"}
+    assert (alone / trials < low) is waits
+    assert (alone == pytest.approx(expected)) is not waits
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from(["leader", "follower", "any", "m2"]))
-def test_a_read_shows_what_its_node_showed_at_some_moment_within_it(seed: int, read_from: str) -> None:
+def test_a_read_returns_what_its_node_showed_at_some_time_during_the_read(seed: int, read_from: str) -> None:
     failover = Outage(at_s=0.05, for_s=0.1, takeover_s=0.02)
     client = opened(MemoryOptions(seed=seed, read_from=read_from, remember=True, timeouts=0.05, outages=(failover,)))
     for key, start, answer, end in load(client, 40).reads:
@@ -164,7 +154,7 @@ def test_a_read_shows_what_its_node_showed_at_some_moment_within_it(seed: int, r
 
 
 @pytest.mark.parametrize("order", ["store", "key"])
-def test_followers_apply_all_writes_in_the_leaders_order_if_told_so(order: Literal["store", "key"]) -> None:
+def test_followers_apply_all_writes_in_the_leaders_order_if_configured(order: Literal["store", "key"]) -> None:
     client = opened(MemoryOptions(lag_order=order, remember=True))
     seen = load(client, 60)
     applied = [client.truth.applied(key, version) for key, version, superseded in seen.acknowledged if not superseded]
@@ -190,20 +180,20 @@ UNTIL_FAILOVER_S = 0.1
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from(["store", "key"]), st.sampled_from([*DISTRIBUTIONS]))
-def test_a_failover_loses_exactly_what_the_truth_says(seed: int, order: Literal["store", "key"], lag: str) -> None:
+def test_a_failover_loses_exactly_what_the_truth_reports(seed: int, order: Literal["store", "key"], lag: str) -> None:
     client = opened(MemoryOptions(seed=seed, lag=lag, lag_s=LAG_S, lag_order=order, outages=(FAILOVER,)))
     seen = load(client, 300, writing_s=UNTIL_FAILOVER_S)
-    items, writes = gone(client, seen)
+    items, writes = missing(client, seen)
     lost = client.truth.lost()
     assert items == {write.item for write in lost if write.item is not None}
     registers = {(write.key, write.version, write.superseded) for write in lost if write.key in "xyz"}
     assert writes == registers
 
 
-def test_later_writes_cover_what_a_failover_lost_but_not_in_a_list() -> None:
+def test_later_writes_hide_register_losses_but_not_list_losses() -> None:
     client = opened(MemoryOptions(lag="constant", lag_s=LAG_S, outages=(FAILOVER,)))
     seen = load(client, 600)
-    items, writes = gone(client, seen)
+    items, writes = missing(client, seen)
     assert items
     assert not writes
     assert items == {write.item for write in client.truth.lost() if write.item is not None}
@@ -212,23 +202,23 @@ def test_later_writes_cover_what_a_failover_lost_but_not_in_a_list() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from(["keeps", "majority"]))
-def test_nothing_is_lost_where_the_successor_catches_up_or_a_majority_acknowledged(seed: int, why: str) -> None:
+def test_nothing_is_lost_if_the_successor_catches_up_or_a_majority_acknowledged(seed: int, why: str) -> None:
     acks: Acks = "majority" if why == "majority" else 1
     failover = replace(FAILOVER, writes="keeps" if why == "keeps" else "loses")
     client = opened(MemoryOptions(seed=seed, write_acks=acks, outages=(failover,)))
     seen = load(client, 300)
-    assert gone(client, seen) == (set(), set())
+    assert missing(client, seen) == (set(), set())
     assert client.truth.lost() == []
     assert len(seen.ids) == len(set(seen.ids))
 
 
-def test_a_failover_that_loses_writes_gives_ids_twice() -> None:
+def test_a_failover_that_loses_writes_repeats_ids() -> None:
     client = opened(MemoryOptions(lag="constant", lag_s=LAG_S, outages=(FAILOVER,)))
     ids = load(client, 300).ids
     assert len(ids) > len(set(ids))
 
 
-def test_without_a_leader_operations_fail_and_what_was_under_way_is_unknown() -> None:
+def test_without_a_leader_operations_fail_and_those_under_way_are_unknown() -> None:
     client = opened(MemoryOptions(service="constant", service_s=0.01, outages=(Outage(0.005, 1, takeover_s=0.5),)))
     session, outcomes = client.session("s"), list[type]()
     for version in range(1, 100):
@@ -242,7 +232,7 @@ def test_without_a_leader_operations_fail_and_what_was_under_way_is_unknown() ->
     assert session.write("k", Value(1000, "s")).node == "m2"
 
 
-def test_an_operation_that_reached_the_leader_before_it_went_is_unknown_and_may_have_been_applied() -> None:
+def test_an_operation_that_reached_the_leader_before_the_crash_is_unknown_and_may_have_been_applied() -> None:
     applied = []
     for seed in range(40):
         client = opened(
@@ -251,14 +241,14 @@ def test_an_operation_that_reached_the_leader_before_it_went_is_unknown_and_may_
         try:
             client.session("s").write("k", Value(1, "s"))
         except Disconnected as error:
-            assert client.explain(error).outcome == "unknown"  # noqa: PT017 # one of two errors that may come
+            assert client.explain(error).outcome == "unknown"  # noqa: PT017 # one of two possible errors
             applied.append(client.final("k").version)
         except NoLeader:
             assert client.final("k").version == 0
     assert set(applied) == {0, 1}
 
 
-def test_a_leader_that_is_back_before_anyone_takes_over_has_lost_nothing() -> None:
+def test_a_leader_that_returns_before_the_takeover_loses_nothing() -> None:
     client = opened(MemoryOptions(lag_s=10, outages=(Outage(at_s=0.1, for_s=0.2, takeover_s=0.5),)))
     client.session("s").write("k", Value(1, "s"))
     client.clock.sleep(0.4)
@@ -266,7 +256,7 @@ def test_a_leader_that_is_back_before_anyone_takes_over_has_lost_nothing() -> No
     assert (answer.node, client.truth.lost()) == ("m1", [])
 
 
-def test_the_follower_that_has_most_takes_over() -> None:
+def test_the_most_advanced_follower_takes_over() -> None:
     away = Outage(at_s=0, for_s=0.07, node="m2")
     client = opened(MemoryOptions(lag="constant", lag_s=0.06, outages=(away, Outage(at_s=0.1, takeover_s=0.01))))
     session = client.session("s")
@@ -275,7 +265,7 @@ def test_the_follower_that_has_most_takes_over() -> None:
     assert (client.final("k").node, client.final("k").version) == ("m3", 1)
 
 
-def test_a_lost_leader_comes_back_as_a_follower_of_the_new_one() -> None:
+def test_a_lost_leader_returns_as_a_follower() -> None:
     client = opened(MemoryOptions(read_from="m1", lag_s=0.001, outages=(FAILOVER,)))
     session = client.session("s")
     client.clock.sleep(0.2)
@@ -287,7 +277,7 @@ def test_a_lost_leader_comes_back_as_a_follower_of_the_new_one() -> None:
     assert (answer.version, answer.node, client.final("k").node) == (7, "m1", "m2")
 
 
-def test_reads_go_round_a_lost_follower_and_it_catches_up() -> None:
+def test_reads_avoid_a_follower_that_is_down_and_it_catches_up_afterwards() -> None:
     client = opened(MemoryOptions(read_from="follower", lag_s=0.001, outages=(Outage(0, 0.5, node="m2"),)))
     session = client.session("s")
     session.write("k", Value(1, "s"))
@@ -299,7 +289,7 @@ def test_reads_go_round_a_lost_follower_and_it_catches_up() -> None:
     assert client.truth.shown("k", "m2", client.clock.now()) == 1
 
 
-def test_with_every_follower_lost_too_the_leader_itself_comes_back() -> None:
+def test_the_old_leader_leads_again_if_every_follower_is_down() -> None:
     outages = (Outage(0, 9, node="m2"), Outage(0, 9, node="m3"), Outage(0.1, 2, takeover_s=0.1))
     client = opened(MemoryOptions(outages=outages))
     client.session("s").write("k", Value(1, "s"))
@@ -310,7 +300,7 @@ def test_with_every_follower_lost_too_the_leader_itself_comes_back() -> None:
     assert client.clock.now() - start == pytest.approx(1.1e9, rel=0.02)
 
 
-def test_forgetting_the_past_changes_no_answer() -> None:
+def test_discarding_the_past_changes_no_answer() -> None:
     runs = []
     for remember in (False, True):
         client = opened(
@@ -321,7 +311,7 @@ def test_forgetting_the_past_changes_no_answer() -> None:
     assert runs[0] == runs[1]
 
 
-def test_a_log_keeps_only_what_a_read_can_still_ask_for() -> None:
+def test_a_log_keeps_only_what_reads_can_still_ask_for() -> None:
     client = opened(MemoryOptions(timeout_s=0.02))
     session = client.session("s")
     for version in range(1, 3000):
