@@ -13,11 +13,10 @@ import json
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from stalewatch.clusters.local import cassandra, mongo
-from stalewatch.clusters.protocol import Progress
+from stalewatch.clusters.local_clusters import addresses
 
 ROUNDS = 5
 OPERATIONS = 10_000
@@ -121,18 +120,18 @@ sys.exit(main(["bench", *sys.argv[1:]], prog="bench.py"))
 
 
 class Subject(NamedTuple):
-    """A database: where its local cluster is, the bare loop, its variants by name, and the bench's own arguments."""
+    """A database: its address's client option, the bare loop, its variants by name, and the bench's own arguments."""
 
-    ensure: Callable[[Progress], str]
+    option: str
     bare: str
     variants: Mapping[str, tuple[str, ...]]
     bench: tuple[str, ...]
 
 
 SUBJECTS = {
-    "mongo": Subject(mongo.ensure, MONGO, {"the bare driver": ()}, ("--read-from", "secondary", "--mongo-uri")),
+    "mongo": Subject("mongo_uri", MONGO, {"the bare driver": ()}, ("--read-from", "secondary", "--mongo-uri")),
     "cassandra": Subject(
-        cassandra.ensure,
+        "hosts",
         CASSANDRA,
         {"the bare driver": (), "the bare driver with our event loop": ("ours",)},
         ("--write-cl", "ONE", "--read-cl", "ONE", "--hosts"),
@@ -148,7 +147,7 @@ def main() -> None:
 
 def measure(database: str, subject: Subject) -> None:
     """Print what an operation of one database costs, in the bare loops and in the bench, and the ratios."""
-    address = subject.ensure(lambda line: print(line, file=sys.stderr))
+    address = addresses(database, lambda line: print(line, file=sys.stderr))[subject.option]
     load = ("--users", str(USERS), "--ops", str(OPERATIONS), "--history", "/dev/null")
     whole = [sys.executable, "-c", FULL, database, *subject.bench, address, *load]
     subprocess.run(whole, capture_output=True, check=True)  # warms the servers up, and makes the keyspace

@@ -10,7 +10,7 @@ import statistics
 import subprocess
 import sys
 
-from stalewatch.clusters.local.couch import ensure
+from stalewatch.clusters.local_clusters import addresses
 
 ROUNDS = 5
 OPERATIONS = 6_000
@@ -83,7 +83,7 @@ sys.exit(main(["bench", *sys.argv[1:]], prog="bench.py"))
 
 def main() -> None:
     """Print both costs and their ratio."""
-    local = ensure(lambda line: print(line, file=sys.stderr))
+    local = addresses("couch", lambda line: print(line, file=sys.stderr))
     urls = [local["couch_a"], local["couch_b"]]
     bare, full = [], []
     for _ in range(ROUNDS):

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from stalewatch.clusters.local.addresses import addresses
+from stalewatch.clusters.local_clusters import addresses
 
 ROUNDS = 3
 SECONDS = 15

@@ -16,7 +16,7 @@ from stalewatch.clients.databases import DATABASES
 from stalewatch.clients.errors import ClientError
 from stalewatch.clients.options import shown
 from stalewatch.clients.protocol import Client
-from stalewatch.clusters.local.addresses import addresses
+from stalewatch.clusters.local_clusters import addresses
 from stalewatch.commands.outputs import tell
 from stalewatch.engine.garbage import collect_seldom
 from stalewatch.engine.progress import Progress

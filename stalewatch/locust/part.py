@@ -17,7 +17,7 @@ from stalewatch.clients.databases import DATABASES
 from stalewatch.clients.errors import BadAddress, ClientError
 from stalewatch.clients.options import shown
 from stalewatch.clients.protocol import Client
-from stalewatch.clusters.local.addresses import addresses
+from stalewatch.clusters.local_clusters import addresses
 from stalewatch.clusters.protocol import ClusterError
 from stalewatch.engine.final_reads import FinalReads
 from stalewatch.engine.garbage import collect_seldom

@@ -8,7 +8,7 @@ from typing import Protocol
 from stalewatch.clients.databases import DATABASES
 from stalewatch.clients.errors import ClientError
 from stalewatch.clients.servers import NodeState, Servers, Silent
-from stalewatch.clusters.local.addresses import addresses
+from stalewatch.clusters.local_clusters import addresses
 from stalewatch.clusters.protocol import ClusterError
 from stalewatch.metrics.nodes import Nodes
 
