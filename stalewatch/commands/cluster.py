@@ -11,8 +11,8 @@ from stalewatch.clusters.protocol import ClusterError, NodeStatus
 from stalewatch.commands.exits import DONE, INTERRUPTED, UNREACHABLE
 
 _LAB = (
-    "the cluster in an isolated network, whose links a drill can cut, delay and make lossy; needs root, and can run "
-    "alongside the one on loopback"
+    "use the cluster in an isolated network, whose links a drill can cut, delay and make lossy; needs root, and can "
+    "run alongside the cluster on loopback"
 )
 
 _COLUMNS = ("NODE", "ADDRESS", "PID", "STATE", "ROLE", "HEALTHY", "LAG", "NOTE")

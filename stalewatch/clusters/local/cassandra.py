@@ -73,13 +73,13 @@ class CassandraCluster(LocalCluster):
         parser.add_argument(
             "--hints",
             choices=("on", "off"),
-            help="whether nodes store writes that another node missed while it was down (default: unchanged, first on)",
+            help="whether nodes store writes that a dead node missed (default: unchanged; on for a new ring)",
         )
         parser.add_argument(
             "--commitlog-sync",
             choices=COMMITLOG_SYNCS,
             help="batch: sync the commit log before acknowledging a write; periodic: every ten seconds, so that a "
-            "killed node may lose writes (default: unchanged, first periodic as in Cassandra)",
+            "killed node may lose writes (default: unchanged; periodic for a new ring)",
         )
 
     @classmethod

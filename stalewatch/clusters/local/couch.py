@@ -42,12 +42,12 @@ class CouchCluster(LocalCluster):
         """Add ``--leaders`` and ``--topology``."""
         counts = range(_MIN_LEADERS, len(USUAL_PORTS) + 1)
         parser.add_argument(
-            "--leaders", type=int, choices=counts, help="number of leaders (default: unchanged, first 2)"
+            "--leaders", type=int, choices=counts, help="number of leaders (default: unchanged; 2 for a new cluster)"
         )
         parser.add_argument(
             "--topology",
             choices=tuple(TOPOLOGIES),
-            help="which leaders replicate to which; the same for all with two leaders (default: unchanged, first all)",
+            help="which of three leaders replicate to which (default: unchanged; all for a new cluster)",
         )
 
     @classmethod
