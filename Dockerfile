@@ -13,6 +13,7 @@ COPY checkers checkers
 COPY clients clients
 COPY locustfiles locustfiles
 COPY grafana grafana
+COPY replication replication
 COPY rules rules
 COPY stalewatch stalewatch
 RUN /srv/venv/bin/pip install --no-deps . && /srv/venv/bin/pip uninstall --yes pip setuptools

@@ -11,12 +11,11 @@ bare loops: the driver as it comes, and the driver with our event loop, which sh
 
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from benchmarks.tables import median_and_range, median_difference, median_ratio, print_table
-from stalewatch.clusters.local import cassandra, mongo
-from stalewatch.clusters.protocol import Progress
+from stalewatch.clusters.local_clusters import addresses
 
 ROUNDS = 5
 OPERATIONS = 10_000
@@ -122,16 +121,16 @@ sys.exit(main(["bench", *sys.argv[1:]], prog="bench.py"))
 class Subject(NamedTuple):
     """A database to measure: its local cluster, the bare loop, variants of it by name, and arguments of the bench."""
 
-    ensure: Callable[[Progress], str]
+    option: str
     bare: str
     variants: Mapping[str, tuple[str, ...]]
     bench: tuple[str, ...]
 
 
 SUBJECTS = {
-    "mongo": Subject(mongo.ensure, MONGO, {"the bare driver": ()}, ("--read-from", "secondary", "--mongo-uri")),
+    "mongo": Subject("mongo_uri", MONGO, {"the bare driver": ()}, ("--read-from", "secondary", "--mongo-uri")),
     "cassandra": Subject(
-        cassandra.ensure,
+        "hosts",
         CASSANDRA,
         {"the bare driver": (), "the bare driver with our event loop": ("ours",)},
         ("--write-cl", "ONE", "--read-cl", "ONE", "--hosts"),
@@ -147,7 +146,7 @@ def main() -> None:
 
 def measure(database: str, subject: Subject) -> None:
     """Print the CPU time per operation of the bare loops and the bench for one database, and the ratios."""
-    address = subject.ensure(lambda line: print(line, file=sys.stderr))
+    address = addresses(database, lambda line: print(line, file=sys.stderr))[subject.option]
     load = ("--users", str(USERS), "--ops", str(OPERATIONS), "--history", "/dev/null")
     whole = [sys.executable, "-c", FULL, database, *subject.bench, address, *load]
     subprocess.run(whole, capture_output=True, check=True)  # warms up the servers, and creates the keyspace

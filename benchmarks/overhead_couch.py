@@ -8,7 +8,7 @@ the home leader of each key, because the number of requests that a conflict take
 import sys
 
 from benchmarks.overhead import FULL, last_number, print_overhead
-from stalewatch.clusters.local.couch import ensure
+from stalewatch.clusters.local_clusters import addresses
 
 ROUNDS = 5
 OPERATIONS = 6_000
@@ -66,7 +66,7 @@ ask(leaders[0], "POST", "/bench/_bulk_docs", json.dumps({"docs": gone}))
 
 def main() -> None:
     """Print both costs, and how they compare."""
-    local = ensure(lambda line: print(line, file=sys.stderr))
+    local = addresses("couch", lambda line: print(line, file=sys.stderr))
     urls = [local["couch_a"], local["couch_b"]]
     bare, full = [], []
     for _ in range(ROUNDS):

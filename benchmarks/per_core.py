@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.tables import median_and_range, print_table
-from stalewatch.clusters.local.addresses import addresses
+from stalewatch.clusters.local_clusters import addresses
 
 ROUNDS = 3
 SECONDS = 15

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from benchmarks.overhead import FULL, last_number
 from benchmarks.tables import median_and_range, median_ratio, print_table
-from stalewatch.clusters.local.mongo import ensure
 from stalewatch.clusters.local.ports import free
+from stalewatch.clusters.local_clusters import addresses
 
 ROUNDS = 5
 SECONDS = 12
@@ -26,7 +26,7 @@ LOADED = ("--read-from", "secondary", "--keys", "1000")
 
 def main() -> None:
     """Print the costs, their ratio, and the throughput of one and two workers."""
-    uri = ensure(lambda line: print(line, file=sys.stderr))
+    uri = addresses("mongo", lambda line: print(line, file=sys.stderr))["mongo_uri"]
     bench, locust = [], []
     for _ in range(ROUNDS):
         bench.append(_bench(uri))

@@ -1,8 +1,9 @@
-"""Lets two CouchDB leaders replicate a database to each other, and ends when a document has arrived both ways.
+"""Set up replication of a database between two CouchDB leaders, and wait until a document has arrived both ways.
 
-Runs in a bare Python. ``LEADERS`` holds both URLs as the leaders call each other, ``DATABASE`` the database's name,
-``COUCHDB_USER`` and ``COUCHDB_PASSWORD`` who we are. What stands already is left as it is; the names of the replication
-documents are those that `stalewatch.clients.couchdb.setup` gives, so that neither sets up what the other one has.
+Runs in plain Python, configured by its environment: ``LEADERS`` has both URLs, as the leaders reach each other,
+``DATABASE`` the database's name, ``COUCHDB_USER`` and ``COUCHDB_PASSWORD`` the credentials. Existing databases and
+replications are left as they are. Replication documents have the ids that `stalewatch.clients.couchdb.setup` uses, so
+that neither creates a second one.
 """
 
 import base64
@@ -20,14 +21,14 @@ _REQUEST_TIMEOUT_S = 10.0
 _POLL_S = 0.2
 
 SYSTEM = ("_users", "_replicator")
-"""Databases that a new CouchDB may need to be told to have."""
+"""System databases that a new CouchDB may not have created itself."""
 
 MISSING, CONFLICT, EXISTS = 404, 409, 412
-LOCKED_OUT = {401, 403}
+UNAUTHORIZED = {401, 403}
 
 
-class Refused(Exception):
-    """A leader answered with an error; `status` is HTTP's."""
+class LeaderRefused(Exception):
+    """A leader answered with an error, whose HTTP status is `status`."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
@@ -35,7 +36,7 @@ class Refused(Exception):
 
 
 def ask(method: str, url: str, body: object = None) -> Any:  # noqa: ANN401 # JSON
-    """Return a leader's answer; raise `Refused`, or OSError where there is none."""
+    """Return a leader's answer; raise `LeaderRefused`, or OSError if there is none."""
     login = base64.b64encode(f"{os.environ['COUCHDB_USER']}:{os.environ['COUCHDB_PASSWORD']}".encode()).decode()
     headers = {"Authorization": f"Basic {login}", "Content-Type": "application/json"}
     data = None if body is None else json.dumps(body).encode()
@@ -44,58 +45,58 @@ def ask(method: str, url: str, body: object = None) -> Any:  # noqa: ANN401 # JS
         with urllib.request.urlopen(request, timeout=_REQUEST_TIMEOUT_S) as answer:  # noqa: S310 # as above
             return json.load(answer)
     except urllib.error.HTTPError as error:
-        raise Refused(f"{method} {url}: {error.code} {error.reason}", error.code) from None
+        raise LeaderRefused(f"{method} {url}: {error.code} {error.reason}", error.code) from None
 
 
-def put(url: str, body: object, *there: int) -> None:
-    """Put a document or a database, if it is not `there` yet, as these statuses say."""
+def put(url: str, body: object, exists_status: int) -> None:
+    """Create a document or database, unless the answer's status says that it exists."""
     try:
         ask("PUT", url, body)
-    except Refused as error:
-        if error.status not in there:
+    except LeaderRefused as error:
+        if error.status != exists_status:
             raise
 
 
 def with_login(url: str) -> str:
-    """Return a URL as replication documents hold it."""
+    """Return a URL with credentials, as in replication documents."""
     parts = urllib.parse.urlsplit(url)
     user, password = (urllib.parse.quote(os.environ[name], safe="") for name in ("COUCHDB_USER", "COUCHDB_PASSWORD"))
     return parts._replace(netloc=f"{user}:{password}@{parts.netloc}").geturl()
 
 
 def set_up(leaders: list[str], database: str) -> None:
-    """Create what is missing: the databases, then one replication document at each leader."""
+    """Create the databases and one replication document at each leader, unless they exist."""
     for leader in leaders:
         for name in (*SYSTEM, database):
             put(f"{leader}/{name}", None, EXISTS)
     for source, target in (leaders, leaders[::-1]):
         ends = [urllib.parse.urlsplit(leader).netloc for leader in (source, target)]
         name = urllib.parse.quote(f"stalewatch-{database}-{'-'.join(ends)}", safe="")
-        ways = {"source": f"{with_login(source)}/{database}", "target": f"{with_login(target)}/{database}"}
-        put(f"{source}/_replicator/{name}", {**ways, "continuous": True}, CONFLICT)
+        urls = {"source": f"{with_login(source)}/{database}", "target": f"{with_login(target)}/{database}"}
+        put(f"{source}/_replicator/{name}", {**urls, "continuous": True}, CONFLICT)
 
 
 def prove(leaders: list[str], database: str, deadline: float) -> None:
-    """Wait until what is written at each leader is at the other one too; raise `TimeoutError` where it is not."""
+    """Wait until a document written at each leader has arrived at the other; raise `TimeoutError` if it does not."""
     for source, target in (leaders, leaders[::-1]):
         probe = f"{database}/stalewatch-setup-{time.time_ns()}"
         revision = ask("PUT", f"{source}/{probe}", {"from": source})["rev"]
         try:
-            while not there(f"{target}/{probe}"):
+            while not exists(f"{target}/{probe}"):
                 if time.monotonic() > deadline:
                     raise TimeoutError(
-                        f"a document written at {source} does not arrive at {target}: see _replicator there"
+                        f"a document written at {source} did not arrive at {target}: see the database _replicator there"
                     )
                 time.sleep(_POLL_S)
         finally:
             ask("DELETE", f"{source}/{probe}?rev={revision}")
 
 
-def there(url: str) -> bool:
-    """Tell whether there is a document."""
+def exists(url: str) -> bool:
+    """Return whether a document exists."""
     try:
         ask("GET", url)
-    except Refused as error:
+    except LeaderRefused as error:
         if error.status != MISSING:
             raise
         return False
@@ -103,18 +104,18 @@ def there(url: str) -> bool:
 
 
 def main() -> int:
-    """Set up and prove it; what fails, as at a leader that still starts, is tried again until the time is up."""
+    """Set up replication and prove it; retry errors, such as those of a leader that is starting, until the timeout."""
     leaders, database = os.environ["LEADERS"].split(), os.environ["DATABASE"]
-    deadline, told = time.monotonic() + TIMEOUT_S, ""
+    deadline, reported = time.monotonic() + TIMEOUT_S, ""
     while True:
         try:
             set_up(leaders, database)
             prove(leaders, database, deadline)
-        except (OSError, Refused) as error:
-            if str(error) != told:
-                tell(told := str(error))
-            if isinstance(error, Refused) and error.status in LOCKED_OUT:
-                tell("set COUCHDB_USER and COUCHDB_PASSWORD as the leaders have them")
+        except (OSError, LeaderRefused) as error:
+            if str(error) != reported:
+                report(reported := str(error))
+            if isinstance(error, LeaderRefused) and error.status in UNAUTHORIZED:
+                report("set COUCHDB_USER and COUCHDB_PASSWORD to the leaders' credentials")
                 return 1
             if time.monotonic() > deadline:
                 return 1
@@ -124,8 +125,8 @@ def main() -> int:
             return 0
 
 
-def tell(line: str) -> None:
-    """Say what goes wrong."""
+def report(line: str) -> None:
+    """Print a line to standard error."""
     print(line, file=sys.stderr, flush=True)
 
 

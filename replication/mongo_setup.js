@@ -1,18 +1,18 @@
-// Makes the servers that MEMBERS names (HOST:PORT,...) the replica set rs0, and ends when it has a primary and all others
-// are secondaries. What stands already is left as it is. For mongosh: mongosh --nodb --file mongo_setup.js
+// Forms the replica set rs0 of the servers in MEMBERS (HOST:PORT,...), and ends when it has a primary and all others are
+// secondaries. An existing set is left as it is. Run with: mongosh --nodb --file mongo_setup.js
 
 const NAME = "rs0";
 const TIMEOUT_MS = 120_000;
 const NEW = "UNINITIALIZED";
 const NOT_YET_INITIALIZED = 94; // MongoDB's code
 
-// MongoDB's own defaults (10 s and 2 s) would make every failover a test of patience.
+// With MongoDB's defaults (10 s and 2 s) every failover would take ten seconds longer.
 const SETTINGS = { electionTimeoutMillis: 2000, heartbeatIntervalMillis: 500 };
 
 const hosts = process.env.MEMBERS.split(",");
 const deadline = Date.now() + TIMEOUT_MS;
 
-// mongosh awaits the calls that it sees as statements, but not those inside callbacks (`map`) and `return` in a `try`: hence
+// mongosh awaits asynchronous calls in statements, but not in callbacks (`map`), nor in a `return` inside a `try`: hence the
 // plain loops and variables.
 
 function ask(host, command) {
@@ -25,7 +25,7 @@ function ask(host, command) {
   }
 }
 
-// Returns what a member calls itself. What goes wrong, but for being new, is thrown, and tried again.
+// Returns a member's role. Errors are thrown and retried, except that of a new member.
 function roleOf(host) {
   try {
     const status = ask(host, { replSetGetStatus: 1 });
@@ -41,7 +41,7 @@ function initiate() {
   ask(hosts[0], { replSetInitiate: { _id: NAME, members, settings: SETTINGS } });
 }
 
-// Returns what is still to come, in words; nothing when all is as it should be.
+// Takes the next step, and returns what is being waited for; empty when the set is complete.
 function step() {
   const roles = [];
   for (const host of hosts) {
@@ -50,13 +50,13 @@ function step() {
   }
   if (roles.every((role) => role === NEW)) {
     initiate();
-    return "forming the replica set";
+    return "initiating the replica set";
   }
-  const whole = roles.includes("PRIMARY") && roles.every((role) => role === "PRIMARY" || role === "SECONDARY");
-  return whole ? "" : `waiting for a primary and its secondaries: ${hosts.map((host, i) => `${host} ${roles[i]}`).join(", ")}`;
+  const complete = roles.includes("PRIMARY") && roles.every((role) => role === "PRIMARY" || role === "SECONDARY");
+  return complete ? "" : `waiting for a primary and its secondaries: ${hosts.map((host, i) => `${host} ${roles[i]}`).join(", ")}`;
 }
 
-function tried() {
+function attempt() {
   try {
     const waiting = step();
     return waiting;
@@ -65,16 +65,16 @@ function tried() {
   }
 }
 
-let told = "";
-let waiting = tried();
+let reported = "";
+let waiting = attempt();
 while (waiting) {
-  if (waiting !== told) print(waiting);
-  told = waiting;
+  if (waiting !== reported) print(waiting);
+  reported = waiting;
   if (Date.now() > deadline) {
-    print(`not done after ${TIMEOUT_MS / 1000} s: see the log of that server, and that each reaches all by these names`);
+    print(`not done after ${TIMEOUT_MS / 1000} s: see that server's log, and check that all servers reach each other by these names`);
     quit(1);
   }
   sleep(500);
-  waiting = tried();
+  waiting = attempt();
 }
-print(`${NAME} serves: ${hosts.join(", ")}`);
+print(`${NAME} is ready: ${hosts.join(", ")}`);

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Starts Prometheus with the same prometheus.yml that serves one machine: here the master is another host, which MASTER
-# names. The file lies beside this script, where it cannot be written to; what is made of it goes to the folder of the data,
-# which the image starts in. Arguments are Prometheus' own.
+# Starts Prometheus with the prometheus.yml for a single machine, changed so that the master is the host in MASTER. That file
+# is mounted read-only next to this script; the changed copy is written to the current folder, which in the image is the
+# data folder. Arguments are passed to Prometheus.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 chosen=running.yml

@@ -11,9 +11,9 @@ from xdist.scheduler import LoadScopeScheduling
 
 from stalewatch.clusters.lab.clusters import MongoLab
 from stalewatch.clusters.lab.network import Lab
-from stalewatch.clusters.local import couch, home, jars, java, mongod, node, ports, programs
+from stalewatch.clusters.local import couch, couch_servers, home, java, mongo, ports, programs
 from stalewatch.clusters.local.cassandra import LOCK, CassandraCluster
-from stalewatch.clusters.local.cassandra_state import HOSTS
+from stalewatch.clusters.local.cassandra_node import HOSTS
 from stalewatch.clusters.local.couch import CouchCluster
 from stalewatch.clusters.local.mongo import USUAL_PORTS, MongoCluster
 from stalewatch.clusters.protocol import MissingProgram, NotAllowed
@@ -68,7 +68,7 @@ def _eventually() -> Callable[..., None]:
 @pytest.fixture(scope="session")
 def mongod_program() -> Path:
     try:
-        return programs.find(mongod.PROGRAM)
+        return programs.find(mongo.PROGRAM)
     except MissingProgram as error:
         pytest.skip(str(error))
 
@@ -111,11 +111,11 @@ def shared_ring(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CassandraC
     """Three nodes, on ports that whoever works on this machine does not use, with a commit log that forgets nothing."""
     try:
         java.find()
-        jars.fetch(LOCK, print)
+        java.fetch_jars(LOCK, print)
     except MissingProgram as error:
         pytest.skip(str(error))
     ring = CassandraCluster(tmp_path_factory.mktemp("ring"), commitlog_sync="batch", hints=True)
-    ring._ring._remember(ports={name: ports.free(3, host) for name, host in HOSTS.items()})
+    ring._remember(ports={name: ports.free(3, host) for name, host in HOSTS.items()})
     try:
         yield ring
     finally:
@@ -133,10 +133,10 @@ def ring(shared_ring: CassandraCluster) -> CassandraCluster:
 def pouch() -> tuple[Path, Path]:
     """The program that runs a server of CouchDB's protocol, and the packages that it needs."""
     try:
-        program = node.find()
+        program = couch_servers.find_node()
     except MissingProgram as error:
         pytest.skip(str(error))
-    return program, node.packages(program, print)
+    return program, couch_servers.install_packages(program, print)
 
 
 def settle_leaders(cluster: CouchCluster) -> CouchCluster:

@@ -1,1 +1,1 @@
-"""The databases themselves: as processes on this machine, and as containers."""
+"""Database clusters: local processes, local processes in a network lab, and Docker Compose containers."""

@@ -1,4 +1,4 @@
-"""Every cluster that runs on this machine, by its database: on loopback, or in a lab."""
+"""The local clusters of all databases: on loopback, and in network labs."""
 
 from collections.abc import Mapping
 
@@ -7,24 +7,33 @@ from stalewatch.clusters.local.cassandra import CassandraCluster
 from stalewatch.clusters.local.cluster import LocalCluster
 from stalewatch.clusters.local.couch import CouchCluster
 from stalewatch.clusters.local.mongo import MongoCluster
+from stalewatch.clusters.protocol import Progress
 
-Kind = type[MongoCluster | CassandraCluster | CouchCluster]
+LocalClusterClass = type[MongoCluster | CassandraCluster | CouchCluster]
 
-LOCAL: Mapping[str, Kind] = {
+LOCAL: Mapping[str, LocalClusterClass] = {
     "mongo": MongoCluster,
     "cassandra": CassandraCluster,
     "couch": CouchCluster,
 }
-"""A new database is one row here and one below."""
-
-LABS: Mapping[str, Kind] = {"mongo": MongoLab, "cassandra": CassandraLab, "couch": CouchLab}
+LABS: Mapping[str, LocalClusterClass] = {"mongo": MongoLab, "cassandra": CassandraLab, "couch": CouchLab}
 
 
-def kind(database: str, *, lab: bool = False) -> Kind:
-    """Return the class of a database's cluster: on loopback, or with `lab` in a network of its own."""
+def cluster_class(database: str, *, lab: bool = False) -> LocalClusterClass:
+    """Return the class of a database's cluster: on loopback, or with `lab` in a network lab."""
     return (LABS if lab else LOCAL)[database]
 
 
 def cluster(database: str, *, lab: bool = False) -> LocalCluster:
-    """Return a database's cluster as it was last started."""
-    return kind(database, lab=lab)()
+    """Return a database's cluster with the settings of its last start."""
+    return cluster_class(database, lab=lab)()
+
+
+def addresses(database: str, progress: Progress, *, lab: bool = False) -> Mapping[str, str]:
+    """Start or repair a local cluster if necessary, and return the client options that connect to it.
+
+    The options' names are those of argparse. Raises a `ClusterError` if the cluster cannot be started.
+    """
+    found = cluster(database, lab=lab)
+    found.ensure(progress)
+    return found.client_options()

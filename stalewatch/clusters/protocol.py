@@ -1,8 +1,8 @@
-"""What a cluster is to those who start it, break it and measure it, and the errors of doing so.
+"""The cluster interface that commands, faults and drills use, and the errors it raises.
 
-A node is named by its address, HOST:PORT, as in the histories: what an operation says it was answered by can be
-killed as it stands there. What not every cluster can do to its nodes is a small protocol of its own each: `isinstance`
-says whether one can.
+A node is identified by its address, HOST:PORT, as in histories: the address of the node that answered an operation can
+be passed to `kill` as it is. Capabilities that only some clusters have are separate protocols, to be tested for with
+`isinstance`.
 """
 
 import pkgutil
@@ -12,15 +12,15 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 State = Literal["running", "paused", "dead"]
 
 Progress = Callable[[str], None]
-"""Takes one line for each step of what may last longer than a moment."""
+"""Called with one line for each step of an operation that may take a while."""
 
 
 class ClusterError(Exception):
-    """What went wrong, at which node, and what to do next."""
+    """A failed operation on a cluster; the message says what failed, at which node, and what to do next."""
 
 
 class MissingProgram(ClusterError):
-    """The database's program is not on this machine, or cannot be run here."""
+    """A required program is not installed, or does not run on this machine."""
 
 
 class MissingPackage(ClusterError):
@@ -28,39 +28,39 @@ class MissingPackage(ClusterError):
 
 
 class MissingLibrary(ClusterError):
-    """The program is there, a system library that it needs is not."""
+    """A system library that an installed program needs is missing."""
 
 
 class PortTaken(ClusterError):
-    """Another program listens where a node wants to."""
+    """Another program listens on a node's port."""
 
 
 class NoMemory(ClusterError):
-    """The machine has too little memory left for the servers."""
+    """Not enough free memory for the servers."""
 
 
 class DiskFull(ClusterError):
-    """There is no room for the data."""
+    """Not enough free disk space for the data."""
 
 
 class Unwritable(ClusterError):
-    """The folder of the clusters cannot be written to."""
+    """The clusters' folder is not writable."""
 
 
 class ServerDied(ClusterError):
-    """A server ended by itself; the message has its last words and where the rest of its log is."""
+    """A server exited by itself; the message quotes the end of its log."""
 
 
 class NotReady(ClusterError):
-    """The servers run, but the cluster did not come together in time."""
+    """The servers run, but the cluster was not ready in time."""
 
 
 class NotRunning(ClusterError):
-    """What was asked for needs a server that runs."""
+    """The operation needs a running server."""
 
 
 class Busy(ClusterError):
-    """Another command holds the cluster's lock and does not let go."""
+    """Another command holds the cluster's lock."""
 
 
 class UnknownNode(ClusterError):
@@ -68,19 +68,19 @@ class UnknownNode(ClusterError):
 
 
 class NotAllowed(ClusterError):
-    """What was asked for needs rights that this process does not have."""
+    """This process lacks the required privileges."""
 
 
 class Unable(ClusterError):
-    """This cluster cannot do what was asked for; the message says which can."""
+    """This cluster does not support the operation; the message names one that does."""
 
 
 class NodeStatus(NamedTuple):
-    """One node as seen from outside (its process) and from inside (what it and the primary say).
+    """The state of one node's process, and its role as reported by the database.
 
-    `role` is the database's own word (None where nothing answers), `healthy` that it serves and the others see it,
-    `lag_s` by how many seconds it trails the primary (None where nobody can say), `note` what else a measurement that
-    uses the node should know.
+    `role` is the database's own term (None if the node does not answer). `healthy` means that the node serves clients
+    and the other nodes see it. `lag_s` is its lag behind the primary (None if unknown). `note` is anything else that
+    affects measurements at this node.
     """
 
     name: str
@@ -94,13 +94,13 @@ class NodeStatus(NamedTuple):
 
 
 class Recipe(NamedTuple):
-    """How another process makes an object of the same cluster: a class as MODULE:NAME, and its arguments as JSON."""
+    """Instructions for another process to create the same cluster object: a MODULE:CLASS, and its JSON arguments."""
 
     maker: str
     arguments: Mapping[str, Any]
 
     def make(self) -> "Cluster":
-        """Return an object of the cluster."""
+        """Create the cluster object."""
         cluster: Cluster = pkgutil.resolve_name(self.maker)(**self.arguments)
         return cluster
 
@@ -112,23 +112,23 @@ class Cluster(Protocol):
     """``mongo``, ``cassandra`` or ``couch``."""
 
     def start(self, progress: Progress) -> None:
-        """Bring every node up and wait until they serve; mends whatever state an earlier start or fault left."""
+        """Start every node and wait until all serve; repairs whatever an interrupted start or a fault left behind."""
         ...
 
     def stop(self, progress: Progress, *, wipe: bool = False) -> None:
-        """End every node, and with `wipe` delete what they stored."""
+        """Stop every node; with `wipe` also delete the data."""
         ...
 
     def status(self) -> Sequence[NodeStatus]:
-        """Say how every node is; never waits longer than a few seconds."""
+        """Return the status of every node; never takes longer than a few seconds."""
         ...
 
     def uri(self) -> str:
-        """Return what a client connects to."""
+        """Return the address that clients connect to."""
         ...
 
     def recipe(self) -> Recipe:
-        """Say how another process makes an object of this cluster."""
+        """Return instructions for another process to create the same cluster object."""
         ...
 
     def nodes(self) -> Sequence[str]:
@@ -136,64 +136,64 @@ class Cluster(Protocol):
         ...
 
     def primary(self) -> str | None:
-        """Return the address of the node that takes the writes; None when there is none just now, or never one."""
+        """Return the primary's address; None if there is none now, or if the database has no primaries."""
         ...
 
     def kill(self, node: str) -> None:
-        """End a node at once (SIGKILL), and return when it has ended; a dead one stays so."""
+        """Kill a node (SIGKILL) and wait until its process is gone; does nothing if it is dead."""
         ...
 
     def restart(self, node: str) -> None:
-        """Start a dead node, or end a living one in good order and start it; return when it serves again."""
+        """Start a dead node, or shut a running one down cleanly and start it; return when it serves again."""
         ...
 
     def pause(self, node: str) -> None:
-        """Freeze a node (SIGSTOP): its connections stay open and nothing answers."""
+        """Freeze a node (SIGSTOP): its connections stay open, and nothing answers."""
         ...
 
     def resume(self, node: str) -> None:
-        """Let a frozen node go on as if no time had passed."""
+        """Resume a frozen node (SIGCONT)."""
         ...
-
-
-LinkTrouble = Literal["cut", "slow", "lose"]
-"""What can be done to a node's links, by the method that does it."""
 
 
 class Reachable(Cluster, Protocol):
-    """A cluster that clients are led to, whole: what a drill breaks."""
+    """A cluster that can configure a client to connect to it."""
 
     def ensure(self, progress: Progress) -> None:
-        """Start the cluster, or mend it, when it is not whole."""
+        """Start or repair the cluster unless every node is healthy."""
         ...
 
     def client_options(self) -> Mapping[str, str]:
-        """Return what leads a client here, by the names of its options as argparse makes them of the flags."""
+        """Return the client options that connect to this cluster, by argparse name."""
         ...
+
+
+LinkFault = Literal["cut", "slow", "lose"]
+"""A link fault, named after the method of `Links` that injects it."""
 
 
 @runtime_checkable
 class Links(Protocol):
-    """A cluster whose links can be cut, slowed and made to lose: in a network of its own, with the right to change it.
+    """A cluster whose network links can be cut, delayed and made lossy; needs a network that this process controls.
 
-    What is done to a node's links adds up until `mend` undoes it, but for a delay, which takes the place of an earlier
-    one. Every method may raise a `ClusterError`.
+    Faults of a node's links add up until `mend`, except that a new delay replaces the previous one. Every method may
+    raise a `ClusterError`.
     """
 
     def cut(self, node: str, others: Sequence[str], *, clients: bool = False) -> None:
-        """Let nothing pass between a node and other nodes, both ways; with `clients` nor between it and any client."""
+        """Block traffic between a node and other nodes, both ways; with `clients` also between it and all clients."""
         ...
 
     def slow(self, node: str, delay_s: float) -> None:
-        """Hold back all that goes to and from a node by `delay_s` seconds each way."""
+        """Delay traffic to and from a node by `delay_s` seconds each way."""
         ...
 
     def lose(self, node: str, share: float) -> None:
-        """Drop a share of what goes to and from a node, chosen at random."""
+        """Drop a random share of the packets to and from a node."""
         ...
 
-    def mend(self, node: str, *troubles: LinkTrouble) -> None:
-        """Undo what was done to a node's links: the troubles that are named, or all; nothing where nothing was."""
+    def mend(self, node: str, *faults: LinkFault) -> None:
+        """Remove the given faults from a node's links, by default all; does nothing if there are none."""
         ...
 
 
@@ -202,40 +202,40 @@ class Disks(Protocol):
     """A cluster whose nodes can lose their disks."""
 
     def wipe(self, node: str) -> None:
-        """End a node at once and delete what it stored; `Cluster.restart` then brings it back with nothing."""
+        """Kill a node and delete its data; `Cluster.restart` then starts it empty."""
         ...
 
 
 @runtime_checkable
 class Lags(Protocol):
-    """A cluster whose followers can be made to apply everything late."""
+    """A cluster whose followers can be made to apply writes late."""
 
     def lag(self, node: str, delay_s: int) -> None:
-        """Make a follower apply everything `delay_s` seconds late; 0: no longer."""
+        """Make a follower apply everything `delay_s` seconds late; 0 turns the delay off."""
         ...
 
 
 @runtime_checkable
 class Hints(Protocol):
-    """A cluster whose nodes keep what another one missed, and hand it over when that one is back."""
+    """A cluster whose nodes store hints: writes that another node missed, to be delivered when it is back."""
 
     def keep_hints(self, node: str, *, keep: bool | None) -> None:
-        """Let a node keep what others miss from now on, or not; None: as the cluster was started with."""
+        """Turn a node's hints on or off; None restores the setting that the cluster was started with."""
         ...
 
 
 @runtime_checkable
 class Replication(Protocol):
-    """A cluster whose nodes send each other changes over replication links, each of which can be taken down."""
+    """A cluster whose nodes replicate over individual links, each of which can be removed."""
 
     def streams(self) -> Collection[tuple[str, str]]:
-        """Return every link that there should be: the address that sends, and the one that is sent to."""
+        """Return every configured link as (source, target) addresses."""
         ...
 
     def unlink(self, source: str, target: str) -> None:
-        """Let the changes of one node reach another no longer on the direct way."""
+        """Stop direct replication from one node to another."""
         ...
 
     def relink(self, source: str, target: str) -> None:
-        """Undo `unlink`; nothing where the link is there."""
+        """Undo `unlink`; does nothing if the link exists."""
         ...

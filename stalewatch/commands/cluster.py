@@ -1,4 +1,4 @@
-"""``stalewatch cluster up|down|status DATABASE``: arguments, what they do, exit codes."""
+"""``stalewatch cluster up|down|status DATABASE``: its arguments, actions and exit codes."""
 
 import argparse
 import sys
@@ -6,21 +6,20 @@ from collections.abc import Callable, Iterable, Sequence
 
 from stalewatch.clusters.local import home
 from stalewatch.clusters.local.cluster import LocalCluster
-from stalewatch.clusters.local_clusters import LOCAL, kind
+from stalewatch.clusters.local_clusters import LOCAL, cluster_class
 from stalewatch.clusters.protocol import ClusterError, NodeStatus
-
-DONE, UNREACHABLE, INTERRUPTED = 0, 3, 130
+from stalewatch.commands.exits import DONE, INTERRUPTED, UNREACHABLE
 
 _LAB = (
-    "the cluster in a network of its own, without a way out, whose links a drill can cut, slow and make to lose; needs "
-    "root, and stands beside the one without"
+    "use the cluster in an isolated network, whose links a drill can cut, delay and make lossy; needs root, and can "
+    "run alongside the cluster on loopback"
 )
 
 _COLUMNS = ("NODE", "ADDRESS", "PID", "STATE", "ROLE", "HEALTHY", "LAG", "NOTE")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add actions and databases to the parser of ``stalewatch cluster``."""
+    """Add the arguments of ``stalewatch cluster``: an action and a database."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     for action, (_, text) in _ACTIONS.items():
         databases = actions.add_parser(action, help=text, description=text).add_subparsers(
@@ -32,19 +31,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Do what the arguments say; the result goes to stdout, progress and errors to stderr.
+    """Run the action: its result goes to stdout, progress and errors to stderr.
 
-    Returns 0 when done, 3 when the cluster could not be started or does not run, 130 after Ctrl-C.
+    Returns 0 if it succeeded, 3 if the cluster cannot be started or is not running, and 130 after Ctrl-C.
     """
     act, _ = _ACTIONS[arguments.action]
-    cluster = kind(arguments.database, lab=arguments.lab).from_options(arguments)
+    cluster = cluster_class(arguments.database, lab=arguments.lab).from_options(arguments)
     try:
         return act(cluster, arguments)
     except ClusterError as error:
-        _tell(f"stalewatch: {error}")
+        _report(f"stalewatch: {error}")
         return UNREACHABLE
     except KeyboardInterrupt:
-        _tell(f"interrupted; what was started is found by: {_command('up', cluster)} (or down)")
+        _report(f"interrupted; to finish or stop what was started: {_command('up', cluster)} (or down)")
         return INTERRUPTED
 
 
@@ -53,52 +52,50 @@ def _add_options(action: str, cluster: type[LocalCluster], parser: argparse.Argu
     if action == "up":
         cluster.add_options(parser)
     if action == "down":
-        parser.add_argument("--wipe", action="store_true", help="also delete the data and the logs")
+        parser.add_argument("--wipe", action="store_true", help="also delete its data and logs")
 
 
 def _up(cluster: LocalCluster) -> int:
-    cluster.start(_tell)
+    cluster.start(_report)
     for node in cluster.status():
         if node.note:
-            _tell(f"{node.name} ({node.address}): {node.note}")
-    _tell(f"{cluster.words()} runs under {home.shown(cluster.folder)}; {_command('down', cluster)} stops it")
-    _say(cluster.uri())
+            _report(f"{node.name} ({node.address}): {node.note}")
+    where = home.shown(cluster.folder)
+    _report(f"{cluster.cli_name()} is running in {where}; stop it with: {_command('down', cluster)}")
+    _print(cluster.uri())
     return DONE
 
 
 def _down(cluster: LocalCluster, *, wipe: bool) -> int:
-    cluster.stop(_tell, wipe=wipe)
-    _say(f"{cluster.words()} is stopped" + (", its data are deleted" if wipe else ""))
+    cluster.stop(_report, wipe=wipe)
+    _print(f"{cluster.cli_name()} is stopped" + (", its data are deleted" if wipe else ""))
     return DONE
 
 
 def _status(cluster: LocalCluster) -> int:
     nodes = cluster.status()
-    start = f"start it with: {_command('up', cluster)}"
+    how_to_start = f"start it with: {_command('up', cluster)}"
     if all(node.state == "dead" for node in nodes):
-        _say(f"{cluster.words()} is not running; {start}")
+        _print(f"{cluster.cli_name()} is not running; {how_to_start}")
         return UNREACHABLE
     for line in table(nodes):
-        _say(line)
+        _print(line)
     if not any(node.healthy for node in nodes):
-        _say(f"no node serves; {start}")
+        _print(f"no node serves; {how_to_start}")
         return UNREACHABLE
-    _say(cluster.uri())
+    _print(cluster.uri())
     return DONE
 
 
 _ACTIONS: dict[str, tuple[Callable[[LocalCluster, argparse.Namespace], int], str]] = {
-    "up": (
-        lambda cluster, _: _up(cluster),
-        "start a cluster on this machine, or mend the one that is there; prints its address",
-    ),
-    "down": (lambda cluster, arguments: _down(cluster, wipe=arguments.wipe), "stop it; its data stay"),
-    "status": (lambda cluster, _: _status(cluster), "say how its nodes are"),
+    "up": (lambda cluster, _: _up(cluster), "start or repair a cluster on this machine, and print its address"),
+    "down": (lambda cluster, arguments: _down(cluster, wipe=arguments.wipe), "stop a cluster; its data are kept"),
+    "status": (lambda cluster, _: _status(cluster), "show the status of a cluster's nodes"),
 }
 
 
 def table(nodes: Iterable[NodeStatus]) -> Sequence[str]:
-    """Return the nodes as aligned lines under a heading, one each, whatever the terminal's width."""
+    """Return a table of the nodes as aligned lines, independent of the terminal's width."""
     rows = [_COLUMNS, *(_row(node) for node in nodes)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
@@ -111,14 +108,14 @@ def _row(node: NodeStatus) -> tuple[str, ...]:
 
 
 def _command(action: str, cluster: LocalCluster) -> str:
-    return f"stalewatch cluster {action} {cluster.words()}"
+    return f"stalewatch cluster {action} {cluster.cli_name()}"
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 
 
-def _tell(line: str) -> None:
+def _report(line: str) -> None:
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()

@@ -15,8 +15,8 @@ from stalewatch.clusters.protocol import Cluster, Reachable
 from stalewatch.drills.plan import BadDrill, Drill
 from stalewatch.drills.targets import TARGETS
 from stalewatch.drills.timeline import Guard, Unguarded
+from stalewatch.faults.catalogue import FAULTS, LINKS, BadParameter
 from stalewatch.faults.guardian import guarded
-from stalewatch.faults.kinds import FAULTS, LINKS, BadParameter
 from stalewatch.simulator.client import MemoryClient
 from stalewatch.simulator.cluster import MemoryCluster
 

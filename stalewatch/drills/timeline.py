@@ -9,8 +9,8 @@ from stalewatch.clusters.protocol import Cluster, ClusterError
 from stalewatch.drills.plan import Step
 from stalewatch.drills.recovery import NS
 from stalewatch.drills.targets import Group, NoTarget, groups
-from stalewatch.faults.kinds import FAULTS
-from stalewatch.faults.protocol import Fault
+from stalewatch.faults.catalogue import FAULTS
+from stalewatch.faults.catalogue import PlannedFault as Fault
 from stalewatch.history.clock import Clock
 from stalewatch.history.operation import Fault as Noted
 

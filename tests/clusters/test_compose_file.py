@@ -1,4 +1,4 @@
-"""docker-compose.yml: what Compose, its schema and the rest of the project say of it. No Docker engine is needed."""
+"""docker-compose.yml: valid for Compose, and consistent with the rest of the project. No Docker engine is needed."""
 
 import re
 import subprocess
@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from configparser import ConfigParser
 from contextlib import contextmanager
+from os.path import normpath
 from pathlib import Path
 from shutil import copy, copytree, which
 from typing import Any
@@ -17,10 +18,11 @@ import requests
 import yaml
 from pymongo.uri_parser import parse_uri
 
+import stalewatch
 from stalewatch.clients.cassandra import options as cassandra_options
 from stalewatch.clients.couchdb import options as couchdb_options
 from stalewatch.clients.databases import DATABASES
-from stalewatch.clusters.local import assembly, couch, leaders, ports
+from stalewatch.clusters.local import couch, couch_leaders, mongo_members, ports
 from stalewatch.commands.main import __version__
 
 ROOT = Path(__file__).parents[2]
@@ -48,7 +50,7 @@ def compose(folder: Path, *arguments: str) -> str:
 
 
 def default(text: str) -> str:
-    """Return a value as it is where nothing is set in the environment."""
+    """Return a value with the defaults of all variables."""
     return CHANGEABLE.sub(lambda found: found[2], text)
 
 
@@ -57,7 +59,7 @@ def environment(service: str) -> dict[str, str]:
 
 
 def needed(services: Sequence[str]) -> set[str]:
-    """Return what Compose starts when these are named."""
+    """Return all services that Compose starts together with these."""
     found = set(services)
     for name in services:
         found |= needed(list(SERVICES[name].get("depends_on", ())))
@@ -65,37 +67,37 @@ def needed(services: Sequence[str]) -> set[str]:
 
 
 @ENGINE
-def test_compose_accepts_the_file_from_the_root_and_from_its_folder_alike() -> None:
+def test_compose_accepts_the_file_from_the_root_and_from_its_folder() -> None:
     assert compose(ROOT, "config") == compose(FOLDER, "config")
     assert set(compose(FOLDER, "config", "--services").split()) == set(SERVICES)
 
 
 @ENGINE
-def test_compose_accepts_the_file_with_each_profile_and_with_all() -> None:
+def test_compose_accepts_every_profile_and_all_profiles() -> None:
     for profile in PROFILES:
         compose(ROOT, "--profile", profile, "config", "--quiet")
     compose(ROOT, *(flag for profile in PROFILES for flag in ("--profile", profile)), "config", "--quiet")
 
 
-def test_the_file_is_valid_by_the_schema_of_the_compose_specification() -> None:
+def test_the_file_matches_the_compose_specification() -> None:
     checker = Path(sys.executable).with_name("check-jsonschema")
     arguments = [checker, "--builtin-schema", "vendor.compose-spec", COMPOSE]
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
 
-def test_the_root_says_no_more_than_where_the_file_is() -> None:
+def test_the_root_env_file_only_locates_the_compose_file() -> None:
     assert (ROOT / ".env").read_text().splitlines() == [
         "COMPOSE_FILE=replication/docker-compose.yml",
         "COMPOSE_PROJECT_NAME=replication",
     ]
-    assert "name" not in FILE  # docker-compose 1.29 refuses it
-    assert "version" not in FILE  # and Compose 2 warns of it
+    assert "name" not in FILE  # docker-compose 1.29 rejects it
+    assert "version" not in FILE  # Compose 2 warns about it
     assert FILE["networks"]["default"]["name"] == "replication_default"
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_every_image_is_pinned_and_can_be_changed(name: str) -> None:
+def test_every_image_is_pinned_and_configurable(name: str) -> None:
     image = str(SERVICES[name]["image"])
     assert CHANGEABLE.fullmatch(image)
     assert PINNED.fullmatch(default(image).rpartition(":")[2]), image
@@ -106,7 +108,7 @@ def test_our_image_has_our_version() -> None:
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_every_service_is_bounded_and_looked_after(name: str) -> None:
+def test_every_service_has_a_memory_limit_and_a_health_check(name: str) -> None:
     service = SERVICES[name]
     assert service["mem_limit"]
     assert ("healthcheck" in service) == (name not in ONE_SHOT)
@@ -125,31 +127,31 @@ def test_no_port_is_published_twice() -> None:
     assert len(published) == len(set(published))
 
 
-def test_no_secret_is_literal_but_the_local_default() -> None:
+def test_the_only_literal_secrets_are_the_local_defaults() -> None:
     for service in SERVICES.values():
         for name, value in service.get("environment", {}).items():
             if re.search(r"PASSWORD|SECRET|TOKEN|KEY$", name):
                 found = CHANGEABLE.fullmatch(value)
                 assert found, name
-                assert found[2] in {"", leaders.PASSWORD}
-    assert environment("couch1")["COUCHDB_USER"] == leaders.USER
+                assert found[2] in {"", couch_leaders.PASSWORD}
+    assert environment("couch1")["COUCHDB_USER"] == couch_leaders.USER
     assert not re.search(r"://[^/\s]*:[^/\s]*@", COMPOSE.read_text())
 
 
 @pytest.mark.parametrize("services", DATABASE_SERVICES.values(), ids=DATABASE_SERVICES)
-def test_naming_a_database_starts_that_and_no_more(services: Sequence[str]) -> None:
+def test_starting_a_database_starts_no_other_service(services: Sequence[str]) -> None:
     assert needed(services) == set(services)
-    assert not any("profiles" in SERVICES[name] for name in services)  # `exec` then needs no profile
+    assert not any("profiles" in SERVICES[name] for name in services)  # so that `exec` needs no profile
 
 
-def test_whatever_is_needed_is_awaited() -> None:
+def test_dependencies_are_waited_for_until_healthy() -> None:
     for service in SERVICES.values():
         for name, wanted in service.get("depends_on", {}).items():
             assert wanted == {"condition": "service_healthy"}
             assert set(SERVICES[name].get("profiles", ())) <= set(service.get("profiles", ()))
 
 
-def test_every_mounted_file_is_there_and_read_only() -> None:
+def test_every_mounted_file_exists_and_is_read_only() -> None:
     for service in SERVICES.values():
         for volume in service.get("volumes", ()):
             source, target, *mode = volume.split(":")
@@ -161,26 +163,37 @@ def test_every_mounted_file_is_there_and_read_only() -> None:
                 assert source in FILE["volumes"]
 
 
-def test_members_of_the_replica_set_are_named_alike_by_all() -> None:
+def test_mounted_files_are_in_the_package_too() -> None:
+    """An installed package has no checkout: relative paths must lead to other files of its data folder."""
+    folder = Path(stalewatch.__file__).parent / "data" / "replication"
+    assert yaml.safe_load((folder / "docker-compose.yml").read_text()) == FILE
+    for service in SERVICES.values():
+        for volume in service.get("volumes", ()):
+            source = volume.split(":")[0]
+            if source.startswith("."):
+                assert Path(normpath(folder / source)).exists(), volume
+
+
+def test_all_services_agree_on_the_replica_sets_members() -> None:
     uri = environment("bench")["STALEWATCH_MONGO_URI"]
     members = environment("mongosetup")["MEMBERS"].split(",")
     assert parse_uri(uri)["nodelist"] == [(name, int(port)) for name, port in (one.split(":") for one in members)]
-    assert parse_uri(uri)["options"]["replicaSet"] == assembly.SET_NAME
+    assert parse_uri(uri)["options"]["replicaSet"] == mongo_members.SET_NAME
     assert [member.partition(":")[0] for member in members] == ["mongo1", "mongo2", "mongo3"]
     for member in members:
         name, _, port = member.partition(":")
         assert SERVICES[name]["ports"][0].endswith(f":{port}")
-        assert SERVICES[name]["command"][1:3] == ["--replSet", assembly.SET_NAME]
+        assert SERVICES[name]["command"][1:3] == ["--replSet", mongo_members.SET_NAME]
 
 
-def test_the_set_that_the_script_forms_is_that_of_local_clusters() -> None:
+def test_the_setup_script_uses_the_settings_of_local_clusters() -> None:
     script = (FOLDER / "mongo_setup.js").read_text()
-    assert f'const NAME = "{assembly.SET_NAME}";' in script
-    for name, value in assembly._SETTINGS.items():
+    assert f'const NAME = "{mongo_members.SET_NAME}";' in script
+    for name, value in mongo_members._SETTINGS.items():
         assert f"{name}: {value}" in script
 
 
-def test_the_ring_is_where_clients_look_for_it() -> None:
+def test_clients_are_configured_with_the_rings_nodes() -> None:
     hosts = environment("bench")["STALEWATCH_CASSANDRA_HOSTS"]
     assert cassandra_options.servers(hosts) == hosts
     for name in hosts.split(","):
@@ -189,7 +202,7 @@ def test_the_ring_is_where_clients_look_for_it() -> None:
 
 
 @pytest.mark.parametrize(("name", "other"), [("couch1", "couch2"), ("couch2", "couch1")])
-def test_each_leader_says_what_it_calls_the_other_one(name: str, other: str) -> None:
+def test_each_leader_is_configured_with_the_others_url(name: str, other: str) -> None:
     (mounted,) = (volume.split(":") for volume in SERVICES[name]["volumes"] if volume.startswith("."))
     source, target, _ = mounted
     configuration = ConfigParser()
@@ -197,12 +210,12 @@ def test_each_leader_says_what_it_calls_the_other_one(name: str, other: str) -> 
     leader = couchdb_options.leader(configuration["stalewatch"]["peer_url"])
     assert leader.node == f"{other}:5984"
     assert configuration["couchdb"]["single_node"] == "true"
-    # CouchDB reads the folder in the order of names, and writes into the last of them, which is docker.ini.
+    # CouchDB reads the folder's files sorted by name, and writes to the last one, which must be docker.ini.
     assert Path(target).parent.as_posix() == "/opt/couchdb/etc/local.d"
     assert Path(target).name < "docker.ini"
 
 
-def test_leaders_are_named_alike_by_all() -> None:
+def test_all_services_agree_on_the_leaders() -> None:
     found = environment("bench")
     urls = [found["STALEWATCH_COUCH_A"], found["STALEWATCH_COUCH_B"]]
     assert environment("couchsetup")["LEADERS"].split() == urls
@@ -218,9 +231,9 @@ def flags_of(service: str) -> list[str]:
     return str(SERVICES[service]["command"][2]).split()
 
 
-def test_master_and_workers_find_each_other_and_are_found() -> None:
+def test_master_workers_and_prometheus_are_configured_to_find_each_other() -> None:
     flags = flags_of("locust-master")
-    assert not {"--web-port", "--master-bind-port"} & set(flags)  # then they are Locust's own: 8089 and 5557
+    assert not {"--web-port", "--master-bind-port"} & set(flags)  # so they are Locust's defaults, 8089 and 5557
     metrics = int(flags[flags.index("--metrics-port") + 1])
     published = {port.split(":")[2] for port in SERVICES["locust-master"]["ports"]}
     assert published == {"8089", str(metrics)}
@@ -232,7 +245,7 @@ def test_master_and_workers_find_each_other_and_are_found() -> None:
     assert (ROOT / environment("locust-master")["LOCUST_LOCUSTFILE"]).exists()
 
 
-def test_grafana_is_given_what_its_provisioning_asks_for() -> None:
+def test_grafana_gets_the_variables_that_its_provisioning_uses() -> None:
     texts = [path.read_text() for path in (ROOT / "grafana" / "provisioning").glob("*/*.yml")]
     asked = {name for text in texts for name in re.findall(r"\$\{(\w+)\}", text)}
     given = environment("grafana")
@@ -245,7 +258,7 @@ def test_grafana_is_given_what_its_provisioning_asks_for() -> None:
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/scale-out.md"])
-def test_services_that_pages_name_are_there(page: str) -> None:
+def test_services_named_in_the_documentation_exist(page: str) -> None:
     lines = re.findall(r"docker compose (up|exec|run) ([^#`\n]*)", (ROOT / page).read_text())
     assert {command for command, _ in lines} >= {"up", "run"}
     for command, rest in lines:
@@ -267,13 +280,13 @@ def prometheus(folder: Path, port: int) -> Iterator[str]:
 
 
 @pytest.mark.skipif(not which("prometheus"), reason="prometheus is missing: apt install prometheus")
-def test_prometheus_starts_with_our_rules_and_asks_the_master_of_the_network(tmp_path: Path) -> None:
+def test_prometheus_starts_with_our_rules_and_scrapes_the_master(tmp_path: Path) -> None:
     copy(FOLDER / "prometheus.sh", tmp_path)
     copy(ROOT / "prometheus.yml", tmp_path)
     copytree(ROOT / "rules", tmp_path / "rules")
     (port,) = ports.free(1)
     with prometheus(tmp_path, port) as url:
-        _await_health(url, tmp_path / "log")
+        _await_ready(url, tmp_path / "log")
         groups = requests.get(f"{url}/api/v1/rules", timeout=5).json()["data"]["groups"]
         config = requests.get(f"{url}/api/v1/status/config", timeout=5).json()["data"]["yaml"]
     totals, workers = yaml.safe_load(config)["scrape_configs"]
@@ -282,11 +295,11 @@ def test_prometheus_starts_with_our_rules_and_asks_the_master_of_the_network(tmp
     assert {Path(group["file"]).name for group in groups} == {path.name for path in (ROOT / "rules").glob("*.yml")}
 
 
-def _await_health(url: str, log: Path) -> None:
+def _await_ready(url: str, log: Path) -> None:
     deadline = time.monotonic() + 60
     while True:
         try:
-            if requests.get(f"{url}/-/healthy", timeout=5).ok:
+            if requests.get(f"{url}/-/ready", timeout=5).ok:
                 return
         except requests.ConnectionError:
             pass

@@ -1,4 +1,4 @@
-"""What containers of docker-compose.yml run, on the servers that run here."""
+"""The scripts that containers of docker-compose.yml run, on local servers."""
 
 import os
 import subprocess
@@ -14,14 +14,13 @@ from stalewatch.clients.couchdb import options as couchdb_options
 from stalewatch.clients.couchdb import setup as couchdb_setup
 from stalewatch.clients.couchdb.administration import Administration
 from stalewatch.clients.couchdb.options import CouchClientOptions
-from stalewatch.clusters.local import home, mongod, node, programs
+from stalewatch.clusters.local import couch_servers, home, mongo, programs
 from stalewatch.clusters.local.couch import CouchCluster
-from stalewatch.clusters.local.leaders import PASSWORD, USER, _replications, url
+from stalewatch.clusters.local.couch_leaders import PASSWORD, USER, _replications, url
 from stalewatch.clusters.local.mongo import MongoCluster
 from stalewatch.clusters.protocol import MissingProgram
 
 FOLDER = Path(__file__).parents[2] / "replication"
-SCRIPTS = FOLDER / "compose"
 SERVICES = yaml.safe_load((FOLDER / "docker-compose.yml").read_text())["services"]
 SHELL = Path(__file__).parent / "mongosh"
 
@@ -30,42 +29,44 @@ pytestmark = pytest.mark.server
 
 @pytest.fixture(scope="session")
 def mongosh() -> list[str]:
-    """The shell that is in MongoDB's image, from its npm packages; installed once, as those of the PouchDB server."""
+    """The shell of MongoDB's image, from its npm package; installed once, like the PouchDB server."""
     try:
-        program = node.find()
+        program = couch_servers.find_node()
     except MissingProgram as error:
         pytest.skip(str(error))
-    folder = node._cache() / "mongosh-2.12.0"
+    folder = home.cache() / "mongosh-2.12.0"
     if not folder.exists():
-        half_way = folder.with_name(f"{folder.name}.{os.getpid()}")
-        half_way.mkdir(parents=True)
-        for name in node._LOCK:
-            copy(SHELL / name, half_way)
-        node._run([*node._npm(program), "ci", "--omit=optional", *node._NPM_OPTIONS], half_way, print)
-        half_way.rename(folder)
+        incomplete = folder.with_name(f"{folder.name}.{os.getpid()}")
+        incomplete.mkdir(parents=True)
+        for name in couch_servers._LOCK:
+            copy(SHELL / name, incomplete)
+        couch_servers._run(
+            [*couch_servers._npm(program), "ci", "--omit=optional", *couch_servers._NPM_OPTIONS], incomplete, print
+        )
+        incomplete.rename(folder)
     return [str(program), str(folder / "node_modules" / "mongosh" / "bin" / "mongosh.js")]
 
 
 @pytest.fixture
 def servers(new_cluster: MongoCluster) -> MongoCluster:
-    """Three servers that know nothing of each other."""
+    """Three servers that do not form a replica set yet."""
     with home.writing(new_cluster.folder):
         for server in new_cluster.servers.values():
-            new_cluster._launch(server, programs.find(mongod.PROGRAM))
+            new_cluster._launch(server, programs.find(mongo.PROGRAM))
     return new_cluster
 
 
 def set_up(mongosh: list[str], cluster: MongoCluster, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run what the service mongosetup runs."""
+    """Run the command of the service mongosetup."""
     _, *flags, script = SERVICES["mongosetup"]["entrypoint"]
     assert Path(script).name == "mongo_setup.js"
     environ = {"PATH": os.environ["PATH"], "HOME": str(folder), "MEMBERS": ",".join(cluster.nodes())}
-    command = [*mongosh, *flags, str(SCRIPTS / "mongo_setup.js")]
+    command = [*mongosh, *flags, str(FOLDER / "mongo_setup.js")]
     return subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
 
 
 def is_healthy(service: str, port: str) -> bool:
-    """Run a service's health check against another port of this machine."""
+    """Run a service's health check against a port of this machine."""
     kind, *command = SERVICES[service]["healthcheck"]["test"]
     assert kind == "CMD"
     inside = SERVICES[service]["ports"][0].split(":")[2]
@@ -73,14 +74,14 @@ def is_healthy(service: str, port: str) -> bool:
     return subprocess.run(here, capture_output=True, check=False).returncode == 0
 
 
-def test_the_replica_set_is_formed_once_and_found_whole_again(
+def test_the_replica_set_is_formed_once(
     mongosh: list[str], servers: MongoCluster, tmp_path: Path, eventually: Callable[..., None]
 ) -> None:
     first = set_up(mongosh, servers, tmp_path)
     assert first.returncode == 0, first.stdout + first.stderr
     assert sorted(one.role or "" for one in servers.status()) == ["PRIMARY", "SECONDARY", "SECONDARY"]
     again = set_up(mongosh, servers, tmp_path)
-    assert again.stdout.strip() == f"rs0 serves: {','.join(servers.nodes())}".replace(",", ", ")
+    assert again.stdout.strip() == f"rs0 is ready: {','.join(servers.nodes())}".replace(",", ", ")
     port = servers.nodes()[2].partition(":")[2]
     eventually(lambda: is_healthy("mongo3", port))
     servers.kill(servers.nodes()[2])
@@ -88,7 +89,7 @@ def test_the_replica_set_is_formed_once_and_found_whole_again(
 
 
 def run_couch_setup(cluster: CouchCluster, database: str, password: str = PASSWORD) -> subprocess.CompletedProcess[str]:
-    """Run what the service couchsetup runs."""
+    """Run the command of the service couchsetup."""
     command, script = SERVICES["couchsetup"]["command"]
     assert command == "python"
     environ = {
@@ -97,7 +98,7 @@ def run_couch_setup(cluster: CouchCluster, database: str, password: str = PASSWO
         "COUCHDB_USER": USER,
         "COUCHDB_PASSWORD": password,
     }
-    bare = [sys.executable, "-I", "-S", str(SCRIPTS / Path(script).name)]  # the image has no packages
+    bare = [sys.executable, "-I", "-S", str(FOLDER / Path(script).name)]  # the image has no packages
     return subprocess.run(bare, env=environ, capture_output=True, text=True, check=False)
 
 
@@ -110,7 +111,7 @@ def replications(cluster: CouchCluster, database: str) -> set[str]:
     }
 
 
-def test_two_leaders_are_set_up_once_and_the_bench_finds_nothing_to_do(leaders: CouchCluster) -> None:
+def test_two_leaders_are_set_up_once_and_leave_nothing_for_the_bench_to_set_up(leaders: CouchCluster) -> None:
     first, again = (run_couch_setup(leaders, "made-by-compose") for _ in range(2))
     assert first.returncode == 0, first.stderr
     assert again.stdout == first.stdout
@@ -124,7 +125,7 @@ def test_two_leaders_are_set_up_once_and_the_bench_finds_nothing_to_do(leaders: 
     assert is_healthy("couch1", leaders.nodes()[0].partition(":")[2])
 
 
-def test_a_wrong_password_is_told_at_once_and_not_shown(leaders: CouchCluster) -> None:
+def test_a_wrong_password_is_reported_at_once_and_not_shown(leaders: CouchCluster) -> None:
     done = run_couch_setup(leaders, "made-by-compose", PASSWORD[::-1])
     assert done.returncode == 1
     assert "401" in done.stderr

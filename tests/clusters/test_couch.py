@@ -1,4 +1,4 @@
-"""Two and three leaders on this machine: up, linked in every topology, broken and mended."""
+"""Two and three local leaders: started, linked in every topology, broken and repaired."""
 
 import argparse
 import time
@@ -10,8 +10,7 @@ import requests
 
 from stalewatch.clusters.local import home
 from stalewatch.clusters.local.couch import DATABASE, USUAL_PORTS, CouchCluster
-from stalewatch.clusters.local.leaders import update_sequence, url
-from stalewatch.clusters.local.topologies import TOPOLOGIES, Link
+from stalewatch.clusters.local.couch_leaders import TOPOLOGIES, ReplicationLink, url
 from stalewatch.clusters.protocol import ClusterError, NotRunning, UnknownNode
 from stalewatch.commands import cluster as command
 
@@ -26,16 +25,24 @@ def has(address: str, key: str) -> bool:
     return requests.get(url(address, f"{DATABASE}/{key}"), timeout=TIMEOUT_S).ok
 
 
-def test_topologies_link_leaders_as_their_names_say() -> None:
+def update_sequence(address: str) -> object:
+    """Return the database's sequence number, which changes with every change."""
+    return requests.get(url(address, DATABASE), timeout=TIMEOUT_S).json()["update_seq"]
+
+
+def links(*ends: str) -> set[ReplicationLink]:
+    return {ReplicationLink(*pair) for pair in ends}
+
+
+def test_topologies_have_the_expected_links() -> None:
     names = ["a", "b", "c"]
-    assert TOPOLOGIES["ring"](names) == {Link("a", "b"), Link("b", "c"), Link("c", "a")}
-    assert TOPOLOGIES["star"](names) == {Link("a", "b"), Link("b", "a"), Link("a", "c"), Link("c", "a")}
+    assert TOPOLOGIES["ring"](names) == links("ab", "bc", "ca")
+    assert TOPOLOGIES["star"](names) == links("ab", "ba", "ac", "ca")
     assert len(TOPOLOGIES["all"](names)) == 6
-    two_ways = {Link("a", "b"), Link("b", "a")}
-    assert all(topology(["a", "b"]) == two_ways for topology in TOPOLOGIES.values())
+    assert all(topology(["a", "b"]) == links("ab", "ba") for topology in TOPOLOGIES.values())
 
 
-def test_before_the_first_start_it_has_two_leaders_on_the_usual_ports(tmp_path: Path) -> None:
+def test_a_new_cluster_has_two_leaders_on_the_usual_ports(tmp_path: Path) -> None:
     cluster = CouchCluster(tmp_path)
     assert cluster.nodes() == ["127.0.0.1:5984", "127.0.0.1:5985"]
     assert [node.state for node in cluster.status()] == ["dead", "dead"]
@@ -43,7 +50,7 @@ def test_before_the_first_start_it_has_two_leaders_on_the_usual_ports(tmp_path: 
     assert len(CouchCluster(tmp_path, count=3).nodes()) == 3
 
 
-def test_a_node_that_is_none_of_it_is_named(tmp_path: Path) -> None:
+def test_an_unknown_node_is_refused(tmp_path: Path) -> None:
     cluster = CouchCluster(tmp_path)
     with pytest.raises(UnknownNode, match=r"127\.0\.0\.1:1 "):
         cluster.kill("127.0.0.1:1")
@@ -54,7 +61,7 @@ def test_a_node_that_is_none_of_it_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.server
-def test_two_leaders_serve_and_send_to_each_other(leaders: CouchCluster) -> None:
+def test_two_leaders_serve_and_replicate_to_each_other(leaders: CouchCluster) -> None:
     names = list(USUAL_PORTS)[:2]
     assert [(node.name, node.healthy, node.role) for node in leaders.status()] == [
         (one, True, "leader") for one in names
@@ -65,7 +72,7 @@ def test_two_leaders_serve_and_send_to_each_other(leaders: CouchCluster) -> None
 
 
 @pytest.mark.server
-def test_a_killed_leader_comes_back_with_what_it_had_and_catches_up(
+def test_a_killed_leader_restarts_with_its_data_and_catches_up(
     leaders: CouchCluster, eventually: Callable[..., None]
 ) -> None:
     first, second = leaders.nodes()
@@ -78,7 +85,7 @@ def test_a_killed_leader_comes_back_with_what_it_had_and_catches_up(
 
 
 @pytest.mark.server
-def test_a_paused_leader_goes_on_where_it_was(leaders: CouchCluster, eventually: Callable[..., None]) -> None:
+def test_a_resumed_leader_catches_up(leaders: CouchCluster, eventually: Callable[..., None]) -> None:
     first, second = leaders.nodes()
     leaders.pause(second)
     assert [(node.state, node.healthy) for node in leaders.status()] == [("running", True), ("paused", False)]
@@ -88,7 +95,7 @@ def test_a_paused_leader_goes_on_where_it_was(leaders: CouchCluster, eventually:
 
 
 @pytest.mark.server
-def test_starting_again_changes_nothing_and_mends_what_is_missing(leaders: CouchCluster) -> None:
+def test_start_restarts_only_dead_leaders(leaders: CouchCluster) -> None:
     before = [node.pid for node in leaders.status()]
     leaders.start(print)
     assert [node.pid for node in leaders.status()] == before
@@ -102,8 +109,8 @@ def test_starting_again_changes_nothing_and_mends_what_is_missing(leaders: Couch
 
 
 @pytest.mark.server
-def test_a_link_to_a_leader_that_was_down_is_made_anew(leaders: CouchCluster) -> None:
-    """A CouchDB that has tried in vain for long may not try again for hours."""
+def test_a_link_to_a_leader_that_was_down_is_recreated(leaders: CouchCluster) -> None:
+    """A CouchDB whose attempts have failed for long may not try again for hours."""
     first, second = leaders.nodes()
 
     def link(holder: str, other: str) -> str:
@@ -115,11 +122,11 @@ def test_a_link_to_a_leader_that_was_down_is_made_anew(leaders: CouchCluster) ->
     leaders.kill(second)
     leaders.start(print)
     assert link(first, second) != before[0]
-    assert link(second, first) == before[1]  # its holder is as new as the document could be
+    assert link(second, first) == before[1]  # its holder has just been started, and tries at once
 
 
 @pytest.mark.server
-def test_a_link_that_is_cut_carries_nothing_until_it_is_healed(
+def test_an_unlinked_direction_replicates_nothing_until_relinked(
     leaders: CouchCluster, eventually: Callable[..., None]
 ) -> None:
     first, second = leaders.nodes()
@@ -144,7 +151,7 @@ def three(pouch: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture
 def away(three: Path, leaders: CouchCluster) -> Path:
-    """The folder of three leaders, on ports that nobody else uses."""
+    """The folder of three leaders, on ports of their own."""
     folder = CouchCluster(three).folder
     if not folder.exists():
         folder.mkdir()
@@ -155,31 +162,31 @@ def away(three: Path, leaders: CouchCluster) -> Path:
 
 @pytest.mark.server
 @pytest.mark.parametrize("topology", ["ring", "star", "all"])
-def test_three_leaders_converge_in_every_topology_and_then_stand_still(
+def test_three_leaders_converge_in_every_topology_and_then_stay_quiet(
     away: Path, topology: str, eventually: Callable[..., None], record_property: Callable[[str, object], None]
 ) -> None:
     cluster = CouchCluster(away, count=3, topology=topology)
-    told: list[str] = []
-    cluster.start(told.append)
-    assert f"({topology})" in " ".join(told)
-    took = [cluster.prove() for _ in range(5)]
-    record_property("convergence_s", sorted(took)[2])
-    print(f"{topology}: a document is at all three after {sorted(took)[2] * 1e3:.0f} ms (median of 5)")
+    reported: list[str] = []
+    cluster.start(reported.append)
+    assert f"({topology})" in " ".join(reported)
+    seconds = [cluster.prove() for _ in range(5)]
+    record_property("convergence_s", sorted(seconds)[2])
+    print(f"{topology}: a document reaches all three after {sorted(seconds)[2] * 1e3:.0f} ms (median of 5)")
     quiet: list[object] = []
 
-    def still() -> bool:
-        """Two looks in a row, half a second apart, see the same: the probes' deletions have arrived."""
-        quiet.append([update_sequence(node, DATABASE) for node in cluster.nodes()])
+    def is_quiet() -> bool:
+        """Return whether two sequences half a second apart are equal: the probes' deletions have arrived."""
+        quiet.append([update_sequence(node) for node in cluster.nodes()])
         time.sleep(0.5)
         return len(quiet) > 1 and quiet[-1] == quiet[-2]
 
-    eventually(still)
-    time.sleep(2)  # a loop, where changes go round for ever, would turn some forty times
-    assert [update_sequence(node, DATABASE) for node in cluster.nodes()] == quiet[-1]
+    eventually(is_quiet)
+    time.sleep(2)  # in a loop, changes would go around some forty times
+    assert [update_sequence(node) for node in cluster.nodes()] == quiet[-1]
 
 
 @pytest.mark.server
-def test_changes_go_round_a_broken_link_where_there_is_a_way(away: Path, eventually: Callable[..., None]) -> None:
+def test_changes_take_a_detour_around_a_broken_link(away: Path, eventually: Callable[..., None]) -> None:
     cluster = CouchCluster(away, count=3, topology="all")
     cluster.start(print)
     first, second, _ = cluster.nodes()
@@ -190,7 +197,7 @@ def test_changes_go_round_a_broken_link_where_there_is_a_way(away: Path, eventua
 
 
 @pytest.mark.server
-def test_one_broken_link_parts_a_ring_until_it_is_healed(away: Path, eventually: Callable[..., None]) -> None:
+def test_one_broken_link_partitions_a_ring(away: Path, eventually: Callable[..., None]) -> None:
     cluster = CouchCluster(away, count=3, topology="ring")
     cluster.start(print)
     first, second, third = cluster.nodes()
@@ -205,7 +212,7 @@ def test_one_broken_link_parts_a_ring_until_it_is_healed(away: Path, eventually:
 
 
 @pytest.mark.server
-def test_fewer_leaders_leave_no_link_to_the_one_that_is_gone(away: Path) -> None:
+def test_removing_a_leader_removes_its_links(away: Path) -> None:
     CouchCluster(away, count=3, topology="all").start(print)
     CouchCluster(away, count=2).start(print)
     cluster = CouchCluster(away)
@@ -214,7 +221,7 @@ def test_fewer_leaders_leave_no_link_to_the_one_that_is_gone(away: Path) -> None
 
 
 @pytest.mark.server
-def test_the_command_brings_up_shows_and_ends_it(
+def test_up_status_and_down_from_the_command_line(
     pouch: tuple[Path, Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -223,7 +230,7 @@ def test_the_command_brings_up_shows_and_ends_it(
 ) -> None:
     assert pouch
     monkeypatch.setenv(home.VARIABLE, str(tmp_path))
-    # Its ports are taken by the leaders that run: it moves, and says so.
+    # Its ports are taken by the running leaders: it reports that it moves to others.
     (tmp_path / "couch").mkdir()
     home.remember(tmp_path / "couch" / "state.json", home.recall(leaders._state_file))
     parser = argparse.ArgumentParser()

@@ -1,7 +1,7 @@
-"""Apache CouchDB as the leaders' server: its files, its command line and environment, and what goes wrong with it.
+"""Apache CouchDB as the leaders' server: its files, its command line and environment, and its failures.
 
-No package source has CouchDB itself. In its place stands a program of that name, laid out as CouchDB is. It reads the
-configuration as CouchDB does, notes what it was started with, and becomes the PouchDB server on the port it was told.
+CouchDB itself is not available as a package. A stand-in of the same name and layout takes its place. It reads the
+configuration as CouchDB does, records how it was started, and becomes the PouchDB server on the configured port.
 """
 
 import argparse
@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 import requests
 
-from stalewatch.clusters.local import couch, couchdb, home, node, ports
+from stalewatch.clusters.local import couch, couch_servers, home, ports
 from stalewatch.clusters.local.couch import CouchCluster
-from stalewatch.clusters.local.leaders import PASSWORD, USER
+from stalewatch.clusters.local.couch_leaders import PASSWORD, USER
 from stalewatch.clusters.protocol import ClusterError, DiskFull, MissingProgram, PortTaken, ServerDied
 from stalewatch.commands import cluster as command
 
@@ -37,22 +37,22 @@ for ini in inis:
         settings.read_file(file)
 port = settings["chttpd"]["port"]
 address = f"{{settings['chttpd']['bind_address']}}:{{port}}"
-words = Path({notes!r}, "last-words")
-if words.exists():
-    sys.exit(words.read_text())
+failure = Path({records!r}, "failure")
+if failure.exists():
+    sys.exit(failure.read_text())
 texts = {{name: Path(name).read_text() for name in [*inis, os.environ["COUCHDB_ARGS_FILE"]]}}
-note = dict(pid=os.getpid(), arguments=sys.argv, environment=dict(os.environ), texts=texts)
-Path({notes!r}, port + ".json").write_text(json.dumps(note))
+record = dict(pid=os.getpid(), arguments=sys.argv, environment=dict(os.environ), texts=texts)
+Path({records!r}, port + ".json").write_text(json.dumps(record))
 if not settings.has_option("couchdb", "uuid"):
     with open(inis[-1], "a") as file:
-        file.write("[couchdb]\\nuuid = made-up-once\\n")
+        file.write("[couchdb]\\nuuid = generated-once\\n")
 ((user, password),) = settings["admins"].items()
 environment = dict(os.environ, NODE_PATH={packages!r}, COUCH_USER=user, COUCH_PASSWORD=password)
 os.execve({node!r}, [{node!r}, {server!r}, address, settings["couchdb"]["database_dir"]], environment)
 """
 
 SHIPPED = """\
-; what a release ships, with values that no local leader may have
+; a release's defaults, which must not apply to local leaders
 [couchdb]
 database_dir = ./data
 view_index_dir = ./data
@@ -67,12 +67,12 @@ level = info
 
 
 def install(root: Path, version: str = "3.5.0", program: str = "#!/bin/sh\nexit 1\n") -> Path:
-    """Lay out what a release of CouchDB has, as far as it is looked at, and return the program."""
+    """Create the files of a CouchDB release that are read, and return the program."""
     for folder in ("bin", "releases", "etc/default.d"):
         (root / folder).mkdir(parents=True)
     (root / "releases" / "start_erl.data").write_text(f"14.2.5 {version}\n")
     (root / "etc" / "default.ini").write_text(SHIPPED)
-    (root / "etc" / "default.d" / "README").write_text("no configuration")
+    (root / "etc" / "default.d" / "README").write_text("not a configuration file")
     (root / "etc" / "default.d" / "10-filelog.ini").write_text("[log]\nwriter = file\nfile = /var/log/couchdb.log\n")
     path = root / "bin" / "couchdb"
     path.write_text(program)
@@ -82,15 +82,15 @@ def install(root: Path, version: str = "3.5.0", program: str = "#!/bin/sh\nexit 
 
 @pytest.fixture
 def nothing_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No variable and no PATH leads to a server."""
-    for kind in couch.SERVERS:
-        monkeypatch.delenv(kind.program.variable, raising=False)
+    """Remove all servers from PATH and from the environment."""
+    for spec in couch_servers.SERVERS:
+        monkeypatch.delenv(spec.program.variable, raising=False)
     monkeypatch.setenv("PATH", "/nowhere")
 
 
 @pytest.fixture
 def where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The folder of a cluster on ports of its own; its name holds a blank, as people's folders do."""
+    """The folder of a cluster with its own ports; the name contains a space, as some folders of users do."""
     path = tmp_path / "of a cluster"
     monkeypatch.setenv(home.VARIABLE, str(path))
     cluster = CouchCluster(path)
@@ -104,26 +104,26 @@ def where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.fixture
-def notes(tmp_path: Path) -> Path:
-    """Where the program notes what it was started with, and finds what it shall say before it dies."""
-    folder = tmp_path / "notes"
+def records(tmp_path: Path) -> Path:
+    """The folder where the stand-in records how it was started, and reads the error to fail with, if any."""
+    folder = tmp_path / "records"
     folder.mkdir()
     return folder
 
 
 @pytest.fixture
 def stand_in(
-    pouch: tuple[Path, Path], notes: Path, tmp_path: Path, nothing_named: None, monkeypatch: pytest.MonkeyPatch
+    pouch: tuple[Path, Path], records: Path, tmp_path: Path, nothing_named: None, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
-    """A program on PATH that speaks CouchDB's protocol, behind a link as packages make it."""
+    """The stand-in on PATH, behind a symbolic link as in packages."""
     assert nothing_named is None
     program, packages = pouch
     text = STAND_IN.format(
         python=sys.executable,
-        notes=str(notes),
+        records=str(records),
         packages=str(packages),
         node=str(program),
-        server=str(node.SERVER / "server.js"),
+        server=str(couch_servers.POUCH / "server.js"),
     )
     real = install(tmp_path / "couchdb-3.5.0", program=text)
     (tmp_path / "links").mkdir()
@@ -133,31 +133,29 @@ def stand_in(
 
 
 def found() -> tuple[str | None, list[str]]:
-    """What is found, and what is said meanwhile."""
-    told: list[str] = []
-    server = couchdb.find(told.append)
-    return server and server.title, told
+    """Return the title of the CouchDB that is found, and the progress reported."""
+    reported: list[str] = []
+    server = couch_servers.find_couchdb(reported.append)
+    return server and server.title, reported
 
 
 @pytest.mark.usefixtures("nothing_named")
-def test_the_variable_goes_before_the_path_which_goes_before_pouchdb(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_variable_precedes_the_path_which_precedes_pouchdb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert found() == (None, [])
     monkeypatch.setenv("PATH", str(install(tmp_path / "on-path", "3.4.2").parent))
     assert found() == ("Apache CouchDB 3.4.2", [])
-    monkeypatch.setenv(couchdb.PROGRAM.variable, str(install(tmp_path / "named", "3.5.1")))
+    monkeypatch.setenv(couch_servers.COUCHDB.variable, str(install(tmp_path / "named", "3.5.1")))
     assert found() == ("Apache CouchDB 3.5.1", [])
     assert CouchCluster(tmp_path)._choose(print).name == "couchdb"
 
 
 @pytest.mark.usefixtures("stand_in")
 @pytest.mark.server
-def test_a_node_that_is_named_goes_before_a_couchdb_that_happens_to_be_there(
+def test_a_node_named_by_the_variable_precedes_a_couchdb_on_the_path(
     tmp_path: Path, pouch: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert CouchCluster(tmp_path)._choose(print).name == "couchdb"
-    monkeypatch.setenv(node.PROGRAM.variable, str(pouch[0]))
+    monkeypatch.setenv(couch_servers.NODE.variable, str(pouch[0]))
     assert CouchCluster(tmp_path)._choose(print).name == "pouchdb"
 
 
@@ -169,7 +167,7 @@ def without_release(root: Path) -> None:
     (root / "releases" / "start_erl.data").unlink()
 
 
-def with_an_odd_release(root: Path) -> None:
+def with_an_invalid_release(root: Path) -> None:
     (root / "releases" / "start_erl.data").write_text("no numbers")
 
 
@@ -183,40 +181,40 @@ def with_an_old_release(root: Path) -> None:
     [
         (without_defaults, r"default\.ini"),
         (without_release, r"start_erl\.data"),
-        (with_an_odd_release, "belongs to no CouchDB"),
+        (with_an_invalid_release, "is not part of a usable CouchDB"),
         (with_an_old_release, r"CouchDB 2\.3\.1, which is too old"),
     ],
 )
-def test_one_of_no_use_is_passed_over_on_the_path_and_refused_where_it_is_named(
+def test_an_unusable_couchdb_is_skipped_on_the_path_and_refused_if_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Path], None], why: str
 ) -> None:
     program = install(tmp_path / "installed")
     spoil(tmp_path / "installed")
     monkeypatch.setenv("PATH", str(program.parent))
-    title, (told,) = found()
+    title, (line,) = found()
     assert title is None
-    assert told.startswith(f"not used: {program}")
-    monkeypatch.setenv(couchdb.PROGRAM.variable, str(program))
+    assert line.startswith(f"not used: {program}")
+    monkeypatch.setenv(couch_servers.COUCHDB.variable, str(program))
     with pytest.raises(MissingProgram, match=rf"{why}.*STALEWATCH_COUCHDB"):
         found()
 
 
 @pytest.mark.usefixtures("nothing_named")
-def test_a_variable_that_names_no_file_is_an_error_in_one_line(
+def test_a_variable_that_names_no_file_is_a_one_line_error(
     where: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv(couchdb.PROGRAM.variable, str(where / "gone"))
+    monkeypatch.setenv(couch_servers.COUCHDB.variable, str(where / "missing"))
     assert do("up", "couch") == command.UNREACHABLE
     (line,) = capsys.readouterr().err.splitlines()
-    assert line == f"stalewatch: STALEWATCH_COUCHDB names {where / 'gone'}, which is not a file"
+    assert line == f"stalewatch: STALEWATCH_COUCHDB names {where / 'missing'}, which is not a file"
 
 
 @pytest.mark.usefixtures("nothing_named")
 def test_files_command_line_and_environment_of_a_leader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root, folder = tmp_path / "installed", tmp_path / "couch1"
     program = install(root)
-    monkeypatch.setenv(couchdb.PROGRAM.variable, str(program))
-    server = couchdb.find(print)
+    monkeypatch.setenv(couch_servers.COUCHDB.variable, str(program))
+    server = couch_servers.find_couchdb(print)
     assert server
     arguments, environment = server.prepare(folder, "127.0.0.1:5990")
     assert list(arguments) == [
@@ -246,15 +244,13 @@ def test_files_command_line_and_environment_of_a_leader(tmp_path: Path, monkeypa
         "[log]\nwriter = stderr\nlevel = warning\n\n"
     )
     flags = [line.split()[0] for line in (folder / "etc" / "vm.args").read_text().splitlines()]
-    assert flags == ["-kernel", "-sasl", "+Bd"]  # no -name, no -sname: it listens for no other Erlang node
+    assert flags == ["-kernel", "-sasl", "+Bd"]  # without -name and -sname it does not listen for other Erlang nodes
 
 
 @pytest.mark.usefixtures("nothing_named")
-def test_what_couchdb_wrote_for_itself_outlives_a_start_on_another_port(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(couchdb.PROGRAM.variable, str(install(tmp_path / "installed")))
-    server = couchdb.find(print)
+def test_couchdbs_own_settings_survive_a_start_on_another_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(couch_servers.COUCHDB.variable, str(install(tmp_path / "installed")))
+    server = couch_servers.find_couchdb(print)
     assert server
     own = tmp_path / "couch1" / "etc" / "local.ini"
     server.prepare(tmp_path / "couch1", "127.0.0.1:5990")
@@ -270,29 +266,29 @@ def do(*arguments: str) -> int:
     return command.run(parser.parse_args(arguments))
 
 
-def listed(root: Path) -> dict[Path, bytes]:
+def contents(root: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
-def noted(notes: Path, address: str) -> dict[str, Any]:
-    note: dict[str, Any] = json.loads((notes / f"{address.rpartition(':')[2]}.json").read_text())
-    return note
+def recorded(records: Path, address: str) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads((records / f"{address.rpartition(':')[2]}.json").read_text())
+    return record
 
 
-def effective(note: dict[str, Any]) -> ConfigParser:
-    """The settings that come of all files, the last one first asked."""
+def effective(record: dict[str, Any]) -> ConfigParser:
+    """Return the settings of all files, of which later ones take precedence."""
     settings = ConfigParser(interpolation=None)
-    for name in note["arguments"][2:]:
-        settings.read_string(note["texts"][name])
+    for name in record["arguments"][2:]:
+        settings.read_string(record["texts"][name])
     return settings
 
 
 @pytest.mark.server
-def test_the_whole_command_runs_on_it(
-    stand_in: Path, notes: Path, where: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_up_status_and_down_with_couchdb(
+    stand_in: Path, records: Path, where: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("ERL_FLAGS", "-couch_ini /elsewhere.ini")
-    installed = listed(stand_in.parents[1])
+    installed = contents(stand_in.parents[1])
     cluster = CouchCluster(where)
     assert do("up", "couch") == command.DONE
     shown = capsys.readouterr()
@@ -300,76 +296,76 @@ def test_the_whole_command_runs_on_it(
     assert shown.err.count("starting Apache CouchDB 3.5.0") == 2
     assert "replication works" in shown.err
     for address, node_status in zip(cluster.nodes(), cluster.status(), strict=True):
-        note, folder = noted(notes, address), cluster.folder / node_status.name
-        settings = effective(note)
-        assert node_status.pid == note["pid"]
-        assert note["arguments"][0] == str(stand_in)
-        assert note["environment"]["ERL_FLAGS"] == ""
-        assert note["environment"]["COUCHDB_ARGS_FILE"] == str(folder / "etc" / "vm.args")
+        record, folder = recorded(records, address), cluster.folder / node_status.name
+        settings = effective(record)
+        assert node_status.pid == record["pid"]
+        assert record["arguments"][0] == str(stand_in)
+        assert record["environment"]["ERL_FLAGS"] == ""
+        assert record["environment"]["COUCHDB_ARGS_FILE"] == str(folder / "etc" / "vm.args")
         assert settings["chttpd"]["bind_address"] == "127.0.0.1"
         assert f"127.0.0.1:{settings['chttpd']['port']}" == address
         assert settings["couchdb"]["database_dir"] == settings["couchdb"]["view_index_dir"] == str(folder / "data")
         assert settings["cluster"]["n"] == "1"
         assert settings["log"]["writer"] == "stderr"
-        assert "made-up-once" in (folder / "etc" / "local.ini").read_text()
+        assert "generated-once" in (folder / "etc" / "local.ini").read_text()
         assert requests.get(f"http://{address}/bench", timeout=30).status_code == 401
     assert do("status", "couch") == command.DONE
     assert capsys.readouterr().out.count(" leader ") == 2
-    assert listed(stand_in.parents[1]) == installed
+    assert contents(stand_in.parents[1]) == installed
     assert do("down", "couch", "--wipe") == command.DONE
     assert not cluster.folder.exists()
 
 
 @pytest.mark.server
-def test_a_killed_leader_comes_back_with_what_it_had(stand_in: Path, notes: Path, where: Path) -> None:
+def test_a_killed_leader_restarts_with_its_data(stand_in: Path, records: Path, where: Path) -> None:
     assert stand_in
     cluster = CouchCluster(where)
     cluster.start(print)
     first, second = cluster.nodes()
     document = f"http://{USER}:{PASSWORD}@{first}/bench/kept"
     requests.put(document, json={"v": 1}, timeout=30).raise_for_status()
-    before = noted(notes, first)["pid"]
+    before = recorded(records, first)["pid"]
     cluster.kill(first)
     cluster.restart(first)
-    assert noted(notes, first)["pid"] != before
+    assert recorded(records, first)["pid"] != before
     assert requests.get(document, timeout=30).json()["v"] == 1
     assert cluster.prove() > 0
-    assert (noted(notes, second)["pid"], True) in [(one.pid, one.healthy) for one in cluster.status()]
+    assert (recorded(records, second)["pid"], True) in [(one.pid, one.healthy) for one in cluster.status()]
 
 
 @pytest.mark.usefixtures("stand_in")
 @pytest.mark.server
 @pytest.mark.parametrize(
-    ("words", "kind", "says"),
+    ("line", "error", "advice"),
     [
-        ("[error] 2026 nonode@nohost <0.1.0> -------- it is all wrong", ServerDied, "its log says why"),
+        ("[error] 2026 nonode@nohost <0.1.0> -------- it is all wrong", ServerDied, "see its log"),
         ("Failure to start Mochiweb: eaddrinuse", PortTaken, "another program listens on its port"),
         ("[error] 2026 nonode@nohost could not write: enospc", DiskFull, "the disk is full"),
-        ("[error] 2026 nonode@nohost could not open: {file_error,eacces}", ServerDied, "see who owns them"),
+        ("[error] 2026 nonode@nohost could not open: {file_error,eacces}", ServerDied, "check who owns them"),
     ],
 )
-def test_one_that_ends_at_its_start_says_why(
-    notes: Path, where: Path, words: str, kind: type[ClusterError], says: str
+def test_a_couchdb_that_dies_at_its_start_is_diagnosed(
+    records: Path, where: Path, line: str, error: type[ClusterError], advice: str
 ) -> None:
-    (notes / "last-words").write_text(f"{words}\n\n[os_mon] cpu supervisor port: Erlang has closed\n")
-    with pytest.raises(kind, match=rf"(?s)couch\d ended with exit code 1: .*{says}") as died:
+    (records / "failure").write_text(f"{line}\n\n[os_mon] cpu supervisor port: Erlang has closed\n")
+    with pytest.raises(error, match=rf"(?s)couch\d exited with code 1: .*{advice}") as died:
         CouchCluster(where).start(print)
-    assert words in str(died.value)
+    assert line in str(died.value)
     assert "os_mon" not in str(died.value)
 
 
 @pytest.mark.usefixtures("stand_in")
 @pytest.mark.server
-def test_leaders_never_go_on_with_the_data_of_another_server(
+def test_data_of_another_server_are_refused(
     where: Path, pouch: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     CouchCluster(where).start(print)
     CouchCluster(where).stop(print)
-    monkeypatch.setenv(node.PROGRAM.variable, str(pouch[0]))
+    monkeypatch.setenv(couch_servers.NODE.variable, str(pouch[0]))
     capsys.readouterr()
     assert do("up", "couch") == command.UNREACHABLE
     (line,) = capsys.readouterr().err.splitlines()
-    assert "are those of couchdb, and PouchDB cannot go on with their data" in line
+    assert "were written by couchdb, and PouchDB cannot read them" in line
     assert "--wipe" in line
     assert do("down", "couch", "--wipe") == command.DONE
     assert CouchCluster(where)._choose(print).name == "pouchdb"

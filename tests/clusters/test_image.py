@@ -1,7 +1,7 @@
-"""The image: its Dockerfile's own steps, carried out on this machine, and what comes of them run as another user.
+"""The image: the Dockerfile's steps, carried out on this machine, with their result run as the image's user.
 
-The folders that the steps write to lie below /srv. In a mount namespace of their own a test folder stands there, so
-that every step runs as it is written, and nothing of this machine is touched.
+The steps write only to folders in /srv. Each runs in a mount namespace with a test folder mounted there, so that it can
+run unchanged without modifying this machine.
 """
 
 import json
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(not CAN_MOUNT, reason="the steps of an image nee
 
 
 def instructions() -> Iterator[tuple[str, str]]:
-    """Yield what the Dockerfile says, an instruction at a time."""
+    """Yield the Dockerfile's instructions as (name, arguments)."""
     for line in re.sub(r"\\\n", " ", TEXT).splitlines():
         word, _, rest = line.strip().partition(" ")
         if word and not word.startswith("#"):
@@ -37,7 +37,7 @@ def instructions() -> Iterator[tuple[str, str]]:
 
 @dataclass
 class Machine:
-    """A machine that becomes the image: a folder for /srv, and what instructions have set."""
+    """The state of an image: a folder for /srv, and the settings made by instructions."""
 
     srv: Path
     python: Path
@@ -48,13 +48,13 @@ class Machine:
     health: Sequence[str] = ()
 
     def inside(self, path: str) -> Path:
-        """Return where a path of the image is on this machine; only those below /srv are anywhere."""
+        """Return the location of a path of the image on this machine; only paths in /srv have one."""
         whole = Path(self.folder, path)
         assert whole.is_relative_to(SRV), path
         return self.srv / whole.relative_to(SRV)
 
     def command(self, *arguments: str) -> list[str]:
-        """Return the command line that runs a command in the image."""
+        """Return a command line that runs a command in the image."""
         uid, _, gid = self.user.partition(":")
         who = shlex.join(["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups", *arguments])
         script = f"mount --bind {self.srv} {SRV} && cd {self.folder} && exec {who}"
@@ -70,7 +70,7 @@ class Machine:
 
 
 def from_(machine: Machine, rest: str) -> None:
-    """Begin a stage: nothing of the one before is left but what is copied from it."""
+    """Start a stage: of the previous stage only copied files are left."""
     machine.folder, machine.user, machine.environment = "/", "0:0", {}
     if "build" not in rest:
         (machine.srv / "build").rename(machine.srv / "gone")
@@ -84,7 +84,7 @@ def workdir(machine: Machine, rest: str) -> None:
 def copy_(machine: Machine, rest: str) -> None:
     *sources, target = rest.split()
     if sources[0].startswith("--from="):
-        assert sources[1:] == [target]  # it stands there, and stays
+        assert sources[1:] == [target]  # it is already there
         return
     for source in sources:
         if (ROOT / source).is_dir():
@@ -134,22 +134,22 @@ STEPS: Mapping[str, Callable[[Machine, str], None]] = {
 }
 
 
-def everybodys_python() -> Path:
-    """Return a Python that other users may run, and that can make environments."""
+def shared_python() -> Path:
+    """Return a Python that other users can run, and that can create virtual environments."""
     look = "import ensurepip, sys; sys.exit(sys.version_info < (3, 11))"
     for path in (Path("/usr/bin/python3"), Path("/usr/local/bin/python3")):
         if path.exists() and subprocess.run([path, "-c", look], capture_output=True, check=False).returncode == 0:
             return path
-    pytest.skip("no Python 3.11 with venv that other users may run: apt install python3-venv")
+    pytest.skip("no Python 3.11 with venv that other users can run: apt install python3-venv")
 
 
 @pytest.fixture(scope="module")
 def machine() -> Iterator[Machine]:
-    """What the Dockerfile makes of an empty folder."""
-    srv = Path(mkdtemp())  # pytest's own folders let nobody else in
+    """The image built by all steps of the Dockerfile."""
+    srv = Path(mkdtemp())  # pytest's own folders are private to this user
     srv.chmod(0o755)
     try:
-        python = everybodys_python()
+        python = shared_python()
         (srv / "bin").mkdir()
         (srv / "bin" / "python").symlink_to(python)
         image = Machine(srv, python)
@@ -160,7 +160,7 @@ def machine() -> Iterator[Machine]:
         rmtree(srv)
 
 
-def test_it_is_small_pinned_and_nobodys() -> None:
+def test_the_image_is_pinned_multi_stage_and_not_root() -> None:
     found = list(instructions())
     (argument,) = (rest for word, rest in found if word == "ARG")
     assert re.fullmatch(r"PYTHON_IMAGE=python:\d+\.\d+\.\d+-slim-\w+", argument)
@@ -171,7 +171,7 @@ def test_it_is_small_pinned_and_nobodys() -> None:
     assert next(rest for word, rest in last if word == "USER").split(":")[0].isdecimal()
 
 
-def test_the_engine_is_sent_what_is_copied_and_no_more() -> None:
+def test_the_build_context_contains_only_copied_files() -> None:
     sources = {
         source
         for word, rest in instructions()
@@ -184,14 +184,14 @@ def test_the_engine_is_sent_what_is_copied_and_no_more() -> None:
     assert all((ROOT / source).exists() for source in sources)
 
 
-def test_the_whole_package_goes_in_with_what_its_links_point_to() -> None:
+def test_the_targets_of_the_packages_links_are_copied() -> None:
     copied = {word for name, rest in instructions() if name == "COPY" for word in rest.split()}
     links = [path for path in (ROOT / "stalewatch").rglob("*") if path.is_symlink()]
     assert links
     assert {"stalewatch", *(link.resolve().name for link in links)} <= copied
 
 
-def test_every_package_is_there_at_its_pinned_version(machine: Machine) -> None:
+def test_every_package_has_its_pinned_version(machine: Machine) -> None:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pins = dict(line.lower().split("==") for line in lines if not line.startswith("#"))
     listing = "import json, importlib.metadata as m; print(json.dumps({d.name: d.version for d in m.distributions()}))"
@@ -201,7 +201,7 @@ def test_every_package_is_there_at_its_pinned_version(machine: Machine) -> None:
     assert machine.run("stalewatch", "--version").stdout == f"stalewatch {ours}\n"
 
 
-def test_the_bench_runs_as_another_user(machine: Machine) -> None:
+def test_the_bench_runs_as_the_images_user(machine: Machine) -> None:
     assert machine.run("id", "-u").stdout.strip() not in {"0", ""}
     shown = machine.run("python", "bench.py", "--help")
     assert shown.returncode == 0, shown.stderr
@@ -213,8 +213,8 @@ def test_the_bench_runs_as_another_user(machine: Machine) -> None:
 
 
 @dataclass
-class Part:
-    """A master or a worker that runs in the image."""
+class LocustProcess:
+    """A master or worker running in the image."""
 
     machine: Machine
     process: subprocess.Popen[str]
@@ -222,7 +222,7 @@ class Part:
     def is_healthy(self) -> bool:
         return self.machine.run(*self.machine.health, str(self.process.pid)).returncode == 0
 
-    def is_ill(self) -> bool:
+    def is_unhealthy(self) -> bool:
         return not self.is_healthy()
 
     def end(self) -> str:
@@ -230,35 +230,35 @@ class Part:
 
 
 @pytest.fixture
-def start(machine: Machine) -> Iterator[Callable[..., Part]]:
-    parts: list[Part] = []
+def start(machine: Machine) -> Iterator[Callable[..., LocustProcess]]:
+    started: list[LocustProcess] = []
 
-    def one(*flags: str) -> Part:
+    def run_locust(*flags: str) -> LocustProcess:
         command = machine.command("locust", "-f", "locustfiles/memory_users.py", *flags)
         pipe = subprocess.PIPE
         process = subprocess.Popen(command, env=machine.environ(), stdout=pipe, stderr=subprocess.STDOUT, text=True)
-        parts.append(Part(machine, process))
-        return parts[-1]
+        started.append(LocustProcess(machine, process))
+        return started[-1]
 
-    yield one
-    for part in parts:
-        part.process.kill()
-        part.process.communicate()
+    yield run_locust
+    for one in started:
+        one.process.kill()
+        one.process.communicate()
 
 
-def test_a_master_and_a_worker_run_as_another_user_and_are_well_while_they_are_in_touch(
-    start: Callable[..., Part], eventually: Callable[..., None]
+def test_master_and_worker_are_healthy_while_connected(
+    start: Callable[..., LocustProcess], eventually: Callable[..., None]
 ) -> None:
     (port,) = ports.free(1)
     load = ("--headless", "-u", "2", "-r", "2", "-t", "3s", "--only-summary", "--expect-workers", "1")
     worker = start("--worker", "--master-port", str(port))
-    eventually(worker.is_ill)
+    eventually(worker.is_unhealthy)
     master = start("--master", "--master-bind-port", str(port), *load)
     eventually(master.is_healthy)
     eventually(worker.is_healthy)
-    told = master.end()
-    assert master.process.returncode == 0, told
-    assert "verdict: valid" in told
+    output = master.end()
+    assert master.process.returncode == 0, output
+    assert "verdict: valid" in output
     worker.end()
     assert worker.process.returncode == 0
-    assert worker.is_ill()
+    assert worker.is_unhealthy()

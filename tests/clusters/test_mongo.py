@@ -1,4 +1,4 @@
-"""The local replica set with real servers: whatever state it is in, `start` leads out of it."""
+"""The local replica set with real servers: `start` repairs it from any state."""
 
 import argparse
 import os
@@ -20,7 +20,8 @@ import pytest
 
 from stalewatch.clusters.local import home, mongo, ports
 from stalewatch.clusters.local.mongo import MongoCluster
-from stalewatch.clusters.local.replica_set import order
+from stalewatch.clusters.local.mongo_members import run_command
+from stalewatch.clusters.local_clusters import addresses
 from stalewatch.clusters.protocol import ClusterError, NotRunning, PortTaken, ServerDied, UnknownNode
 from stalewatch.commands import cluster as command
 
@@ -28,7 +29,7 @@ pytestmark = pytest.mark.server
 
 COMMAND = """
 import argparse, signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may ignore it
+signal.signal(signal.SIGINT, signal.default_int_handler)  # the test runner may ignore it
 from stalewatch.commands import cluster as command
 parser = argparse.ArgumentParser()
 command.add_arguments(parser)
@@ -48,15 +49,15 @@ def member(address: str) -> "pymongo.MongoClient[dict[str, Any]]":
     return pymongo.MongoClient(f"mongodb://{address}/", directConnection=True, readPreference="secondaryPreferred")
 
 
-def is_whole(cluster: MongoCluster) -> bool:
+def is_healthy(cluster: MongoCluster) -> bool:
     nodes = cluster.status()
     return sorted(node.role or "" for node in nodes) == ["PRIMARY", "SECONDARY", "SECONDARY"] and all(
         node.healthy and node.state == "running" and node.lag_s is not None for node in nodes
     )
 
 
-def assert_whole(cluster: MongoCluster) -> None:
-    assert is_whole(cluster), cluster.status()
+def assert_healthy(cluster: MongoCluster) -> None:
+    assert is_healthy(cluster), cluster.status()
 
 
 def pids(cluster: MongoCluster) -> list[int | None]:
@@ -64,7 +65,7 @@ def pids(cluster: MongoCluster) -> list[int | None]:
 
 
 def server_pids(folder: Path) -> list[int]:
-    """Every process that holds this folder open as its data, found without the code under test."""
+    """Return every process with this folder in its arguments, found without the code under test."""
     return [
         process.pid
         for process in psutil.process_iter()
@@ -89,15 +90,15 @@ def leading(cluster: MongoCluster) -> str:
     return primary
 
 
-class Stranger(socketserver.TCPServer):
-    """Another program that listens where a member wants to."""
+class OtherProgram(socketserver.TCPServer):
+    """Another program that listens on a member's port."""
 
     allow_reuse_address = True
 
 
 @pytest.fixture
 def delay(whole: MongoCluster) -> Iterator[Callable[[int], None]]:
-    """Set the third member's delay, which ends with the test."""
+    """Set the third member's delay until the end of the test."""
 
     def start(seconds: int) -> None:
         MongoCluster(whole.home, delay_secondary_s=seconds).start(print)
@@ -111,40 +112,40 @@ def occupied() -> Iterator[Callable[[int], None]]:
     with ExitStack() as held:
 
         def occupy(port: int) -> None:
-            # It hangs up: a member that looks for itself at its old address waits 30 s for one that stays silent.
-            stranger = held.enter_context(Stranger((ports.LOOPBACK, port), socketserver.BaseRequestHandler))
-            threading.Thread(target=stranger.serve_forever, kwargs={"poll_interval": 0.01}).start()
-            held.callback(stranger.shutdown)
+            # It closes connections: a member that tests its old address waits 30 s for a program that stays silent.
+            other = held.enter_context(OtherProgram((ports.LOOPBACK, port), socketserver.BaseRequestHandler))
+            threading.Thread(target=other.serve_forever, kwargs={"poll_interval": 0.01}).start()
+            held.callback(other.shutdown)
 
         yield occupy
 
 
-def test_a_new_cluster_comes_up_and_down_and_keeps_its_data_until_they_are_wiped(new_cluster: MongoCluster) -> None:
-    said: list[str] = []
-    new_cluster.start(said.append)
-    assert_whole(new_cluster)
-    assert "forming the replica set rs0" in said
+def test_a_cluster_keeps_its_data_until_they_are_wiped(new_cluster: MongoCluster) -> None:
+    reported: list[str] = []
+    new_cluster.start(reported.append)
+    assert_healthy(new_cluster)
+    assert "initiating the replica set rs0" in reported
     with client(new_cluster) as connected:
         connected.test.kv.with_options(write_concern=pymongo.WriteConcern("majority")).insert_one({"_id": 1})
-    new_cluster.stop(said.append)
+    new_cluster.stop(reported.append)
     assert [node.state for node in new_cluster.status()] == ["dead"] * 3
     assert server_pids(new_cluster.folder) == []
-    new_cluster.start(said.append)
+    new_cluster.start(reported.append)
     with client(new_cluster) as connected:
         assert connected.test.kv.find_one() == {"_id": 1}
-    new_cluster.stop(said.append, wipe=True)
+    new_cluster.stop(reported.append, wipe=True)
     assert not new_cluster.folder.exists()
 
 
-def test_starting_a_whole_cluster_changes_nothing(whole: MongoCluster) -> None:
+def test_starting_a_healthy_cluster_changes_nothing(whole: MongoCluster) -> None:
     before = pids(whole)
-    said: list[str] = []
-    whole.start(said.append)
+    reported: list[str] = []
+    whole.start(reported.append)
     assert pids(whole) == before
-    assert said == []
+    assert reported == []
 
 
-def test_everything_a_cluster_writes_is_below_its_folder_and_it_listens_on_loopback_alone(
+def test_members_write_only_to_their_folder_and_listen_only_on_loopback(
     whole: MongoCluster,
 ) -> None:
     for pid in pids(whole):
@@ -157,29 +158,27 @@ def test_everything_a_cluster_writes_is_below_its_folder_and_it_listens_on_loopb
         assert process.net_connections("unix") == []
 
 
-def test_the_killed_primary_is_replaced_and_comes_back_as_a_secondary(
-    whole: MongoCluster, eventually: Callable[..., None]
-) -> None:
+def test_a_killed_primary_is_replaced_and_rejoins(whole: MongoCluster, eventually: Callable[..., None]) -> None:
     old = leading(whole)
     whole.kill(old)
     eventually(lambda: whole.primary() not in {None, old})
     dead = next(node for node in whole.status() if node.address == old)
     assert (dead.state, dead.pid, dead.role, dead.healthy) == ("dead", None, None, False)
     whole.restart(old)
-    eventually(lambda: is_whole(whole))
+    eventually(lambda: is_healthy(whole))
 
 
-def test_a_paused_primary_is_replaced_and_goes_on(whole: MongoCluster, eventually: Callable[..., None]) -> None:
+def test_a_paused_primary_is_replaced_and_rejoins(whole: MongoCluster, eventually: Callable[..., None]) -> None:
     old = leading(whole)
     whole.pause(old)
     paused = next(node for node in whole.status() if node.address == old)
     assert (paused.state, paused.role, paused.healthy) == ("paused", None, False)
     eventually(lambda: whole.primary() not in {None, old})
     whole.resume(old)
-    eventually(lambda: is_whole(whole))
+    eventually(lambda: is_healthy(whole))
 
 
-def test_restarting_a_living_member_gives_it_a_new_process_on_its_old_port(whole: MongoCluster) -> None:
+def test_restarting_a_running_member_keeps_its_port(whole: MongoCluster) -> None:
     node = a_secondary(whole)
     before = dict(zip(whole.nodes(), pids(whole), strict=True))
     whole.restart(node)
@@ -187,30 +186,30 @@ def test_restarting_a_living_member_gives_it_a_new_process_on_its_old_port(whole
     assert {address for address in before if before[address] != after[address]} == {node}
 
 
-def test_a_killed_member_is_started_again(whole: MongoCluster) -> None:
+def test_start_restarts_a_killed_member(whole: MongoCluster) -> None:
     pid = pids(whole)[0]
     assert pid
     os.kill(pid, signal.SIGKILL)
     whole.start(print)
-    assert_whole(whole)
+    assert_healthy(whole)
     assert pids(whole)[0] != pid
 
 
-def test_all_members_killed_at_once_are_started_again(whole: MongoCluster) -> None:
+def test_start_restarts_all_members_killed_at_once(whole: MongoCluster) -> None:
     for node in whole.nodes():
         whole.kill(node)
     whole.start(print)
-    assert_whole(whole)
+    assert_healthy(whole)
 
 
-def test_a_paused_member_goes_on_at_the_next_start(whole: MongoCluster) -> None:
+def test_start_resumes_a_paused_member(whole: MongoCluster) -> None:
     before = pids(whole)
     whole.pause(a_secondary(whole))
-    said: list[str] = []
-    whole.start(said.append)
-    assert_whole(whole)
+    reported: list[str] = []
+    whole.start(reported.append)
+    assert_healthy(whole)
     assert pids(whole) == before
-    assert any("was paused" in line for line in said)
+    assert any("was paused" in line for line in reported)
 
 
 def test_a_paused_cluster_can_be_stopped(new_cluster: MongoCluster) -> None:
@@ -221,38 +220,38 @@ def test_a_paused_cluster_can_be_stopped(new_cluster: MongoCluster) -> None:
     assert server_pids(new_cluster.folder) == []
 
 
-def test_a_member_whose_data_were_deleted_takes_them_from_the_others(whole: MongoCluster) -> None:
+def test_a_member_without_data_resynchronizes(whole: MongoCluster) -> None:
     server = whole.servers["mongo1"]
     server.kill()
     for path in sorted((server.folder / "data").rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
     (server.folder / "data").rmdir()
     whole.start(print)
-    assert_whole(whole)
+    assert_healthy(whole)
 
 
-def test_a_cluster_whose_memory_was_deleted_is_found_and_mended(whole: MongoCluster) -> None:
+def test_a_cluster_whose_state_files_were_deleted_is_found(whole: MongoCluster) -> None:
     for server in whole.servers.values():
         server._pid_file.unlink()
     whole._state_file.unlink()
     whole.start(print)
-    assert_whole(whole)
+    assert_healthy(whole)
 
 
-def test_a_stale_pid_file_that_names_another_process_harms_nobody(whole: MongoCluster) -> None:
+def test_a_process_with_a_reused_pid_is_left_alone(whole: MongoCluster) -> None:
     server = whole.servers["mongo2"]
     server.kill()
-    with subprocess.Popen(["sleep", "600"]) as stranger:
-        home.remember(server._pid_file, {"pid": stranger.pid, "started": time.time() - 3600})
+    with subprocess.Popen(["sleep", "600"]) as other:
+        home.remember(server._pid_file, {"pid": other.pid, "started": time.time() - 3600})
         whole.start(print)
-        assert_whole(whole)
+        assert_healthy(whole)
         whole.kill(whole.addresses()["mongo2"])
-        assert stranger.poll() is None
-        stranger.kill()
+        assert other.poll() is None
+        other.kill()
 
 
 @pytest.mark.parametrize("taken", [1, 2, 3])
-def test_ports_that_were_taken_meanwhile_are_given_up(
+def test_ports_taken_by_other_programs_are_replaced(
     whole: MongoCluster, occupied: Callable[[int], None], taken: int
 ) -> None:
     with client(whole) as connected:
@@ -261,16 +260,16 @@ def test_ports_that_were_taken_meanwhile_are_given_up(
     whole.stop(print)
     for address in before[:taken]:
         occupied(int(address.rpartition(":")[2]))
-    said: list[str] = []
-    whole.start(said.append)
-    assert_whole(whole)
-    assert sum("is taken by another program" in line for line in said) == taken
+    reported: list[str] = []
+    whole.start(reported.append)
+    assert_healthy(whole)
+    assert sum("is taken by another program" in line for line in reported) == taken
     assert len(set(whole.nodes()) & set(before)) == 3 - taken
     with client(whole) as connected:
         assert connected.test.kv.find_one({"_id": taken}) == {"_id": taken, "kept": True}
 
 
-def test_the_usual_ports_are_used_when_free_and_passed_over_when_taken(
+def test_the_usual_ports_are_used_if_they_are_free(
     new_cluster: MongoCluster, occupied: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     new_cluster._state_file.unlink()
@@ -285,7 +284,7 @@ def test_the_usual_ports_are_used_when_free_and_passed_over_when_taken(
     assert remembered == addresses
 
 
-def test_a_port_taken_between_choice_and_start_is_chosen_again(
+def test_a_port_taken_just_before_the_start_is_replaced(
     new_cluster: MongoCluster, occupied: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (taken,) = ports.free(1)
@@ -299,17 +298,17 @@ def test_a_port_taken_between_choice_and_start_is_chosen_again(
 
     monkeypatch.setattr(ports, "choose", first_wrong)
     new_cluster.start(print)
-    assert_whole(new_cluster)
+    assert_healthy(new_cluster)
     assert len(calls) == 2
 
 
-def test_a_port_that_stays_taken_is_reported_with_the_members_last_words(
+def test_a_port_that_stays_taken_is_reported_with_the_members_log(
     new_cluster: MongoCluster, occupied: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (taken,) = ports.free(1)
     occupied(taken)
     monkeypatch.setattr(ports, "choose", lambda wanted, _: [taken, *wanted[1:]])
-    with pytest.raises(PortTaken, match=r"(?s)mongo1 ended with exit code \d+.*server\.log.*Address already in use"):
+    with pytest.raises(PortTaken, match=r"(?s)mongo1 exited with code \d+.*server\.log.*Address already in use"):
         new_cluster.start(print)
 
 
@@ -318,13 +317,13 @@ def test_a_server_that_dies_at_its_start_is_reported_with_its_log(new_cluster: M
     data.mkdir(parents=True)
     (data / "WiredTiger").write_text("nonsense")
     (data / "storage.bson").write_text("nonsense")
-    with pytest.raises(ServerDied, match=r"(?s)mongo2 ended with exit code.*last lines of .*mongo2/server.log"):
+    with pytest.raises(ServerDied, match=r"(?s)mongo2 exited with code.*last lines of .*mongo2/server.log"):
         new_cluster.start(print)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-@pytest.mark.parametrize("moment", ["mongo2: starting", "forming the replica set"])
-def test_a_start_that_was_cut_off_is_taken_up_or_cleared(
+@pytest.mark.parametrize("moment", ["mongo2: starting", "initiating the replica set"])
+def test_an_interrupted_start_can_be_continued_or_stopped(
     new_cluster: MongoCluster, number: signal.Signals, moment: str
 ) -> None:
     with stalewatch_cluster("up", "mongo") as first:
@@ -336,51 +335,51 @@ def test_a_start_that_was_cut_off_is_taken_up_or_cleared(
     assert server_pids(new_cluster.folder) != []
     if moment.startswith("mongo2"):
         new_cluster.start(print)
-        assert_whole(new_cluster)
+        assert_healthy(new_cluster)
     new_cluster.stop(print)
     assert server_pids(new_cluster.folder) == []
 
 
-def test_two_starts_at_once_make_one_cluster(new_cluster: MongoCluster) -> None:
+def test_two_concurrent_starts_start_one_cluster(new_cluster: MongoCluster) -> None:
     with stalewatch_cluster("up", "mongo") as first, stalewatch_cluster("up", "mongo") as second:
-        said = [first.communicate(timeout=120)[1], second.communicate(timeout=120)[1]]
+        errors = [first.communicate(timeout=120)[1], second.communicate(timeout=120)[1]]
     assert (first.returncode, second.returncode) == (0, 0)
-    assert_whole(new_cluster)
+    assert_healthy(new_cluster)
     assert len(server_pids(new_cluster.folder)) == 3
-    assert sum("waiting for it" in text for text in said) == 1
+    assert sum("waiting for another command" in text for text in errors) == 1
 
 
-def test_a_delayed_secondary_shows_writes_late_is_never_elected_and_can_be_freed(
+def test_a_delayed_secondary_applies_writes_late_until_the_delay_is_turned_off(
     whole: MongoCluster, delay: Callable[[int], None], eventually: Callable[..., None]
 ) -> None:
     third = whole.addresses()["mongo3"]
     delay(2)
-    assert_whole(whole)
+    assert_healthy(whole)
     assert [node.note for node in whole.status()] == ["", "", "delayed by 2 s"]
     with client(whole) as connected, member(third) as late:
         begun = time.monotonic()
         connected.test.delayed.with_options(write_concern=pymongo.WriteConcern("majority")).insert_one({"_id": "seen"})
         eventually(lambda: late.test.delayed.find_one() is not None)
-        assert time.monotonic() - begun > 0.9  # whole seconds: a delay of 2 shows between 1 and 2
+        assert time.monotonic() - begun > 0.9  # optimes are whole seconds: a delay of 2 takes between 1 and 2
         config = late.admin.command("replSetGetConfig")["config"]["members"][2]
         assert (config["priority"], config["votes"], config["hidden"]) == (0, 1, False)
     whole.start(print)
     assert whole.status()[2].note == "delayed by 2 s"
     delay(0)
-    assert_whole(whole)
+    assert_healthy(whole)
     assert whole.status()[2].note == ""
     with member(third) as freed:
         assert freed.admin.command("replSetGetConfig")["config"]["members"][2]["priority"] == 1
 
 
-def test_a_primary_that_is_to_be_delayed_hands_over_first(
+def test_a_primary_steps_down_before_it_is_delayed(
     whole: MongoCluster, delay: Callable[[int], None], eventually: Callable[..., None]
 ) -> None:
     third = whole.addresses()["mongo3"]
 
     def elected() -> bool:
-        with suppress(ClusterError):  # it may not be caught up yet
-            order(third, {"replSetStepUp": 1})
+        with suppress(ClusterError):  # it may not have caught up yet
+            run_command(third, {"replSetStepUp": 1})
         return whole.primary() == third
 
     eventually(elected)
@@ -388,9 +387,9 @@ def test_a_primary_that_is_to_be_delayed_hands_over_first(
     assert whole.primary() not in {None, third}
 
 
-def test_a_delay_can_be_had_from_the_start(new_cluster: MongoCluster) -> None:
+def test_a_delay_can_be_set_at_the_first_start(new_cluster: MongoCluster) -> None:
     MongoCluster(delay_secondary_s=1).start(print)
-    assert_whole(new_cluster)
+    assert_healthy(new_cluster)
     assert new_cluster.status()[2].note == "delayed by 1 s"
 
 
@@ -398,7 +397,8 @@ GREENLETS = """
 from gevent import monkey
 monkey.patch_all()
 from stalewatch.clusters.local import mongo
-uri = mongo.ensure(print)
+from stalewatch.clusters.local_clusters import addresses
+assert addresses('mongo', print).keys() == {'mongo_uri'}
 cluster = mongo.MongoCluster()
 old = cluster.primary()
 cluster.kill(old)
@@ -410,18 +410,18 @@ assert {node.state for node in cluster.status()} == {"dead"}
 """
 
 
-def test_it_works_among_greenlets(new_cluster: MongoCluster) -> None:
+def test_a_cluster_works_under_gevent(new_cluster: MongoCluster) -> None:
     subprocess.run([sys.executable, "-c", GREENLETS], check=True, timeout=120)
     assert server_pids(new_cluster.folder) == []
 
 
-def test_the_bench_gets_an_address_and_starts_the_cluster_when_needed(new_cluster: MongoCluster) -> None:
-    said: list[str] = []
-    assert mongo.ensure(said.append) == new_cluster.uri()
-    assert said[0].startswith("starting a 3-member replica set under ")
-    assert said[0].endswith("(stop it with: stalewatch cluster down mongo)")
+def test_addresses_start_the_cluster_if_necessary(new_cluster: MongoCluster) -> None:
+    reported: list[str] = []
+    assert addresses("mongo", reported.append) == {"mongo_uri": new_cluster.uri()}
+    assert reported[0].startswith("starting a 3-member replica set in ")
+    assert reported[0].endswith("(stop it with: stalewatch cluster down mongo)")
     again: list[str] = []
-    assert mongo.ensure(again.append) == new_cluster.uri()
+    assert addresses("mongo", again.append) == {"mongo_uri": new_cluster.uri()}
     assert again == []
 
 
@@ -440,8 +440,8 @@ def test_up_status_and_down_from_the_command_line(
     assert not new_cluster.folder.exists()
 
 
-def test_a_node_that_is_none_of_the_clusters_is_refused(whole: MongoCluster) -> None:
-    with pytest.raises(UnknownNode, match=f"it has {whole.nodes()[0]}"):
+def test_an_unknown_node_is_refused(whole: MongoCluster) -> None:
+    with pytest.raises(UnknownNode, match=f"whose nodes are {whole.nodes()[0]}"):
         whole.kill("127.0.0.1:1")
 
 

@@ -1,4 +1,4 @@
-"""The server behind the local leaders: what of CouchDB's protocol the clients and the replication rely on."""
+"""The PouchDB server of local leaders: the parts of CouchDB's protocol that clients and replication rely on."""
 
 import json
 import socket
@@ -10,36 +10,36 @@ from pathlib import Path
 import pytest
 import requests
 
-from stalewatch.clusters.local import leaders, node, ports
+from stalewatch.clusters.local import couch_leaders, couch_servers, ports
 from stalewatch.clusters.local.process import ServerProcess
 
 pytestmark = pytest.mark.server
 
-AUTH = (leaders.USER, leaders.PASSWORD)
+AUTH = (couch_leaders.USER, couch_leaders.PASSWORD)
 TIMEOUT_S = 60
 
 
 class Server:
-    """One server in a folder of its own, asked over HTTP."""
+    """One server in its own folder, and requests to it."""
 
     def __init__(self, folder: Path, program: Path, packages: Path) -> None:
         self.process = ServerProcess(folder.name, folder)
         self.port = ports.free(1)[0]
         self.address = f"127.0.0.1:{self.port}"
-        self._command = node.command(program, f"127.0.0.1:{self.port}", folder / "data")
+        self._command = couch_servers.pouchdb_arguments(program, f"127.0.0.1:{self.port}", folder / "data")
         self._packages = packages
 
     def start(self, eventually: Callable[..., None]) -> None:
         environment = {"NODE_PATH": str(self._packages), "COUCH_USER": AUTH[0], "COUCH_PASSWORD": AUTH[1]}
         self.process.start(self._command, environment)
-        eventually(lambda: leaders.serving([self.address]))
+        eventually(lambda: couch_leaders.serving([self.address]))
 
     def ask(self, method: str, path: str, body: object = None, **more: object) -> requests.Response:
         more = {"auth": AUTH, "json": body, **more}
         return requests.request(method, f"http://{self.address}/{path}", timeout=TIMEOUT_S, **more)  # type: ignore[arg-type] # as given
 
     def url(self, database: str) -> str:
-        return leaders.url(self.address, database)
+        return couch_leaders.url(self.address, database)
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def arrives(server: Server, key: str, eventually: Callable[..., None]) -> None:
     eventually(lambda: server.ask("GET", f"db/{key}").ok)
 
 
-def test_everything_but_its_being_there_needs_the_password(server: Server) -> None:
+def test_everything_but_the_health_check_needs_the_password(server: Server) -> None:
     read = [("GET", path) for path in ("db", "_all_dbs", "db/_changes", "_replicator/_all_docs")]
     changed = [
         ("PUT", "new"),
@@ -86,20 +86,20 @@ def test_everything_but_its_being_there_needs_the_password(server: Server) -> No
             assert "Basic" in answer.headers["WWW-Authenticate"]
         for path in ("", "_up"):
             assert server.ask("GET", path, auth=credentials).status_code == 200
-    assert server.ask("GET", "_all_dbs").json() == ["_replicator", "db"]
+    assert sorted(server.ask("GET", "_all_dbs").json()) == ["_replicator", "db"]
 
 
-def test_it_says_that_it_speaks_couchdbs_protocol(server: Server) -> None:
+def test_the_server_identifies_as_couchdb(server: Server) -> None:
     assert server.ask("GET", "").json()["couchdb"] == "Welcome"
 
 
-def test_a_document_sent_as_curl_does_is_stored_whole(server: Server) -> None:
+def test_a_document_sent_by_curl_is_stored(server: Server) -> None:
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
     assert server.ask("PUT", "db/k", data='{"v": 7}', headers=headers).status_code == 201
     assert server.ask("GET", "db/k").json()["v"] == 7
 
 
-def test_edits_of_one_parent_on_both_sides_end_as_the_same_conflict_on_both(
+def test_concurrent_edits_become_the_same_conflict_on_both_servers(
     servers: list[Server], eventually: Callable[..., None]
 ) -> None:
     one, two = servers
@@ -118,7 +118,7 @@ def test_edits_of_one_parent_on_both_sides_end_as_the_same_conflict_on_both(
     eventually(lambda: "_conflicts" not in two.ask("GET", "db/k?conflicts=true").json())
 
 
-def test_endpoints_may_carry_their_credentials_apart(servers: list[Server], eventually: Callable[..., None]) -> None:
+def test_endpoints_may_have_separate_credentials(servers: list[Server], eventually: Callable[..., None]) -> None:
     one, two = servers
     basic = {"auth": {"basic": {"username": AUTH[0], "password": AUTH[1]}}}
     header = {"headers": {"Authorization": requests.auth._basic_auth_str(*AUTH)}}
@@ -151,7 +151,7 @@ def test_acknowledged_writes_and_jobs_survive_a_kill(servers: list[Server], even
     arrives(two, "after", eventually)
 
 
-def test_a_database_that_was_created_survives_a_kill(servers: list[Server], eventually: Callable[..., None]) -> None:
+def test_a_created_database_survives_a_kill(servers: list[Server], eventually: Callable[..., None]) -> None:
     for server in servers:
         created = [f"db{number}" for number in range(5)]
         assert {server.ask("PUT", name).status_code for name in created} == {201}
@@ -161,7 +161,7 @@ def test_a_database_that_was_created_survives_a_kill(servers: list[Server], even
         assert server.ask("PUT", "db0").status_code == 412
 
 
-def test_a_job_waits_for_a_peer_that_is_down_and_for_a_database_that_is_missing(
+def test_a_job_waits_for_a_dead_peer_and_for_a_missing_database(
     servers: list[Server], eventually: Callable[..., None]
 ) -> None:
     one, two = servers
@@ -178,7 +178,7 @@ def test_a_job_waits_for_a_peer_that_is_down_and_for_a_database_that_is_missing(
     eventually(lambda: two.ask("GET", "later/k").ok)
 
 
-def test_a_job_ends_with_its_document(servers: list[Server], eventually: Callable[..., None]) -> None:
+def test_a_job_ends_when_its_document_is_deleted(servers: list[Server], eventually: Callable[..., None]) -> None:
     one, two = servers
     rev = replicate(one, two).json()["rev"]
     one.ask("PUT", "db/before", {"v": 1})
@@ -186,11 +186,11 @@ def test_a_job_ends_with_its_document(servers: list[Server], eventually: Callabl
     assert one.ask("DELETE", f"_replicator/job?rev={rev}").ok
     time.sleep(0.5)
     one.ask("PUT", "db/after", {"v": 2})
-    time.sleep(1.5)  # a job that went on would have sent it within some 50 ms
+    time.sleep(1.5)  # an active job would have sent it within some 50 ms
     assert two.ask("GET", "db/after").status_code == 404
 
 
-def test_a_continuous_feed_shows_changes_and_deletions_as_they_come(server: Server) -> None:
+def test_a_continuous_feed_sends_changes_and_deletions(server: Server) -> None:
     with server.ask("GET", "db/_changes?feed=continuous&since=0&heartbeat=100", stream=True) as feed:
         lines = feed.iter_lines()
         rev = server.ask("PUT", "db/k", {"v": 1}).json()["rev"]
@@ -228,11 +228,11 @@ require('pouchdb-all-dbs')(PouchDB);
 """
 
 
-def test_a_continuous_feed_ends_with_its_client(pouch: tuple[Path, Path], tmp_path: Path) -> None:
-    """PouchDB holds one listener a feed: after the clients have left there is none."""
+def test_a_continuous_feed_ends_when_its_client_disconnects(pouch: tuple[Path, Path], tmp_path: Path) -> None:
+    """PouchDB has one listener per feed; none is left after the clients have disconnected."""
     program, packages = pouch
     done = subprocess.run(
-        [program, "-e", LEFT_FEEDS, node.SERVER, tmp_path],
+        [program, "-e", LEFT_FEEDS, couch_servers.POUCH, tmp_path],
         env={"NODE_PATH": str(packages)},
         cwd=tmp_path,
         capture_output=True,
@@ -242,10 +242,10 @@ def test_a_continuous_feed_ends_with_its_client(pouch: tuple[Path, Path], tmp_pa
     )
     during, left = json.loads(done.stdout)
     assert during >= 20, done.stderr
-    assert left <= 1  # one that PouchDB adds once
+    assert left <= 1  # PouchDB itself adds one
 
 
-def test_bad_bodies_are_refused_and_end_nothing(server: Server) -> None:
+def test_invalid_bodies_are_refused_and_do_not_end_the_server(server: Server) -> None:
     for body in (b"{", b"[]", b'"text"', b"\xff"):
         for method, path in (("PUT", "db/k"), ("POST", "db/_bulk_docs"), ("PUT", "_replicator/job")):
             answer = server.ask(method, path, data=body, headers={"Content-Type": "application/json"})
@@ -255,14 +255,14 @@ def test_bad_bodies_are_refused_and_end_nothing(server: Server) -> None:
     assert server.ask("PUT", "db/k", {"v": 1}).status_code == 201
 
 
-def test_it_listens_on_loopback_alone(server: Server) -> None:
+def test_the_server_listens_only_on_loopback(server: Server) -> None:
     listening = [line.split()[1] for line in Path("/proc/net/tcp").read_text().splitlines() if " 0A " in line]
     mine = [address for address in listening if address.endswith(f":{server.port:04X}")]
     assert mine == [f"0100007F:{server.port:04X}"]
 
 
-def test_a_port_that_is_taken_ends_it_with_a_reason(server: Server, pouch: tuple[Path, Path], tmp_path: Path) -> None:
-    command = node.command(pouch[0], f"127.0.0.1:{server.port}", tmp_path / "third")
+def test_a_taken_port_is_reported(server: Server, pouch: tuple[Path, Path], tmp_path: Path) -> None:
+    command = couch_servers.pouchdb_arguments(pouch[0], f"127.0.0.1:{server.port}", tmp_path / "third")
     done = subprocess.run(
         command, env={"NODE_PATH": str(pouch[1])}, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
     )

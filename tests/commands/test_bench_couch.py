@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from stalewatch.clusters.local.couch import CouchCluster
-from stalewatch.clusters.local.leaders import url
+from stalewatch.clusters.local.couch_leaders import url
 from stalewatch.commands.check import judge_files
 from stalewatch.engine.result import check_result
 from stalewatch.history.operation import Final, Read, Write

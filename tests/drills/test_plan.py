@@ -7,7 +7,7 @@ import pytest
 from stalewatch.clients.databases import DATABASES
 from stalewatch.drills.plan import BadDrill, catalogue, read
 from stalewatch.drills.targets import TARGETS
-from stalewatch.faults.kinds import FAULTS
+from stalewatch.faults.catalogue import FAULTS
 
 TWO = """
 [two-in-a-row]

@@ -1,4 +1,4 @@
-"""What was broken is mended, however the process ends that broke it."""
+"""Faults are undone, however the process that began them ends."""
 
 import json
 import os
@@ -16,8 +16,8 @@ import pytest
 from stalewatch.clusters.lab.clusters import MongoLab
 from stalewatch.clusters.local.mongo import MongoCluster
 from stalewatch.clusters.protocol import ClusterError
+from stalewatch.faults.catalogue import FAULTS
 from stalewatch.faults.guardian import guarded
-from stalewatch.faults.kinds import FAULTS
 
 pytestmark = pytest.mark.server
 
@@ -26,7 +26,7 @@ Eventually = Callable[..., None]
 DRILL = """
 import json, os, sys, time
 from stalewatch.faults.guardian import guarded
-from stalewatch.faults.kinds import FAULTS
+from stalewatch.faults.catalogue import FAULTS
 from stalewatch.clusters.protocol import Recipe
 
 cluster = Recipe(*json.loads(sys.argv[1])).make()
@@ -34,7 +34,7 @@ with guarded(cluster) as guard:
     for name, node in json.loads(sys.argv[2]):
         guard.begin(FAULTS[name].make(cluster, [node], {}))
     if sys.argv[3:] == ["fork"] and not os.fork():
-        time.sleep(600)  # holds the pipe open
+        time.sleep(600)  # keeps the pipe open
     print("broken", flush=True)
     time.sleep(600)
 """
@@ -42,7 +42,7 @@ with guarded(cluster) as guard:
 
 @contextmanager
 def drill(cluster: MongoCluster, faults: dict[str, str], *more: str) -> Iterator["subprocess.Popen[str]"]:
-    """Run a drill of its own process group until everything is broken."""
+    """Run a drill in its own process group, and wait until all its faults have begun."""
     words = [json.dumps(cluster.recipe()), json.dumps(list(faults.items())), *more]
     with subprocess.Popen(
         [sys.executable, "-c", DRILL, *words],
@@ -56,7 +56,7 @@ def drill(cluster: MongoCluster, faults: dict[str, str], *more: str) -> Iterator
             assert process.stdout.readline() == "broken\n", process.stderr and process.stderr.read()
             yield process
         finally:
-            with suppress(ProcessLookupError):  # none of its group is left
+            with suppress(ProcessLookupError):  # its group is gone
                 os.killpg(process.pid, signal.SIGKILL)
 
 
@@ -80,7 +80,7 @@ def states(cluster: MongoCluster) -> list[str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_what_a_drill_broke_is_undone_when_it_is_gone(
+def test_faults_of_a_killed_drill_are_undone(
     whole: MongoCluster, eventually: Eventually, number: signal.Signals
 ) -> None:
     first, second, _ = whole.nodes()
@@ -89,22 +89,20 @@ def test_what_a_drill_broke_is_undone_when_it_is_gone(
         os.killpg(process.pid, number)  # as Ctrl-C in a terminal does
         process.wait()
         assert process.stderr
-        said = process.stderr.read()  # until the guardian has ended, who speaks there too
-    assert f"undoing pause of {second}" in said
-    assert f"undoing kill of {first}" in said
+        errors = process.stderr.read()  # until the guardian, which writes there too, has exited
+    assert f"undoing pause of {second}" in errors
+    assert f"undoing kill of {first}" in errors
     assert states(whole) == ["running"] * 3
     eventually(lambda: guardians_of(process.pid) == [])
 
 
-def test_a_child_that_holds_the_pipe_open_does_not_keep_a_node_broken(
-    whole: MongoCluster, eventually: Eventually
-) -> None:
+def test_faults_are_undone_even_if_a_child_holds_the_pipe_open(whole: MongoCluster, eventually: Eventually) -> None:
     with drill(whole, {"pause": whole.nodes()[0]}, "fork") as process:
         os.kill(process.pid, signal.SIGKILL)
         eventually(lambda: states(whole) == ["running"] * 3)
 
 
-def test_ctrl_c_in_the_middle_of_an_isolate_leaves_no_rule(lab: MongoLab, eventually: Eventually) -> None:
+def test_ctrl_c_during_an_isolate_leaves_no_rule(lab: MongoLab, eventually: Eventually) -> None:
     old = lab.primary()
     assert old
     with drill(lab, {"isolate": old}) as process:
@@ -133,30 +131,30 @@ def test_a_drill_killed_at_any_moment_leaves_nothing_broken(lab: MongoLab, event
             time.sleep(random.uniform(0.0, 1.5))
             os.killpg(process.pid, signal.SIGKILL)
             assert process.stderr
-            process.stderr.read()  # until the guardian has ended too
+            process.stderr.read()  # until the guardian has exited too
         assert states(lab) == ["running"] * 3
         assert {node.note for node in lab.status()} == {""}
         assert guardians_of(process.pid) == []
     eventually(lambda: all(node.healthy for node in lab.status()))
 
 
-def test_what_ended_is_not_undone_again_and_what_stands_is(whole: MongoCluster) -> None:
+def test_only_active_faults_are_undone(whole: MongoCluster) -> None:
     first, second, _ = whole.nodes()
-    ended, standing = (FAULTS["pause"].make(whole, [node], {}) for node in (first, second))
+    ended, active = (FAULTS["pause"].make(whole, [node], {}) for node in (first, second))
     with guarded(whole) as guard:
         guard.begin(ended)
         guard.end(ended)
-        whole.pause(first)  # somebody else's
-        guard.begin(standing)
+        whole.pause(first)  # not by the drill
+        guard.begin(active)
     assert states(whole) == ["paused", "running", "running"]
     assert guardians_of(os.getpid()) == []
     whole.resume(first)
 
 
-def test_nothing_is_broken_without_a_guardian(whole: MongoCluster, eventually: Eventually) -> None:
+def test_no_fault_begins_without_a_guardian(whole: MongoCluster, eventually: Eventually) -> None:
     with guarded(whole) as guard:
         (guardian,) = guardians_of(os.getpid())
-        os.kill(guardian, signal.SIGTERM)  # which it ignores
+        os.kill(guardian, signal.SIGTERM)  # it ignores this
         os.kill(guardian, signal.SIGKILL)
         eventually(lambda: psutil.Process(guardian).status() == psutil.STATUS_ZOMBIE)
         with pytest.raises(ClusterError, match="nothing is broken without it"):

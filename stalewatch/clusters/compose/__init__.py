@@ -1,1 +1,1 @@
-"""The containers of docker-compose.yml: what they run beside the databases, and clusters made of them."""
+"""Clusters of the containers in docker-compose.yml."""

@@ -1,15 +1,21 @@
-"""What clusters of containers share: they are found by Compose's labels, and acted on through the docker command."""
+"""The base class of clusters of containers, which are controlled by the docker command."""
 
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from stalewatch.clusters.compose import links
-from stalewatch.clusters.compose.containers import Container, containers
-from stalewatch.clusters.compose.docker import UP_TIMEOUT_S, compose, docker, project
+from stalewatch.clusters.compose.containers import (
+    UP_TIMEOUT_S,
+    Container,
+    compose,
+    containers,
+    docker,
+    may_enter,
+    project,
+)
 from stalewatch.clusters.protocol import (
     ClusterError,
-    LinkTrouble,
+    LinkFault,
     NodeStatus,
     NotAllowed,
     NotReady,
@@ -21,16 +27,16 @@ from stalewatch.clusters.protocol import (
 )
 
 READY_TIMEOUT_S = 300.0
-"""How long nodes may take to serve once their containers are up."""
+"""Time for nodes to serve once their containers are up."""
 
 STOP_TIMEOUT_S = 60
-"""How many seconds a server may take to end in good order before the engine kills it."""
+"""Seconds for a server to shut down cleanly before the engine kills it."""
 
 _POLL_S = 0.5
-_LAST_WORDS = 5
+_LAST_LINES = 5
 
 
-class ContainerCluster(ABC):
+class ComposeCluster(ABC):
     """Nodes of one database as services of docker-compose.yml, on this machine's engine."""
 
     database: str
@@ -38,174 +44,174 @@ class ContainerCluster(ABC):
     """The nodes' services, in order."""
 
     one_shot: Sequence[str] = ()
-    """What is brought up beside them, and ends by itself."""
+    """Services that are started with the nodes, and end by themselves."""
 
-    stays_itself: bool = True
-    """Whether the others know a node again that was disconnected, and that the engine may give another address."""
+    keeps_identity: bool = True
+    """Whether other nodes recognize a node that was disconnected and may have a new address."""
 
     port: int
-    """The port that each node serves clients at, inside the network."""
+    """The port on which each node serves clients, inside the network."""
 
     data: Sequence[str]
-    """The words of ``find`` that name what a node has stored."""
+    """The arguments of ``find`` that select a node's data."""
 
     @abstractmethod
     def addresses(self) -> Mapping[str, str]:
-        """Return HOST:PORT of every node, as histories have it, by its service."""
+        """Return every node's HOST:PORT, as in histories, by service."""
 
     @abstractmethod
     def status(self) -> Sequence[NodeStatus]:
-        """Say how every node is."""
+        """Return the status of every node."""
 
     @abstractmethod
     def uri(self) -> str:
-        """Return what a client on this machine connects to."""
+        """Return the address that clients on this machine connect to."""
 
     @abstractmethod
     def client_options(self) -> Mapping[str, str]:
-        """Return what leads a client here, by the names of its options as argparse makes them of the flags."""
-
-    @abstractmethod
-    def primary(self) -> str | None:
-        """Return the address of the node that takes the writes."""
+        """Return the client options that connect to this cluster, by argparse name."""
 
     @abstractmethod
     def serves(self, container: Container) -> bool:
-        """Say whether a node answers clients."""
+        """Return whether a node answers clients."""
 
     def recipe(self) -> Recipe:
-        """Say how another process makes an object of this cluster."""
-        kind = type(self)
-        return Recipe(f"{kind.__module__}:{kind.__name__}", {})
+        """Return instructions for another process to create the same cluster object."""
+        return Recipe(f"{type(self).__module__}:{type(self).__name__}", {})
+
+    def primary(self) -> str | None:
+        """Return the primary's address; None if every node accepts writes."""
+        return None
 
     def nodes(self) -> Sequence[str]:
         """Return every node's address."""
         return list(self.addresses().values())
 
     def ensure(self, progress: Progress) -> None:
-        """Bring the containers up, or mend them, where a node does not serve."""
+        """Start or repair the containers unless every node is healthy."""
         if not all(node.healthy for node in self.status()):
             self.start(progress)
 
     def start(self, progress: Progress) -> None:
-        """Bring the containers up and wait until all nodes serve; raise a `ClusterError` when they do not."""
+        """Start or repair the containers and wait until all nodes serve; raise a `ClusterError` if that fails."""
         for container in self._containers().values():
-            links.mend(container, ())
+            container.mend(())
             if container.state == "paused":
-                progress(f"{container.service}: was paused, goes on")
+                progress(f"{container.service}: was paused, resuming it")
                 docker("unpause", container.id)
         names = (*self.services, *self.one_shot)
-        progress(f"docker compose up --detach {' '.join(names)} (images are fetched once)")
+        progress(f"docker compose up --detach {' '.join(names)} (pulls images if necessary)")
         compose("up", "--detach", *names, timeout_s=UP_TIMEOUT_S)
         progress(f"waiting for {', '.join(self.services)} to serve")
         self._await(lambda: all(node.healthy for node in self.status()), self.services)
 
     def stop(self, progress: Progress, *, wipe: bool = False) -> None:
-        """End every node, and with `wipe` delete the containers and what they stored."""
+        """Stop every node; with `wipe` delete the containers and their data."""
         names = (*self.services, *self.one_shot)
         progress(f"stopping {', '.join(self.services)}")
         compose("stop", "--timeout", str(STOP_TIMEOUT_S), *names, timeout_s=STOP_TIMEOUT_S * 2.0)
         if wipe:
-            progress(f"deleting what {', '.join(self.services)} stored")
+            progress(f"deleting the data of {', '.join(self.services)}")
             compose("rm", "--force", "-v", *names)
             docker("volume", "rm", "--force", *(f"{project()}_{service}" for service in self.services))
 
     def kill(self, node: str) -> None:
-        """End a node at once (SIGKILL), and return when it has ended; a dead one stays so."""
+        """Kill a node (SIGKILL) and wait until its process is gone; does nothing if it is dead."""
         container = self._container(node)
         if container.state != "dead":
             docker("kill", container.id)
 
     def restart(self, node: str) -> None:
-        """Start a dead node, or end a living one in good order and start it; return when it serves again."""
+        """Start a dead node, or shut a running one down cleanly and start it; return when it serves again."""
         container = self._container(node)
         if container.state == "paused":
             docker("unpause", container.id)
-        timeout_s = STOP_TIMEOUT_S * 2.0
-        docker("restart", "-t", str(STOP_TIMEOUT_S), container.id, timeout_s=timeout_s)
-        self._await(lambda: self.serves(self._named(container.service)), [container.service])
+        docker("restart", "-t", str(STOP_TIMEOUT_S), container.id, timeout_s=STOP_TIMEOUT_S * 2.0)
+        self._await(lambda: self.serves(self._by_service(container.service)), [container.service])
 
     def pause(self, node: str) -> None:
-        """Freeze every process of a node; raises `NotRunning` when it is dead."""
-        container = self._living(node)
+        """Freeze all processes of a node; raise `NotRunning` if it is dead."""
+        container = self._running(node)
         if container.state != "paused":
             docker("pause", container.id)
 
     def resume(self, node: str) -> None:
-        """Let a frozen node go on; raises `NotRunning` when it is dead."""
-        container = self._living(node)
+        """Resume a frozen node; raise `NotRunning` if it is dead."""
+        container = self._running(node)
         if container.state == "paused":
             docker("unpause", container.id)
 
     def cut(self, node: str, others: Sequence[str], *, clients: bool = False) -> None:
-        """Let nothing pass between a node and other nodes, both ways; with `clients` nor between it and any client.
+        """Block traffic between a node and other nodes, both ways; with `clients` also between it and all clients.
 
-        Where this process may not enter the container's network, a node can only be cut off from all of them.
+        If this process may not enter the container's network, a node can only be cut off from all of them.
         """
-        container = self._living(node)
-        if not links.may_enter():
+        container = self._running(node)
+        if not may_enter():
             self._disconnect(container, others, clients=clients)
             return
         if others:
-            links.cut(container, self._reached([self._container(other).service for other in others]))
+            container.cut(self._container_addresses([self._container(other).service for other in others]))
         if clients:
-            links.cut_all_but(container, self._reached(self.services))
+            container.cut_clients(self._container_addresses(self.services).values())
 
     def slow(self, node: str, delay_s: float) -> None:
-        """Hold back all that goes to and from a node by `delay_s` seconds each way."""
-        links.slow(self._living(node), delay_s)
+        """Delay traffic to and from a node by `delay_s` seconds each way."""
+        self._running(node).slow(delay_s)
 
     def lose(self, node: str, share: float) -> None:
-        """Drop a share of what goes to and from a node, chosen at random."""
-        links.lose(self._living(node), share)
+        """Drop a random share of the packets to and from a node."""
+        self._running(node).lose(share)
 
-    def mend(self, node: str, *troubles: LinkTrouble) -> None:
-        """Undo what was done to a node's links: the troubles that are named, or all; nothing where nothing was."""
-        links.mend(self._container(node), troubles)
+    def mend(self, node: str, *faults: LinkFault) -> None:
+        """Remove these faults from a node's links, or all if none is given; does nothing if there are none."""
+        self._container(node).mend(faults)
 
     def wipe(self, node: str) -> None:
-        """End a node at once and delete what it stored; `restart` then brings it back with nothing."""
+        """Kill a node and delete its data; `restart` then starts it empty."""
         container = self._container(node)
         self.kill(node)
-        # By the node's own image, which is on this machine and has `find`: a dead container runs nothing itself.
+        # In a container of the node's own image, which is on this machine and has `find`: a dead one runs no commands.
         helper = ("run", "--rm", "--network", "none", "--user", "0", "--volumes-from", container.id)
         docker(*helper, "--entrypoint", "find", container.image, *self.data, "-delete")
 
     def _disconnect(self, container: Container, others: Sequence[str], *, clients: bool) -> None:
         names = {self._container(other).service for other in others}
-        if not self.stays_itself or not clients or names | {container.service} != set(self.services):
+        if not self.keeps_identity or not clients or names | {container.service} != set(self.services):
             raise NotAllowed(
-                f"{container.service}: only root on the engine's own machine may cut links of a container; without, "
-                "a member or a leader can be cut off from all nodes and clients, by taking its network away"
+                f"{container.service}: only root on the engine's machine may cut single links of a container; without "
+                "root, a MongoDB member or CouchDB leader can only be disconnected from all nodes and clients at once"
             )
         if container.connected:
-            links.disconnect(container)
+            container.disconnect()
 
-    def _reached(self, services: Collection[str]) -> dict[str, str]:
-        """Return the addresses in the network of those of the services that have one."""
+    def _container_addresses(self, services: Collection[str]) -> dict[str, str]:
+        """Return the addresses in the network by service; dead and disconnected containers have none."""
         found = self._containers()
         return {service: one.address for service, one in found.items() if one.address and service in services}
 
     def _containers(self) -> dict[str, Container]:
         return containers(self.services)
 
-    def _named(self, service: str) -> Container:
+    def _by_service(self, service: str) -> Container:
         found = self._containers().get(service)
         if found is None:
             raise NotRunning(f"{service} has no container: docker compose up -d {' '.join(self.services)}")
         return found
 
     def _container(self, node: str) -> Container:
-        """Return a node's container by its address, or by its service's name, with the port or without."""
+        """Return a node's container by the node's address, or by its service with or without the port."""
         for service, address in self.addresses().items():
             if node in {address, service, f"{service}:{self.port}"}:
-                return self._named(service)
-        raise UnknownNode(f"{node} is no node of the {self.database} containers, which are {', '.join(self.nodes())}")
+                return self._by_service(service)
+        raise UnknownNode(
+            f"{node} is not a node of the {self.database} containers, whose nodes are {', '.join(self.nodes())}"
+        )
 
-    def _living(self, node: str) -> Container:
+    def _running(self, node: str) -> Container:
         container = self._container(node)
         if container.state == "dead":
-            raise NotRunning(f"{container.service} does not run: restart it first")
+            raise NotRunning(f"{container.service} is not running: restart it first")
         return container
 
     def _await(self, condition: Callable[[], bool], services: Sequence[str]) -> None:
@@ -213,16 +219,16 @@ class ContainerCluster(ABC):
         while not condition():
             for container in self._containers().values():
                 if container.service in services and container.state == "dead":
-                    raise ServerDied(f"{container.service} has ended: {_last_words(container)}")
+                    raise ServerDied(f"{container.service} has exited: {_last_lines(container)}")
             if time.monotonic() > deadline:
                 names = ", ".join(services)
                 raise NotReady(f"{names}: not serving after {READY_TIMEOUT_S:.0f} s; see docker compose logs {names}")
             time.sleep(_POLL_S)
 
 
-def _last_words(container: Container) -> str:
+def _last_lines(container: Container) -> str:
     try:
-        told = docker("logs", "--tail", str(_LAST_WORDS), container.id)
+        output = docker("logs", "--tail", str(_LAST_LINES), container.id)
     except ClusterError as error:
         return str(error)
-    return " / ".join(told.splitlines()) or "it said nothing; see docker compose logs"
+    return " / ".join(output.splitlines()) or "without any output; see docker compose logs"

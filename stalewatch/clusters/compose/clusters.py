@@ -1,4 +1,4 @@
-"""The databases of docker-compose.yml as clusters that can be broken: by database, in one table."""
+"""The databases of docker-compose.yml as clusters, in one table."""
 
 import os
 import re
@@ -7,19 +7,26 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from urllib.parse import quote
 
-from stalewatch.clusters.compose.cluster import ContainerCluster
-from stalewatch.clusters.compose.containers import Container
-from stalewatch.clusters.compose.docker import docker
-from stalewatch.clusters.local import assembly, cql, home, leaders
-from stalewatch.clusters.local.replica_set import SERVING, View, lag_s, leader, look
+from stalewatch.clusters.compose.cluster import ComposeCluster
+from stalewatch.clusters.compose.containers import Container, docker
+from stalewatch.clusters.local import cassandra_members, couch_leaders, home
+from stalewatch.clusters.local.mongo_members import (
+    SERVING,
+    SET_NAME,
+    MemberView,
+    is_healthy,
+    lag_s,
+    member_views,
+    primary_view,
+)
 from stalewatch.clusters.protocol import ClusterError, NodeStatus, NotReady, Reachable
 
 
-class MongoContainers(ContainerCluster):
-    """A replica set. Its members call each other, and so their clients, mongo1:27017 and so on.
+class MongoCompose(ComposeCluster):
+    """A replica set whose members, and so their clients, know each other as mongo1:27017 and so on.
 
-    They are asked at the ports that are published on this machine; a client that is to follow the primary needs to
-    reach them by their own names.
+    This process queries them at the ports published on this machine; a client that follows the primary must be able
+    to reach them by name.
     """
 
     database = "mongo"
@@ -29,137 +36,129 @@ class MongoContainers(ContainerCluster):
     data = ("/data/db", "-mindepth", "1")
 
     def addresses(self) -> Mapping[str, str]:
-        """Return the members' own names for each other."""
+        """Return the members' names for each other."""
         return {service: f"{service}:{self.port}" for service in self.services}
 
     def uri(self) -> str:
-        """Return the connection string; raise `NotReady` where this machine does not know the members by their names.
+        """Return the connection string; raise `NotReady` if this machine cannot resolve the members' names.
 
-        The message has the lines that teach it.
+        The message has the lines to add to /etc/hosts.
         """
-        strangers = [one for one in self._containers().values() if one.address and not _is_known(one)]
-        if strangers:
-            lines = "; ".join(f"{one.address} {one.service}" for one in strangers)
+        unresolved = [one for one in self._containers().values() if one.address and not _is_resolved(one)]
+        if unresolved:
+            lines = "; ".join(f"{one.address} {one.service}" for one in unresolved)
             raise NotReady(
-                "clients on this machine cannot follow the replica set, whose members call each other by names that "
-                f"it does not know. On Linux, put into /etc/hosts: {lines}. Elsewhere let the load run beside them: "
+                "clients on this machine cannot follow the replica set, because its members' names do not resolve "
+                f"here. On Linux, add to /etc/hosts: {lines}. Elsewhere run the load in a container: "
                 "docker compose run --rm bench mongo"
             )
-        return f"mongodb://{','.join(self.nodes())}/?replicaSet={assembly.SET_NAME}"
+        return f"mongodb://{','.join(self.nodes())}/?replicaSet={SET_NAME}"
 
     def client_options(self) -> Mapping[str, str]:
-        """Return the connection string as an option."""
+        """Return the connection string as a client option."""
         return {"mongo_uri": self.uri()}
 
     def primary(self) -> str | None:
-        """Return the primary's address; of two that claim to be, the one elected last."""
-        led = leader(self._views(self._containers()).values())
-        return led.address if led else None
+        """Return the primary's address: of two primaries, the one elected last."""
+        primary = primary_view(self._views(self._containers()).values())
+        return primary.address if primary else None
 
     def serves(self, container: Container) -> bool:
-        """Say whether a member is a primary or a secondary."""
+        """Return whether a member is a primary or a secondary."""
         return self._views({container.service: container})[container.service].role in SERVING
 
     def status(self) -> Sequence[NodeStatus]:
-        """Say how every member is, by its container, its own word and the primary's."""
+        """Return every member's status according to its container, itself and the primary."""
         found = self._containers()
         views = self._views(found)
-        led = leader(views.values())
-        return [self._node(service, found.get(service), views[service], led) for service in self.services]
+        primary = primary_view(views.values())
+        return [
+            _status(service, view.address, found.get(service), view.role, healthy=is_healthy(view, primary))._replace(
+                lag_s=lag_s(primary, view.address)
+            )
+            for service, view in views.items()
+        ]
 
-    def _node(self, service: str, container: Container | None, view: View, led: View | None) -> NodeStatus:
-        seen = led.members.get(view.address) if led else None
-        # A primary that was frozen still calls itself one when another has long been elected.
-        healthy = view.role in SERVING and seen is not None and seen.healthy and seen.role == view.role
-        status = _status(service, view.address, container, view.role, healthy=healthy)
-        return status._replace(lag_s=lag_s(led, view.address))
-
-    def _views(self, found: Mapping[str, Container]) -> dict[str, View]:
-        """Return what the members that run say, each under its own name; of the others nothing."""
+    def _views(self, found: Mapping[str, Container]) -> dict[str, MemberView]:
+        """Return the views of the running members, each under its own name; those of the others are empty."""
         asked = {
             one.published[self.port]: service
             for service, one in found.items()
             if one.state == "running" and self.port in one.published
         }
-        said = {asked[view.address]: view for view in look(asked)}
+        answers = {asked[view.address]: view for view in member_views(asked)}
         return {
-            service: replace(said.get(service, View(address)), address=address)
+            service: replace(answers.get(service, MemberView(address)), address=address)
             for service, address in self.addresses().items()
         }
 
 
-_MEMBER = re.compile(r"^(?P<state>[UD][NJLM])\s+(?P<address>\S+)", re.MULTILINE)
-"""A line of ``nodetool status``."""
+_NODETOOL_LINE = re.compile(r"^(?P<state>[UD][NJLM])\s+(?P<address>\S+)", re.MULTILINE)
+"""A node's line of ``nodetool status``."""
 
 _NODETOOL_TIMEOUT_S = 10.0
 
 
-class CassandraContainers(ContainerCluster):
-    """A ring. Its nodes, and so its clients, know each other by their addresses in the network.
+class CassandraCompose(ComposeCluster):
+    """A ring whose nodes, and so their clients, know each other by their addresses in the network.
 
-    On Linux this machine reaches these. What a container's address was is remembered, for one that has ended has none.
+    On Linux this machine can reach those. They are stored, because a container that has exited has no address.
     """
 
     database = "cassandra"
     services = ("cassandra1", "cassandra2", "cassandra3")
-    stays_itself = False
+    keeps_identity = False
     port = 9042
-    # Without its system tables a node would be a stranger of a known address, which the ring refuses: it stays who it
-    # is, and has lost every key and the log of those it had taken.
+    # Without its system tables a node would be a new one with a known address, which the ring rejects. It keeps its
+    # identity, and loses all keys and its commit log.
     data = ("/var/lib/cassandra", "-mindepth", "2", "-type", "f", "-not", "-path", "*/data/system*")
 
     def addresses(self) -> Mapping[str, str]:
         """Return the address of every node in the network; before the first start, its name."""
         file = home.location() / "compose" / "cassandra.json"
         known = home.recall(file)
-        now = {one.service: one.address for one in self._containers().values() if one.address}
-        if not now.items() <= known.items():
-            known = {**known, **now}
+        current = {one.service: one.address for one in self._containers().values() if one.address}
+        if not current.items() <= known.items():
+            known = {**known, **current}
             home.create(home.location())
-            with home.writing(file):
-                file.parent.mkdir(parents=True, exist_ok=True)
-                home.remember(file, known)
+            home.remember(file, known)
         return {service: f"{known.get(service, service)}:{self.port}" for service in self.services}
 
     def uri(self) -> str:
-        """Return what the option ``--hosts`` takes."""
+        """Return the value of the option ``--hosts``."""
         return ",".join(self.nodes())
 
     def client_options(self) -> Mapping[str, str]:
-        """Return the nodes as an option."""
+        """Return the nodes as a client option."""
         return {"hosts": self.uri()}
 
-    def primary(self) -> str | None:
-        """Return None: every node takes writes."""
-        return None
-
     def serves(self, container: Container) -> bool:
-        """Say whether a node answers clients, at the port that is published on this machine."""
-        return container.state == "running" and cql.serves(container.published[self.port])
+        """Return whether a node answers clients, at the port published on this machine."""
+        return container.state == "running" and cassandra_members.serves(container.published[self.port])
 
     def keep_hints(self, node: str, *, keep: bool | None) -> None:
-        """Let a node keep what others miss from now on, or not; None: as by default, which is to keep it."""
+        """Turn a node's hints on or off; None restores the default, which is on."""
         order = "disablehandoff" if keep is False else "enablehandoff"
-        docker("exec", self._living(node).id, "nodetool", order)
+        docker("exec", self._running(node).id, "nodetool", order)
 
     def status(self) -> Sequence[NodeStatus]:
-        """Say how every node is: by its container, by its port, and as one of them sees it, in nodetool's words."""
+        """Return every node's status according to its container, its port, and another node's nodetool."""
         addresses, found = self.addresses(), self._containers()
         serving = {service for service, container in found.items() if self.serves(container)}
-        words = next((_nodetool(found[service]) for service in self.services if service in serving), {})
+        states = next((_nodetool_states(found[service]) for service in self.services if service in serving), {})
         return [
             _status(service, address, found.get(service), role, healthy=service in serving and role == "UN")
             for service, address in addresses.items()
-            for role in [words.get(address.rpartition(":")[0])]
+            for role in [states.get(address.rpartition(":")[0])]
         ]
 
 
 _COUCH_PUBLISHED = {"couch1": "127.0.0.1:5984", "couch2": "127.0.0.1:5985"}
-"""Where docker-compose.yml publishes the leaders; a container knows better."""
+"""Where docker-compose.yml publishes the leaders, unless a container says otherwise."""
 
 
-class CouchContainers(ContainerCluster):
-    """Two leaders, which clients on this machine know by the ports that are published."""
+class CouchCompose(ComposeCluster):
+    """Two leaders, which clients on this machine know by their published ports."""
 
     database = "couch"
     services = tuple(_COUCH_PUBLISHED)
@@ -172,28 +171,24 @@ class CouchContainers(ContainerCluster):
         return {service: found.get(service, usual) for service, usual in _COUCH_PUBLISHED.items()}
 
     def uri(self) -> str:
-        """Return both leaders' URLs, apart by a blank, with the user and the password that Compose gave them."""
+        """Return both leaders' URLs with Compose's credentials, separated by a space."""
         return " ".join(self.client_options().values())
 
     def client_options(self) -> Mapping[str, str]:
-        """Return both leaders' URLs as options."""
-        given = {"COUCHDB_USER": leaders.USER, "COUCHDB_PASSWORD": leaders.PASSWORD}
-        login = ":".join(quote(os.environ.get(name) or usual, safe="") for name, usual in given.items())
+        """Return both leaders' URLs as client options."""
+        defaults = {"COUCHDB_USER": couch_leaders.USER, "COUCHDB_PASSWORD": couch_leaders.PASSWORD}
+        login = ":".join(quote(os.environ.get(name) or default, safe="") for name, default in defaults.items())
         a, b = self.nodes()
         return {"couch_a": f"http://{login}@{a}", "couch_b": f"http://{login}@{b}"}
 
-    def primary(self) -> str | None:
-        """Return None: both take writes."""
-        return None
-
     def serves(self, container: Container) -> bool:
-        """Say whether a leader answers."""
-        return container.state == "running" and bool(leaders.serving([container.published[self.port]]))
+        """Return whether a leader answers."""
+        return container.state == "running" and bool(couch_leaders.serving([container.published[self.port]]))
 
     def status(self) -> Sequence[NodeStatus]:
-        """Say how both leaders are."""
+        """Return the status of both leaders."""
         found = self._containers()
-        up = leaders.serving(one.published[self.port] for one in found.values() if one.state == "running")
+        up = couch_leaders.serving(one.published[self.port] for one in found.values() if one.state == "running")
         return [
             _status(service, address, found.get(service), "leader" if address in up else None, healthy=address in up)
             for service, address in self.addresses().items()
@@ -201,28 +196,28 @@ class CouchContainers(ContainerCluster):
 
 
 CLUSTERS: Mapping[str, Callable[[], Reachable]] = {
-    "mongo": MongoContainers,
-    "cassandra": CassandraContainers,
-    "couch": CouchContainers,
+    "mongo": MongoCompose,
+    "cassandra": CassandraCompose,
+    "couch": CouchCompose,
 }
-"""Every database of docker-compose.yml. A new one is one row."""
+"""The clusters of docker-compose.yml by database."""
 
 
-def _is_known(container: Container) -> bool:
-    """Tell whether this machine knows a container by its service's name."""
+def _is_resolved(container: Container) -> bool:
+    """Return whether this machine resolves the service's name to the container."""
     try:
         return socket.gethostbyname(container.service) == container.address
     except OSError:
         return False
 
 
-def _nodetool(container: Container) -> Mapping[str, str]:
-    """Return how a node sees each node, by its address; nothing where it does not say so in time."""
+def _nodetool_states(container: Container) -> Mapping[str, str]:
+    """Return every node's state by address, as this node sees it; empty if it does not answer in time."""
     try:
-        told = docker("exec", container.id, "nodetool", "status", timeout_s=_NODETOOL_TIMEOUT_S)
+        output = docker("exec", container.id, "nodetool", "status", timeout_s=_NODETOOL_TIMEOUT_S)
     except ClusterError:
         return {}
-    return {found["address"]: found["state"] for found in _MEMBER.finditer(told)}
+    return {found["address"]: found["state"] for found in _NODETOOL_LINE.finditer(output)}
 
 
 def _status(service: str, address: str, container: Container | None, role: str | None, *, healthy: bool) -> NodeStatus:

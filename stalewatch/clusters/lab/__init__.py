@@ -1,1 +1,1 @@
-"""Clusters in a network of their own, without a way out, whose links can be cut, slowed and made to lose."""
+"""Local clusters in isolated networks, whose links can be cut, delayed and made lossy."""

@@ -1,4 +1,4 @@
-"""The local clusters in a network of their own: the same servers on other addresses, whose links can be broken."""
+"""The local clusters in labs: the same servers at other addresses, with links that can be broken."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -8,57 +8,57 @@ from stalewatch.clusters.local.cassandra import CassandraCluster
 from stalewatch.clusters.local.cluster import LocalCluster
 from stalewatch.clusters.local.couch import CouchCluster
 from stalewatch.clusters.local.mongo import MongoCluster
-from stalewatch.clusters.protocol import LinkTrouble, NodeStatus, Progress
+from stalewatch.clusters.protocol import LinkFault, NodeStatus, Progress
 
 
-class InLab(LocalCluster):
-    """What a lab adds to a local cluster: links that can be cut, slowed and made to lose."""
+class LabCluster(LocalCluster):
+    """A mixin that runs a local cluster in a lab, and adds link faults."""
 
-    kind: ClassVar[str] = "lab"
+    variant: ClassVar[str] = "lab"
     network: Lab
 
     def _network(self, names: Sequence[str]) -> Lab:
         return Lab(self.folder, names)
 
     def ensure(self, progress: Progress) -> None:
-        """Start the cluster, or mend it, when a node or a link is not whole."""
+        """Start or repair the cluster unless every node is healthy and no link has a fault."""
         if any(map(self.network.note, self.servers)):
-            progress("mending links that an earlier fault left broken")
+            progress("repairing links that an earlier fault left broken")
             self.start(progress)
         super().ensure(progress)
 
     def status(self) -> Sequence[NodeStatus]:
-        """Say how every node is, and what is done to its links."""
+        """Return every node's status; the note includes the faults of its link."""
         return [
             node._replace(note="; ".join(filter(None, (node.note, self.network.note(node.name)))))
-            for node in super().status()  # type: ignore[safe-super] # the cluster beside this class has it
+            for node in super().status()  # type: ignore[safe-super] # implemented by the class mixed with
         ]
 
     def cut(self, node: str, others: Sequence[str], *, clients: bool = False) -> None:
-        """Let nothing pass between a node and other nodes, both ways; with `clients` nor between it and any client."""
+        """Block traffic between a node and other nodes, both ways; with `clients` also between it and all clients."""
         names = [self._server(other).name for other in others]
         self.network.cut(self._server(node).name, names, clients=clients)
 
     def slow(self, node: str, delay_s: float) -> None:
-        """Hold back all that goes to and from a node by `delay_s` seconds each way."""
+        """Delay traffic to and from a node by `delay_s` seconds each way."""
         self.network.slow(self._server(node).name, delay_s)
 
     def lose(self, node: str, share: float) -> None:
-        """Drop a share of what goes to and from a node, chosen at random."""
+        """Drop a random share of the packets to and from a node."""
         self.network.lose(self._server(node).name, share)
 
-    def mend(self, node: str, *troubles: LinkTrouble) -> None:
-        """Undo what was done to a node's links: the troubles that are named, or all."""
-        self.network.mend(self._server(node).name, *troubles)
+    def mend(self, node: str, *faults: LinkFault) -> None:
+        """Remove these faults from a node's link, or all if none is given."""
+        self.network.mend(self._server(node).name, *faults)
 
 
-class MongoLab(InLab, MongoCluster):
+class MongoLab(LabCluster, MongoCluster):
     """The replica set in a lab."""
 
 
-class CassandraLab(InLab, CassandraCluster):
+class CassandraLab(LabCluster, CassandraCluster):
     """The ring in a lab."""
 
 
-class CouchLab(InLab, CouchCluster):
+class CouchLab(LabCluster, CouchCluster):
     """The leaders in a lab."""

@@ -1,7 +1,7 @@
-"""A link that takes its time: two TAP devices, and what comes out of one goes into the other a while later.
+"""A delayed link: two TAP devices, each of which receives the frames of the other one after a delay.
 
-A program of its own, which needs nothing but the standard library: ``python forwarder.py DEVICE DEVICE SECONDS``. It
-makes the devices in the network namespace that it is started in; they go when it ends.
+This is a program of its own, and needs only the standard library: ``python forwarder.py DEVICE DEVICE SECONDS``. It
+creates the devices in the network namespace that it is started in; they are removed when it ends.
 """
 
 import fcntl
@@ -19,13 +19,13 @@ CONTROL = "/dev/net/tun"
 _TUNSETIFF, _IFF_TAP, _IFF_NO_PI = 0x400454CA, 0x0002, 0x1000
 _REQUEST = "16sH22x"
 
-_LARGEST_FRAME = 1 << 16
-_MOST_FRAMES = 20_000
-"""How many may be under way one way; more are dropped, as by a switch whose memory is full."""
+_MAX_FRAME_BYTES = 1 << 16
+_MAX_FRAMES = 20_000
+"""Frames in flight in one direction; more are dropped, as by a switch whose buffer is full."""
 
 
-class Way:
-    """One direction: frames that came in, each with the time at which it goes out."""
+class Direction:
+    """One direction of the link: the frames in flight, each with the time at which it is due."""
 
     def __init__(self, source: int, target: int, delay_s: float) -> None:
         self.source = source
@@ -35,53 +35,53 @@ class Way:
 
     @property
     def due(self) -> float:
-        """When the next frame goes out; never, where there is none."""
+        """When the next frame is due; infinity if there is none."""
         return self._frames[0][0] if self._frames else float("inf")
 
-    def take(self) -> None:
-        """Take in what has come."""
+    def receive(self) -> None:
+        """Read all frames that have arrived."""
         while True:
             try:
-                frame = os.read(self.source, _LARGEST_FRAME)
+                frame = os.read(self.source, _MAX_FRAME_BYTES)
             except BlockingIOError:
                 return
-            if len(self._frames) < _MOST_FRAMES:
+            if len(self._frames) < _MAX_FRAMES:
                 self._frames.append((time.monotonic() + self._delay_s, frame))
 
-    def release(self) -> None:
-        """Let out what is due."""
+    def send_due(self) -> None:
+        """Send the frames that are due."""
         while self.due <= time.monotonic():
             _, frame = self._frames.popleft()
             try:
                 os.write(self._target, frame)
             except OSError:
-                continue  # the device is down or full: a frame is lost, as on any link
+                continue  # the device is down or full: the frame is lost, as on any link
 
 
 def forward(one: int, other: int, delay_s: float) -> None:
-    """Forward frames between two devices for ever, each held back by that many seconds."""
-    ways = (Way(one, other, delay_s), Way(other, one, delay_s))
-    sources = [way.source for way in ways]
+    """Forward frames between two devices forever, each delayed by `delay_s` seconds."""
+    directions = (Direction(one, other, delay_s), Direction(other, one, delay_s))
+    sources = [direction.source for direction in directions]
     while True:
-        wait_s = min(way.due for way in ways) - time.monotonic()
+        wait_s = min(direction.due for direction in directions) - time.monotonic()
         ready, _, _ = select.select(sources, [], [], None if wait_s == float("inf") else max(0.0, wait_s))
-        for way in ways:
-            if way.source in ready:
-                way.take()
-            way.release()
+        for direction in directions:
+            if direction.source in ready:
+                direction.receive()
+            direction.send_due()
 
 
-def device(name: str) -> int:
-    """Make a TAP device, and return the file that its frames are read from and written to."""
+def create_device(name: str) -> int:
+    """Create a TAP device, and return a file descriptor for its frames."""
     file = os.open(CONTROL, os.O_RDWR | os.O_NONBLOCK)
     fcntl.ioctl(file, _TUNSETIFF, struct.pack(_REQUEST, name.encode(), _IFF_TAP | _IFF_NO_PI))
     return file
 
 
 def main(words: Sequence[str]) -> None:
-    """Run as a program."""
+    """Run the program."""
     one, other, delay_s = words
-    forward(device(one), device(other), float(delay_s))
+    forward(create_device(one), create_device(other), float(delay_s))
 
 
 if __name__ == "__main__":

@@ -1,26 +1,30 @@
-"""A network without a way out: a namespace for each node, a bridge between them, and one link to who started it.
+"""An isolated network: a namespace for each node, a bridge between them, and one link to this machine.
 
-No node has a route beyond the lab's own subnet, and nothing forwards for it. All names come from the cluster's folder,
-so that another checkout's lab has others.
+Nodes have no route beyond the lab's subnet, and nothing forwards their packets. All names are derived from the
+cluster's folder, so that labs of different checkouts do not collide. Addresses are from 198.18.0.0/15, the range
+reserved for network benchmarks (RFC 2544).
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from ipaddress import IPv4Network
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from ipaddress import IPv4Network, ip_network
 from pathlib import Path
 
-from stalewatch.clusters.lab import rules, subnet, system
-from stalewatch.clusters.lab.slowness import Link, Slowness
+from stalewatch.clusters.lab import links
+from stalewatch.clusters.lab.links import CommandFailed, LinkDelay, NodeLink, run
 from stalewatch.clusters.local import home
-from stalewatch.clusters.protocol import LinkTrouble, NotAllowed, Progress
+from stalewatch.clusters.protocol import ClusterError, LinkFault, NotAllowed, Progress
 
 BRIDGE, INNER = "bridge", "eth0"
-"""The bridge in the hub, and each node's only interface beside loopback."""
+"""The bridge in the hub, and each node's only interface besides loopback."""
 
+RANGE = IPv4Network("198.18.0.0/15")
+"""These addresses are not used on the internet, so that a lab hides no other host from this machine."""
+
+_SUBNETS = list(RANGE.subnets(new_prefix=24))
 _OUTER_HOST = 254
-_COMMENT_LENGTH = 120  # nft takes no more than 128
 
 _HUB_SCRIPT = """\
 link add {bridge} type bridge
@@ -49,8 +53,12 @@ link set {outer} up
 """
 
 
+class RangeTaken(ClusterError):
+    """This machine has routes to the addresses of labs."""
+
+
 class Lab:
-    """The network of one cluster, whose folder it is known by, and its nodes by their names in the order given."""
+    """The network of one cluster, identified by the cluster's folder; nodes get addresses in the order given."""
 
     def __init__(self, folder: Path, names: Sequence[str]) -> None:
         self._folder = folder
@@ -62,9 +70,9 @@ class Lab:
 
     @property
     def subnet(self) -> IPv4Network:
-        """The lab's addresses: those of the last start, else those that come first."""
+        """The lab's subnet: that of the last start, else the first candidate."""
         known = home.recall(self._file).get("subnet")
-        return IPv4Network(known) if known else subnet.usual(self._mark)
+        return IPv4Network(known) if known else next(_candidates(self._mark))
 
     def namespace(self, name: str) -> str:
         """Return the name of a node's network namespace."""
@@ -75,112 +83,106 @@ class Lab:
         return str(self.subnet[self._numbers[name]])
 
     def enter(self, name: str) -> Sequence[str]:
-        """Return the words that lead a program into a node's namespace."""
-        return system.inside(self.namespace(name))
+        """Return a command prefix that runs a program in a node's namespace."""
+        return links.inside(self.namespace(name))
 
     def choose(self, names: Iterable[str], wanted: Sequence[int]) -> list[int]:
-        """Return the ports as wanted: nobody else listens in a node's namespace."""
+        """Return the wanted ports: nothing else listens in a node's namespace."""
         return list(wanted)
 
     def is_free(self, name: str, port: int) -> bool:
-        """Return True: nobody else listens there."""
+        """Return True: nothing else listens in a node's namespace."""
         return True
 
     def prepare(self, progress: Progress, clear: Callable[[], None]) -> None:
-        """Make the network where it is not whole, and mend every link; raise a `ClusterError` where it cannot be."""
-        system.require()
-        if self._stands():
+        """Create or repair the network, and remove every link fault; raise a `ClusterError` if it cannot be created."""
+        links.require_privileges()
+        if self._is_complete():
             for name in self._numbers:
                 self.mend(name)
             return
         clear()
         self.remove(progress)
         self._settle()
-        progress(f"making a network of its own for {', '.join(self._numbers)}: {self.subnet}, without a way out")
+        progress(f"creating an isolated network for {', '.join(self._numbers)}: {self.subnet}")
         self._build()
 
     def remove(self, progress: Progress) -> None:
-        """Remove every interface and namespace of the lab, however much of it there is."""
+        """Remove every interface and namespace of the lab, even if only some exist."""
         for name in self._numbers:
-            self.slowness(name).end_forwarder()
-        left = [name for name in self._namespaces() if name in _listed()]
-        is_linked = _is_link(self.outer)
+            self.delay(name).end_forwarder()
+        left = [name for name in self._namespaces() if name in _existing_namespaces()]
+        is_linked = _is_interface(self.outer)
         if not left and not is_linked:
             return
-        system.require()
+        links.require_privileges()
         progress(f"removing the lab's network {self.subnet}")
-        # A namespace that is gone takes its links with it, but not at once.
+        # Deleting a namespace deletes its links too, but not at once.
         if is_linked:
-            system.run("ip", "link", "delete", self.outer)
+            run("ip", "link", "delete", self.outer)
         for name in left:
-            system.run("ip", "netns", "delete", name)
+            run("ip", "netns", "delete", name)
 
     def cut(self, name: str, others: Sequence[str], *, clients: bool) -> None:
-        """Let nothing pass between a node and others, nor with `clients` between it and who is no node."""
-        enter = self.enter(name)
+        """Block traffic between a node and other nodes; with `clients` also between it and anything else."""
         if others:
-            rules.cut(enter, [self.host(other) for other in others], f"cut from {', '.join(others)}")
+            links.cut(self.enter(name), {other: self.host(other) for other in others})
         if clients:
-            rules.cut_all_but(enter, [self.host(node) for node in self._numbers], "cut from clients")
+            links.cut_clients(self.enter(name), [self.host(node) for node in self._numbers])
 
     def lose(self, name: str, share: float) -> None:
-        """Drop a share of what comes to a node and of what goes from it."""
-        rules.lose(self.enter(name), share, f"loses {share * 100:g}% each way")
+        """Drop a random share of the packets to and from a node."""
+        links.lose(self.enter(name), share)
 
     def slow(self, name: str, delay_s: float) -> None:
-        """Hold back what goes to and from a node."""
-        self.slowness(name).begin(delay_s)
+        """Delay traffic to and from a node."""
+        self.delay(name).begin(delay_s)
 
-    def mend(self, name: str, *troubles: LinkTrouble) -> None:
-        """Undo what was done to a node's links: these troubles, or all."""
-        for trouble in troubles or _MENDS:
-            _MENDS[trouble](self, name)
+    def mend(self, name: str, *faults: LinkFault) -> None:
+        """Remove these faults from a node's link, or all if none is given."""
+        links.mend(self.enter(name), faults, self.delay(name).end)
 
     def note(self, name: str) -> str:
-        """Return what is done to a node's links, in words."""
-        if os.geteuid() != 0 or self.namespace(name) not in _listed():
+        """Return a description of the faults of a node's link."""
+        if os.geteuid() != 0 or self.namespace(name) not in _existing_namespaces():
             return ""
-        words = (*rules.standing(self.enter(name)), self.slowness(name).note())
-        return "; ".join(filter(None, words))
+        return "; ".join(filter(None, (*links.dropped(self.enter(name)), self.delay(name).description())))
 
-    def slowness(self, name: str) -> Slowness:
+    def delay(self, name: str) -> LinkDelay:
         """Return the delay on a node's link."""
-        link = Link(self.hub, BRIDGE, name, self.namespace(name), INNER)
-        return Slowness(link, self._folder / "links" / name)
+        link = NodeLink(self.hub, BRIDGE, name, self.namespace(name), INNER)
+        return LinkDelay(link, self._folder / "links" / name)
 
     def _settle(self) -> None:
-        """Remember the addresses for good: the nodes keep each other's in their data."""
+        """Choose the subnet for good: the nodes store each other's addresses with their data."""
         if home.recall(self._file):
-            subnet.require_free(self.subnet)
-            return
-        chosen = subnet.choose(self._mark)
-        with home.writing(self._folder):
-            self._folder.mkdir(parents=True, exist_ok=True)
-            home.remember(self._file, {"subnet": str(chosen)})
+            _require_free(self.subnet)
+        else:
+            home.remember(self._file, {"subnet": str(_free_subnet(self._mark))})
 
     def _build(self) -> None:
         try:
             for name in self._namespaces():
-                system.run("ip", "netns", "add", name)
-        except system.Failed as error:
+                run("ip", "netns", "add", name)
+        except CommandFailed as error:
             raise NotAllowed(
-                f"this machine lets nobody make network namespaces here, as a container without the right to does: "
-                f"{error}; go without --lab"
+                f"this process may not create network namespaces, as in an unprivileged container: {error}; "
+                "leave out --lab"
             ) from error
-        system.run("ip", "link", "add", self.outer, "type", "veth", "peer", "name", "out", "netns", self.hub)
+        run("ip", "link", "add", self.outer, "type", "veth", "peer", "name", "out", "netns", self.hub)
         _batch(self.hub, _HUB_SCRIPT.format(bridge=BRIDGE))
         for name in self._numbers:
             namespace, address = self.namespace(name), f"{self.host(name)}/{self.subnet.prefixlen}"
             _batch(self.hub, _PORT_SCRIPT.format(name=name, inner=INNER, namespace=namespace, bridge=BRIDGE))
             _batch(namespace, _NODE_SCRIPT.format(address=address, inner=INNER))
-        # Last, for a network whose outer link is up is whole.
+        # Last, because a network whose outer link is up counts as complete.
         address = f"{self.subnet[_OUTER_HOST]}/{self.subnet.prefixlen}"
-        system.run("ip", "-batch", "-", script=_OUTER_SCRIPT.format(outer=self.outer, address=address))
+        run("ip", "-batch", "-", script=_OUTER_SCRIPT.format(outer=self.outer, address=address))
 
-    def _stands(self) -> bool:
-        if not _is_link(self.outer) or not set(self._namespaces()) <= _listed():
+    def _is_complete(self) -> bool:
+        if not _is_interface(self.outer) or not set(self._namespaces()) <= _existing_namespaces():
             return False
-        (link,) = json.loads(system.run("ip", "-json", "-4", "address", "show", "dev", self.outer))
+        (link,) = json.loads(run("ip", "-json", "-4", "address", "show", "dev", self.outer))
         own = {address["local"] for address in link["addr_info"]}
         return "UP" in link["flags"] and own == {str(self.subnet[_OUTER_HOST])}
 
@@ -188,21 +190,52 @@ class Lab:
         return [self.hub, *map(self.namespace, self._numbers)]
 
 
-_MENDS: Mapping[LinkTrouble, Callable[[Lab, str], None]] = {
-    "cut": lambda lab, name: rules.delete(lab.enter(name), rules.CUT),
-    "lose": lambda lab, name: rules.delete(lab.enter(name), rules.LOSE),
-    "slow": lambda lab, name: lab.slowness(name).end(),
-}
-
-
 def _batch(namespace: str, script: str) -> None:
-    system.run("ip", "-netns", namespace, "-batch", "-", script=script)
+    run("ip", "-netns", namespace, "-batch", "-", script=script)
 
 
-def _listed() -> set[str]:
+def _existing_namespaces() -> set[str]:
     folder = Path("/run/netns")
     return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
 
 
-def _is_link(name: str) -> bool:
+def _is_interface(name: str) -> bool:
     return Path("/sys/class/net", name).exists()
+
+
+def _candidates(seed: str) -> Iterator[IPv4Network]:
+    """Yield all subnets, starting at one that most likely differs between labs."""
+    place = int.from_bytes(hashlib.sha256(seed.encode()).digest()[:4]) % len(_SUBNETS)
+    yield from _SUBNETS[place:]
+    yield from _SUBNETS[:place]
+
+
+def _free_subnet(seed: str) -> IPv4Network:
+    """Return a subnet that this machine has no route to; raise `RangeTaken` if there is none."""
+    routes = list(_routes())
+    for subnet in _candidates(seed):
+        if not any(route.overlaps(subnet) for route in routes):
+            return subnet
+    raise RangeTaken(
+        f"this machine has routes to all of {RANGE}, the addresses of labs, as with some VPNs and proxies: "
+        f"{', '.join(str(route) for route in routes if route.overlaps(RANGE))}; remove them, or leave out --lab"
+    )
+
+
+def _require_free(subnet: IPv4Network) -> None:
+    """Raise `RangeTaken` if this machine has another route to the subnet."""
+    for route in _routes():
+        if route.overlaps(subnet):
+            raise RangeTaken(
+                f"this machine has a route to {route}, which overlaps this lab's subnet {subnet}: remove the route, "
+                "leave out --lab, or delete the lab's data so that it moves (stalewatch cluster down ... --lab --wipe)"
+            )
+
+
+def _routes() -> Iterator[IPv4Network]:
+    """Yield the destinations of this machine's routes, except the default route."""
+    for route in json.loads(run("ip", "-json", "-4", "route", "show", "table", "all") or "[]"):
+        if route["dst"] != "default":
+            network = ip_network(route["dst"], strict=False)
+            if isinstance(network, IPv4Network) and network.prefixlen:
+                yield network

@@ -1,1 +1,1 @@
-"""Clusters as processes on this machine."""
+"""Clusters that run as processes on this machine."""

@@ -1,22 +1,37 @@
 """A ring of three Cassandra nodes as processes on this machine, on 127.0.0.1, 127.0.0.2 and 127.0.0.3."""
 
 import argparse
-import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from stalewatch.clusters.local import cassandra_node, cql, diagnosis, home, jars, java
-from stalewatch.clusters.local.cassandra_node import COMMITLOG_SYNCS, Node
-from stalewatch.clusters.local.cassandra_state import HOSTS, USUAL_PORTS, RingState
-from stalewatch.clusters.local.cluster import LocalCluster, Where, silent
-from stalewatch.clusters.local.management import PROXY, STORAGE, Management, Member, NoOrders
-from stalewatch.clusters.local.network import Loopback, Network
-from stalewatch.clusters.local.packages import Lazy
-from stalewatch.clusters.local.process import ServerProcess
-from stalewatch.clusters.protocol import DiskFull, NodeStatus, NoMemory, NotReady, PortTaken, Progress
+from stalewatch.clusters.local import cassandra_node, home, java
+from stalewatch.clusters.local.cassandra_members import (
+    PROXY,
+    STORAGE,
+    Management,
+    ManagementError,
+    Probe,
+    RingMember,
+    reaches_all,
+    serves,
+)
+from stalewatch.clusters.local.cassandra_node import (
+    COMMITLOG_SYNCS,
+    ERROR_LINES,
+    FAILURES,
+    HOSTS,
+    USUAL_PORTS,
+    Node,
+    Settings,
+)
+from stalewatch.clusters.local.cluster import LocalCluster, Network, ReadyWait, Where, silent
+from stalewatch.clusters.local.ports import Loopback
+from stalewatch.clusters.local.process import ServerProcess, require_alive
+from stalewatch.clusters.local.programs import Lazy
+from stalewatch.clusters.protocol import NodeStatus, NoMemory, NotReady, PortTaken, Progress
 
 if TYPE_CHECKING:
     import psutil
@@ -26,26 +41,19 @@ else:
 LOCK = Path(__file__).with_name("cassandra.lock")
 
 READY_TIMEOUT_S = 180.0
-"""How long nodes may take to serve; twenty seconds are usual, twice that on a busy machine."""
+"""Time for nodes to serve; twenty seconds are usual, twice that on a busy machine."""
 
 _POLL_S = 0.3
 _REPAIR_TIMEOUT_S = 180.0
 _SWITCH = {"on": True, "off": False, None: None}
 
 
-def ensure(progress: Progress) -> str:
-    """Return the addresses of the local ring, which is started, or mended, when it is not whole."""
-    cluster = CassandraCluster()
-    cluster.ensure(progress)
-    return cluster.uri()
-
-
 class CassandraCluster(LocalCluster):
-    """Three nodes that share the keys evenly; data and settings are kept from one start to the next.
+    """Three nodes with an even share of the keys each; data and settings are kept between starts.
 
-    `hints` says whether a node keeps what another one missed, `commitlog_sync` when a write is safe from a crash:
-    ``periodic`` (within ten seconds; a killed node may forget acknowledged writes) or ``batch`` (before it is
-    acknowledged). None leaves a setting as it is; a new ring has hints and the periodic log, as Cassandra by default.
+    `hints` turns the storing of hints on or off. `commitlog_sync` is ``periodic`` (the commit log is synced every ten
+    seconds; a killed node may lose acknowledged writes) or ``batch`` (it is synced before a write is acknowledged).
+    None leaves a setting unchanged; a new ring has Cassandra's defaults, hints and ``periodic``.
     """
 
     database = "cassandra"
@@ -54,8 +62,7 @@ class CassandraCluster(LocalCluster):
     def __init__(self, where: Where = None, *, hints: bool | None = None, commitlog_sync: str | None = None) -> None:
         super().__init__(list(HOSTS), where)
         asked = {"hints": hints, "commitlog_sync": commitlog_sync}
-        hosts = {name: self.network.host(name) for name in HOSTS}
-        self._ring = RingState(self.folder, hosts, {name: value for name, value in asked.items() if value is not None})
+        self._asked: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
 
     def _network(self, names: Sequence[str]) -> Network:
         return Loopback(HOSTS)
@@ -66,118 +73,115 @@ class CassandraCluster(LocalCluster):
         parser.add_argument(
             "--hints",
             choices=("on", "off"),
-            help="whether nodes keep what another one missed while it was down (default: as it was; at first on)",
+            help="whether nodes store writes that a dead node missed (default: unchanged; on for a new ring)",
         )
         parser.add_argument(
             "--commitlog-sync",
             choices=COMMITLOG_SYNCS,
-            help="batch: a write is on the disk before it is acknowledged; periodic: within ten seconds, and a killed "
-            "node may forget it (default: as it was; at first periodic, as Cassandra's own)",
+            help="batch: sync the commit log before acknowledging a write; periodic: every ten seconds, so that a "
+            "killed node may lose writes (default: unchanged; periodic for a new ring)",
         )
 
     @classmethod
     def from_options(cls, arguments: argparse.Namespace) -> Self:
-        """Return the ring, with what was asked for."""
+        """Return the ring with the settings given on the command line."""
         return cls(
             hints=_SWITCH[getattr(arguments, "hints", None)],
             commitlog_sync=getattr(arguments, "commitlog_sync", None),
         )
 
+    @property
+    def settings(self) -> Settings:
+        """The settings asked for, else those of the last start."""
+        return self._last_settings()._replace(**self._asked)
+
+    def _last_settings(self) -> Settings:
+        return Settings(**self._recall("settings", {}))
+
+    def _nodes(self) -> dict[str, Node]:
+        hosts = {name: self.network.host(name) for name in self.servers}
+        return cassandra_node.ring(hosts, self._recall("ports", {}), self.settings)
+
     def addresses(self) -> Mapping[str, str]:
-        """Return HOST:PORT of every node by its name; with the usual ports before the first start."""
-        return {name: node.address for name, node in self._ring.nodes().items()}
+        """Return every node's HOST:PORT by name; before the first start, with the usual ports."""
+        return {name: node.address for name, node in self._nodes().items()}
 
     def uri(self) -> str:
-        """Return what the option ``--hosts`` takes."""
+        """Return the value of the option ``--hosts``."""
         return ",".join(self.nodes())
 
-    def primary(self) -> str | None:
-        """Return None: every node takes writes."""
-        return None
-
     def client_options(self) -> Mapping[str, str]:
-        """Return the addresses as an option."""
+        """Return the addresses as a client option."""
         return {"hosts": self.uri()}
 
     def _bring_up(self, progress: Progress) -> None:
-        """Bring the nodes up and wait until each of them reaches all."""
-        program, began = java.find(), time.monotonic()
-        classpath = jars.fetch(LOCK, progress)
+        began = time.monotonic()
+        program, classpath = java.find(), java.fetch_jars(LOCK, progress)
         self._settle(progress)
         self._resume_paused(progress)
         lost = self._lost()
         self._launch([server for server in self._dead() if server not in lost], program, classpath, progress)
         if lost:
-            # A new node asks the living ones for the place of the old one, so they must be there first.
-            self._await_service([server for server in self.servers.values() if server not in lost], progress)
+            # A replacement asks the living nodes to replace the lost one, so they must be up first.
+            self._await([one for one in self.servers.values() if one not in lost], progress, "to serve", serves)
             self._launch(lost, program, classpath, progress, replaces=True)
-        self._await_whole(progress)
-        self._ring.keep_formed(formed=True)
+        self._await(self.servers.values(), progress, "to reach all other nodes", reaches_all)
+        self._remember(formed=True)
         for node in self.nodes():
             self.keep_hints(node, keep=None)
-        progress(f"3 nodes serve after {time.monotonic() - began:.1f} s, with {self.memory() / 1e9:.1f} GB of memory")
+        seconds, memory_gb = time.monotonic() - began, self.memory() / 1e9
+        progress(f"3 nodes are ready after {seconds:.1f} s and use {memory_gb:.1f} GB of memory")
 
     def status(self) -> Sequence[NodeStatus]:
-        """Say how every node is: by its process, by its port, and as one that answers sees it, in nodetool's words."""
+        """Return every node's status according to its process, its port, and another node (in nodetool's notation)."""
         members = self._members()
         return [self._status(server, node, members) for server, node in self._pairs()]
 
     def restart(self, node: str) -> None:
-        """Start a node again and return when it serves; raises a `ClusterError` when it does not."""
+        """Restart a node and return when it serves."""
         server = self._server(node)
         with self._locked(silent):
             self._end([server], silent)
-            program, classpath = java.find(), jars.fetch(LOCK, silent)
+            program, classpath = java.find(), java.fetch_jars(LOCK, silent)
             self._launch([server], program, classpath, silent, replaces=server in self._lost())
-            self._await_service([server], silent)
+            self._await([server], silent, "to serve", serves)
 
     def keep_hints(self, node: str, *, keep: bool | None) -> None:
-        """Let a node keep what others miss from now on, or not; None: as the ring was started with."""
-        kept = self._ring.settings.hints if keep is None else keep
-        self.management(node).write(PROXY, "HintedHandoffEnabled", kept)
+        """Turn a node's hints on or off; None restores the ring's setting."""
+        self.management(node).write(PROXY, "HintedHandoffEnabled", self.settings.hints if keep is None else keep)
 
     def repair(self, keyspace: str) -> None:
-        """Make all replicas of a keyspace alike, and return when they are; raises a `ClusterError` else."""
+        """Repair all replicas of a keyspace; raise `NotReady` if that fails."""
         for node in self.nodes():
             self._repair(self.management(node), keyspace)
 
     def management(self, node: str) -> Management:
-        """Return what nodetool would ask of a node, and order it."""
-        found = self._ring.nodes()[self._server(node).name]
+        """Return a node's management interface."""
+        found = self._nodes()[self._server(node).name]
         return Management(found.host, found.ports.management)
 
     def memory(self) -> int:
-        """Return the bytes of memory that the nodes occupy now."""
-        return sum(map(_resident, (server.pid for server in self.servers.values())))
+        """Return the nodes' resident memory in bytes."""
+        return sum(_resident(server.pid) for server in self.servers.values())
 
     def _pairs(self) -> list[tuple[ServerProcess, Node]]:
-        nodes = self._ring.nodes()
-        return [(server, nodes[name]) for name, server in self.servers.items()]
-
-    def _dead(self) -> list[ServerProcess]:
-        return [server for server in self.servers.values() if server.state == "dead"]
+        return list(zip(self.servers.values(), self._nodes().values(), strict=True))
 
     def _lost(self) -> list[ServerProcess]:
-        """Return the nodes that the others know and that have no data any more."""
+        """Return the nodes whose data are gone although the others know them."""
         empty = [server for server in self._dead() if not _has_data(server)]
-        return empty if self._ring.formed and len(empty) < len(self.servers) else []
+        return empty if self._recall("formed", default=False) and len(empty) < len(self.servers) else []
 
     def _settle(self, progress: Progress) -> None:
-        """Find ports for a new ring; end nodes that run with another commit log than asked for."""
-        ring = self._ring
-        if not ring.has_ports:
-            self._end(self.servers.values(), progress)  # nobody knows where one that still runs listens
-            ring.keep_ports({name: self.network.choose([name], USUAL_PORTS) for name in self.servers})
-        if ring.settings.commitlog_sync != ring.settings_before.commitlog_sync:
-            progress(f"commitlog_sync is {ring.settings.commitlog_sync} from now on: nodes that run start anew")
+        """Choose ports for a new ring; stop nodes that run with another commit log setting."""
+        if not self._recall("ports", {}):
+            self._end(self.servers.values(), progress)  # the ports of nodes that still run are unknown
+            self._remember(ports={name: self.network.choose([name], USUAL_PORTS) for name in self.servers})
+        settings = self.settings
+        if settings.commitlog_sync != self._last_settings().commitlog_sync:
+            progress(f"commitlog_sync changes to {settings.commitlog_sync}: restarting the nodes")
             self._end(self.servers.values(), progress)
-        ring.keep_settings()
-
-    def _resume_paused(self, progress: Progress) -> None:
-        for server in self.servers.values():
-            if server.state == "paused":
-                progress(f"{server.name}: was paused, goes on")
-                server.resume()
+        self._remember(settings=settings._asdict())
 
     def _launch(
         self,
@@ -190,95 +194,69 @@ class CassandraCluster(LocalCluster):
     ) -> None:
         self._require_room(servers)
         for server in servers:
-            node = self._ring.nodes()[server.name]
+            node = self._nodes()[server.name]
             self._require_free_ports(server.name, node)
             with home.writing(server.folder):
                 cassandra_node.write_files(server.folder, node)
-            progress(f"{server.name}: starting on {node.address}" + (" in place of the lost one" if replaces else ""))
+            progress(f"{server.name}: starting on {node.address}" + (" to replace the lost node" if replaces else ""))
             server.start(cassandra_node.arguments(program, classpath, server.folder, node, replaces=replaces))
 
     def _require_room(self, servers: Sequence[ServerProcess]) -> None:
-        names = ", ".join(server.name for server in servers)
-        needed, free = len(servers) * cassandra_node.MEMORY_A_NODE, psutil.virtual_memory().available
+        needed, free = len(servers) * cassandra_node.MEMORY_PER_NODE, psutil.virtual_memory().available
         if free < needed:
+            names = ", ".join(server.name for server in servers)
             raise NoMemory(
-                f"{names} need {needed >> 20} MB of memory, where only {free >> 20} MB are free: end programs"
+                f"{names} need {needed >> 20} MB of memory, but only {free >> 20} MB are free: end other programs"
             )
         new = [server.name for server in servers if not _has_data(server)]
-        needed, free = len(new) * cassandra_node.BYTES_A_NODE, shutil.disk_usage(self.home).free
-        if free < needed:
-            raise DiskFull(
-                f"{', '.join(new)} need {needed >> 20} MB below {home.shown(self.home)}, where only {free >> 20} MB "
-                f"are free: make room or set {home.VARIABLE} to a folder elsewhere"
-            )
-
-    def _repair(self, manage: Management, keyspace: str) -> None:
-        deadline = time.monotonic() + _REPAIR_TIMEOUT_S
-        number = manage.call(STORAGE, "repairAsync", keyspace, {"incremental": "false"})
-        while not (said := manage.call(STORAGE, "getParentRepairStatus", number)) or said[0] == "IN_PROGRESS":
-            if time.monotonic() > deadline:
-                raise NotReady(f"the repair of {keyspace} is not done after {_REPAIR_TIMEOUT_S:.0f} s")
-            time.sleep(_POLL_S)
-        if said[0] != "COMPLETED":
-            raise NotReady(f"the repair of {keyspace}: {' '.join(said)}. {self._way_out()}")
-
-    def _await_whole(self, progress: Progress) -> None:
-        self._await(self.servers.values(), progress, "to reach all others", cql.reaches_all)
-
-    def _await_service(self, servers: Iterable[ServerProcess], progress: Progress) -> None:
-        self._await(servers, progress, "to serve", cql.serves)
-
-    def _await(self, servers: Iterable[ServerProcess], progress: Progress, what: str, done: "cql.Probe") -> None:
-        deadline, told = time.monotonic() + READY_TIMEOUT_S, ""
-        waiting = list(servers)
-        while waiting := [server for server in waiting if not done(self.addresses()[server.name])]:
-            self._require_living(waiting)
-            text = f"waiting for {', '.join(server.name for server in waiting)} {what}"
-            if text != told:
-                progress(told := text)
-            if time.monotonic() > deadline:
-                raise NotReady(f"{text}: not done after {READY_TIMEOUT_S:.0f} s. {self._way_out()}")
-            time.sleep(_POLL_S)
-
-    def _way_out(self) -> str:
-        logs = home.shown(self.folder / "*" / "server.log")
-        return f"See {logs}, or begin anew: stalewatch cluster down {self.words()} --wipe"
+        home.require_space(self.home, new, cassandra_node.BYTES_PER_NODE)
 
     def _require_free_ports(self, name: str, node: Node) -> None:
         for port in node.ports:
             if not self.network.is_free(name, port):
                 raise PortTaken(
-                    f"{name}: another program listens on {node.host}:{port}, where the ring expects it: end that "
-                    f"program, or begin anew on other ports with `stalewatch cluster down {self.words()} --wipe`"
+                    f"{name}: another program listens on {node.host}:{port}, which the ring uses: end that program, "
+                    f"or start over on other ports with `stalewatch cluster down {self.cli_name()} --wipe`"
                 )
 
-    @staticmethod
-    def _require_living(servers: Iterable[ServerProcess]) -> None:
-        for server in servers:
-            if server.state == "dead":
-                raise diagnosis.of_death(server, cassandra_node.SIGNS, cassandra_node.TELLING)
+    def _repair(self, management: Management, keyspace: str) -> None:
+        deadline = time.monotonic() + _REPAIR_TIMEOUT_S
+        number = management.call(STORAGE, "repairAsync", keyspace, {"incremental": "false"})
+        while not (state := management.call(STORAGE, "getParentRepairStatus", number)) or state[0] == "IN_PROGRESS":
+            if time.monotonic() > deadline:
+                raise NotReady(f"the repair of {keyspace} is not done after {_REPAIR_TIMEOUT_S:.0f} s")
+            time.sleep(_POLL_S)
+        if state[0] != "COMPLETED":
+            raise NotReady(f"the repair of {keyspace} failed: {' '.join(state)}. {self._advice()}")
 
-    def _members(self) -> Mapping[str, Member]:
-        """Return how the nodes are by one that answers: where views differ, by the one that reaches the most."""
+    def _await(self, servers: Iterable[ServerProcess], progress: Progress, what: str, done: Probe) -> None:
+        waiting, wait = list(servers), ReadyWait(progress, READY_TIMEOUT_S, self._advice())
+        while waiting := [server for server in waiting if not done(self.addresses()[server.name])]:
+            require_alive(waiting, FAILURES, ERROR_LINES)
+            wait.report(f"waiting for {', '.join(server.name for server in waiting)} {what}")
+            wait.sleep(_POLL_S)
+
+    def _members(self) -> Mapping[str, RingMember]:
+        """Return the nodes as a running one sees them: if views differ, the one that sees the most nodes up."""
         running = [node.address for server, node in self._pairs() if server.state == "running"]
         with ThreadPoolExecutor(max_workers=len(self.servers)) as pool:
             views = list(pool.map(self._view, running))
         return max(views, key=lambda view: sum(one.state.startswith("U") for one in view.values()), default={})
 
-    def _view(self, node: str) -> Mapping[str, Member]:
+    def _view(self, node: str) -> Mapping[str, RingMember]:
         try:
             return self.management(node).members()
-        except NoOrders:
+        except ManagementError:
             return {}  # it is starting, hangs, or cannot be reached
 
-    def _status(self, server: ServerProcess, node: Node, members: Mapping[str, Member]) -> NodeStatus:
+    def _status(self, server: ServerProcess, node: Node, members: Mapping[str, RingMember]) -> NodeStatus:
         state, member = server.state, members.get(f"{node.host}:{node.ports.storage}")
         if member is None:
             return NodeStatus(server.name, node.address, server.pid, state)
-        healthy = state == "running" and member.state == "UN" and cql.serves(node.address)
-        note = f"load {member.load}, owns {member.owns}, {member.id}" + (
-            "" if node.settings.hints else ", keeps no hints"
-        )
+        healthy = state == "running" and member.state == "UN" and serves(node.address)
+        note = f"load {member.load}, owns {member.owns}, {member.id}"
+        if not node.settings.hints:
+            note += ", keeps no hints"
         return NodeStatus(server.name, node.address, server.pid, state, member.state, healthy, note=note)
 
 

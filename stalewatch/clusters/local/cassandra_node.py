@@ -1,4 +1,4 @@
-"""One Cassandra node: its files, how it is started, and what its last words mean."""
+"""One local Cassandra node: its settings, its files, its command line, and the failures known from its log."""
 
 import json
 import os
@@ -7,22 +7,24 @@ from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
-from stalewatch.clusters.local import management
-from stalewatch.clusters.local.diagnosis import Sign
+from stalewatch.clusters.local.cassandra_members import ORIGIN
+from stalewatch.clusters.local.process import KnownFailure
 from stalewatch.clusters.protocol import NoMemory, PortTaken, ServerDied
 
 DATA_CENTER, RACK = "dc1", "rack1"
 
-BYTES_A_NODE = 250 << 20
-"""Room on the disk for one node: its commit log is most of it."""
+HOSTS = {"cassandra1": "127.0.0.1", "cassandra2": "127.0.0.2", "cassandra3": "127.0.0.3"}
 
-MEMORY_A_NODE = 850 << 20
-"""Memory of one node: its heap, as much again for the virtual machine, and buffers outside the heap."""
+BYTES_PER_NODE = 250 << 20
+"""Disk space for one node, most of it for the commit log."""
+
+MEMORY_PER_NODE = 850 << 20
+"""Memory for one node: its heap, as much again for the virtual machine, and buffers outside the heap."""
 
 _HEAP = ("-Xms128m", "-Xmx384m", "-XX:MaxDirectMemorySize=256m", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError")
 
 _PACKAGES = {
-    # Without these the daemon ends at once: it looks into the Java runtime.
+    # Cassandra uses internals of the Java runtime, and exits at once without access to them.
     "--add-exports": (
         "java.base/jdk.internal.misc",
         "java.base/jdk.internal.ref",
@@ -47,57 +49,63 @@ _LOGGING = """<configuration>
 """
 
 _MANAGEMENT = f"""<restrict>
-  <cors><allow-origin>{management.ORIGIN}</allow-origin><strict-checking/></cors>
+  <cors><allow-origin>{ORIGIN}</allow-origin><strict-checking/></cors>
 </restrict>
 """
-"""No page in a browser of this machine gives a node orders."""
+"""Keeps pages in a local browser from managing the node."""
 
-SIGNS = (
-    Sign(
+FAILURES = (
+    KnownFailure(
         r"OutOfMemoryError|Cannot allocate memory|insufficient memory for the Java",
         NoMemory,
-        "the machine has too little memory for it: end other programs",
+        "this machine has too little free memory for it: end other programs",
     ),
-    Sign(r"(?i)Address already in use|is in use by another process", PortTaken, "another program listens on its port"),
-    Sign(
+    KnownFailure(
+        r"(?i)Address already in use|is in use by another process", PortTaken, "another program listens on its port"
+    ),
+    KnownFailure(
         r"Cannot start multiple instances|lock on .*denied|OverlappingFileLock",
         ServerDied,
-        "another Cassandra uses its data: end that one, or set STALEWATCH_HOME to a folder elsewhere",
+        "another Cassandra uses its data: stop that one, or set STALEWATCH_HOME to another folder",
     ),
-    Sign(
+    KnownFailure(
         r"CorruptSSTableException|Could not read commit log|CommitLogReplayException",
         ServerDied,
-        "its files are damaged: begin anew with `stalewatch cluster down cassandra --wipe`",
+        "its files are damaged: start over with `stalewatch cluster down cassandra --wipe`",
     ),
-    Sign(
+    KnownFailure(
         r"A node with address .* already exists",
         ServerDied,
-        "the others know it, and its data are gone: `stalewatch cluster up cassandra` puts a new one in its place",
+        "the ring still has its lost predecessor: `stalewatch cluster up cassandra` starts a replacement",
     ),
 )
 
-TELLING = r"\bERROR\b|Exception|^Caused by"
+ERROR_LINES = r"\bERROR\b|Exception|^Caused by"
+"""Matches the errors in Cassandra's log."""
 
 
 class Ports(NamedTuple):
-    """Where a node listens, on its own host: for clients, for the other nodes, for orders (see `management`)."""
+    """A node's ports: for clients, for other nodes, and for management (Jolokia)."""
 
     native: int
     storage: int
     management: int
 
 
+USUAL_PORTS = Ports(native=9042, storage=7000, management=7199)
+
+
 class Settings(NamedTuple):
-    """What can be chosen about a ring; the defaults are Cassandra's own."""
+    """The configurable settings of a ring; the defaults are Cassandra's own."""
 
     hints: bool = True
-    """Whether nodes keep what another one missed."""
+    """Whether nodes store hints: writes that another node missed."""
     commitlog_sync: str = "periodic"
-    """When a write is safe from a crash: one of `COMMITLOG_SYNCS`."""
+    """When the commit log is synced to disk: one of `COMMITLOG_SYNCS`."""
 
 
 class Node(NamedTuple):
-    """What a node's files say of it; `begins` is the part of all keys that is before its own."""
+    """The configuration of one node; its token range starts at the fraction `begins` of the whole range."""
 
     host: str
     ports: Ports
@@ -111,21 +119,31 @@ class Node(NamedTuple):
         return f"{self.host}:{self.ports.native}"
 
 
+def ring(hosts: Mapping[str, str], ports: Mapping[str, Sequence[int]], settings: Settings) -> dict[str, Node]:
+    """Return the configuration of every node by name; a node without known ports has the usual ones."""
+    chosen = {name: Ports(*ports.get(name, USUAL_PORTS)) for name in hosts}
+    seeds = [f"{host}:{chosen[name].storage}" for name, host in hosts.items()]
+    return {
+        name: Node(host, chosen[name], Fraction(number, len(hosts)), seeds, settings)
+        for number, (name, host) in enumerate(hosts.items())
+    }
+
+
 def write_files(folder: Path, node: Node) -> None:
-    """Write the files that a node reads at its start."""
+    """Write the node's configuration files."""
     (folder / "tmp").mkdir(parents=True, exist_ok=True)
     # JSON is YAML.
-    (folder / "cassandra.yaml").write_text(json.dumps(_settings(node), indent=1))
+    (folder / "cassandra.yaml").write_text(json.dumps(_configuration(node), indent=1))
     (folder / "rackdc.properties").write_text(f"dc={DATA_CENTER}\nrack={RACK}\n")
     (folder / "logback.xml").write_text(_LOGGING)
     (folder / "management.xml").write_text(_MANAGEMENT)
 
 
-def _settings(node: Node) -> Mapping[str, object]:
+def _configuration(node: Node) -> Mapping[str, object]:
     return {
         "cluster_name": "stalewatch",
         "num_tokens": 1,
-        # A fixed, even share each; and nobody waits half a minute for others to claim theirs.
+        # A fixed, even share each, without the wait of half a minute for other nodes to claim theirs.
         "initial_token": str(_FIRST_TOKEN + int(_TOKENS * node.begins)),
         "auto_bootstrap": False,
         "partitioner": "org.apache.cassandra.dht.Murmur3Partitioner",
@@ -139,10 +157,10 @@ def _settings(node: Node) -> Mapping[str, object]:
         "rpc_address": node.host,
         "native_transport_port": node.ports.native,
         "storage_port": node.ports.storage,
-        # With these two a coordinator reads its own replica at ONE, as it does not with the dynamic snitch.
+        # With these two a coordinator reads its own replica at ONE; with the dynamic snitch it may read another.
         "endpoint_snitch": "GossipingPropertyFileSnitch",
         "dynamic_snitch": False,
-        # A dead node is noticed after eleven silent seconds; with Cassandra's own 8, after eighteen.
+        # A dead node is noticed after eleven silent seconds; with Cassandra's default of 8, after eighteen.
         "phi_convict_threshold": 5,
         "hinted_handoff_enabled": node.settings.hints,
         "hints_flush_period": "1s",
@@ -165,15 +183,16 @@ COMMITLOG_SYNCS = tuple(_COMMITLOG)
 
 
 def arguments(java: Path, jars: Sequence[Path], folder: Path, node: Node, *, replaces: bool) -> list[str]:
-    """Return the command line of one node; with `replaces` it takes the place of the one that had its address."""
+    """Return the command line of one node; with `replaces` it replaces the lost node that had its address."""
     agent = next(jar for jar in jars if jar.name.startswith("jolokia-"))
-    manage = f"host={node.host},port={node.ports.management},discoveryEnabled=false,policyLocation=file://{folder}/management.xml"
+    policy = f"policyLocation=file://{folder}/management.xml"
+    listen = f"host={node.host},port={node.ports.management},discoveryEnabled=false,{policy}"
     return [
         str(java),
         *_HEAP,
         *(f"{flag}={package}=ALL-UNNAMED" for flag, packages in _PACKAGES.items() for package in packages),
         "-XX:-UsePerfData",
-        f"-javaagent:{agent}={manage}",
+        f"-javaagent:{agent}={listen}",
         f"-Djava.io.tmpdir={folder / 'tmp'}",
         f"-Djna.tmpdir={folder / 'tmp'}",
         f"-Dlogback.configurationFile=file://{folder}/logback.xml",

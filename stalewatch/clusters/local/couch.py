@@ -1,47 +1,32 @@
 """Two or three leaders that speak CouchDB's protocol, as processes on this machine, and the links between them."""
 
 import argparse
-import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Self, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Self
 
-from stalewatch.clusters.local import couchdb, diagnosis, home, leaders, node, ports
-from stalewatch.clusters.local.cluster import LocalCluster, Where, silent
-from stalewatch.clusters.local.couch_server import Kind, Server
-from stalewatch.clusters.local.network import Loopback, Network
-from stalewatch.clusters.local.process import ServerProcess
-from stalewatch.clusters.local.topologies import TOPOLOGIES, Link
-from stalewatch.clusters.protocol import ClusterError, NodeStatus, NotReady, PortTaken, Progress, UnknownNode
-
-SERVERS = (Kind(couchdb.PROGRAM, couchdb.find), Kind(node.PROGRAM, node.server))
-"""What leaders can run on, the best first; what the environment names goes before. A new one is one row."""
+from stalewatch.clusters.local import couch_leaders, home
+from stalewatch.clusters.local.cluster import LocalCluster, ReadyWait, Where, retry_taken_ports, silent
+from stalewatch.clusters.local.couch_leaders import TOPOLOGIES, ReplicationLink
+from stalewatch.clusters.local.couch_servers import SERVERS, CouchServer
+from stalewatch.clusters.local.process import ServerProcess, require_alive
+from stalewatch.clusters.protocol import ClusterError, NodeStatus, NotReady, Progress, UnknownNode
 
 USUAL_PORTS = {"couch1": 5984, "couch2": 5985, "couch3": 5986}
 
 DATABASE = "bench"
-"""The database that is linked at the start; a bench that asks for another sets that up itself."""
+"""The database whose links are set up at the start; a bench with another database sets up its own."""
 
 READY_TIMEOUT_S = 60.0
-"""How long a leader may take to answer, and a document to be everywhere; two seconds are usual."""
+"""Time for a leader to answer, and for a document to reach all leaders; two seconds are usual."""
 
 _POLL_S = 0.1
-_PORT_TRIES = 3
-_FEWEST = 2
-
-T = TypeVar("T")
-
-
-def ensure(progress: Progress) -> Mapping[str, str]:
-    """Return the URLs of the first two local leaders, which are started, or mended, when one is missing."""
-    cluster = CouchCluster()
-    cluster.ensure(progress)
-    return cluster.client_options()
+_MIN_LEADERS = 2
 
 
 class CouchCluster(LocalCluster):
-    """Leaders on 127.0.0.1, linked as a topology says; data are kept from one start to the next.
+    """Leaders on 127.0.0.1, linked in a topology; data are kept between starts.
 
-    `count` leaders (2 or 3) and `topology` are as at the last start where they are not given.
+    `count` (2 or 3 leaders) and `topology` default to those of the last start.
     """
 
     database = "couch"
@@ -49,86 +34,71 @@ class CouchCluster(LocalCluster):
 
     def __init__(self, where: Where = None, *, count: int | None = None, topology: str | None = None) -> None:
         super().__init__(list(USUAL_PORTS), where)
-        self._state_file = self.folder / "state.json"
         self._count = count
         self._topology = topology
-
-    def _network(self, names: Sequence[str]) -> Network:
-        return Loopback(dict.fromkeys(names, ports.LOOPBACK))
 
     @classmethod
     def add_options(cls, parser: argparse.ArgumentParser) -> None:
         """Add ``--leaders`` and ``--topology``."""
-        counts = range(_FEWEST, len(USUAL_PORTS) + 1)
-        parser.add_argument("--leaders", type=int, choices=counts, help="how many (default: as they were, else 2)")
+        counts = range(_MIN_LEADERS, len(USUAL_PORTS) + 1)
+        parser.add_argument(
+            "--leaders", type=int, choices=counts, help="number of leaders (default: unchanged; 2 for a new cluster)"
+        )
         parser.add_argument(
             "--topology",
             choices=tuple(TOPOLOGIES),
-            help="who sends changes to whom; with two leaders all are the same (default: as it was, else all)",
+            help="which of three leaders replicate to which (default: unchanged; all for a new cluster)",
         )
 
     @classmethod
     def from_options(cls, arguments: argparse.Namespace) -> Self:
-        """Return the cluster that was asked for."""
+        """Return the cluster with the leaders and topology given on the command line."""
         return cls(count=getattr(arguments, "leaders", None), topology=getattr(arguments, "topology", None))
 
     def addresses(self) -> Mapping[str, str]:
-        """Return HOST:PORT of every leader by its name; with the usual ports before the first start."""
-        known = {**USUAL_PORTS, **self._remembered("ports", {})}
+        """Return every leader's HOST:PORT by name; before the first start, with the usual ports."""
+        known = self._ports(USUAL_PORTS)
         return {name: f"{self.network.host(name)}:{known[name]}" for name in list(USUAL_PORTS)[: self.count]}
 
     @property
     def count(self) -> int:
-        """How many leaders there are, or will be after the next start."""
-        return self._count or int(self._remembered("leaders", _FEWEST))
+        """The number of leaders, after the next start."""
+        return self._count or self._recall("leaders", _MIN_LEADERS)
 
     @property
     def topology(self) -> str:
-        """The pattern of their links."""
-        return self._topology or str(self._remembered("topology", "all"))
+        """The name of the links' topology, after the next start."""
+        return self._topology or self._recall("topology", "all")
 
-    def links(self) -> set[Link]:
-        """Return the links that the topology asks for."""
+    def links(self) -> set[ReplicationLink]:
+        """Return the links of the topology."""
         return TOPOLOGIES[self.topology](list(self.addresses()))
 
     def uri(self) -> str:
-        """Return every leader's URL, apart by blanks: a client connects to two of them."""
-        return " ".join(leaders.url(address) for address in self.nodes())
-
-    def primary(self) -> str | None:
-        """Return None: every leader takes writes."""
-        return None
+        """Return the leaders' URLs, separated by spaces; a client connects to two of them."""
+        return " ".join(couch_leaders.url(address) for address in self.nodes())
 
     def client_options(self) -> Mapping[str, str]:
-        """Return the URLs of the first two leaders as options."""
+        """Return the URLs of the first two leaders as client options."""
         first, second, *_ = self.nodes()
-        return {"couch_a": leaders.url(first), "couch_b": leaders.url(second)}
+        return {"couch_a": couch_leaders.url(first), "couch_b": couch_leaders.url(second)}
 
     def _bring_up(self, progress: Progress) -> None:
-        """Bring the leaders up, link them, and prove each link."""
         software = self._choose(progress)
-        for tries_left in reversed(range(_PORT_TRIES)):
-            try:
-                started = self._serve(software, progress)
-            except PortTaken:
-                # Between the look at a port and the server's start somebody else took it: look again.
-                if not tries_left:
-                    raise
-            else:
-                break
+        started = retry_taken_ports(lambda: self._serve(software, progress))
         self._link(started, progress)
 
     def status(self) -> Sequence[NodeStatus]:
-        """Say how every leader is, and to whom it sends its changes."""
+        """Return every leader's status; the note lists the leaders that it sends changes to."""
         addresses = self.addresses()
         running = {name: address for name, address in addresses.items() if self.servers[name].state == "running"}
-        up = leaders.serving(running.values())
+        up = couch_leaders.serving(running.values())
         living = {name: address for name, address in running.items() if address in up}
-        sent = leaders.links(living, DATABASE)
-        return [self._node(name, address, sent, serves=name in living) for name, address in addresses.items()]
+        links = couch_leaders.links(living, DATABASE)
+        return [self._status(name, address, links, serves=name in living) for name, address in addresses.items()]
 
     def restart(self, node: str) -> None:
-        """Start a leader again, on its port, and return when it serves."""
+        """Restart a leader on its port, and return when it serves."""
         server = self._server(node)
         software = self._choose(silent)
         with self._locked(silent):
@@ -136,135 +106,101 @@ class CouchCluster(LocalCluster):
             empty = not (server.folder / "data").exists()
             self._launch(server, software)
             self._await_service([server.name], software)
-            if empty:  # its links were stored where the documents were
+            if empty:  # its links were deleted with the documents
                 self._link([server.name], silent)
 
     def streams(self) -> Sequence[tuple[str, str]]:
-        """Return the ends of every link that the topology asks for, as HOST:PORT."""
+        """Return the links of the topology as (source, target) addresses."""
         addresses = self.addresses()
         return sorted((addresses[link.source], addresses[link.target]) for link in self.links())
 
     def unlink(self, source: str, target: str) -> None:
-        """Let the changes of one leader reach another no longer on the direct way; both are HOST:PORT."""
-        leaders.remove_link(self.addresses(), self._link_between(source, target), DATABASE)
+        """Stop direct replication from one leader to another, both given as HOST:PORT."""
+        couch_leaders.remove_link(self.addresses(), self._link_between(source, target), DATABASE)
 
     def relink(self, source: str, target: str) -> None:
         """Undo `unlink`."""
-        leaders.put_link(self.addresses(), self._link_between(source, target), DATABASE)
+        couch_leaders.put_link(self.addresses(), self._link_between(source, target), DATABASE)
 
     def prove(self, timeout_s: float = READY_TIMEOUT_S) -> float:
-        """Return how many seconds a document takes from each leader to all others; raise `NotReady` when it is lost."""
-        return leaders.prove(self.nodes(), DATABASE, timeout_s)
+        """Return the seconds until a document from each leader has reached all others; raise `NotReady` if it fails."""
+        return couch_leaders.prove(self.nodes(), DATABASE, timeout_s)
 
-    def _choose(self, progress: Progress) -> Server:
-        """Return the first server that this machine has, if it can read what the leaders have stored."""
-        kinds = sorted(SERVERS, key=lambda kind: not kind.program.is_named)
-        chosen = next(found for kind in kinds if (found := kind.find(progress)))
-        owner = self._remembered("server", chosen.name)
+    def _choose(self, progress: Progress) -> CouchServer:
+        """Return the best server on this machine; raise `ClusterError` if it cannot read the leaders' data."""
+        specs = sorted(SERVERS, key=lambda spec: not spec.program.is_named)
+        chosen = next(found for spec in specs if (found := spec.find(progress)))
+        owner = self._recall("server", chosen.name)
         if owner != chosen.name:
-            variables = ", ".join(kind.program.variable for kind in SERVERS)
+            variables = ", ".join(spec.program.variable for spec in SERVERS)
             raise ClusterError(
-                f"the leaders under {home.shown(self.folder)} are those of {owner}, and {chosen.title} cannot go on "
-                f"with their data: set {variables} or PATH as they were, or delete the data: "
-                f"stalewatch cluster down {self.words()} --wipe"
+                f"the data in {home.shown(self.folder)} were written by {owner}, and {chosen.title} cannot read them: "
+                f"set {variables} or PATH as before, or delete the data: "
+                f"stalewatch cluster down {self.cli_name()} --wipe"
             )
         return chosen
 
-    def _serve(self, software: Server, progress: Progress) -> Sequence[str]:
-        """Let every leader serve, and return which of them had to be started."""
+    def _serve(self, software: CouchServer, progress: Progress) -> Sequence[str]:
+        """Start or resume every leader, wait until all serve, and return the names of those that were started."""
         wanted = list(self.addresses())
         self._end([server for name, server in self.servers.items() if name not in wanted], progress)
         dead = [name for name in wanted if self.servers[name].state == "dead"]
-        self._settle(dead, software, progress)
+        self._remember(
+            ports=self._free_ports(dead, USUAL_PORTS, progress),
+            leaders=self.count,
+            topology=self.topology,
+            server=software.name,
+        )
         for name in dead:
             progress(f"{name}: starting {software.title} on {self.addresses()[name]}")
             self._launch(self.servers[name], software)
-        for name in wanted:
-            if self.servers[name].state == "paused":
-                progress(f"{name}: was paused, goes on")
-                self.servers[name].resume()
+        self._resume_paused(progress)
         self._await_service(wanted, software)
         return dead
 
-    def _settle(self, dead: Sequence[str], software: Server, progress: Progress) -> None:
-        """Remember what the leaders are and how they are linked, and ports that are free for those to be started."""
-        settled = {**USUAL_PORTS, **self._remembered("ports", {})}
-        for name, port in zip(dead, self.network.choose(dead, [settled[name] for name in dead]), strict=True):
-            if port != settled[name]:
-                progress(f"{name}: port {settled[name]} is taken by another program, using {port}")
-            settled[name] = port
-        with home.writing(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            facts = {
-                "ports": settled,
-                "leaders": self.count,
-                "topology": self.topology,
-                "server": software.name,
-            }
-            home.remember(self._state_file, facts)
-
-    def _launch(self, server: ServerProcess, software: Server) -> None:
+    def _launch(self, server: ServerProcess, software: CouchServer) -> None:
         with home.writing(server.folder):
             launch = software.prepare(server.folder, self.addresses()[server.name])
             server.start(launch.arguments, launch.environment)
 
-    def _await_service(self, names: Sequence[str], software: Server) -> None:
-        addresses = self.addresses()
-
-        def serve() -> bool:
-            for name in names:
-                if self.servers[name].state == "dead":
-                    raise diagnosis.of_death(self.servers[name], software.signs, software.telling)
-            return leaders.serving(addresses[name] for name in names) == {addresses[name] for name in names}
-
-        _await(serve, f"{', '.join(names)}: no answer after {READY_TIMEOUT_S:.0f} s; {self._way_out()}")
+    def _await_service(self, names: Sequence[str], software: CouchServer) -> None:
+        servers, addresses = [self.servers[name] for name in names], {self.addresses()[name] for name in names}
+        wait = ReadyWait(silent, READY_TIMEOUT_S, self._advice())
+        while couch_leaders.serving(addresses) != addresses:
+            require_alive(servers, software.failures, software.error_lines)
+            wait.report(f"waiting for {', '.join(names)} to answer")
+            wait.sleep(_POLL_S)
 
     def _link(self, started: Sequence[str], progress: Progress) -> None:
         addresses, wanted = self.addresses(), self.links()
         for address in addresses.values():
-            leaders.create_database(address, leaders.JOBS)
-            leaders.create_database(address, DATABASE)
-        leaders.remove_strays(addresses)
-        standing = leaders.links(addresses, DATABASE)
-        # CouchDB lets ever more time pass (30 s, 60 s, ... hours) between tries to reach a leader that was down; a
-        # document that is new it tries at once.
-        tired = {link for link in standing if link.target in started and link.source not in started}
-        for link in (standing - wanted) | tired:
-            leaders.remove_link(addresses, link, DATABASE)
-        for link in wanted - (standing - tired):
-            leaders.put_link(addresses, link, DATABASE)
+            couch_leaders.create_database(address, couch_leaders.REPLICATOR)
+            couch_leaders.create_database(address, DATABASE)
+        couch_leaders.remove_strays(addresses)
+        existing = couch_leaders.links(addresses, DATABASE)
+        # CouchDB waits longer and longer (30 s, 60 s, ... hours) between attempts to reach a leader that was down; a
+        # new document is tried at once.
+        backed_off = {link for link in existing if link.target in started and link.source not in started}
+        for link in (existing - wanted) | backed_off:
+            couch_leaders.remove_link(addresses, link, DATABASE)
+        for link in wanted - (existing - backed_off):
+            couch_leaders.put_link(addresses, link, DATABASE)
         progress(f"waiting for a document from each of {', '.join(addresses)} to reach the others ({self.topology})")
         try:
-            progress(f"replication works: the slowest way took {self.prove() * 1e3:.0f} ms")
+            progress(f"replication works: the slowest document took {self.prove() * 1e3:.0f} ms")
         except NotReady as error:
-            raise NotReady(f"{error} within {READY_TIMEOUT_S:.0f} s; {self._way_out()}") from None
+            raise NotReady(f"{error} within {READY_TIMEOUT_S:.0f} s. {self._advice()}") from None
 
-    def _node(self, name: str, address: str, sent: set[Link], *, serves: bool) -> NodeStatus:
+    def _status(self, name: str, address: str, links: set[ReplicationLink], *, serves: bool) -> NodeStatus:
         server = self.servers[name]
-        targets = sorted(link.target for link in sent if link.source == name)
+        targets = sorted(link.target for link in links if link.source == name)
         note = f"sends to {', '.join(targets)}" if targets else ""
         role = "leader" if serves else None
         return NodeStatus(name, address, server.pid, server.state, role, serves, None, note)
 
-    def _link_between(self, source: str, target: str) -> Link:
+    def _link_between(self, source: str, target: str) -> ReplicationLink:
         names = {address: name for name, address in self.addresses().items()}
         for address in (source, target):
             if address not in names:
-                raise UnknownNode(f"{address} is no leader of the local cluster; it has {', '.join(names)}")
-        return Link(names[source], names[target])
-
-    def _remembered(self, fact: str, otherwise: T) -> T:
-        found = home.recall(self._state_file).get(fact, otherwise)
-        return found if isinstance(found, type(otherwise)) else otherwise
-
-    def _way_out(self) -> str:
-        logs = home.shown(self.folder / "*" / "server.log")
-        return f"see {logs}, or begin anew: stalewatch cluster down {self.words()} --wipe"
-
-
-def _await(condition: Callable[[], bool], trouble: str) -> None:
-    deadline = time.monotonic() + READY_TIMEOUT_S
-    while not condition():
-        if time.monotonic() > deadline:
-            raise NotReady(trouble)
-        time.sleep(_POLL_S)
+                raise UnknownNode(f"{address} is not a leader of the local cluster; its leaders are {', '.join(names)}")
+        return ReplicationLink(names[source], names[target])

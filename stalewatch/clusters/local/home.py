@@ -1,11 +1,12 @@
-"""Where local clusters live, what they remember there, and the lock that lets one command at a time change them."""
+"""The folders of local clusters and of downloads, small state files, and the lock for changing a cluster."""
 
 import errno
 import fcntl
 import json
 import os
+import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -15,9 +16,9 @@ from stalewatch.clusters.protocol import Busy, ClusterError, DiskFull, Progress,
 VARIABLE = "STALEWATCH_HOME"
 FOLDER = ".stalewatch"
 
-LOCK_TIMEOUT_S = 180.0  # longer than any start or stop lasts, so that only a hung command is reported
+LOCK_TIMEOUT_S = 180.0  # longer than any start or stop takes, so that only a command that hangs is reported
 
-_MEANINGS: dict[int | None, type[ClusterError]] = {errno.ENOSPC: DiskFull, errno.EDQUOT: DiskFull}
+_ERRORS: dict[int | None, type[ClusterError]] = {errno.ENOSPC: DiskFull, errno.EDQUOT: DiskFull}
 
 
 def location() -> Path:
@@ -26,37 +27,52 @@ def location() -> Path:
     return (Path(given).expanduser() if given else Path(FOLDER)).resolve()
 
 
+def cache() -> Path:
+    """Return the folder for downloads, shared by all checkouts: ``$XDG_CACHE_HOME/stalewatch``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "stalewatch"
+
+
 def shown(path: Path) -> str:
-    """Return the path as a reader wants it: short when it is below the current folder."""
+    """Return the path as shown to users: relative if it is below the current folder."""
     here = Path.cwd()
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn a failure of the file system below `path` into a `DiskFull` or `Unwritable`."""
+    """Convert an OSError in the block to `DiskFull` or `Unwritable`, naming `path`."""
     try:
         yield
     except OSError as error:
-        kind = _MEANINGS.get(error.errno, Unwritable)
-        raise kind(
-            f"cannot write below {shown(path)}: {error}; make room or set {VARIABLE} to a folder elsewhere"
+        convert = _ERRORS.get(error.errno, Unwritable)
+        raise convert(
+            f"cannot write to {shown(path)}: {error}; free some space or set {VARIABLE} to another folder"
         ) from error
 
 
 def create(home: Path) -> None:
-    """Make the folder, which git is told to ignore: it appears in whatever project the user stands in."""
+    """Create the folder with a .gitignore: it appears inside whatever project the user works in."""
     with writing(home):
         if not home.exists():
             home.mkdir(parents=True, exist_ok=True)
             (home / ".gitignore").write_text("*\n")
 
 
+def require_space(home: Path, names: Sequence[str], bytes_per_node: int) -> None:
+    """Raise `DiskFull` unless there is room for the data of these new nodes."""
+    needed, free = len(names) * bytes_per_node, shutil.disk_usage(home).free
+    if free < needed:
+        raise DiskFull(
+            f"{', '.join(names)} need {needed >> 20} MB in {shown(home)}, but only {free >> 20} MB are free: "
+            f"free some space or set {VARIABLE} to another folder"
+        )
+
+
 @contextmanager
 def locked(path: Path, progress: Progress, timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[None]:
-    """Hold the lock file at `path`; the system lets go of it when the process ends, however it ends.
+    """Hold the lock file at `path` during the block; the kernel releases it if the process dies.
 
-    Raises `Busy` when another process still holds it after `timeout_s` seconds.
+    Raises `Busy` if another process still holds it after `timeout_s` seconds.
     """
     with writing(path):
         file = path.open("a+")
@@ -70,16 +86,16 @@ def locked(path: Path, progress: Progress, timeout_s: float = LOCK_TIMEOUT_S) ->
 
 def _acquire(file: IO[str], progress: Progress, timeout_s: float) -> None:
     deadline = time.monotonic() + timeout_s
-    told = False
+    reported = False
     # Polled, because a blocking flock would stop every greenlet of the process.
     while not _try_lock(file):
         file.seek(0)
         holder = f"another command (pid {file.read() or 'unknown'})"
         if time.monotonic() > deadline:
             raise Busy(f"{holder} has held {file.name} for {timeout_s:.0f} s; wait for it, or end it and try again")
-        if not told:
-            progress(f"{holder} is starting or stopping this cluster: waiting for it")
-            told = True
+        if not reported:
+            progress(f"waiting for {holder}, which is starting or stopping this cluster")
+            reported = True
         time.sleep(0.1)
 
 
@@ -92,14 +108,16 @@ def _try_lock(file: IO[str]) -> bool:
 
 
 def remember(path: Path, facts: dict[str, Any]) -> None:
-    """Write a small JSON file so that a reader sees the old or the new one, never half of it."""
-    fresh = path.with_suffix(".new")
-    fresh.write_text(json.dumps(facts))
-    fresh.replace(path)
+    """Write a small JSON file atomically, creating its folder if necessary."""
+    with writing(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = path.with_suffix(".new")
+        fresh.write_text(json.dumps(facts))
+        fresh.replace(path)
 
 
 def recall(path: Path) -> dict[str, Any]:
-    """Return what `remember` wrote, or nothing when the file is missing or damaged."""
+    """Return the contents of a file written by `remember`; empty if it is missing or damaged."""
     try:
         facts = json.loads(path.read_text())
     except (OSError, ValueError):

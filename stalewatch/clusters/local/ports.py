@@ -1,30 +1,59 @@
-"""Ports on loopback for servers that are about to start."""
+"""Loopback addresses as a cluster's network, and free ports there."""
 
 import random
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from typing import NamedTuple
 
-from stalewatch.clusters.protocol import PortTaken
+from stalewatch.clusters.protocol import PortTaken, Progress
 
 LOOPBACK = "127.0.0.1"
 
-# Below 32768, where Linux starts to hand out ports for outgoing connections: a server that is down for a moment must
-# not find its port lent to somebody's client.
+# Below 32768, where Linux's ephemeral ports start: while a server is down, its port must not be assigned to a client's
+# outgoing connection.
 _SUBSTITUTES = range(20000, 32000)
 _TRIES = 200
 
 
+class Loopback(NamedTuple):
+    """A network of loopback addresses, by node name; other programs may use ports there."""
+
+    hosts: Mapping[str, str]
+
+    def host(self, name: str) -> str:
+        """Return the node's loopback address."""
+        return self.hosts[name]
+
+    def enter(self, name: str) -> Sequence[str]:
+        """Return no prefix: every process can use loopback."""
+        return ()
+
+    def choose(self, names: Iterable[str], wanted: Sequence[int]) -> list[int]:
+        """Return a free port for every wanted one; raise `PortTaken` if none is free."""
+        return choose(wanted, *{self.host(name) for name in names})
+
+    def is_free(self, name: str, port: int) -> bool:
+        """Return whether the node could listen on this port now."""
+        return is_free(port, self.host(name))
+
+    def prepare(self, progress: Progress, clear: Callable[[], None]) -> None:
+        """Do nothing."""
+
+    def remove(self, progress: Progress) -> None:
+        """Do nothing."""
+
+
 def free(count: int, host: str = LOOPBACK) -> list[int]:
-    """Return that many free ports that no database uses by habit; raise `PortTaken` when there are none."""
+    """Return free ports that no database uses by default; raise `PortTaken` if there are not enough."""
     with ExitStack() as held:
         return [_substitute(held, host) for _ in range(count)]
 
 
 def choose(wanted: Sequence[int], host: str = LOOPBACK) -> list[int]:
-    """Return for every wanted port itself when it is free, else another that is; all different.
+    """Return every wanted port if it is free, else a substitute; raise `PortTaken` if none is free.
 
-    Every port is held until all are found, so that none is chosen twice. Raises `PortTaken` when nothing is free.
+    Each port is held until all are found, so that none is chosen twice.
     """
     with ExitStack() as held:
         is_own = [_hold(held, port, host) for port in wanted]
@@ -32,7 +61,7 @@ def choose(wanted: Sequence[int], host: str = LOOPBACK) -> list[int]:
 
 
 def is_free(port: int, host: str = LOOPBACK) -> bool:
-    """Say whether a server could listen there now."""
+    """Return whether a server could listen on this port now."""
     with ExitStack() as held:
         return _hold(held, port, host)
 
@@ -42,14 +71,14 @@ def _substitute(held: ExitStack, host: str) -> int:
         if _hold(held, port, host):
             return port
     raise PortTaken(
-        f"no port is free on {host}: {_TRIES} between {_SUBSTITUTES.start} and {_SUBSTITUTES.stop} were tried; "
-        "end what listens there"
+        f"no port is free on {host}: tried {_TRIES} ports from {_SUBSTITUTES.start} to {_SUBSTITUTES.stop - 1}; "
+        "stop programs that listen there"
     )
 
 
 def _hold(held: ExitStack, port: int, host: str) -> bool:
     probe = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
-    # As the servers do: connections of the last run that linger in TIME_WAIT do not count as taken.
+    # As the servers do: a port with connections in TIME_WAIT does not count as taken.
     probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         probe.bind((host, port))

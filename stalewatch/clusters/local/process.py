@@ -1,22 +1,32 @@
-"""One server as a process of its own session, found again by other commands and never mistaken for another process.
+"""One database server as a process: start, stop and find it again, and explain why it exited.
 
-The pid file holds the process's start time, so a pid that the system has given to somebody else is not taken for the
-server. The server's environment holds its folder: that finds it when the pid file was never written (the command was
-killed just then), or when a step of the system's clock has moved every start time.
+The pid file holds the process's start time, so that a reused pid is not mistaken for the server. The server's
+environment holds its folder. That identifies the server if the pid file was never written (the command was killed just
+then), or if a step of the system clock has shifted every start time.
 """
 
 import os
+import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from stalewatch.clusters.local import home
-from stalewatch.clusters.local.packages import Lazy
-from stalewatch.clusters.protocol import ClusterError, MissingProgram, NotRunning, State
+from stalewatch.clusters.local.programs import Lazy
+from stalewatch.clusters.protocol import (
+    ClusterError,
+    DiskFull,
+    MissingLibrary,
+    MissingProgram,
+    NotRunning,
+    PortTaken,
+    ServerDied,
+    State,
+)
 
 if TYPE_CHECKING:
     import psutil
@@ -29,17 +39,19 @@ _START_TOLERANCE_S = 2.0  # Linux derives start times from a boot time that wave
 _POLL_S = 0.02
 _KILL_TIMEOUT_S = 10.0
 _LOG_KEPT_BYTES = 16 << 20
-_LAST_WORDS_BYTES = 64 << 10
+_LAST_LINES_BYTES = 64 << 10
 
-# This process's own children by pid. A dead one stays a zombie until asked for, and its exit code is known to its
-# parent alone, whichever object started it.
+_LINES_READ, _LINES_SHOWN, _CHARACTERS_SHOWN = 200, 5, 400
+
+# This process's own children by pid. A dead child stays a zombie until it is polled, and only its parent, whichever
+# object started it, can learn its exit code.
 _CHILDREN: dict[int, subprocess.Popen[bytes]] = {}
 
 
 class ServerProcess:
-    """A server, known by its folder, where its pid file, log and temporary files are.
+    """A server, identified by the folder with its pid file, log and temporary files.
 
-    The words of `enter` come before its command line: they lead to the network where it is to run.
+    `enter` is a command prefix that runs the server in another network namespace.
     """
 
     def __init__(self, name: str, folder: Path, enter: Sequence[str] = ()) -> None:
@@ -52,16 +64,16 @@ class ServerProcess:
         self._log_start = self.log.stat().st_size if self.log.exists() else 0
 
     def start(self, arguments: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> None:
-        """Start the server, detached from this terminal; raise `MissingProgram` when it cannot be run."""
+        """Start the server, detached from this terminal; raise `MissingProgram` if it cannot be executed."""
         temporary = self.folder / "tmp"
         temporary.mkdir(parents=True, exist_ok=True)
         self._rotate_log()
         marks = {MARKER: str(self.folder), "TMPDIR": str(temporary)}
         words = [str(argument) for argument in (*self._enter, *arguments)]
-        child = self._spawn(words, {**_clean(), **(environment or {}), **marks})
+        child = self._spawn(words, {**_inherited(), **(environment or {}), **marks})
         _CHILDREN[child.pid] = child
         self._started = child.pid
-        with suppress(psutil.NoSuchProcess):  # it may have ended already
+        with suppress(psutil.NoSuchProcess):  # it may have exited already
             home.remember(self._pid_file, {"pid": child.pid, "started": psutil.Process(child.pid).create_time()})
 
     def _spawn(self, arguments: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
@@ -79,7 +91,7 @@ class ServerProcess:
                 )
             except OSError as error:
                 raise MissingProgram(
-                    f"{self.name}: {arguments[0]} cannot be run on this machine ({error.strerror}): "
+                    f"{self.name}: {arguments[0]} does not run on this machine ({error.strerror}): "
                     "install the database's program for this system"
                 ) from error
 
@@ -89,13 +101,13 @@ class ServerProcess:
 
     @property
     def pid(self) -> int | None:
-        """The server's process id, None when it does not run."""
+        """The server's process id; None if it is not running."""
         process = self._process()
         return process.pid if process else None
 
     @property
     def state(self) -> State:
-        """Whether the server runs, is stopped by a signal, or is no more."""
+        """Whether the server is running, paused by a signal, or dead."""
         process = self._process()
         try:
             paused = process is not None and process.status() == psutil.STATUS_STOPPED
@@ -105,24 +117,24 @@ class ServerProcess:
 
     @property
     def exit_code(self) -> int | None:
-        """How the server that this object started ended; None while it runs or when somebody else started it."""
+        """The exit code of the server that this object started; None if it runs, or another command started it."""
         child = _CHILDREN.get(self._started) if self._started is not None else None
         return child.poll() if child else None
 
     def terminate(self) -> None:
-        """Ask the server to end in good order; `await_end` says whether it did."""
+        """Ask the server to shut down cleanly (SIGTERM), without waiting for it."""
         self._signal(signal.SIGTERM)
-        self._signal(signal.SIGCONT)  # a stopped process handles nothing else
+        self._signal(signal.SIGCONT)  # a stopped process handles no other signal
 
     def await_end(self, timeout_s: float) -> bool:
-        """Wait until the server has ended; False when it still runs after `timeout_s` seconds."""
+        """Wait until the server has exited; return False if it still runs after `timeout_s` seconds."""
         ended = _await(lambda: self._process() is None, timeout_s)
         if ended:
             self._pid_file.unlink(missing_ok=True)
         return ended
 
     def kill(self) -> None:
-        """End the server at once, and return when it has ended."""
+        """Kill the server (SIGKILL) and wait until it is gone."""
         self._signal(signal.SIGKILL)
         if not self.await_end(_KILL_TIMEOUT_S):
             raise ClusterError(
@@ -130,36 +142,34 @@ class ServerProcess:
             )
 
     def pause(self) -> None:
-        """Stop the server where it is; raise `NotRunning` when it does not run."""
-        self._require()
-        self._signal(signal.SIGSTOP)
+        """Freeze the server (SIGSTOP); raise `NotRunning` if it is dead."""
+        self._signal_living(signal.SIGSTOP)
         _await(lambda: self.state != "running", _KILL_TIMEOUT_S)
 
     def resume(self) -> None:
-        """Let a stopped server go on; raise `NotRunning` when it does not run."""
-        self._require()
-        self._signal(signal.SIGCONT)
+        """Resume the frozen server (SIGCONT); raise `NotRunning` if it is dead."""
+        self._signal_living(signal.SIGCONT)
         _await(lambda: self.state != "paused", _KILL_TIMEOUT_S)
 
-    def last_words(self, lines: int) -> list[str]:
-        """Return the last lines written since the server was started, or since this object was made."""
+    def last_lines(self, count: int) -> list[str]:
+        """Return the last lines logged since the server was started, or since this object was created."""
         if not self.log.exists():
             return []
         with self.log.open("rb") as log:
-            log.seek(max(self._log_start, self.log.stat().st_size - _LAST_WORDS_BYTES))
+            log.seek(max(self._log_start, self.log.stat().st_size - _LAST_LINES_BYTES))
             text = log.read().decode(errors="replace")
-        return text.splitlines()[-lines:]
+        return text.splitlines()[-count:]
 
-    def _require(self) -> None:
+    def _signal_living(self, number: signal.Signals) -> None:
         if self.state == "dead":
-            raise NotRunning(f"{self.name} does not run: restart it first")
+            raise NotRunning(f"{self.name} is not running: restart it first")
+        self._signal(number)
 
     def _signal(self, number: signal.Signals) -> None:
         process = self._process()
-        if process is None:
-            return
-        with suppress(psutil.NoSuchProcess):
-            process.send_signal(number)
+        if process is not None:
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
 
     def _process(self) -> "psutil.Process | None":
         return self._recorded() or self._marked()
@@ -174,33 +184,33 @@ class ServerProcess:
             same = abs(process.create_time() - started) < _START_TOLERANCE_S
         except psutil.Error:
             return None
-        return process if same and _lives(process) else None
+        return process if same and _is_alive(process) else None
 
     def _marked(self) -> "psutil.Process | None":
-        return next((process for process in psutil.process_iter() if self._is_mine(process)), None)
+        return next((process for process in psutil.process_iter() if self._is_marked(process)), None)
 
-    def _is_mine(self, process: "psutil.Process") -> bool:
+    def _is_marked(self, process: "psutil.Process") -> bool:
         try:
             mark = process.environ().get(MARKER)
-            # What the server itself started inherits the mark, but does not lead the session.
-            return mark == str(self.folder) and os.getsid(process.pid) == process.pid and _lives(process)
+            # The server's own children inherit the mark, but do not lead the session.
+            return mark == str(self.folder) and os.getsid(process.pid) == process.pid and _is_alive(process)
         except (psutil.Error, OSError):
             return False
 
 
-def _lives(process: "psutil.Process") -> bool:
+def _is_alive(process: "psutil.Process") -> bool:
     child = _CHILDREN.get(process.pid)
     if child and child.poll() is None:
         return True
     try:
-        # The first thread can be a zombie while others still hold ports and files.
+        # The main thread can be a zombie while other threads still hold ports and files.
         return process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1
     except psutil.Error:
         return False
 
 
-def _clean() -> dict[str, str]:
-    # A server has no use for the bench's addresses, and they may hold passwords.
+def _inherited() -> dict[str, str]:
+    # A server has no use for the addresses in the bench's environment, and they may contain passwords.
     return {name: value for name, value in os.environ.items() if not name.startswith("STALEWATCH_")}
 
 
@@ -211,3 +221,80 @@ def _await(condition: Callable[[], bool], timeout_s: float) -> bool:
             return False
         time.sleep(_POLL_S)
     return True
+
+
+class KnownFailure(NamedTuple):
+    """A pattern in a program's output, the error it means, and what to do; the pattern's groups fill `advice`."""
+
+    pattern: str
+    error: type[ClusterError]
+    advice: str
+
+
+# Debian package names. Ubuntu uses the same; newer releases of both provide them under longer names.
+LIBRARY_PACKAGES = {
+    "libcurl.so.4": "libcurl4",
+    "libssl.so.3": "libssl3",
+    "libcrypto.so.3": "libssl3",
+    "liblzma.so.5": "liblzma5",
+    "libz.so.1": "zlib1g",
+    "libstdc++.so.6": "libstdc++6",
+    "libatomic.so.1": "libatomic1",
+}
+
+_FAILURES = (
+    *(
+        KnownFailure(
+            rf"error while loading shared libraries: {re.escape(library)}:",
+            MissingLibrary,
+            f"the system library {library} is missing; on Debian and Ubuntu: `apt-get install {package}`",
+        )
+        for library, package in LIBRARY_PACKAGES.items()
+    ),
+    KnownFailure(
+        r"error while loading shared libraries: ([^:\s]+):",
+        MissingLibrary,
+        "the system library {} is missing; install the package that provides it",
+    ),
+    KnownFailure(
+        r"version `(\S+)' not found",
+        MissingLibrary,
+        "this system's libraries are too old for it ({} is missing); install a build for this system",
+    ),
+    KnownFailure(
+        r"exit code -4\b",
+        MissingProgram,
+        "the CPU lacks instructions that it uses (MongoDB 5 and later need AVX)",
+    ),
+    KnownFailure(r"(?i)no space left on device|disk quota exceeded", DiskFull, "the disk is full: free some space"),
+    KnownFailure(r"(?i)address already in use", PortTaken, "another program listens on its port"),
+)
+
+
+def require_alive(servers: Iterable[ServerProcess], failures: Sequence[KnownFailure], relevant: str) -> None:
+    """Raise the error that explains why one of the servers is dead; arguments as for `exit_error`."""
+    for server in servers:
+        if server.state == "dead":
+            raise exit_error(server, failures, relevant)
+
+
+def exit_error(server: ServerProcess, failures: Sequence[KnownFailure] = (), relevant: str = "") -> ClusterError:
+    """Return the error that explains why the server exited: one of the database's known failures, or a common one.
+
+    Log lines that match `relevant` are shown instead of the very last ones, which may say nothing about the cause.
+    """
+    code, lines = server.exit_code, server.last_lines(_LINES_READ)
+    output = "\n".join([*lines, f"exit code {code}"])
+    error, advice = _diagnose(output, (*failures, *_FAILURES))
+    exited = "exited" if code is None else f"exited with code {code}"
+    chosen = [line for line in lines if re.search(relevant, line)] or lines
+    quoted = "".join(f"\n  {line[:_CHARACTERS_SHOWN]}" for line in chosen[-_LINES_SHOWN:])
+    return error(f"{server.name} {exited}: {advice}\nlast lines of {home.shown(server.log)}:{quoted or ' none'}")
+
+
+def _diagnose(output: str, failures: Sequence[KnownFailure]) -> tuple[type[ClusterError], str]:
+    for failure in failures:
+        found = re.search(failure.pattern, output)
+        if found:
+            return failure.error, failure.advice.format(*found.groups())
+    return ServerDied, "see its log"

@@ -1,5 +1,6 @@
-"""Where the databases' programs are: named by a variable, on PATH, or inside an installed wheel."""
+"""Programs and Python packages that local clusters need: where to find them, or what to install."""
 
+import importlib
 import importlib.util
 import os
 import shutil
@@ -7,68 +8,91 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from stalewatch.clusters.protocol import MissingProgram
+from stalewatch.clusters.protocol import MissingPackage, MissingProgram
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A program, the variable that overrides where it is, the package that may carry it, and how to get it."""
+    """A program, the environment variable with its path, how to install it, and the Python package that may ship it."""
 
     name: str
     variable: str
     install: str
     package: str = ""
     inside: str = ""
-    """Its path inside the package."""
+    """The program's path inside the package."""
 
     @property
     def is_named(self) -> bool:
-        """Whether the variable says where it is."""
+        """Whether the environment variable is set."""
         return bool(os.environ.get(self.variable))
 
 
 def find(program: Program, accepts: Callable[[Path], bool] = os.path.exists) -> Path:
-    """Return the program's path, or raise `MissingProgram` with what to install.
+    """Return the program's path, or raise `MissingProgram` with installation instructions.
 
-    One is taken where `accepts` says so, as one that is too old is not; one that the variable names always is.
+    `accepts` may reject a candidate, such as one that is too old, unless the environment variable names it.
     """
     for path in candidates(program):
         if program.is_named or accepts(path):
             return path
     raise MissingProgram(
-        f"{program.name} was not found: neither {program.variable} nor PATH nor a Python package has one of use; "
-        f"{program.install}"
+        f"no usable {program.name} was found in {program.variable}, on PATH, or in a Python package; {program.install}"
     )
 
 
 def candidates(program: Program) -> Iterator[Path]:
-    """Yield every place where the program is, the best first; nothing but the variable's where that is set.
+    """Yield the program's possible paths, best first; only that in the environment variable if it is set.
 
-    Raises `MissingProgram` for one that cannot be run.
+    Raises `MissingProgram` for a path that is not an executable file.
     """
     given = os.environ.get(program.variable)
     if given:
-        yield _runnable(Path(given).expanduser(), f"{program.variable} names")
+        yield _executable(Path(given).expanduser(), f"{program.variable} names")
         return
     on_path = shutil.which(program.name)
     if on_path:
         yield Path(on_path)
-    carried = _carried(program)
-    if carried:
-        yield _runnable(carried, f"the package {program.package} holds")
+    packaged = _packaged(program)
+    if packaged:
+        yield _executable(packaged, f"the package {program.package} contains")
 
 
-def _runnable(path: Path, source: str) -> Path:
+def _executable(path: Path, source: str) -> Path:
     if not path.is_file():
         raise MissingProgram(f"{source} {path}, which is not a file")
     if not os.access(path, os.X_OK):
-        raise MissingProgram(f"{source} {path}, which may not be executed: `chmod +x {path}`")
+        raise MissingProgram(f"{source} {path}, which is not executable: `chmod +x {path}`")
     return path
 
 
-def _carried(program: Program) -> Path | None:
-    # Finding a top-level package does not import it, which may be slow and start things; finding a submodule would.
+def _packaged(program: Program) -> Path | None:
+    # find_spec does not import a top-level package, which could be slow or have side effects; it would import the
+    # parent of a submodule.
     spec = importlib.util.find_spec(program.package) if program.package else None
     places = spec.submodule_search_locations if spec else None
-    candidates = [Path(place, program.inside) for place in places or []]
-    return next((path for path in candidates if path.is_file()), None)
+    paths = [Path(place, program.inside) for place in places or []]
+    return next((path for path in paths if path.is_file()), None)
+
+
+class Lazy:
+    """A Python package that is imported when one of its attributes is first used.
+
+    A bench with the address of a running database works without the packages that local clusters need, and commands
+    that touch no cluster do not pay for importing them. Modules import such packages under ``TYPE_CHECKING`` and bind
+    a `Lazy` otherwise.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> object:
+        """Return the package's attribute, or raise `MissingPackage` with installation instructions."""
+        try:
+            package = importlib.import_module(self._name)
+        except ModuleNotFoundError as error:
+            raise MissingPackage(
+                f"local clusters need the Python package {error.name}, which is not installed: "
+                f"`pip install {error.name}`, or give the address of a running database"
+            ) from error
+        return getattr(package, attribute)

@@ -1,4 +1,4 @@
-"""An engine's stand-in on PATH: no Docker engine runs where these tests do."""
+"""A stand-in for the docker command on PATH: these tests run without a Docker engine."""
 
 import json
 import os
@@ -15,11 +15,11 @@ from stalewatch.clusters.local import home
 STAND_IN = Path(__file__).with_name("docker_stand_in.py")
 PUBLISHED = {"mongo": (27017, 27018, 27019), "cassandra": (9042, 9043, 9044), "couch": (5984, 5985)}
 FIRST_PID = 4_000_000
-"""Of no process: higher than the kernel's."""
+"""Higher than the kernel's pids, and so of no process."""
 
 
 class Engine:
-    """What stands in for an engine: which containers it has, what it answers, how it was called."""
+    """The stand-in's containers, its answers, and the calls that it has recorded."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -29,7 +29,7 @@ class Engine:
         (folder / "answers.json").write_text("[]")
 
     def save(self) -> None:
-        """Let the next call see the containers as they are here, whatever earlier calls did to them."""
+        """Write the containers for the next call, whatever earlier calls did to them."""
         (self._folder / "engine.json").write_text(json.dumps(self.containers))
 
     def add(
@@ -41,7 +41,7 @@ class Engine:
         address: str = "",
         project: str = "replication",
     ) -> str:
-        """Add a container that runs; `published` is HOST:PORT:INSIDE. Return its id."""
+        """Add a running container, and return its id; `published` is HOST:PORT:INSIDE."""
         number = len(self.containers) + 1
         host, _, ports = published.partition(":")
         outside, _, inside = ports.partition(":")
@@ -64,21 +64,21 @@ class Engine:
         return f"id-of-{service}"
 
     def add_all(self, database: str, inside: int, published: Sequence[int] = ()) -> None:
-        """Add the containers of a database's nodes."""
+        """Add the containers of all nodes of a database."""
         for number, port in enumerate(published or PUBLISHED[database], start=1):
             self.add(f"{database}{number}", f"127.0.0.1:{port}:{inside}")
 
     def answer(self, to: str, stdout: str = "", stderr: str = "", code: int = 0, after_s: float = 0) -> None:
-        """Answer calls that begin so by these words, and not by carrying them out."""
+        """Answer calls that start with `to` by this output, instead of carrying them out."""
         self.answers.append({"to": to, "stdout": stdout, "stderr": stderr, "code": code, "after_s": after_s})
         (self._folder / "answers.json").write_text(json.dumps(self.answers))
 
     def calls(self) -> list[str]:
-        """Return the command lines so far, but for looks at what there is, and forget them."""
+        """Return and clear the recorded command lines, except those that list or inspect."""
         return [line for line, _ in self.scripts()]
 
     def scripts(self) -> list[tuple[str, str]]:
-        """Return the command lines so far with what each read, but for looks, and forget them."""
+        """Return and clear the recorded command lines with their input, except those that list or inspect."""
         file = self._folder / "calls.jsonl"
         calls: list[Mapping[str, Any]] = [json.loads(line) for line in file.read_text().splitlines()]
         file.write_text("")
@@ -86,8 +86,8 @@ class Engine:
         return [(line, script) for line, script in lines if not line.startswith(("docker ps", "docker inspect"))]
 
 
-def put_in_place(folder: Path, *names: str) -> None:
-    """Put the stand-in into a folder as commands of these names."""
+def install_stand_in(folder: Path, *names: str) -> None:
+    """Install the stand-in in a folder as commands of these names."""
     for name in names:
         program = folder / name
         program.write_text(f"#!{sys.executable} -S\n{STAND_IN.read_text()}")
@@ -98,7 +98,7 @@ def put_in_place(folder: Path, *names: str) -> None:
 def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
     folder = tmp_path / "stand-in"
     folder.mkdir()
-    put_in_place(folder, "docker", "docker-compose")
+    install_stand_in(folder, "docker", "docker-compose")
     monkeypatch.setenv("STAND_IN", str(folder))
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv(home.VARIABLE, str(tmp_path / "home"))

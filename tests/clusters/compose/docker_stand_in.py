@@ -1,7 +1,7 @@
-"""Stands in for the commands docker, docker-compose and nsenter, under whose names copies of it are on PATH.
+"""A stand-in for docker, docker-compose and nsenter, installed on PATH under those names.
 
-It notes every command line, and for docker keeps an engine's containers as `docker inspect` would show them: it is told
-what there is by ``engine.json`` in the folder that STAND_IN names, and what to answer otherwise by ``answers.json``.
+It records every command line. For docker it also keeps the state of containers, as `docker inspect` would show it, in
+``engine.json``, in the folder named by STAND_IN. Other answers are in ``answers.json`` there.
 """
 
 import json
@@ -18,7 +18,7 @@ STATES = {"kill": "exited", "pause": "paused", "unpause": "running", "restart": 
 
 
 def main(program: str, words: list[str]) -> int:
-    """Note the call, carry it out or answer it as told, and return the exit code."""
+    """Record the call, carry it out or answer it as configured, and return the exit code."""
     script = "" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.read()
     with CALLS.open("a") as calls:
         calls.write(json.dumps({"words": [program, *words], "script": script}) + "\n")
@@ -35,7 +35,7 @@ def main(program: str, words: list[str]) -> int:
 
 
 def carry_out(containers: list[dict[str, Any]], words: list[str]) -> None:
-    """Do what the engine does, as far as `inspect` shows it."""
+    """Do what the engine would do, as far as `inspect` shows it."""
     if words[0] == "ps":
         print("\n".join(container["Id"] for container in containers))
     elif words[0] == "inspect":
@@ -50,7 +50,7 @@ def carry_out(containers: list[dict[str, Any]], words: list[str]) -> None:
 
 
 def change(containers: list[dict[str, Any]], name: str, state: str) -> None:
-    """Bring a container into a state, and give it what goes with that."""
+    """Change a container's state, pid and addresses."""
     container, ended = named(containers, name), state == "exited"
     container["State"] = {"Status": state, "Pid": 0 if ended else container["ItsPid"]}
     for network in container["NetworkSettings"]["Networks"].values():
@@ -58,7 +58,7 @@ def change(containers: list[dict[str, Any]], name: str, state: str) -> None:
 
 
 def named(containers: list[dict[str, Any]], name: str) -> dict[str, Any]:
-    """Return a container by its id."""
+    """Return the container with this id."""
     return next(container for container in containers if container["Id"] == name)
 
 

@@ -1,4 +1,4 @@
-"""Clusters of containers: the exact command lines, and what is made of what an engine says."""
+"""Clusters of containers: their exact command lines, and how they interpret an engine's answers."""
 
 import http.server
 import json
@@ -17,12 +17,12 @@ from cassandra.cluster import EXEC_PROFILE_DEFAULT, ExecutionProfile, Session
 from cassandra.cluster import Cluster as DriverCluster
 from cassandra.policies import WhiteListRoundRobinPolicy
 
-from stalewatch.clusters.compose import cluster, clusters, docker, links
-from stalewatch.clusters.compose.clusters import CLUSTERS, CassandraContainers, CouchContainers, MongoContainers
-from stalewatch.clusters.local import cql
+from stalewatch.clusters.compose import cluster, clusters, containers
+from stalewatch.clusters.compose.clusters import CLUSTERS, CassandraCompose, CouchCompose, MongoCompose
+from stalewatch.clusters.local import cassandra_members
 from stalewatch.clusters.local.cassandra import CassandraCluster
 from stalewatch.clusters.local.mongo import MongoCluster
-from stalewatch.clusters.local.replica_set import View
+from stalewatch.clusters.local.mongo_members import MemberView
 from stalewatch.clusters.protocol import (
     Cluster,
     Disks,
@@ -36,28 +36,28 @@ from stalewatch.clusters.protocol import (
 )
 from tests.clusters.compose.conftest import Engine
 
-FILE = yaml.safe_load(docker.FILE.read_text())
-COMPOSE = f"docker compose --file {docker.FILE} --project-name replication"
+FILE = yaml.safe_load(containers.FILE.read_text())
+COMPOSE = f"docker compose --file {containers.FILE} --project-name replication"
 
 
 @pytest.fixture
-def mongo(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> MongoContainers:
-    """Members that say nothing: those of another replica set on this machine may have their ports."""
-    monkeypatch.setattr(clusters, "look", lambda asked: [View(address) for address in asked])
+def mongo(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> MongoCompose:
+    """Members that never answer, although another replica set on this machine may use their ports."""
+    monkeypatch.setattr(clusters, "member_views", lambda asked: [MemberView(address) for address in asked])
     engine.add_all("mongo", 27017)
-    return MongoContainers()
+    return MongoCompose()
 
 
 @pytest.fixture
-def couch(engine: Engine) -> CouchContainers:
+def couch(engine: Engine) -> CouchCompose:
     engine.add_all("couch", 5984)
-    return CouchContainers()
+    return CouchCompose()
 
 
 @pytest.fixture
-def cassandra(engine: Engine) -> CassandraContainers:
+def cassandra(engine: Engine) -> CassandraCompose:
     engine.add_all("cassandra", 9042)
-    return CassandraContainers()
+    return CassandraCompose()
 
 
 @pytest.fixture
@@ -70,9 +70,9 @@ def answered(condition: object) -> Callable[..., object]:
 
 
 @pytest.mark.parametrize("database", CLUSTERS)
-def test_every_cluster_is_that_of_the_compose_file_and_can_be_broken(database: str, engine: Engine) -> None:
+def test_every_cluster_matches_the_compose_file_and_supports_faults(database: str, engine: Engine) -> None:
     made: Cluster = CLUSTERS[database]()
-    assert isinstance(made, cluster.ContainerCluster)
+    assert isinstance(made, cluster.ComposeCluster)
     assert isinstance(made, Links)
     assert isinstance(made, Disks)
     assert made.database == database
@@ -89,7 +89,7 @@ def test_every_cluster_is_that_of_the_compose_file_and_can_be_broken(database: s
     assert set(made.one_shot) <= set(FILE["services"])
 
 
-def test_members_are_known_by_their_own_names_and_asked_where_they_are_published(mongo: MongoContainers) -> None:
+def test_members_are_identified_by_name_and_queried_at_published_ports(mongo: MongoCompose) -> None:
     assert mongo.nodes() == ["mongo1:27017", "mongo2:27017", "mongo3:27017"]
     assert mongo.primary() is None
     assert [(one.name, one.state, one.pid, one.healthy) for one in mongo.status()] == [
@@ -100,7 +100,7 @@ def test_members_are_known_by_their_own_names_and_asked_where_they_are_published
 
 
 @pytest.mark.parametrize("name", ["mongo2:27017", "mongo2"])
-def test_a_node_is_killed_once(mongo: MongoContainers, engine: Engine, name: str) -> None:
+def test_a_dead_node_is_not_killed_again(mongo: MongoCompose, engine: Engine, name: str) -> None:
     mongo.kill(name)
     assert engine.calls() == ["docker kill id-of-mongo2"]
     mongo.kill(name)
@@ -109,7 +109,7 @@ def test_a_node_is_killed_once(mongo: MongoContainers, engine: Engine, name: str
     assert mongo.status()[1].pid is None
 
 
-def test_a_node_stands_still_and_goes_on(mongo: MongoContainers, engine: Engine) -> None:
+def test_a_node_is_paused_and_resumed(mongo: MongoCompose, engine: Engine) -> None:
     mongo.pause("mongo1:27017")
     mongo.pause("mongo1:27017")
     assert [one.state for one in mongo.status()] == ["paused", "running", "running"]
@@ -118,15 +118,15 @@ def test_a_node_stands_still_and_goes_on(mongo: MongoContainers, engine: Engine)
     assert engine.calls() == ["docker pause id-of-mongo1", "docker unpause id-of-mongo1"]
     mongo.kill("mongo1:27017")
     for change in (mongo.pause, mongo.resume):
-        with pytest.raises(NotRunning, match="mongo1 does not run"):
+        with pytest.raises(NotRunning, match="mongo1 is not running"):
             change("mongo1:27017")
 
 
-def test_a_node_is_started_again_and_awaited(
-    mongo: MongoContainers, engine: Engine, monkeypatch: pytest.MonkeyPatch
+def test_a_restart_waits_until_the_node_serves(
+    mongo: MongoCompose, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = iter([False, True])
-    monkeypatch.setattr(MongoContainers, "serves", lambda *_: next(answers))
+    monkeypatch.setattr(MongoCompose, "serves", lambda *_: next(answers))
     mongo.pause("mongo1:27017")
     mongo.restart("mongo1:27017")
     assert engine.calls() == [
@@ -136,36 +136,34 @@ def test_a_node_is_started_again_and_awaited(
     ]
 
 
-def test_a_node_that_ends_at_its_start_is_told_with_its_last_words(mongo: MongoContainers, engine: Engine) -> None:
+def test_a_node_that_dies_at_its_start_is_reported_with_the_end_of_its_log(mongo: MongoCompose, engine: Engine) -> None:
     mongo.kill("mongo1:27017")
     engine.answer("docker restart")
     engine.answer("docker logs", stdout="WiredTiger error\nfatal assertion\n")
-    with pytest.raises(ServerDied, match="mongo1 has ended: WiredTiger error / fatal assertion"):
+    with pytest.raises(ServerDied, match="mongo1 has exited: WiredTiger error / fatal assertion"):
         mongo.restart("mongo1:27017")
 
 
-def test_a_node_that_never_serves_is_not_waited_for_for_ever(
-    mongo: MongoContainers, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_waiting_for_a_node_times_out(mongo: MongoCompose, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "READY_TIMEOUT_S", 0.0)
     with pytest.raises(NotReady, match="see docker compose logs mongo1"):
         mongo.restart("mongo1:27017")
 
 
-def test_no_node_of_that_name(mongo: MongoContainers) -> None:
-    with pytest.raises(UnknownNode, match=r"mongo9:27017 is no node .* mongo1:27017, mongo2:27017, mongo3:27017"):
+def test_an_unknown_node_is_refused(mongo: MongoCompose) -> None:
+    with pytest.raises(UnknownNode, match=r"mongo9:27017 is not a node .* mongo1:27017, mongo2:27017, mongo3:27017"):
         mongo.kill("mongo9:27017")
 
 
-def test_containers_of_other_projects_and_of_run_are_not_ours(engine: Engine) -> None:
+def test_a_container_of_compose_run_is_ignored(engine: Engine) -> None:
     engine.add("mongo1", "127.0.0.1:27017:27017")
     engine.containers[0]["Config"]["Labels"]["com.docker.compose.oneoff"] = "True"
     engine.save()
     with pytest.raises(NotRunning, match="docker compose up -d mongo1 mongo2 mongo3"):
-        MongoContainers().kill("mongo1:27017")
+        MongoCompose().kill("mongo1:27017")
 
 
-def test_only_the_projects_containers_are_asked_for(mongo: MongoContainers, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_projects_containers_are_listed(mongo: MongoCompose, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COMPOSE_PROJECT_NAME", "mine")
     mongo.status()
     calls = Path(os.environ["STAND_IN"], "calls.jsonl").read_text().splitlines()
@@ -173,29 +171,29 @@ def test_only_the_projects_containers_are_asked_for(mongo: MongoContainers, monk
     assert json.loads(calls[0])["words"] == ["docker", "ps", "--all", "--quiet", "--no-trunc", "--filter", label]
 
 
-def test_it_is_brought_up_whole_whatever_state_it_is_in(
-    mongo: MongoContainers, engine: Engine, monkeypatch: pytest.MonkeyPatch, no_root: None
+def test_start_repairs_paused_and_disconnected_nodes(
+    mongo: MongoCompose, engine: Engine, monkeypatch: pytest.MonkeyPatch, no_root: None
 ) -> None:
     del no_root
     mongo.pause("mongo1:27017")
     mongo.cut("mongo2:27017", ["mongo1:27017", "mongo3:27017"], clients=True)
     engine.calls()
-    whole = [one._replace(healthy=True) for one in mongo.status()]
-    monkeypatch.setattr(MongoContainers, "status", answered(whole))
-    told: list[str] = []
-    mongo.start(told.append)
+    healthy = [one._replace(healthy=True) for one in mongo.status()]
+    monkeypatch.setattr(MongoCompose, "status", answered(healthy))
+    reported: list[str] = []
+    mongo.start(reported.append)
     assert engine.calls() == [
         "docker unpause id-of-mongo1",
         "docker network connect --alias mongo2 replication_default id-of-mongo2",
         "docker compose version",
         f"{COMPOSE} up --detach mongo1 mongo2 mongo3 mongosetup",
     ]
-    assert told[0] == "mongo1: was paused, goes on"
-    mongo.ensure(told.append)
+    assert reported[0] == "mongo1: was paused, resuming it"
+    mongo.ensure(reported.append)
     assert engine.calls() == []
 
 
-def test_it_is_stopped_and_its_data_are_deleted_only_when_asked(couch: CouchContainers, engine: Engine) -> None:
+def test_stop_deletes_data_only_with_wipe(couch: CouchCompose, engine: Engine) -> None:
     couch.stop(print)
     assert engine.calls()[1:] == [f"{COMPOSE} stop --timeout 60 couch1 couch2"]
     couch.stop(print, wipe=True)
@@ -207,14 +205,16 @@ def test_it_is_stopped_and_its_data_are_deleted_only_when_asked(couch: CouchCont
 
 
 @pytest.mark.parametrize(
-    ("kind", "found"),
+    ("kind", "arguments"),
     [
-        (MongoContainers, "/data/db -mindepth 1 -delete"),
-        (CouchContainers, "/opt/couchdb/data -mindepth 1 -delete"),
-        (CassandraContainers, "/var/lib/cassandra -mindepth 2 -type f -not -path */data/system* -delete"),
+        (MongoCompose, "/data/db -mindepth 1 -delete"),
+        (CouchCompose, "/opt/couchdb/data -mindepth 1 -delete"),
+        (CassandraCompose, "/var/lib/cassandra -mindepth 2 -type f -not -path */data/system* -delete"),
     ],
 )
-def test_a_node_loses_its_disk(kind: type[cluster.ContainerCluster], found: str, engine: Engine) -> None:
+def test_wipe_kills_a_node_and_deletes_its_data(
+    kind: type[cluster.ComposeCluster], arguments: str, engine: Engine
+) -> None:
     made = kind()
     engine.add_all(made.database, made.port)
     service = made.services[1]
@@ -223,14 +223,14 @@ def test_a_node_loses_its_disk(kind: type[cluster.ContainerCluster], found: str,
         f"docker kill id-of-{service}",
         (
             f"docker run --rm --network none --user 0 --volumes-from id-of-{service} --entrypoint find "
-            f"sha256:image-of-{service} {found}"
+            f"sha256:image-of-{service} {arguments}"
         ),
     ]
     assert made.status()[1].state == "dead"
 
 
-def test_a_connection_string_is_given_only_where_it_leads_somewhere(
-    mongo: MongoContainers, monkeypatch: pytest.MonkeyPatch
+def test_a_connection_string_requires_that_member_names_resolve(
+    mongo: MongoCompose, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = {"mongo1": "172.18.0.2", "mongo2": "172.18.0.3"}
 
@@ -245,13 +245,13 @@ def test_a_connection_string_is_given_only_where_it_leads_somewhere(
     known["mongo3"] = "172.18.0.4"
     assert mongo.uri() == "mongodb://mongo1:27017,mongo2:27017,mongo3:27017/?replicaSet=rs0"
     assert mongo.client_options() == {"mongo_uri": mongo.uri()}
-    known["mongo1"] = "172.18.0.9"  # as after it was made anew
+    known["mongo1"] = "172.18.0.9"  # as after it was recreated
     with pytest.raises(NotReady, match=r"172\.18\.0\.2 mongo1\."):
         mongo.uri()
 
 
-def test_leaders_are_known_by_where_they_are_published(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    couch = CouchContainers()
+def test_leaders_are_identified_by_published_ports(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    couch = CouchCompose()
     assert couch.nodes() == ["127.0.0.1:5984", "127.0.0.1:5985"]
     engine.add("couch1", "127.0.0.1:6984:5984")
     assert couch.nodes() == ["127.0.0.1:6984", "127.0.0.1:5985"]
@@ -263,14 +263,14 @@ def test_leaders_are_known_by_where_they_are_published(engine: Engine, monkeypat
 
 
 class Up(http.server.BaseHTTPRequestHandler):
-    """Says that it is up."""
+    """A server that is up."""
 
     def do_GET(self) -> None:  # the base class's name for it
         self.send_response(200)
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -283,7 +283,7 @@ def served() -> Iterator[int]:
 
 def test_leaders_that_answer_are_healthy(engine: Engine, served: int) -> None:
     engine.add("couch1", f"127.0.0.1:{served}:5984")
-    first, second = CouchContainers().status()
+    first, second = CouchCompose().status()
     assert (first.role, first.healthy, first.state) == ("leader", True, "running")
     assert (second.role, second.healthy, second.state, second.pid) == (None, False, "dead", None)
 
@@ -301,14 +301,14 @@ UN  172.18.0.4  75.25 KiB   16      76.0%             6d194555-f6eb-41d0-c000-00
 """
 
 
-def test_nodes_of_a_ring_are_known_by_their_addresses_even_when_they_have_none(
-    cassandra: CassandraContainers, engine: Engine, monkeypatch: pytest.MonkeyPatch
+def test_ring_nodes_keep_their_addresses_while_they_are_dead(
+    cassandra: CassandraCompose, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cql, "serves", lambda address: address != "127.0.0.1:9043")
+    monkeypatch.setattr(cassandra_members, "serves", lambda address: address != "127.0.0.1:9043")
     engine.answer("docker exec id-of-cassandra1 nodetool status", stdout=NODETOOL)
     assert cassandra.uri() == "172.18.0.2:9042,172.18.0.3:9042,172.18.0.4:9042"
     cassandra.kill("172.18.0.3:9042")
-    again = CassandraContainers()  # as in a guardian
+    again = CassandraCompose()  # as in a guardian
     assert again.client_options() == {"hosts": cassandra.uri()}
     assert [(one.address, one.state, one.role, one.healthy) for one in again.status()] == [
         ("172.18.0.2:9042", "running", "UN", True),
@@ -317,7 +317,7 @@ def test_nodes_of_a_ring_are_known_by_their_addresses_even_when_they_have_none(
     ]
 
 
-def test_nodes_of_a_ring_keep_what_others_miss_or_not(cassandra: CassandraContainers, engine: Engine) -> None:
+def test_hints_are_turned_on_and_off_with_nodetool(cassandra: CassandraCompose, engine: Engine) -> None:
     assert isinstance(cassandra, Hints)
     for keep in (False, True, None):
         cassandra.keep_hints(cassandra.nodes()[0], keep=keep)
@@ -328,15 +328,15 @@ def test_nodes_of_a_ring_keep_what_others_miss_or_not(cassandra: CassandraContai
 
 
 def test_a_ring_that_does_not_answer_is_not_healthy(
-    cassandra: CassandraContainers, engine: Engine, monkeypatch: pytest.MonkeyPatch
+    cassandra: CassandraCompose, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cql, "serves", answered(condition=True))
+    monkeypatch.setattr(cassandra_members, "serves", answered(condition=True))
     engine.answer("docker exec", stderr="nodetool: Failed to connect to '127.0.0.1:7199'", code=1)
     assert [(one.role, one.healthy) for one in cassandra.status()] == [(None, False)] * 3
 
 
-def test_who_may_enter_no_namespace_can_cut_a_node_off_from_all_alone(
-    mongo: MongoContainers, engine: Engine, no_root: None
+def test_without_root_a_node_can_only_be_cut_off_from_everything(
+    mongo: MongoCompose, engine: Engine, no_root: None
 ) -> None:
     del no_root
     others = ["mongo2:27017", "mongo3:27017"]
@@ -359,8 +359,8 @@ def test_who_may_enter_no_namespace_can_cut_a_node_off_from_all_alone(
     assert engine.calls() == ["docker network connect --alias mongo1 replication_default id-of-mongo1"]
 
 
-def test_a_node_of_a_ring_is_not_disconnected_for_its_address_is_its_name(
-    cassandra: CassandraContainers, engine: Engine, no_root: None
+def test_a_ring_node_is_never_disconnected_because_it_would_lose_its_address(
+    cassandra: CassandraCompose, engine: Engine, no_root: None
 ) -> None:
     del no_root
     first, *others = cassandra.nodes()
@@ -369,38 +369,39 @@ def test_a_node_of_a_ring_is_not_disconnected_for_its_address_is_its_name(
     assert engine.calls() == []
 
 
-def test_a_dead_node_has_no_links(mongo: MongoContainers, engine: Engine) -> None:
+def test_a_dead_node_has_no_links(mongo: MongoCompose, engine: Engine) -> None:
     mongo.kill("mongo1:27017")
     engine.calls()
     with pytest.raises(NotRunning):
         mongo.lose("mongo1:27017", 0.5)
     mongo.mend("mongo1:27017")
     assert engine.calls() == []
-    assert links.INSIDE == "eth0"
 
 
 @pytest.mark.server
-def test_a_real_replica_set_is_seen_as_containers_say(
+def test_status_of_containers_matches_a_real_replica_set(
     whole: MongoCluster, engine: Engine, monkeypatch: pytest.MonkeyPatch, eventually: Callable[..., None]
 ) -> None:
-    names = dict(zip(MongoContainers.services, whole.nodes(), strict=True))
+    names = dict(zip(MongoCompose.services, whole.nodes(), strict=True))
     for service, address in names.items():
         engine.add(service, f"{address}:27017")
-    monkeypatch.setattr(MongoContainers, "addresses", answered(names))  # a local set's members have no other names
-    mongo = MongoContainers()
+    monkeypatch.setattr(
+        MongoCompose, "addresses", answered(names)
+    )  # a local set's members know each other by these addresses
+    mongo = MongoCompose()
 
-    def seen(by: MongoContainers | MongoCluster) -> list[tuple[object, ...]]:
+    def seen(by: MongoCompose | MongoCluster) -> list[tuple[object, ...]]:
         return [(one.address, one.role, one.healthy, one.lag_s is None) for one in by.status()]
 
     eventually(lambda: all(one.healthy for one in mongo.status()) and seen(mongo) == seen(whole))
-    mongo.restart(whole.nodes()[0])  # the engine has done nothing, and the member serves
+    mongo.restart(whole.nodes()[0])  # the stand-in does nothing, and the member serves
     eventually(lambda: mongo.primary() == whole.primary() is not None)
-    mongo.kill(str(whole.primary()))  # by the engine's word alone
+    mongo.kill(str(whole.primary()))  # according to the stand-in only
     assert mongo.primary() is None
 
 
 def own_rows(session: Session) -> int:
-    """Return how many of the hundred keys a node has itself, as it may answer alone."""
+    """Return how many of the hundred keys a node itself has; at ONE it answers alone."""
     select = session.prepare("SELECT k FROM wiped.kv WHERE k = ?")
     select.consistency_level = ConsistencyLevel.ONE
     return sum(bool(session.execute(select, [key]).one()) for key in range(100))
@@ -417,10 +418,10 @@ def connected(node: str) -> Iterator[Session]:
 
 @pytest.mark.server
 @pytest.mark.soak
-def test_a_node_of_a_real_ring_that_loses_its_disk_so_comes_back_as_itself_with_nothing(
+def test_a_wiped_node_of_a_real_ring_keeps_its_identity_and_loses_its_data(
     ring: CassandraCluster, eventually: Callable[..., None]
 ) -> None:
-    """Cassandra's data lie in its image as they do here: what `find` deletes there is deleted here."""
+    """Cassandra's data have the same layout in its image and here, so that `find` deletes the same files."""
     node = ring.nodes()[1]
     replication = "{'class': 'NetworkTopologyStrategy', 'replication_factor': 3}"
     with connected(node) as session:
@@ -430,7 +431,7 @@ def test_a_node_of_a_real_ring_that_loses_its_disk_so_comes_back_as_itself_with_
             session.execute("INSERT INTO wiped.kv (k) VALUES (%s)", [key])
         assert own_rows(session) == 100
     ring.kill(node)
-    _, *words = CassandraContainers.data
+    _, *words = CassandraCompose.data
     subprocess.run(["find", ring.servers["cassandra2"].folder / "data", *words, "-delete"], check=True)
     ring.restart(node)
     eventually(lambda: all(one.healthy for one in ring.status()))

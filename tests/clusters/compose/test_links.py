@@ -1,4 +1,4 @@
-"""Links of containers: cut and mended for real between namespaces that stand for containers; delays by their words."""
+"""Links of containers: cut and mended for real between network namespaces; delays by their command lines."""
 
 import os
 import secrets
@@ -11,15 +11,14 @@ from typing import NamedTuple
 
 import pytest
 
-from stalewatch.clusters.compose import links
-from stalewatch.clusters.compose.clusters import MongoContainers
-from stalewatch.clusters.lab import system
+from stalewatch.clusters.compose.clusters import MongoCompose
+from stalewatch.clusters.lab import links
 from stalewatch.clusters.protocol import ClusterError, MissingProgram
-from tests.clusters.compose.conftest import Engine, put_in_place
+from tests.clusters.compose.conftest import Engine, install_stand_in
 
 NEEDS_ROOT = pytest.mark.skipif(
     os.geteuid() != 0 or not all(map(which, ("ip", "nft", "nsenter"))),
-    reason="making network namespaces needs root, iproute2, nftables and util-linux",
+    reason="creating network namespaces needs root, iproute2, nftables and util-linux",
 )
 
 LISTEN = """
@@ -34,14 +33,14 @@ CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], 27017), ti
 
 
 class Host(NamedTuple):
-    """A namespace with one process, as a container has."""
+    """A network namespace with one process, like a container."""
 
     namespace: str
     address: str
     process: subprocess.Popen[str]
 
     def reaches(self, other: "Host") -> bool:
-        """Say whether a connection from here to there is answered."""
+        """Return whether a connection from here to there is accepted."""
         command = ["ip", "netns", "exec", self.namespace, sys.executable, "-S", "-c", CONNECT, other.address]
         return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
@@ -51,7 +50,7 @@ def ip(*words: str) -> None:
 
 
 def build(mark: str) -> Iterator[Host]:
-    """Make a bridge and three namespaces on it, in a network that leads nowhere else, and yield each."""
+    """Create an isolated bridge, and yield three namespaces connected to it."""
     hub = f"sw-{mark}"
     ip("netns", "add", hub)
     ip("-n", hub, "link", "add", "bridge", "type", "bridge")
@@ -86,15 +85,15 @@ def hosts() -> Iterator[list[Host]]:
 
 
 @pytest.fixture
-def mongo(hosts: list[Host], engine: Engine) -> MongoContainers:
-    """Two members, and a host that is none of them."""
+def mongo(hosts: list[Host], engine: Engine) -> MongoCompose:
+    """A cluster of two members; the third host is a client."""
     for number, host in enumerate(hosts[:2], start=1):
         engine.add(f"mongo{number}", pid=host.process.pid - number, address=host.address)
-    return MongoContainers()
+    return MongoCompose()
 
 
 @NEEDS_ROOT
-def test_links_are_cut_both_ways_and_mended(mongo: MongoContainers, hosts: list[Host]) -> None:
+def test_links_are_cut_both_ways_and_mended(mongo: MongoCompose, hosts: list[Host]) -> None:
     first, second, client = hosts
     assert first.reaches(second)
     mongo.cut("mongo1:27017", ["mongo2:27017"])
@@ -114,7 +113,7 @@ def test_links_are_cut_both_ways_and_mended(mongo: MongoContainers, hosts: list[
 
 
 @NEEDS_ROOT
-def test_clients_can_be_cut_off_alone(mongo: MongoContainers, hosts: list[Host]) -> None:
+def test_only_clients_can_be_cut_off(mongo: MongoCompose, hosts: list[Host]) -> None:
     first, second, client = hosts
     mongo.cut("mongo1:27017", [], clients=True)
     assert first.reaches(second)
@@ -126,9 +125,7 @@ def test_clients_can_be_cut_off_alone(mongo: MongoContainers, hosts: list[Host])
 
 
 @NEEDS_ROOT
-def test_a_share_of_one_loses_everything_and_none_is_lost_when_it_is_mended(
-    mongo: MongoContainers, hosts: list[Host]
-) -> None:
+def test_a_share_of_one_drops_everything_until_mended(mongo: MongoCompose, hosts: list[Host]) -> None:
     first, _, client = hosts
     mongo.lose("mongo1:27017", 1.0)
     assert not client.reaches(first)
@@ -139,18 +136,18 @@ def test_a_share_of_one_loses_everything_and_none_is_lost_when_it_is_mended(
 
 
 @pytest.fixture
-def recorded(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> MongoContainers:
-    """A cluster whose namespaces are entered by a stand-in for nsenter: this kernel may be unable to delay."""
-    put_in_place(Path(os.environ["STAND_IN"]), "nsenter", "nft", "tc", "ip")
+def recorded(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> MongoCompose:
+    """A cluster with a stand-in for nsenter, because this kernel may not support delays."""
+    install_stand_in(Path(os.environ["STAND_IN"]), "nsenter", "nft", "tc", "ip")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     engine.add_all("mongo", 27017)
-    return MongoContainers()
+    return MongoCompose()
 
 
 INTO = "nsenter --target 4000001 --net --"
 
 
-def test_what_goes_out_and_what_comes_in_is_delayed(recorded: MongoContainers, engine: Engine) -> None:
+def test_outgoing_and_incoming_packets_are_delayed(recorded: MongoCompose, engine: Engine) -> None:
     engine.answer(f"{INTO} ip -json link show", stdout='[{"ifname": "lo"}, {"ifname": "eth0"}]')
     recorded.slow("mongo1:27017", 0.05)
     assert engine.calls() == [
@@ -164,7 +161,7 @@ def test_what_goes_out_and_what_comes_in_is_delayed(recorded: MongoContainers, e
     ]
 
 
-def test_a_second_delay_takes_over_and_mending_undoes_what_there_is(recorded: MongoContainers, engine: Engine) -> None:
+def test_a_second_delay_replaces_the_first_and_is_mended(recorded: MongoCompose, engine: Engine) -> None:
     engine.answer(f"{INTO} ip -json link show", stdout='[{"ifname": "eth0"}, {"ifname": "ifb-stalewatch"}]')
     engine.answer(f"{INTO} tc -json qdisc show", stdout='[{"kind": "netem"}, {"kind": "ingress"}]')
     recorded.slow("mongo1:27017", 0.1)
@@ -182,7 +179,7 @@ def test_a_second_delay_takes_over_and_mending_undoes_what_there_is(recorded: Mo
     ]
 
 
-def test_half_a_delay_is_undone_too(recorded: MongoContainers, engine: Engine) -> None:
+def test_a_partial_delay_is_mended_too(recorded: MongoCompose, engine: Engine) -> None:
     engine.answer(f"{INTO} ip -json link show", stdout='[{"ifname": "eth0"}]')
     engine.answer(f"{INTO} tc -json qdisc show", stdout='[{"kind": "noqueue"}]')
     engine.answer(f"{INTO} ip link add", stderr="Error: Unknown device type.\n", code=2)
@@ -193,7 +190,7 @@ def test_half_a_delay_is_undone_too(recorded: MongoContainers, engine: Engine) -
     assert not [call for call in engine.calls() if "delete" in call]
 
 
-def test_cuts_are_rules_of_a_table_of_their_own(recorded: MongoContainers, engine: Engine) -> None:
+def test_cuts_and_losses_are_rules_in_separate_tables(recorded: MongoCompose, engine: Engine) -> None:
     recorded.cut("mongo1:27017", ["mongo2:27017", "mongo3:27017"], clients=True)
     (cut, others), (again, clients) = engine.scripts()
     assert cut == again == f"{INTO} nft -f -"
@@ -206,14 +203,14 @@ def test_cuts_are_rules_of_a_table_of_their_own(recorded: MongoContainers, engin
     assert "inet stalewatch-lose" in script
 
 
-def test_a_command_that_hangs_or_is_missing_is_told(
-    recorded: MongoContainers, engine: Engine, monkeypatch: pytest.MonkeyPatch
+def test_a_hanging_or_missing_command_is_reported(
+    recorded: MongoCompose, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine.answer(f"{INTO} nft", after_s=30)
-    monkeypatch.setattr(system, "_TIMEOUT_S", 0.3)
-    with pytest.raises(ClusterError, match="no end after 0 s"):
+    monkeypatch.setattr(links, "_COMMAND_TIMEOUT_S", 0.3)
+    with pytest.raises(ClusterError, match="timed out after 0 s"):
         recorded.lose("mongo1:27017", 0.5)
-    monkeypatch.setattr(links.shutil, "which", _without("nft"))
+    monkeypatch.setattr("shutil.which", _without("nft"))
     with pytest.raises(MissingProgram, match="apt-get install nftables"):
         recorded.lose("mongo1:27017", 0.5)
 

@@ -1,4 +1,4 @@
-"""Leaders in a network of their own: what is written on one side of a split comes to the other when it has ended."""
+"""Leaders in a lab: writes on both sides of a partition reach the other side after it ends."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,9 +9,9 @@ import requests
 from stalewatch.clusters.lab.clusters import CouchLab
 from stalewatch.clusters.lab.network import Lab
 from stalewatch.clusters.local.couch import DATABASE
-from stalewatch.clusters.local.leaders import url
+from stalewatch.clusters.local.couch_leaders import url
 from stalewatch.clusters.protocol import NotReady
-from stalewatch.faults.kinds import FAULTS
+from stalewatch.faults.catalogue import FAULTS
 
 pytestmark = pytest.mark.server
 
@@ -28,7 +28,7 @@ def apart(lab_rights: Lab, pouch: tuple[Path, Path], tmp_path: Path) -> Iterator
         cluster.stop(print, wipe=True)
 
 
-def test_leaders_that_are_cut_from_each_other_both_serve_and_come_together(
+def test_leaders_cut_from_each_other_both_serve_and_then_converge(
     apart: CouchLab, eventually: Callable[..., None]
 ) -> None:
     first, second = apart.nodes()
@@ -38,7 +38,7 @@ def test_leaders_that_are_cut_from_each_other_both_serve_and_come_together(
     assert [node.healthy for node in apart.status()] == [True, True]
     for address in (first, second):
         requests.put(url(address, f"{DATABASE}/{address}"), json={}, timeout=5).raise_for_status()
-    with pytest.raises(NotReady, match="does not arrive at"):
+    with pytest.raises(NotReady, match="did not arrive at"):
         apart.prove(1.0)
     fault.end()
     for here, there in ((first, second), (second, first)):

@@ -1,4 +1,4 @@
-"""Frames come out of a slow link in order, as late as was asked for, and none is made up."""
+"""A delayed link sends frames in order and on time."""
 
 import os
 import time
@@ -7,21 +7,21 @@ from collections.abc import Iterator
 import pytest
 
 from stalewatch.clusters.lab import forwarder
-from stalewatch.clusters.lab.forwarder import Way
+from stalewatch.clusters.lab.forwarder import Direction
 
 DELAY_S = 0.02
 
 
 @pytest.fixture
 def ends() -> Iterator[tuple[int, int, int, int]]:
-    """Two pipes that keep frames apart, as devices do: one into the link, one out of it."""
+    """Two packet-mode pipes, which preserve frames like devices: one into the link, one out of it."""
     pipes = (*os.pipe2(os.O_NONBLOCK | os.O_DIRECT), *os.pipe2(os.O_NONBLOCK | os.O_DIRECT))
     yield pipes
     for end in pipes:
         os.close(end)
 
 
-def taken_out(end: int) -> list[bytes]:
+def received(end: int) -> list[bytes]:
     frames = []
     while True:
         try:
@@ -30,40 +30,43 @@ def taken_out(end: int) -> list[bytes]:
             return frames
 
 
-def test_frames_come_out_in_order_and_not_before_their_time(ends: tuple[int, int, int, int]) -> None:
+def test_frames_are_sent_in_order_and_not_early(ends: tuple[int, int, int, int]) -> None:
     source, enter, leave, target = ends
-    way, sent = Way(source, target, DELAY_S), [b"%d" % number for number in range(10)]  # a pipe holds sixteen
+    link, sent = (
+        Direction(source, target, DELAY_S),
+        [b"%d" % number for number in range(10)],
+    )  # a pipe's capacity is sixteen
     for frame in sent:
         os.write(enter, frame)
     begin = time.monotonic()
-    way.take()
-    way.release()
-    early = taken_out(leave)
+    link.receive()
+    link.send_due()
+    early = received(leave)
     assert early == [] or time.monotonic() - begin >= DELAY_S
-    while way.due != float("inf"):
-        time.sleep(max(0.0, way.due - time.monotonic()))
-        way.release()
+    while link.due != float("inf"):
+        time.sleep(max(0.0, link.due - time.monotonic()))
+        link.send_due()
     assert time.monotonic() - begin >= DELAY_S
-    assert early + taken_out(leave) == sent
+    assert early + received(leave) == sent
 
 
-def test_what_is_more_than_the_link_holds_is_lost(
+def test_frames_beyond_the_links_capacity_are_dropped(
     ends: tuple[int, int, int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, enter, leave, target = ends
-    monkeypatch.setattr(forwarder, "_MOST_FRAMES", 3)
-    way = Way(source, target, 0.0)
+    monkeypatch.setattr(forwarder, "_MAX_FRAMES", 3)
+    link = Direction(source, target, 0.0)
     for frame in (b"1", b"2", b"3", b"4"):
         os.write(enter, frame)
-    way.take()
-    way.release()
-    assert taken_out(leave) == [b"1", b"2", b"3"]
+    link.receive()
+    link.send_due()
+    assert received(leave) == [b"1", b"2", b"3"]
 
 
-def test_a_device_that_is_down_loses_frames_and_the_link_goes_on(ends: tuple[int, int, int, int]) -> None:
+def test_a_device_that_is_down_loses_frames_and_the_link_keeps_working(ends: tuple[int, int, int, int]) -> None:
     source, enter, _, _ = ends
-    way = Way(source, source, 0.0)  # nobody can write to this end
+    link = Direction(source, source, 0.0)  # this end is not writable
     os.write(enter, b"one")
-    way.take()
-    way.release()
-    assert way.due == float("inf")
+    link.receive()
+    link.send_due()
+    assert link.due == float("inf")

@@ -1,4 +1,4 @@
-"""A replica set in a network of its own: what its links can suffer, and what is left when it is gone."""
+"""A replica set in a lab: faults of its links, and how the network is repaired and removed."""
 
 import socket
 import subprocess
@@ -11,9 +11,9 @@ import pymongo
 import pytest
 
 from stalewatch.clusters.lab.clusters import MongoLab
+from stalewatch.clusters.local.mongo_members import member_views
 from stalewatch.clusters.local.process import MARKER
-from stalewatch.clusters.local.replica_set import look
-from stalewatch.faults.kinds import FAULTS
+from stalewatch.faults.catalogue import FAULTS
 
 pytestmark = pytest.mark.server
 
@@ -46,7 +46,7 @@ def notes(cluster: MongoLab) -> dict[str, str]:
     return {node.address: node.note for node in cluster.status()}
 
 
-def is_whole(cluster: MongoLab) -> bool:
+def is_healthy(cluster: MongoLab) -> bool:
     return all(node.healthy for node in cluster.status())
 
 
@@ -68,8 +68,8 @@ def environment(process: psutil.Process) -> dict[str, str]:
         return {}
 
 
-def test_it_listens_in_its_own_network_alone_and_has_no_way_out(lab: MongoLab) -> None:
-    assert is_whole(lab), lab.status()
+def test_nodes_listen_only_in_the_lab_and_have_no_route_out(lab: MongoLab) -> None:
+    assert is_healthy(lab), lab.status()
     assert all(address.startswith("198.1") for address in lab.nodes())
     for node in lab.status():
         listening = inside(lab, node.name, "ss", "-ltnH").stdout.splitlines()
@@ -79,42 +79,40 @@ def test_it_listens_in_its_own_network_alone_and_has_no_way_out(lab: MongoLab) -
         assert "unreachable" in inside(lab, node.name, "ip", "route", "get", "192.0.2.1").stderr
 
 
-def test_a_primary_cut_from_the_others_steps_down_and_another_stands_while_clients_reach_it(
-    lab: MongoLab, eventually: Eventually
-) -> None:
+def test_an_isolated_primary_is_replaced_while_clients_still_reach_it(lab: MongoLab, eventually: Eventually) -> None:
     old = leading(lab)
     fault = FAULTS["isolate"].make(lab, [old], {})
     fault.begin()
     eventually(lambda: lab.primary() not in {None, old})
-    eventually(lambda: look([old])[0].role == "SECONDARY")  # it answers this process still
+    eventually(lambda: member_views([old])[0].role == "SECONDARY")  # it still answers this process
     assert notes(lab)[old].startswith("cut from mongo")
     fault.end()
     fault.end()
-    eventually(lambda: is_whole(lab))
+    eventually(lambda: is_healthy(lab))
     assert set(notes(lab).values()) == {""}
 
 
-def test_with_clients_cut_off_nobody_reaches_the_minority_and_the_majority_goes_on(lab: MongoLab) -> None:
+def test_a_node_isolated_from_clients_is_unreachable_and_the_majority_keeps_working(lab: MongoLab) -> None:
     node = next(one.address for one in lab.status() if one.role == "SECONDARY")
     fault = FAULTS["isolate"].make(lab, [node], {"clients": True})
     fault.begin()
-    assert look([node])[0].role is None
+    assert member_views([node])[0].role is None
     assert "cut from clients" in notes(lab)[node]
     with pymongo.MongoClient(lab.uri(), serverSelectionTimeoutMS=20_000) as client:
-        # At majority it would wait for the other secondary, which may have followed this one.
+        # With w: majority it would wait for the other secondary, which may sync from this one.
         client.faults.kv.with_options(write_concern=pymongo.WriteConcern(1)).insert_one({"during": "a split"})
-    lab.start(print)  # mends links too
-    assert is_whole(lab)
+    lab.start(print)  # also mends links
+    assert is_healthy(lab)
 
 
-def test_a_majority_that_is_split_off_keeps_the_old_primary_out(lab: MongoLab, eventually: Eventually) -> None:
+def test_an_isolated_majority_elects_a_new_primary(lab: MongoLab, eventually: Eventually) -> None:
     old = leading(lab)
     majority = [node for node in lab.nodes() if node != old]
     fault = FAULTS["isolate"].make(lab, majority, {})
     fault.begin()
-    eventually(lambda: lab.primary() in majority)  # they reach each other
+    eventually(lambda: lab.primary() in majority)  # they still reach each other
     fault.end()
-    eventually(lambda: is_whole(lab))
+    eventually(lambda: is_healthy(lab))
 
 
 def test_loss_drops_about_its_share(lab: MongoLab) -> None:
@@ -135,19 +133,19 @@ def test_loss_drops_about_its_share(lab: MongoLab) -> None:
         for number in range(SENT):
             sender.sendto(b"one", address)
             if number % 20 == 0:
-                time.sleep(0.005)  # else a counter that does not come to its turn has no room for all
+                time.sleep(0.005)  # otherwise the buffer of a counter that gets no CPU time overflows
         received = int(counter.stdout.readline())
     fault.end()
     assert 0.6 < received / SENT < 0.8  # seven standard deviations away
 
 
-@pytest.mark.parametrize(("share", "words"), [(1.0, "loses 100% each way"), (1e-7, "loses 1e-05% each way")])
-def test_all_and_next_to_nothing_can_be_lost(lab: MongoLab, share: float, words: str) -> None:
+@pytest.mark.parametrize(("share", "note"), [(1.0, "loses 100% each way"), (1e-7, "loses 1e-05% each way")])
+def test_a_share_can_be_everything_or_almost_nothing(lab: MongoLab, share: float, note: str) -> None:
     node = lab.nodes()[0]
     fault = FAULTS["loss"].make(lab, [node], {"share": share})
     fault.begin()
-    assert notes(lab)[node] == words
-    assert (look([node])[0].role is None) == (share == 1.0)
+    assert notes(lab)[node] == note
+    assert (member_views([node])[0].role is None) == (share == 1.0)
     fault.end()
 
 
@@ -160,7 +158,7 @@ def fastest_s(connected: "pymongo.MongoClient[dict[str, object]]") -> float:
     return min(once() for _ in range(5))
 
 
-def test_a_delay_holds_back_both_ways_on_connections_that_live_on(lab: MongoLab) -> None:
+def test_a_delay_applies_both_ways_to_open_connections(lab: MongoLab) -> None:
     node = leading(lab)
     fault = FAULTS["delay"].make(lab, [node], {"each_way_s": 0.05})
     with pymongo.MongoClient(f"mongodb://{node}/", directConnection=True, maxPoolSize=1) as connected:
@@ -182,20 +180,20 @@ def test_a_delay_whose_forwarder_died_is_mended_by_the_next_start(lab: MongoLab)
     for process in psutil.process_iter(["cmdline"]):
         if f"n-{name}" in (process.info["cmdline"] or ()) and process.environ()[MARKER].startswith(str(lab.folder)):
             process.kill()
-    assert look([node])[0].role is None
+    assert member_views([node])[0].role is None
     lab.start(print)
-    assert is_whole(lab)
+    assert is_healthy(lab)
     assert notes(lab)[node] == ""
 
 
-def test_who_needs_the_cluster_finds_its_links_whole(lab: MongoLab) -> None:
+def test_ensure_mends_links(lab: MongoLab) -> None:
     lab.slow(lab.nodes()[1], 0.01)
-    assert is_whole(lab)
+    assert is_healthy(lab)
     lab.ensure(print)
     assert set(notes(lab).values()) == {""}
 
 
-def test_faults_of_two_kinds_at_one_node_end_apart(lab: MongoLab) -> None:
+def test_two_faults_of_one_node_end_independently(lab: MongoLab) -> None:
     node = lab.nodes()[0]
     loss, cut = (FAULTS[name].make(lab, [node], {}) for name in ("loss", "isolate"))
     loss.begin()
@@ -206,17 +204,17 @@ def test_faults_of_two_kinds_at_one_node_end_apart(lab: MongoLab) -> None:
     assert notes(lab)[node] == ""
 
 
-def test_a_network_that_was_half_removed_is_mended_by_the_next_start_and_goes_with_the_last_stop(
+def test_a_partly_removed_network_is_repaired_by_start_and_removed_by_stop(
     lab: MongoLab,
 ) -> None:
     lab.slow(lab.nodes()[0], 0.01)
     subprocess.run(["ip", "link", "delete", lab.network.outer], check=True)
     lab.start(print)
-    assert is_whole(lab)
+    assert is_healthy(lab)
     lab.slow(lab.nodes()[0], 0.01)
     subprocess.run(["ip", "netns", "delete", lab.network.hub], check=True)
     lab.stop(print)
     assert left_behind(lab) == []
     assert not [one for one in psutil.process_iter() if environment(one).get(MARKER, "").startswith(str(lab.folder))]
     assert [node.state for node in lab.status()] == ["dead"] * 3
-    lab.stop(print)  # once more changes nothing
+    lab.stop(print)  # a second stop changes nothing

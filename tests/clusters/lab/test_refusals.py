@@ -1,4 +1,4 @@
-"""Where a lab cannot be, it says why, and leaves nothing."""
+"""A lab that cannot be created explains why, and leaves nothing behind."""
 
 import argparse
 import os
@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from stalewatch.clusters.lab import subnet, system
-from stalewatch.clusters.lab.network import Lab
+from stalewatch.clusters.lab import links
+from stalewatch.clusters.lab.network import RANGE, Lab
 from stalewatch.clusters.local import home
 from stalewatch.clusters.protocol import MissingProgram
 from stalewatch.commands import cluster as command
@@ -36,67 +36,69 @@ def do(*words: str) -> int:
 
 @pytest.fixture
 def elsewhere(lab_rights: Lab) -> Iterator[str]:
-    """A namespace in which somebody else uses addresses."""
+    """A network namespace in which other routes may exist."""
     assert lab_rights
     name = f"stalewatch-test-{os.getpid()}"
-    system.run("ip", "netns", "add", name)
-    system.run("ip", "-netns", name, "link", "set", "lo", "up")
+    links.run("ip", "netns", "add", name)
+    links.run("ip", "-netns", name, "link", "set", "lo", "up")
     yield name
-    system.run("ip", "netns", "delete", name)
+    links.run("ip", "netns", "delete", name)
 
 
 def refused(namespace: str, folder: Path) -> str:
-    words = [*system.inside(namespace), sys.executable, "-c", REFUSED, str(folder)]
+    words = [*links.inside(namespace), sys.executable, "-c", REFUSED, str(folder)]
     return subprocess.run(words, capture_output=True, text=True, check=True).stdout
 
 
-def test_without_root_it_says_so(
+def test_a_lab_without_root_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv(home.VARIABLE, str(tmp_path))
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert do("up", "mongo", "--lab") == command.UNREACHABLE
-    assert "which only root may make: use sudo, or go without --lab" in capsys.readouterr().err
+    assert (
+        "only root may create the network namespaces of a lab: use sudo, or leave out --lab" in capsys.readouterr().err
+    )
 
 
-def test_a_command_that_is_missing_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_command_is_reported_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     find = shutil.which
     monkeypatch.setattr(shutil, "which", lambda program: None if program == "nft" else find(program) or program)
     with pytest.raises(MissingProgram, match=r"needs the command nft: .*apt-get install nftables"):
-        system.require()
+        links.require_privileges()
 
 
-def test_a_subnet_that_is_in_use_is_passed_over(elsewhere: str, tmp_path: Path) -> None:
+def test_a_subnet_in_use_is_skipped(elsewhere: str, tmp_path: Path) -> None:
     lab = Lab(tmp_path, ["node"])
     usual = lab.subnet
-    system.run("ip", "-netns", elsewhere, "route", "add", str(usual), "dev", "lo")
+    links.run("ip", "-netns", elsewhere, "route", "add", str(usual), "dev", "lo")
     try:
-        said = refused(elsewhere, tmp_path)
-        assert said.startswith("making a network of its own for node: 198.1")
+        output = refused(elsewhere, tmp_path)
+        assert output.startswith("creating an isolated network for node: 198.1")
         assert lab.subnet != usual
-        assert subnet.RANGE.supernet_of(lab.subnet)
+        assert RANGE.supernet_of(lab.subnet)
     finally:
         lab.remove(print)
 
 
-def test_where_the_whole_range_is_in_use_it_refuses_and_leaves_nothing(elsewhere: str, tmp_path: Path) -> None:
-    system.run("ip", "-netns", elsewhere, "route", "add", str(subnet.RANGE), "dev", "lo")
+def test_a_lab_is_refused_if_the_whole_range_is_in_use(elsewhere: str, tmp_path: Path) -> None:
+    links.run("ip", "-netns", elsewhere, "route", "add", str(RANGE), "dev", "lo")
     assert refused(elsewhere, tmp_path).startswith(
-        "RangeTaken this machine has routes into all of 198.18.0.0/15, where labs have their addresses"
+        "RangeTaken this machine has routes to all of 198.18.0.0/15, the addresses of labs"
     )
     assert not Path("/run/netns", Lab(tmp_path, ["node"]).hub).exists()
 
 
-def test_a_lab_whose_addresses_are_in_use_now_says_how_to_move_it(elsewhere: str, tmp_path: Path) -> None:
+def test_a_lab_whose_subnet_is_now_in_use_explains_how_to_move_it(elsewhere: str, tmp_path: Path) -> None:
     lab = Lab(tmp_path, ["node"])
     lab.prepare(print, lambda: None)
     lab.remove(print)
-    system.run("ip", "-netns", elsewhere, "route", "add", str(lab.subnet), "dev", "lo")
+    links.run("ip", "-netns", elsewhere, "route", "add", str(lab.subnet), "dev", "lo")
     assert refused(elsewhere, tmp_path).startswith("RangeTaken this machine has a route to 198.1")
 
 
-def test_down_where_no_lab_is_changes_nothing(
+def test_down_without_a_lab_does_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv(home.VARIABLE, str(tmp_path / "none"))

@@ -1,11 +1,11 @@
 'use strict';
-// Who may ask for what: everything needs the one user's name and password, except to see that the server is there.
+// Access control: everything but the health check needs the name and password of the only user.
 
 const { createHash, timingSafeEqual } = require('crypto');
 
 const OPEN = new Set(['/', '/_up']);
 
-/** Return a middleware that answers 401 to everybody but that user. */
+/** Return a middleware that answers 401 to everybody except that user. */
 module.exports = function access(user, password) {
   const expected = digest(`Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`);
 
@@ -17,7 +17,7 @@ module.exports = function access(user, password) {
   };
 };
 
-// Digests have one length, as the comparison in constant time asks for.
+// Digests have equal lengths, as timingSafeEqual requires.
 function digest(text) {
   return createHash('sha256').update(text).digest();
 }

@@ -1,10 +1,10 @@
 'use strict';
-// GET /DB/_changes?feed=continuous: a feed that ends when its client leaves. (express-pouchdb's own goes on for ever:
-// after 400 of them, 9 of 351 writes a second were left.)
+// GET /DB/_changes?feed=continuous: a feed that ends when its client disconnects. (express-pouchdb's own never ends: 400
+// of them brought throughput down from 351 to 9 writes per second.)
 
 const HEARTBEAT_MS = 60_000; // CouchDB's default
 
-/** Return a handler of continuous feeds; other kinds of feeds are left to the next one. */
+/** Return a handler of continuous feeds; it passes other feeds to the next handler. */
 module.exports = function continuousChanges(databases) {
   return async (request, response, next) => {
     if (request.query.feed !== 'continuous') return next();

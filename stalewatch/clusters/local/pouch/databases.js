@@ -1,10 +1,10 @@
 'use strict';
-// The databases of this server, by name: each is opened once, and forgotten when it is deleted.
+// The databases of this server by name: each is opened once, and dropped from the map when it is deleted.
 
 const LEGAL = /^[a-z][a-z0-9_$()+/-]*$/;
 const POLL_MS = 5;
 
-/** Opens databases that exist (to open one that does not would create it), and creates them on request. */
+/** Opens existing databases only, because opening a missing one would create it, and creates them on request. */
 module.exports = class Databases {
   constructor(PouchDB) {
     this.PouchDB = PouchDB;
@@ -16,20 +16,20 @@ module.exports = class Databases {
     return (await this.PouchDB.allDbs()).includes(name);
   }
 
-  /** Return the database of that name, or null where there is none. */
+  /** Return the database of that name, or null if there is none. */
   async open(name) {
     if (!(await this.exists(name))) return null;
     if (!this.opened.has(name)) this.opened.set(name, new this.PouchDB(name));
     return this.opened.get(name);
   }
 
-  /** Return once the database is on the list: PouchDB puts it there later, and a kill before would lose it. */
+  /** Return when the database is listed: PouchDB lists it later, and a kill in between would lose it. */
   async create(name) {
     await new this.PouchDB(name).info();
     while (!(await this.exists(name))) await new Promise((resolve) => setTimeout(resolve, POLL_MS));
   }
 
-  /** Return a handler of PUT /DB; names of the system's own are left to the next one. */
+  /** Return a handler of PUT /DB; it passes system databases to the next handler. */
   creation() {
     return async (request, response, next) => {
       const name = request.params.db;

@@ -1,7 +1,7 @@
 'use strict';
-// What a replication document may say of its source and target: a URL, or {url, auth: {basic}}, or {url, headers}.
+// The source and target of a replication document: a URL, or {url, auth: {basic}}, or {url, headers}.
 
-/** Return a handler of PUT /_replicator/ID that leaves URLs with credentials, and refuses what would never run. */
+/** Handle PUT /_replicator/ID: convert both ends to URLs with credentials, and refuse what would never run. */
 module.exports = function plainEndpoints(request, response, next) {
   const document = request.body;
   if (document._deleted) return next();
@@ -11,7 +11,7 @@ module.exports = function plainEndpoints(request, response, next) {
   } catch {
     return refuse(response, 'source and target must be URLs of databases');
   }
-  if (document.continuous !== true) return refuse(response, 'only continuous replication is done here');
+  if (document.continuous !== true) return refuse(response, 'only continuous replication is supported');
   next();
 };
 

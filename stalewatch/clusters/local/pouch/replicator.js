@@ -1,12 +1,12 @@
 'use strict';
-// Continuous replication as documents of `_replicator` say it: a job runs for as long as its document stands, through
-// restarts of this server and outages of the other one.
+// Continuous replication as configured by the documents of `_replicator`: a job runs as long as its document exists,
+// across restarts of this server and outages of the other one.
 
-const RETRY_MS = 500; // a link that is healed is used again soon
+const RETRY_MS = 500; // so that a repaired link is used again soon
 
-/** Runs a job for every document of `_replicator`. */
+/** Runs one job per document of `_replicator`. */
 module.exports = class Replicator {
-  /** `own` tells whether a URL leads to this very server, whose databases need no detour through HTTP. */
+  /** `own` returns whether a URL leads to this server, whose databases are used directly and not by HTTP. */
   constructor(PouchDB, databases, own) {
     this.PouchDB = PouchDB;
     this.databases = databases;
@@ -14,7 +14,7 @@ module.exports = class Replicator {
     this.jobs = new Map();
   }
 
-  /** Begin: with the documents that are there, then with every change. */
+  /** Start jobs for the existing documents, then follow every change. */
   start() {
     this.documents = new this.PouchDB('_replicator');
     this.documents
@@ -32,7 +32,7 @@ module.exports = class Replicator {
     if (document && !id.startsWith('_design/')) this.jobs.set(id, new Job(this, id, document, wanted));
   }
 
-  /** Return what PouchDB replicates from or to: a database of ours, or a URL. */
+  /** Return the database for PouchDB to replicate from or to: one of our own, or a remote one. */
   async endpoint(address) {
     const url = new URL(address);
     if (!this.own(url)) return new this.PouchDB(address, { skip_setup: true });
@@ -43,7 +43,7 @@ module.exports = class Replicator {
   }
 };
 
-/** One replication, begun again whenever it ends. */
+/** One replication, restarted whenever it ends. */
 class Job {
   constructor(replicator, id, document, wanted) {
     this.replicator = replicator;
@@ -59,13 +59,13 @@ class Job {
       try {
         await this.replicate();
       } catch (error) {
-        this.tell(error.message || error.reason || error.name);
+        this.log(error.message || error.reason || error.name);
       }
       if (!this.stopped) await new Promise((resolve) => (this.waiting = setTimeout(resolve, RETRY_MS)));
     }
   }
 
-  // Without PouchDB's own retries, each of which waits longer than the one before.
+  // Without PouchDB's own retries, each of which waits longer than the last.
   async replicate() {
     const { source, target } = this.document;
     const [from, to] = await Promise.all([this.replicator.endpoint(source), this.replicator.endpoint(target)]);
@@ -74,10 +74,10 @@ class Job {
     await this.running;
   }
 
-  /** Log why it ended, once for a row of equal reasons; never a URL, which holds a password. */
-  tell(reason) {
-    if (reason !== this.told) console.error(`replication ${this.id}: ${reason}`);
-    this.told = reason;
+  /** Log why it ended, unless the reason is the same as before; never a URL, which contains a password. */
+  log(reason) {
+    if (reason !== this.logged) console.error(`replication ${this.id}: ${reason}`);
+    this.logged = reason;
   }
 
   stop() {

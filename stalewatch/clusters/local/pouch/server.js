@@ -1,5 +1,5 @@
 'use strict';
-// A leader: CouchDB's protocol over PouchDB and LevelDB, on one address.
+// A leader: CouchDB's protocol over PouchDB and LevelDB, at one address.
 // usage: COUCH_USER=... COUCH_PASSWORD=... node server.js HOST:PORT DATA_FOLDER
 
 const { mkdirSync } = require('fs');
@@ -19,20 +19,20 @@ const FORM = 'application/x-www-form-urlencoded';
 const [address, folder] = [process.argv[2], path.resolve(process.argv[3])];
 const [host, port] = address.split(':');
 
-// One request that goes wrong must not end the server for all others.
+// A failed request must not end the server for all others.
 for (const event of ['uncaughtException', 'unhandledRejection']) {
   process.on(event, (error) => console.error(`${event}: ${(error && (error.stack || error.message)) || error}`));
 }
 
 mkdirSync(folder, { recursive: true });
-process.chdir(folder); // PouchDB keeps its list of databases in the current folder
-require('events').defaultMaxListeners = 0; // many feeds of one database are no leak
+process.chdir(folder); // PouchDB stores its list of databases in the current folder
+require('events').defaultMaxListeners = 0; // many feeds of one database are not a leak
 
 const PouchDB = require('pouchdb').defaults({ prefix: folder + path.sep });
 const app = express();
 const pouch = expressPouchDB(PouchDB, {
   mode: 'minimumForPouchDB',
-  overrideMode: { exclude: ['compression', 'routes/session-stub'] }, // both cost more than they give here
+  overrideMode: { exclude: ['compression', 'routes/session-stub'] }, // not worth their cost here
 });
 const databases = new Databases(PouchDB);
 const replicator = new Replicator(PouchDB, databases, (url) => url.host === address);
@@ -42,9 +42,9 @@ app.disable('x-powered-by');
 app.use(access(process.env.COUCH_USER, process.env.COUCH_PASSWORD));
 app.get('/', (request, response) => response.json({ couchdb: 'Welcome', vendor: { name: 'stalewatch, over PouchDB' } }));
 app.get('/_up', (request, response) => response.json({ status: 'ok', seeds: {} }));
-// CouchDB's own replicator then uses basic authentication.
+// Makes CouchDB's own replicator use basic authentication.
 app.post('/_session', (request, response) => response.status(404).json({ error: 'not_found', reason: 'missing' }));
-// With another one, as `curl -d` gives, an empty document would be stored.
+// With another content type, such as that of `curl -d`, an empty document would be stored.
 app.use((request, response, next) => {
   const type = request.headers['content-type'] || FORM;
   if (type.startsWith(FORM)) request.headers['content-type'] = 'application/json';

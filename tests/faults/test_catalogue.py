@@ -1,4 +1,4 @@
-"""What each fault does to real servers, and what is left when it has ended: nothing."""
+"""The effect of each fault on real servers, and that nothing is left after it ends."""
 
 from collections.abc import Callable
 
@@ -6,13 +6,12 @@ import pymongo
 import pytest
 
 from stalewatch.clusters.local.cassandra import CassandraCluster
+from stalewatch.clusters.local.cassandra_members import PROXY
 from stalewatch.clusters.local.cluster import LocalCluster
 from stalewatch.clusters.local.couch import CouchCluster
-from stalewatch.clusters.local.management import PROXY
 from stalewatch.clusters.local.mongo import MongoCluster
 from stalewatch.clusters.protocol import NotRunning, State, Unable, UnknownNode
-from stalewatch.faults.kinds import FAULTS, BadParameter
-from stalewatch.faults.protocol import Fault
+from stalewatch.faults.catalogue import FAULTS, BadParameter, PlannedFault
 
 Eventually = Callable[..., None]
 
@@ -31,14 +30,14 @@ def leading(cluster: MongoCluster) -> str:
     return primary
 
 
-def end_twice(fault: Fault) -> None:
+def end_twice(fault: PlannedFault) -> None:
     fault.end()
     fault.end()
 
 
 @pytest.mark.server
 @pytest.mark.parametrize(("name", "during"), [("kill", "dead"), ("pause", "paused")])
-def test_members_that_are_killed_or_paused_come_back(whole: MongoCluster, name: str, during: State) -> None:
+def test_killed_or_paused_members_come_back(whole: MongoCluster, name: str, during: State) -> None:
     nodes = secondaries(whole)
     fault = FAULTS[name].make(whole, nodes, {})
     fault.begin()
@@ -59,9 +58,7 @@ def test_a_rolling_restart_gives_members_new_processes(whole: MongoCluster) -> N
 
 
 @pytest.mark.server
-def test_a_wiped_member_comes_back_with_nothing_and_is_filled_by_the_others(
-    whole: MongoCluster, eventually: Eventually
-) -> None:
+def test_a_wiped_member_restarts_empty_and_is_filled_by_the_others(whole: MongoCluster, eventually: Eventually) -> None:
     with pymongo.MongoClient(whole.uri()) as client:
         everywhere = client.faults.kv.with_options(write_concern=pymongo.WriteConcern(3, wtimeout=60_000))
         everywhere.insert_one({"_id": "kept"})
@@ -76,7 +73,7 @@ def test_a_wiped_member_comes_back_with_nothing_and_is_filled_by_the_others(
 
 
 @pytest.mark.server
-def test_a_secondary_is_made_to_lag_and_catches_up_and_a_primary_is_refused(whole: MongoCluster) -> None:
+def test_a_secondary_can_lag_and_a_primary_cannot(whole: MongoCluster) -> None:
     node = secondaries(whole)[0]
     fault = FAULTS["lag"].make(whole, [node], {"behind_s": "2"})
     fault.begin()
@@ -89,7 +86,7 @@ def test_a_secondary_is_made_to_lag_and_catches_up_and_a_primary_is_refused(whol
 
 
 @pytest.mark.server
-def test_hints_are_off_and_then_as_the_ring_was_started_with(ring: CassandraCluster) -> None:
+def test_hints_are_turned_off_and_then_restored(ring: CassandraCluster) -> None:
     def kept() -> list[bool]:
         return [ring.management(node).read(PROXY, "HintedHandoffEnabled")["HintedHandoffEnabled"] for node in nodes]
 
@@ -103,7 +100,7 @@ def test_hints_are_off_and_then_as_the_ring_was_started_with(ring: CassandraClus
 
 @pytest.mark.server
 @pytest.mark.parametrize(("way", "left"), [("out", ["", "sends to couch1"]), ("both", ["", ""])])
-def test_a_replication_link_is_taken_down_and_put_up_again(leaders: CouchCluster, way: str, left: list[str]) -> None:
+def test_replication_links_are_removed_and_restored(leaders: CouchCluster, way: str, left: list[str]) -> None:
     before = [one.note for one in leaders.status()]
     fault = FAULTS["link"].make(leaders, leaders.nodes()[:1], {"way": way})
     fault.begin()
@@ -114,7 +111,7 @@ def test_a_replication_link_is_taken_down_and_put_up_again(leaders: CouchCluster
 
 
 @pytest.mark.server
-def test_a_wiped_leader_comes_back_empty_and_gets_its_links_again(leaders: CouchCluster) -> None:
+def test_a_wiped_leader_restarts_empty_with_its_links(leaders: CouchCluster) -> None:
     fault = FAULTS["wipe"].make(leaders, leaders.nodes()[1:], {})
     fault.begin()
     end_twice(fault)
@@ -122,7 +119,7 @@ def test_a_wiped_leader_comes_back_empty_and_gets_its_links_again(leaders: Couch
 
 
 @pytest.mark.server
-def test_what_began_half_way_is_undone_and_all_others_are_tried(whole: MongoCluster) -> None:
+def test_a_fault_that_fails_at_one_node_begins_at_the_others_and_is_undone(whole: MongoCluster) -> None:
     dead, alive = whole.nodes()[:2]
     whole.kill(dead)
     fault = FAULTS["pause"].make(whole, [dead, alive], {})
@@ -134,46 +131,44 @@ def test_what_began_half_way_is_undone_and_all_others_are_tried(whole: MongoClus
 
 
 @pytest.mark.parametrize(
-    ("cluster", "name", "words"),
+    ("cluster", "name", "message"),
     [
-        (MongoCluster(), "hints", r"keeps no hints: take a ring \(cassandra\)"),
-        (MongoCluster(), "link", r"has no replication links to take down: take leaders \(couch\)"),
-        (CassandraCluster(), "lag", r"has no followers that can be made to lag: take a replica set \(mongo\)"),
+        (MongoCluster(), "hints", r"stores no hints: use a ring \(cassandra\)"),
+        (MongoCluster(), "link", r"has no replication links to remove: use CouchDB leaders \(couch\)"),
+        (CassandraCluster(), "lag", r"has no followers that can be made to lag: use a replica set \(mongo\)"),
     ],
 )
-def test_what_a_database_does_not_have_cannot_break(cluster: LocalCluster, name: str, words: str) -> None:
-    with pytest.raises(Unable, match=f"this {cluster.database} cluster {words}"):
+def test_a_fault_that_a_database_does_not_support_is_refused(cluster: LocalCluster, name: str, message: str) -> None:
+    with pytest.raises(Unable, match=f"this {cluster.database} cluster {message}"):
         FAULTS[name].make(cluster, cluster.nodes()[:1], {})
 
 
 @pytest.mark.parametrize("name", ["isolate", "delay", "loss"])
-def test_a_cluster_on_loopback_has_no_links_to_break(name: str) -> None:
+def test_link_faults_are_refused_on_loopback(name: str) -> None:
     cluster = MongoCluster()
     with pytest.raises(Unable, match=r"cannot break links: start it with --lab \(needs root\)"):
         FAULTS[name].make(cluster, cluster.nodes()[:1], {})
 
 
-def test_a_stranger_and_an_unknown_parameter_are_refused() -> None:
+def test_an_unknown_node_or_parameter_is_refused() -> None:
     cluster = MongoCluster()
-    with pytest.raises(UnknownNode, match=r"127\.0\.0\.1:1: no node of the mongo cluster"):
+    with pytest.raises(UnknownNode, match=r"127\.0\.0\.1:1: not a node of the mongo cluster"):
         FAULTS["kill"].make(cluster, ["127.0.0.1:1"], {})
     with pytest.raises(BadParameter, match="no parameter hard: this fault has none"):
         FAULTS["kill"].make(cluster, cluster.nodes(), {"hard": True})
 
 
 @pytest.mark.parametrize("given", ["0", "1.1", "much", "nan"])
-def test_a_value_that_makes_no_sense_is_refused(given: str) -> None:
-    with pytest.raises(BadParameter, match=f"share={given}: a number above 0, up to 1 is expected"):
+def test_an_invalid_value_is_refused(given: str) -> None:
+    with pytest.raises(BadParameter, match=f"share={given}: expected a number above 0, up to 1"):
         FAULTS["loss"].parameters["share"].read("share", given)
 
 
-def test_values_are_read_from_text() -> None:
+def test_values_are_parsed_from_text() -> None:
     assert FAULTS["isolate"].parameters["clients"].read("clients", "yes") is True
     assert FAULTS["delay"].parameters["each_way_s"].read("each_way_s", "0.2") == 0.2
 
 
-def test_every_fault_is_named_as_its_row() -> None:
-    cluster = MongoCluster()
-    for name, kind in FAULTS.items():
-        chosen = {parameter: one.default for parameter, one in kind.parameters.items()}
-        assert kind.build(cluster, [], chosen).name == name
+def test_every_fault_has_the_name_of_its_row() -> None:
+    for name, spec in FAULTS.items():
+        assert PlannedFault(spec, MongoCluster(), [], {}).name == name
