@@ -195,7 +195,7 @@ def test_the_setup_script_uses_the_settings_of_local_clusters() -> None:
 
 def test_clients_are_configured_with_the_rings_nodes() -> None:
     hosts = environment("bench")["STALEWATCH_CASSANDRA_HOSTS"]
-    assert cassandra_options.servers(hosts) == hosts
+    assert cassandra_options.node_list(hosts) == hosts
     for name in hosts.split(","):
         assert SERVICES[name]["ports"][0].endswith(f":{cassandra_options.DEFAULT_PORT}")
         assert environment(name)["CASSANDRA_SEEDS"] in SERVICES
@@ -257,7 +257,7 @@ def test_grafana_gets_the_variables_that_its_provisioning_uses() -> None:
     assert given["GF_AUTH_ANONYMOUS_ORG_ROLE"] == "Viewer"
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/scale-out.md"])
+@pytest.mark.parametrize("page", ["docs/scale-out.md"])
 def test_services_named_in_the_documentation_exist(page: str) -> None:
     lines = re.findall(r"docker compose (up|exec|run) ([^#`\n]*)", (ROOT / page).read_text())
     assert {command for command, _ in lines} >= {"up", "run"}

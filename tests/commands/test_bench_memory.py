@@ -422,7 +422,7 @@ def test_a_second_interrupt_exits_at_once_but_keeps_the_history(without: str, na
     out, err = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 130
     assert out == ""
-    assert "left behind: leaving at once" in err
+    assert "exiting at once" in err
     assert "removing" not in err
     assert "Traceback" not in err
     lines = [json.loads(line) for line in history.read_text().splitlines()]
