@@ -4,8 +4,7 @@ from bisect import bisect_left
 
 from stalewatch.checkers.scene import Scene
 from stalewatch.history.operation import Read, Write
-from stalewatch.history.rules import NEVER
-from stalewatch.history.versions import VersionRanges
+from stalewatch.history.rules import NEVER, VersionRanges
 
 
 class View:

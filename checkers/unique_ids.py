@@ -10,8 +10,7 @@ from stalewatch.checkers.protocol import Guarantee
 from stalewatch.checkers.scene import Scene
 from stalewatch.checkers.verdict import Violation
 from stalewatch.history.operation import Draw
-from stalewatch.history.rules import NEVER
-from stalewatch.history.versions import VersionRanges
+from stalewatch.history.rules import NEVER, VersionRanges
 
 
 class _Counter:

@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from stalewatch.history.clock import Clock
-from stalewatch.history.operation import Depends, Outcome
-from stalewatch.history.record import Struct
+from stalewatch.history.operation import Depends, Outcome, Struct
 
 
 class Value(Struct, frozen=True, gc=False):

@@ -3,7 +3,7 @@
 from bisect import bisect_left
 
 from stalewatch.clients.protocol import Value
-from stalewatch.history.record import replace
+from stalewatch.history.operation import replace
 from stalewatch.simulator.errors import NoAnswer, Refused
 
 SHORT = 16
