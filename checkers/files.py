@@ -4,8 +4,8 @@ import gc
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from stalewatch.checkers.guarantee import JudgeContext
 from stalewatch.checkers.judge import Judge
-from stalewatch.checkers.scene import Scene
 from stalewatch.history.reader import History
 
 PROGRESS_EVERY = 1 << 20
@@ -17,10 +17,10 @@ def judge_files(paths: Sequence[Path], progress: Callable[[int], None] = lambda 
     `progress` is called with the number of operations judged so far, about once per million.
     """
     history = History(paths)
-    judge = Judge(Scene(tuple(history.sources), history.horizon_ns))
+    judge = Judge(JudgeContext(tuple(history.sources), history.horizon_ns))
     observe = judge.observe
     collecting = gc.isenabled()
-    gc.disable()  # operations hold no cycles, and traversing a million of them again and again costs a third of the time
+    gc.disable()  # operations hold no cycles, and traversing a million of them repeatedly costs a third of the time
     try:
         for count, (operation, source) in enumerate(history.operations(), 1):
             observe(operation, source)

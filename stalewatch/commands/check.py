@@ -48,7 +48,7 @@ def _print(judge: Judge, paths: Sequence[Path]) -> None:
     if judge.duplicate_items or judge.phantom_items:
         print(f"duplicate_items: {judge.duplicate_items}")
         print(f"phantom_items: {judge.phantom_items}")
-    incomplete = [path for path, source in zip(paths, judge.scene.sources, strict=True) if not source.complete]
+    incomplete = [path for path, source in zip(paths, judge.context.sources, strict=True) if not source.complete]
     if incomplete:
         print(f"incomplete, judged as far as it goes: {_names(incomplete)}")
     print(f"verdict: {judge.verdict()}")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from stalewatch.checkers.findings import Findings
+from stalewatch.checkers.verdict import Findings
 from stalewatch.clients.errors import ClientError
 from stalewatch.clusters.protocol import ClusterError, Reachable
 from stalewatch.commands.outputs import tell

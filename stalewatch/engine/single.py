@@ -10,8 +10,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-from stalewatch.checkers.findings import Findings
 from stalewatch.checkers.judge import Judge
+from stalewatch.checkers.verdict import Findings
 from stalewatch.clients.databases import DATABASES
 from stalewatch.clients.errors import ClientError
 from stalewatch.clients.options import shown

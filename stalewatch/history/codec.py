@@ -9,28 +9,9 @@ from contextlib import suppress
 from functools import cache
 from typing import Any, Literal, NoReturn, TypeVar, cast, get_args, get_origin, get_type_hints
 
-from stalewatch.history.operation import (
-    HAVE_MSGSPEC,
-    Append,
-    Close,
-    Draw,
-    Fault,
-    Final,
-    Header,
-    Read,
-    Record,
-    Write,
-)
+from stalewatch.history.operation import HAVE_MSGSPEC, Header, Record
 
-RECORD_TYPES: dict[str, type[Record]] = {
-    "write": Write,
-    "read": Read,
-    "append": Append,
-    "draw": Draw,
-    "final": Final,
-    "fault": Fault,
-    "close": Close,
-}
+RECORD_TYPES: dict[str, type[Record]] = {record.__name__.lower(): record for record in get_args(Record)}
 
 T = TypeVar("T")
 

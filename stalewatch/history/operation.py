@@ -13,15 +13,15 @@ import dataclasses
 from typing import ClassVar, Literal, dataclass_transform
 
 try:
-    from msgspec import Struct
-    from msgspec.structs import replace
+    from msgspec import Struct as Struct  # noqa: PLC0414 # exported
+    from msgspec.structs import replace as replace  # noqa: PLC0414 # exported
 except ImportError:
     HAVE_MSGSPEC = False
 else:
     HAVE_MSGSPEC = True
 
 if not HAVE_MSGSPEC:
-    from dataclasses import replace  # type: ignore[assignment] # does the same for the class below
+    from dataclasses import replace as replace  # type: ignore[assignment] # noqa: PLC0414 # does the same for the class below
 
     @dataclass_transform()
     class Struct:  # type: ignore[no-redef] # stands in for the class that could not be imported
@@ -36,29 +36,8 @@ if not HAVE_MSGSPEC:
             dataclasses.dataclass(kw_only=kw_only)(cls)
 
 
-__all__ = [
-    "DEFAULT_HORIZON_S",
-    "FORMAT",
-    "FORMAT_VERSION",
-    "HAVE_MSGSPEC",
-    "Append",
-    "Close",
-    "Depends",
-    "Draw",
-    "Fault",
-    "Final",
-    "Header",
-    "Operation",
-    "Outcome",
-    "Read",
-    "Record",
-    "Struct",
-    "Write",
-    "replace",
-]
-
 Outcome = Literal["ok", "fail", "unknown"]
-"""``ok``: confirmed by the database. ``fail``: certainly not applied. ``unknown``: may be applied, now or later."""
+"""``ok``: confirmed by the database. ``fail``: certainly not applied. ``unknown``: may have been, or may be later."""
 
 
 class Depends(Struct, kw_only=True, omit_defaults=True, gc=False):

@@ -5,8 +5,7 @@ from typing import Any
 import msgspec
 
 from stalewatch.checkers.distribution import Distribution
-from stalewatch.checkers.findings import Findings
-from stalewatch.checkers.verdict import Verdict, Violation
+from stalewatch.checkers.verdict import Findings, Verdict, Violation
 from stalewatch.locust.totals import Totals
 from stalewatch.recording.evidence import Evidence
 from stalewatch.recording.pulse import Stall

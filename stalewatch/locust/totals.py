@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from stalewatch.checkers.findings import Findings
 from stalewatch.checkers.judge import Judge
+from stalewatch.checkers.verdict import Findings
 from stalewatch.recording.evidence import Evidence
 from stalewatch.recording.statistics import Statistics
 

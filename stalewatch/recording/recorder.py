@@ -3,9 +3,8 @@
 import threading
 from collections.abc import Callable, Sequence
 
-from stalewatch.checkers.findings import Findings
 from stalewatch.checkers.judge import Judge
-from stalewatch.checkers.verdict import Violation
+from stalewatch.checkers.verdict import Findings, Violation
 from stalewatch.clients.protocol import Answer
 from stalewatch.history.clock import Clock
 from stalewatch.history.operation import Append, Draw, Fault, Final, Operation, Read, Write
@@ -186,7 +185,7 @@ class Recorder:
             if self._history is not None and not self._finished:
                 self._history.flush(self.clock.now())
             statistics, self.statistics = self.statistics, Statistics()
-            return self.judge.take(), statistics
+            return self.judge.drain(), statistics
 
     def finish(self, clock_error_ns: int | None = 0) -> Sequence[Violation]:
         """Record what never ended, and return what the judge decides at last; the history file ends here."""

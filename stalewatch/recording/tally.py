@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from stalewatch.checkers.findings import Findings
+from stalewatch.checkers.verdict import Findings
 from stalewatch.recording.recorder import Recorder
 from stalewatch.recording.statistics import Statistics
 

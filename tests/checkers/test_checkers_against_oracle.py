@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from stalewatch.checkers.guarantee import JudgeContext
 from stalewatch.checkers.judge import GUARANTEES, Judge
-from stalewatch.checkers.scene import Scene
 from stalewatch.history.codec import encode
 from stalewatch.history.reader import History
 from tests.checkers import oracle
@@ -28,7 +28,7 @@ def judge_from_text(files: Sequence[oracle.File], folder: Path) -> tuple[Judge, 
         path.write_text(history_text(file))
         paths.append(path)
     history = History(paths)
-    judge = Judge(Scene(tuple(history.sources), history.horizon_ns))
+    judge = Judge(JudgeContext(tuple(history.sources), history.horizon_ns))
     violations = [one for operation, source in history.operations() for one in judge.observe(operation, source)]
     violations += judge.finish()
     broken: dict[str, Counter[bytes]] = {name: Counter() for name in GUARANTEES}

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stalewatch.checkers.distribution import EXACT_VALUES, Distribution
+from stalewatch.checkers.guarantee import JudgeContext
 from stalewatch.checkers.judge import GUARANTEES, Judge
-from stalewatch.checkers.scene import Scene
 from stalewatch.checkers.verdict import Verdict, Violation, overall, wilson
 from stalewatch.history.operation import Operation
 from stalewatch.history.reader import History, Source
@@ -21,8 +21,8 @@ from tests.checkers.twins import TWINS, Twins, draw, final, read, write
 REGISTER = ("stale_reads", "read_regressions", "phantom_reads")
 
 
-def judged(operations: Iterable[Operation], scene: Scene | None = None) -> Judge:
-    judge = Judge(scene)
+def judged(operations: Iterable[Operation], context: JudgeContext | None = None) -> Judge:
+    judge = Judge(context)
     for operation in operations:
         judge.observe(operation)
     judge.finish()
@@ -81,7 +81,7 @@ def long_register(length: int) -> list[Operation]:
 
 def test_a_short_memory_changes_no_count() -> None:
     operations = [*long_register(3000), final(2998, 90_000, 90_001)]
-    long, short = judged(operations).verdicts(), judged(operations, Scene(horizon_ns=50)).verdicts()
+    long, short = judged(operations).verdicts(), judged(operations, JudgeContext(horizon_ns=50)).verdicts()
     for name in GUARANTEES:
         assert (short[name].checked, short[name].violated) == (long[name].checked, long[name].violated), name
     assert long["lost_writes"].violated == 2
@@ -91,7 +91,7 @@ def test_a_short_memory_changes_no_count() -> None:
 def test_beyond_the_horizon_staleness_is_a_lower_bound_and_says_so() -> None:
     operations = [*long_register(3000), read(1, 90_000, 90_001)]
     exact = judged(operations).verdicts()["stale_reads"]
-    bounded = judged(operations, Scene(horizon_ns=50)).verdicts()["stale_reads"]
+    bounded = judged(operations, JudgeContext(horizon_ns=50)).verdicts()["stale_reads"]
     assert exact.staleness.max_ns == 90_000 - 22
     assert 0 < bounded.staleness.max_ns < exact.staleness.max_ns
     assert (exact.at_least, bounded.at_least) == (0, 1)
@@ -101,42 +101,35 @@ def test_a_read_longer_than_the_horizon_is_never_flagged_falsely() -> None:
     """It started before version 1 was acknowledged, and ends when that is long forgotten."""
     operations = [*long_register(3000), read(0, 5, 90_000, session="slow")]
     for horizon_ns in (1, 50, 10**9):
-        found = judged(operations, Scene(horizon_ns=horizon_ns))
+        found = judged(operations, JudgeContext(horizon_ns=horizon_ns))
         assert found.verdicts()["stale_reads"].violated == 1500
 
 
 def test_a_final_read_longer_than_the_horizon_proves_no_loss() -> None:
     operations = [*long_register(3000), final(0, 5, 90_000)]
-    assert judged(operations, Scene(horizon_ns=50)).verdicts()["lost_writes"].checked == 0
+    assert judged(operations, JudgeContext(horizon_ns=50)).verdicts()["lost_writes"].checked == 0
 
 
 def test_memory_is_bounded_by_the_horizon() -> None:
-    judge = judged(long_register(20_000), Scene(horizon_ns=1000))
+    judge = judged(long_register(20_000), JudgeContext(horizon_ns=1000))
     register = judge._registers["k"]
     assert len(register.acknowledged._ends) < 400  # type: ignore[union-attr]
     assert len(register.shown._ends) < 400  # type: ignore[union-attr]
-    assert len(register.kept[0]._late) < 400
+    assert len(register.acknowledged_writes[0]._recent) < 400
     assert len(register.applied._firsts) == 1
 
 
 def test_two_workers_verdicts_add_up() -> None:
-    one, two = judged(TWINS[0].broken), judged(TWINS[0].legal)
-    one.merge(two)
-    merged = one.verdicts()["stale_reads"]
+    findings = judged(TWINS[0].broken).findings()
+    findings.merge(judged(TWINS[0].legal).findings())
+    merged = findings.verdicts["stale_reads"]
     assert (merged.checked, merged.violated, merged.rate) == (2, 1, 0.5)
-
-
-def test_only_the_guarantees_asked_for_are_checked() -> None:
-    judge = Judge(guarantees=["stale_reads"])
-    for operation in TWINS[0].broken:
-        judge.observe(operation)
-    assert {name for name, verdict in judge.verdicts().items() if verdict.checked} == {"stale_reads"}
 
 
 def test_a_draw_given_twice_long_after_is_found_though_its_twin_is_forgotten() -> None:
     draws = [draw(value, value * 10, value * 10 + 1) for value in range(1, 1000)]
     operations = [*draws, draw(3, 20_000, 20_001)]
-    found = judged(operations, Scene(horizon_ns=100)).verdicts()["unique_ids"]
+    found = judged(operations, JudgeContext(horizon_ns=100)).verdicts()["unique_ids"]
     assert (found.checked, found.violated, found.witnesses[0].cause) == (1000, 1, "duplicate")
 
 
@@ -202,6 +195,6 @@ def test_quantiles_of_many_durations_are_right_to_a_thousandth_in_bounded_memory
 
 
 def test_operations_of_an_incomplete_source_may_lack_their_write() -> None:
-    cut = Scene(sources=(Source(complete=False),))
+    cut = JudgeContext(sources=(Source(complete=False),))
     assert judged([read(7, 1, 2)], cut).verdicts()["phantom_reads"].checked == 0
     assert judged([read(7, 1, 2)]).verdicts()["phantom_reads"].violated == 1

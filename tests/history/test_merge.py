@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from stalewatch.checkers.files import judge_files
 
+from stalewatch.checkers.files import judge_files
 from stalewatch.checkers.judge import Judge
 from stalewatch.history.operation import Operation
 from stalewatch.history.reader import BadHistory, History

@@ -3,8 +3,8 @@
 import pytest
 
 from stalewatch.checkers.distribution import Distribution
-from stalewatch.checkers.findings import Findings
 from stalewatch.checkers.judge import Judge
+from stalewatch.checkers.verdict import Findings
 from stalewatch.history.operation import Read, Write
 from stalewatch.locust.report import Report, counts_of, decode, encode, verdict_rows
 from stalewatch.locust.roster import Roster
@@ -24,7 +24,7 @@ def observed() -> tuple[Findings, Statistics]:
     ):
         kind = "write" if isinstance(operation, Write) else "read"
         statistics.count(kind, operation, judge.observe(operation), stalled=False)
-    return judge.take(), statistics
+    return judge.drain(), statistics
 
 
 def report(number: int = 0, *, last: bool = False, stalls: tuple[Stall, ...] = ()) -> Report:
