@@ -113,7 +113,7 @@ class SimulatedWorker:
                 done=0,
                 total=0,
                 unit="",
-                verdicts=verdict_rows(judge.take()),
+                verdicts=verdict_rows(judge.drain()),
                 counts=counts_of(statistics),
                 duplicate_items=0,
                 phantom_items=0,

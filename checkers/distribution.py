@@ -1,4 +1,4 @@
-"""Durations counted by value: exact for small sets, to a thousandth for large ones, in bounded memory."""
+"""Durations counted by value in bounded memory: exact for small sets, accurate to a thousandth for large ones."""
 
 import math
 from collections import Counter
@@ -9,10 +9,10 @@ SIGNIFICANT_BITS = 11
 
 
 class Distribution:
-    """How often each duration was seen, in nanoseconds.
+    """Counts of durations in nanoseconds.
 
-    Up to 65,536 different values are kept as they are; beyond, values are rounded down to eleven significant bits
-    (0.05 %), which leaves a few ten thousand at most. The sum, and so the mean, and the maximum stay exact.
+    Up to 65,536 different values are kept as they are. Beyond that, values are rounded down to eleven significant bits
+    (0.05 %), which leaves a few ten thousand at most. The sum, hence the mean, and the maximum stay exact.
     """
 
     __slots__ = ("_counts", "_exact", "count", "max_ns", "total_ns")
@@ -24,12 +24,12 @@ class Distribution:
         self.total_ns = 0
         self.max_ns = 0
 
-    def add(self, duration_ns: int, times: int = 1) -> None:
-        """Count a duration."""
+    def add(self, duration_ns: int) -> None:
+        """Add a duration."""
         counts, value = self._counts, duration_ns if self._exact else _rounded(duration_ns)
-        counts[value] = counts.get(value, 0) + times  # most values are new, for which a Counter is slow
-        self.count += times
-        self.total_ns += duration_ns * times
+        counts[value] = counts.get(value, 0) + 1  # most values are new, and a Counter is slow for those
+        self.count += 1
+        self.total_ns += duration_ns
         self.max_ns = max(self.max_ns, duration_ns)
         if self._exact and len(counts) > EXACT_VALUES:
             self._round()
@@ -41,7 +41,7 @@ class Distribution:
             self._counts[_rounded(duration_ns)] += times
 
     def merge(self, other: Self) -> None:
-        """Count everything that the other counted."""
+        """Add the counts of another distribution."""
         if not other._exact and self._exact:
             self._round()
         counts, round_too = self._counts, other._exact and not self._exact
@@ -54,12 +54,12 @@ class Distribution:
             self._round()
 
     def state(self) -> tuple[dict[int, int], bool, int, int]:
-        """Return all there is to know: how often each value was seen, whether exactly, the sum and the maximum."""
+        """Return everything needed to restore it: the counts, whether they are exact, the sum and the maximum."""
         return self._counts, self._exact, self.total_ns, self.max_ns
 
     @classmethod
     def restored(cls, counts: dict[int, int], exact: bool, total_ns: int, max_ns: int) -> Self:  # noqa: FBT001 # a state
-        """Return the distribution of that state."""
+        """Return the distribution with that state."""
         distribution = cls()
         distribution._counts = Counter(counts)
         distribution._exact = exact
@@ -68,7 +68,7 @@ class Distribution:
         return distribution
 
     def quantiles_ns(self, *shares: float) -> list[int]:
-        """Return, for each share in (0, 1], the least duration that at least this share does not exceed."""
+        """Return for each share in (0, 1] the smallest duration that at least this share does not exceed."""
         found: dict[float, int] = {}
         ranks = sorted((math.ceil(share * self.count), share) for share in shares)
         seen, values = 0, iter(sorted(self._counts.items()))
@@ -82,7 +82,7 @@ class Distribution:
 
     @property
     def mean_ns(self) -> float:
-        """Return the mean, 0 where nothing was counted."""
+        """Return the mean, or 0 if nothing was counted."""
         return self.total_ns / self.count if self.count else 0.0
 
 

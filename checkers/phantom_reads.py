@@ -1,33 +1,31 @@
-"""phantom_reads: a read shows only what was written: by a write that had started, and that did not surely fail."""
+"""phantom_reads: a read shows only versions that were written, by a write that had started and did not fail."""
 
 from collections.abc import Iterable
 
-from stalewatch.checkers.protocol import Guarantee
-from stalewatch.checkers.register import Register
-from stalewatch.checkers.scene import Scene
+from stalewatch.checkers.guarantee import Guarantee, JudgeContext, Register
 from stalewatch.checkers.verdict import Violation
 from stalewatch.history.operation import Read, Write
 
 FAILURES = 256
-"""How many failed writes of a key are kept as witnesses; which versions failed is never forgotten."""
+"""How many failed writes of a key are kept as witnesses; the fact that a version failed is never forgotten."""
 
 
 class PhantomReads(Guarantee):
     """Matches every version shown with its write.
 
-    A write that ended is recorded before any read that ended later, so its start is before that read's end and need
-    not be kept. A read that ended first waits for its write, often one in flight whose value is visible already.
-    A write that never ended may stand anywhere in the file, even before a read that ended before it started.
+    A write that ended is recorded before any read that ended later, so its start precedes that read's end and need not
+    be kept. A read that ended first waits for its write, which is often still in flight while its value is visible.
+    A write that never ended may be on any line of the file, even before a read that ended before the write started.
     """
 
     name = "phantom_reads"
 
-    def __init__(self, scene: Scene) -> None:
-        super().__init__(scene)
+    def __init__(self, context: JudgeContext) -> None:
+        super().__init__(context)
         self._waited: dict[Register, None] = {}
 
     def on_write(self, write: Write, version: int, register: Register, source: int) -> tuple[Violation, ...]:
-        """Record the version, and decide the reads that waited for it."""
+        """Record the version, and judge the reads that waited for it."""
         if write.outcome == "fail":
             register.failed.add(version)
             register.failures[version] = (write, source)
@@ -39,16 +37,16 @@ class PhantomReads(Guarantee):
                 register.never_ended[version] = (write, source)
         if not register.waiting:
             return ()
-        found = [self._decide(read, at, write, source) for read, at in register.waiting.pop(version, ())]
+        found = [self._judge(read, at, write, source) for read, at in register.waiting.pop(version, ())]
         return tuple(violation for violation in found if violation is not None)
 
     def on_read(self, read: Read, version: int, register: Register, source: int) -> Violation | None:
-        """Judge the read where its write is recorded, else let it wait."""
+        """Judge the read if its write is recorded, else let it wait."""
         if version <= 0:
             return None
         if version in register.applied:
             if register.never_ended and version in register.never_ended:
-                return self._decide(read, source, *register.never_ended[version])
+                return self._judge(read, source, *register.never_ended[version])
             self.verdict.checked += 1
             return None
         if version in register.failed:
@@ -61,25 +59,25 @@ class PhantomReads(Guarantee):
         self.verdict.checked += 1
         return self.verdict.add(Violation(self.name, (read, failure[0]) if failure else (read,), cause="failed"))
 
-    def _decide(self, read: Read, source: int, write: Write, write_source: int) -> Violation | None:
-        """Judge a read of a write that is recorded, perhaps after the read."""
+    def _judge(self, read: Read, source: int, write: Write, write_source: int) -> Violation | None:
+        """Judge a read whose write is recorded, possibly after the read."""
         if write.outcome == "fail":
             return self._failed(read, (write, write_source))
         self.verdict.checked += 1
-        margin = self.scene.margin(source, write_source)
+        margin = self.context.margin(source, write_source)
         if margin is not None and write.start > read.end + margin:
             return self.verdict.add(Violation(self.name, (read, write), cause="not_started"))
         return None
 
     def finish(self) -> Iterable[Violation]:
-        """Judge the reads whose write never came; an incomplete file may just have lost its line."""
+        """Judge the reads whose write never came; in an incomplete file its line may be missing."""
         for register in self._waited:
             for reads in register.waiting.values():
                 yield from filter(None, (self._never_written(read) for read, _ in reads))
             register.waiting.clear()
 
     def _never_written(self, read: Read) -> Violation | None:
-        if read.key in self.scene.cut_keys:
+        if read.key in self.context.incomplete_keys:
             return None
         self.verdict.checked += 1
         return self.verdict.add(Violation(self.name, (read,), cause="never_written"))

@@ -1,10 +1,10 @@
-"""read_regressions: what one session was shown, no later read of any session takes back, acknowledged or not.
+"""read_regressions: once a read has shown a version, no later read of any session shows an older one.
 
-Together with `stale_reads` and `phantom_reads` this makes a register linearizable (docs/consistency.md has the proof).
+It makes no difference whether the version was acknowledged. Together with `stale_reads` and `phantom_reads` this makes
+a register linearizable; docs/consistency.md has the proof.
 """
 
-from stalewatch.checkers.protocol import FloorGuarantee
-from stalewatch.checkers.register import Register, View
+from stalewatch.checkers.guarantee import FloorGuarantee, Register, SessionView
 from stalewatch.checkers.verdict import Violation
 from stalewatch.history.operation import Read
 
@@ -14,13 +14,13 @@ class ReadRegressions(FloorGuarantee):
 
     name = "read_regressions"
 
-    def floor(self, read: Read, register: Register, view: View, source: int) -> int:
-        """Return the newest version shown to anybody before the read started."""
+    def floor(self, read: Read, register: Register, view: SessionView, source: int) -> int:
+        """Return the newest version shown to any session before the read started."""
         return register.shown.floor(read.start, source)
 
-    def prove(self, read: Read, version: int, register: Register, view: View, source: int) -> Violation:
-        """Show the earlier read and the one that took it back."""
-        earlier = register.shown.step(read.start, source)
+    def violation(self, read: Read, version: int, register: Register, view: SessionView, source: int) -> Violation:
+        """Return the earlier read and the one that showed something older."""
+        earlier = register.shown.floor_operation(read.start, source)
         assert earlier is not None  # noqa: S101 # it set the floor
         behind = register.shown.floor(read.start, source) - version
         return Violation(self.name, (earlier, read), versions_behind=behind)

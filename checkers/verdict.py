@@ -1,4 +1,4 @@
-"""What was found of a guarantee: counts, rate with its interval, causes, staleness, witnesses; and of a whole run."""
+"""What was found: violations, the verdict of each guarantee, and the findings of a run."""
 
 import math
 from collections import Counter
@@ -17,7 +17,7 @@ WITNESSES = 5
 
 
 class Violation(NamedTuple):
-    """One broken promise and the operations that prove it, in the order of their end."""
+    """A violation of a guarantee and the operations that prove it, in the order of their end."""
 
     guarantee: str
     operations: tuple[Operation, ...]
@@ -29,7 +29,7 @@ class Violation(NamedTuple):
 
 @dataclass
 class Verdict:
-    """The state of one guarantee."""
+    """The verdict of one guarantee, as counts that can be added up."""
 
     name: str
     checked: int = 0
@@ -37,15 +37,15 @@ class Verdict:
     causes: Counter[str] = field(default_factory=Counter)
     staleness: Distribution = field(default_factory=Distribution)
     behind: Counter[int] = field(default_factory=Counter)
-    """Violations by how many versions behind they were, where that is known."""
+    """Violations by how many versions behind they were, if that is known."""
     at_least: int = 0
-    """Violations whose staleness is a lower bound, since what came before the horizon is forgotten."""
+    """Violations whose staleness is a lower bound, since operations beyond the horizon are forgotten."""
     witnesses: list[Violation] = field(default_factory=list)
     applicable: bool = True
 
     @property
     def verdict(self) -> GuaranteeVerdict:
-        """Return the word for it; nothing checked is never ``holds``."""
+        """Return the verdict in one word; it is never ``holds`` if nothing was checked."""
         if self.violated:
             return "violated"
         if self.checked:
@@ -54,12 +54,12 @@ class Verdict:
 
     @property
     def rate(self) -> float | None:
-        """Return the share of the checked operations that broke the promise; None where nothing was checked."""
+        """Return the fraction of the checked operations that are violations; None if nothing was checked."""
         return self.violated / self.checked if self.checked else None
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Return the 95 % Wilson interval of the rate; None where nothing was checked."""
+        """Return the 95 % Wilson interval of the rate; None if nothing was checked."""
         return wilson(self.violated, self.checked) if self.checked else None
 
     def add(self, violation: Violation) -> Violation:
@@ -77,7 +77,7 @@ class Verdict:
         return violation
 
     def merge(self, other: "Verdict") -> None:
-        """Add what another worker found of the same guarantee."""
+        """Add the verdict of another worker on the same guarantee."""
         self.checked += other.checked
         self.violated += other.violated
         self.causes += other.causes
@@ -88,10 +88,35 @@ class Verdict:
         self.applicable = self.applicable and other.applicable
 
 
+@dataclass
+class Findings:
+    """The findings of a run or of a part of it. Findings about different keys can be added up in any order."""
+
+    verdicts: dict[str, Verdict] = field(default_factory=dict)
+    complete: bool = True
+    """Whether nothing is missing: no history is truncated, no worker died."""
+    duplicate_items: int = 0
+    """Items that a list contains more than once."""
+    phantom_items: int = 0
+    """Items that were never appended, or whose append failed."""
+
+    def verdict(self) -> RunVerdict:
+        """Return the verdict of the run."""
+        return overall(self.verdicts, complete=self.complete)
+
+    def merge(self, other: "Findings") -> None:
+        """Add findings about other keys, or later findings about the same."""
+        for name, verdict in other.verdicts.items():
+            self.verdicts.setdefault(name, Verdict(name)).merge(verdict)
+        self.complete = self.complete and other.complete
+        self.duplicate_items += other.duplicate_items
+        self.phantom_items += other.phantom_items
+
+
 def wilson(violated: int, checked: int) -> tuple[float, float]:
     """Return the 95 % score interval of a proportion (Wilson 1927); `checked` is positive.
 
-    Unlike the normal approximation it stays within [0, 1] and says something when nothing was violated.
+    Unlike the normal approximation it stays within [0, 1], and has a positive width if nothing was violated.
     """
     rate, z2 = violated / checked, Z_95**2
     middle = (rate + z2 / (2 * checked)) / (1 + z2 / checked)
@@ -102,7 +127,7 @@ def wilson(violated: int, checked: int) -> tuple[float, float]:
 
 
 def overall(verdicts: Mapping[str, Verdict] | Iterable[Verdict], *, complete: bool) -> RunVerdict:
-    """Return the verdict of a run; open conflicts are a fact, not a broken promise, and never make it invalid."""
+    """Return the verdict of a run. Conflicts are a fact, not a broken promise, and never make it invalid."""
     found = list(verdicts.values() if isinstance(verdicts, Mapping) else verdicts)
     if any(verdict.verdict == "violated" for verdict in found if verdict.name != "conflicts"):
         return "invalid"

@@ -11,8 +11,7 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 from stalewatch.clients.errors import Failure
 from stalewatch.clients.options import Option, options_of
 from stalewatch.history.clock import Clock, RealClock
-from stalewatch.history.operation import Depends, Outcome
-from stalewatch.history.record import Struct
+from stalewatch.history.operation import Depends, Outcome, Struct
 
 
 class Value(Struct, frozen=True, gc=False):

@@ -24,8 +24,7 @@ from stalewatch.clients.couchdb.setup import READY_S, set_up
 from stalewatch.clients.errors import ClientError, Failure
 from stalewatch.clients.protocol import Answer, Body, Levels, Value
 from stalewatch.history.clock import Clock
-from stalewatch.history.operation import Depends
-from stalewatch.history.record import replace
+from stalewatch.history.operation import Depends, replace
 
 BATCH_KEYS = 1000
 BATCH_CHARACTERS = 1_000_000

@@ -12,7 +12,7 @@ from stalewatch.clients.couchdb import lists as couchdb_lists
 from stalewatch.clients.couchdb.errors import CouchError, Refused, Unsettled
 from stalewatch.clients.couchdb.http import Connection, decoded, encoded
 from stalewatch.clients.protocol import Answer, Body
-from stalewatch.history.record import replace
+from stalewatch.history.operation import replace
 
 CREATED, ACCEPTED = 201, 202
 OK, MISSING, CONFLICT = 200, 404, 409

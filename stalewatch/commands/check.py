@@ -1,21 +1,19 @@
 """`stalewatch check`: judge the history files of one run."""
 
 import argparse
-import gc
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from stalewatch.checkers.files import judge_files
 from stalewatch.checkers.judge import Judge
-from stalewatch.checkers.scene import Scene
 from stalewatch.commands.exits import BAD_INPUT
 from stalewatch.engine.result import check_result
-from stalewatch.history.reader import BadHistory, History
+from stalewatch.history.reader import BadHistory
 from stalewatch.reports.table import COLUMNS, rows, show
 
 EXIT_CODES = {"valid": 0, "invalid": 1, "unknown": 2}
-PROGRESS_EVERY = 1 << 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Judge the files and print the result; return the exit code: 0 valid, 1 invalid, 2 unknown, 64 bad input."""
     try:
-        judge = judge_files(arguments.files)
+        judge = judge_files(arguments.files, _progress)
     except BadHistory as error:
         print(f"stalewatch check: {error}", file=sys.stderr)
         return BAD_INPUT
@@ -38,23 +36,6 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         _print(judge, arguments.files)
     return EXIT_CODES[judge.verdict()]
-
-
-def judge_files(paths: Sequence[Path]) -> Judge:
-    """Return a finished judge of the files of one run; raise `BadHistory`."""
-    history = History(paths)
-    judge = Judge(Scene(tuple(history.sources), history.horizon_ns))
-    observe = judge.observe
-    gc.disable()  # operations hold no cycles, and collecting among millions of them costs a third of the time
-    try:
-        for count, (operation, source) in enumerate(history.operations()):
-            observe(operation, source)
-            if count and not count % PROGRESS_EVERY:
-                _progress(count)
-    finally:
-        gc.enable()
-    judge.finish()
-    return judge
 
 
 def _progress(count: int) -> None:
@@ -67,7 +48,7 @@ def _print(judge: Judge, paths: Sequence[Path]) -> None:
     if judge.duplicate_items or judge.phantom_items:
         print(f"duplicate_items: {judge.duplicate_items}")
         print(f"phantom_items: {judge.phantom_items}")
-    incomplete = [path for path, source in zip(paths, judge.scene.sources, strict=True) if not source.complete]
+    incomplete = [path for path, source in zip(paths, judge.context.sources, strict=True) if not source.complete]
     if incomplete:
         print(f"incomplete, only what is there was judged: {_names(incomplete)}")
     print(f"verdict: {judge.verdict()}")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stalewatch.checkers.findings import Findings
+from stalewatch.checkers.verdict import Findings
 from stalewatch.clients.errors import BadAddress
 from stalewatch.clients.options import port
 from stalewatch.reports import expect, page, table

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stalewatch.checkers.findings import Findings
+from stalewatch.checkers.verdict import Findings
 from stalewatch.clients.errors import ClientError
 from stalewatch.clients.protocol import Database
 from stalewatch.clusters.protocol import Cluster, ClusterError, Reachable

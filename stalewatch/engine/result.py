@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from stalewatch.checkers.distribution import Distribution
-from stalewatch.checkers.findings import Findings
-from stalewatch.checkers.verdict import Verdict, Violation
+from stalewatch.checkers.verdict import Findings, Verdict, Violation
 from stalewatch.history.codec import encode
 from stalewatch.recording.totals import Totals
 from stalewatch.workloads import lost_writes_exact

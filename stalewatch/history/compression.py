@@ -1,4 +1,4 @@
-"""History files by ending: plain, ``.gz`` and ``.zst``, as streams of bytes that survive a cut."""
+"""Plain, ``.gz`` and ``.zst`` files as streams of bytes, chosen by suffix; a truncated file can be read to its end."""
 
 import gzip
 import zlib
@@ -14,12 +14,12 @@ class MissingCodec(Exception):
     """A compression whose package is not installed."""
 
 
-class Damaged(Exception):
-    """Compressed data that is broken, not only cut."""
+class CorruptData(Exception):
+    """Compressed data that is damaged, not just truncated."""
 
 
-class Cut(Exception):
-    """Compressed data that ends before its end: its checksum may be missing even where all lines are there."""
+class TruncatedData(Exception):
+    """Compressed data that ends early: its checksum may be missing although every line is there."""
 
 
 class _Decoder(Protocol):
@@ -47,17 +47,17 @@ def _zstd_decoder() -> _Decoder:
 
 def _zstandard() -> ModuleType:
     try:
-        import zstandard  # noqa: PLC0415
+        import zstandard  # noqa: PLC0415 # optional
     except ImportError:
-        raise MissingCodec("a .zst history needs a package: pip install zstandard") from None
+        raise MissingCodec(".zst histories need the package zstandard: pip install zstandard") from None
     return zstandard
 
 
 _DECODERS: dict[str, Callable[[], _Decoder]] = {".gz": _gzip_decoder, ".zst": _zstd_decoder}
 
 
-def chunks(path: Path) -> Iterator[bytes]:
-    """Yield the file's content, decompressed, as far as it goes (raises `Damaged`, and `Cut` at the end)."""
+def read_chunks(path: Path) -> Iterator[bytes]:
+    """Yield the decompressed content as far as it goes; raise `CorruptData`, or `TruncatedData` at the end."""
     new_decoder = _DECODERS.get(path.suffix, _Plain)
     decoder: _Decoder | None = None
     with path.open("rb") as file:
@@ -69,18 +69,18 @@ def chunks(path: Path) -> Iterator[bytes]:
                 if decoder.eof:
                     data, decoder = decoder.unused_data, None
     if decoder is not None:
-        raise Cut
+        raise TruncatedData
 
 
 def _decompress(decoder: _Decoder, data: bytes) -> bytes:
     try:
         return decoder.decompress(data)
     except Exception as error:  # zlib and zstandard have no common base
-        raise Damaged(f"compressed data is damaged: {error}") from error
+        raise CorruptData(f"compressed data is corrupt: {error}") from error
 
 
-def create(path: Path) -> BinaryIO:
-    """Open a file for writing, compressed as its ending says; `flush` makes what was written readable."""
+def open_for_writing(path: Path) -> BinaryIO:
+    """Open a file for writing, compressed by its suffix; flushing it makes everything written so far readable."""
     if path.suffix == ".gz":
         return cast("BinaryIO", gzip.open(path, "wb", compresslevel=1))
     if path.suffix == ".zst":

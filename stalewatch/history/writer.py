@@ -1,11 +1,11 @@
-"""Writes one history file: a header, operations in the order of their end, a close."""
+"""Writing of one history file: a header, operations in the order of their end, and a close line."""
 
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from stalewatch.history.codec import encode, encode_header, encode_lines
-from stalewatch.history.compression import create
+from stalewatch.history.compression import open_for_writing
 from stalewatch.history.operation import Close, Header, Operation
 
 BUFFER_OPERATIONS = 512
@@ -13,22 +13,22 @@ BUFFER_NS = 1_000_000_000
 
 
 class HistoryWriter:
-    """A history file being written; at most half a thousand operations or a second of them are ever unwritten.
+    """A history file that is being written; it buffers at most 512 operations or one second of them.
 
-    Not locked: the recorder that takes the end times hands operations over in their order.
+    Not locked: the recorder that takes the end times passes operations on in their order.
 
-    Where writing fails (the disk is full), the file ends: what came later would stand behind a gap.
+    The first failure to write (a full disk) ends the file: anything written later would follow a gap.
     """
 
     def __init__(self, path: Path, header: Header) -> None:
-        self._file = create(path)
+        self._file = open_for_writing(path)
         self._buffer: list[Operation] = []
         self._written_ns = 0
         self._failed = False
         self._write(encode_header(header) + b"\n")
 
     def add(self, *operations: Operation) -> None:
-        """Take the next operations."""
+        """Add the next operations."""
         buffer = self._buffer
         buffer += operations
         end = buffer[-1].end if buffer else None
@@ -36,7 +36,7 @@ class HistoryWriter:
             self.flush(end)
 
     def flush(self, now: int | None = None) -> None:
-        """Hand everything taken so far to the operating system (raises `OSError`, once)."""
+        """Pass everything added so far to the operating system; raise `OSError` the first time that fails."""
         lines = encode_lines(self._buffer)
         self._buffer.clear()
         self._write(lines)
@@ -53,25 +53,25 @@ class HistoryWriter:
             raise
 
     def close(self, clock_error_ns: int | None) -> None:
-        """End the file with its promised last line."""
+        """Write the close line and close the file."""
         try:
             self.flush()
             self._write(encode(Close(clock_error_ns=clock_error_ns)) + b"\n")
         finally:
-            self._end()
+            self._close_file()
 
     def abandon(self) -> None:
-        """Close the file without its last line, so that readers know that something is missing."""
+        """Close the file without a close line, so that readers know that it is incomplete."""
         try:
             self.flush()
         finally:
-            self._end()
+            self._close_file()
 
-    def _end(self) -> None:
+    def _close_file(self) -> None:
         try:
             self._file.close()
         except OSError:
-            if not self._failed:  # else it was raised when it happened
+            if not self._failed:  # else it has been raised already
                 raise
 
     def __enter__(self) -> Self:
@@ -79,7 +79,7 @@ class HistoryWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Close a file that was written to its end by this process's own clock; abandon one that was not."""
+        """Close the file, or abandon it after an exception. Times are this process's own: the clock error is 0."""
         if kind is None:
             self.close(0)
         else:

@@ -5,8 +5,7 @@ from typing import Any
 import msgspec
 
 from stalewatch.checkers.distribution import Distribution
-from stalewatch.checkers.findings import Findings
-from stalewatch.checkers.verdict import Verdict, Violation
+from stalewatch.checkers.verdict import Findings, Verdict, Violation
 from stalewatch.recording.attempts import AttemptLog
 from stalewatch.recording.stalls import Stall
 from stalewatch.recording.statistics import KINDS, Statistics

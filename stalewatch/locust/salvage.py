@@ -7,8 +7,8 @@ from pathlib import Path
 
 import gevent
 
+from stalewatch.checkers.guarantee import JudgeContext
 from stalewatch.checkers.judge import Judge
-from stalewatch.checkers.scene import Scene
 from stalewatch.history.operation import Operation
 from stalewatch.history.reader import BadHistory, History
 from stalewatch.locust.report import HistoryFile
@@ -62,13 +62,13 @@ def _is_there(file: HistoryFile, run: str, worker: int) -> bool:
 def _rest(file: HistoryFile) -> Totals:
     """Return what the operations show that the file holds beyond the reported ones."""
     history = History([Path(file.path)])
-    judge = Judge(Scene(tuple(history.sources), history.horizon_ns))
+    judge = Judge(JudgeContext(tuple(history.sources), history.horizon_ns))
     statistics, attempts = Statistics(), AttemptLog()
     statistics.counting_from_ns = file.counting_from_ns
     operations = _in_slices(history)
     for operation, source in islice(operations, file.reported):
         judge.observe(operation, source)
-    judge.take()
+    judge.drain()
     for operation, source in operations:
         violations = judge.observe(operation, source)
         attempts.on_operation(operation, violations)

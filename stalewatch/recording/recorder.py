@@ -4,9 +4,8 @@ import threading
 from collections.abc import Sequence
 from typing import Protocol
 
-from stalewatch.checkers.findings import Findings
 from stalewatch.checkers.judge import Judge
-from stalewatch.checkers.verdict import Violation
+from stalewatch.checkers.verdict import Findings, Violation
 from stalewatch.clients.protocol import Answer
 from stalewatch.history.clock import Clock
 from stalewatch.history.operation import Append, Draw, Fault, Final, Operation, Read, Write
@@ -200,7 +199,7 @@ class Recorder:
             self._judge()
             if self._history is not None and not self._finished:
                 self._history.flush(self.clock.now())
-            return self.judge.take(), self.statistics.drain()
+            return self.judge.drain(), self.statistics.drain()
 
     def finish(self, clock_error_ns: int | None = 0) -> Sequence[Violation]:
         """Record what never ended, and return what the judge decides at the end; the history file ends here."""

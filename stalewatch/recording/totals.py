@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from stalewatch.checkers.findings import Findings
 from stalewatch.checkers.judge import Judge
+from stalewatch.checkers.verdict import Findings
 from stalewatch.recording.attempts import AttemptLog
 from stalewatch.recording.recorder import Recorder
 from stalewatch.recording.statistics import Statistics

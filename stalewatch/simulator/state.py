@@ -8,7 +8,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 
 from stalewatch.clients.protocol import Value
-from stalewatch.history.record import replace
+from stalewatch.history.operation import replace
 
 NEVER = 2**63 - 1
 """Later than any simulated time."""

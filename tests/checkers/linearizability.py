@@ -1,7 +1,7 @@
 """A search for a linearization of a register that only grows: a write at or below its version changes nothing.
 
-Exhaustive, after Wing and Gong ("Testing and verifying concurrent objects", 1993) with Lowe's memo of the
-configurations tried. Good for some ten operations a key.
+An exhaustive search after Wing and Gong ("Testing and verifying concurrent objects", 1993), with Lowe's memoization of
+the configurations tried. It can handle about ten operations per key.
 
 Real time is strict here: one operation precedes another when it ended before the other started (``end < start``).
 Operations that touch (``end == start``) are concurrent and may take effect in either order.
@@ -17,11 +17,11 @@ Step = Write | Read
 
 
 def linearizable(operations: Iterable[Operation]) -> bool:
-    """Tell whether every key's reads and writes are linearizable (keys are apart: linearizability is local).
+    """Return whether the reads and writes of every key are linearizable; linearizability is local to a key.
 
     Ok writes take effect between their start and their end, unknown ones any time after their start or never, failed
-    ones never. Ok reads return the version current at some point between their start and their end; the rest, and
-    writes whose version is absent, say nothing.
+    ones never. Ok reads return the version current at some point between their start and their end. Other reads, and
+    writes without a version, are ignored.
     """
     steps = [step for step in operations if isinstance(step, Write | Read) and _can_matter(step)]
     return all(_one_key([step for step in steps if step.key == key]) for key in {step.key for step in steps})
@@ -38,7 +38,7 @@ def _must_happen(step: Step) -> bool:
 
 
 def _latest(step: Step) -> float:
-    """Return the last time at which the step can take effect; an unknown write's recorded end bounds nothing."""
+    """Return the last time at which the step can take effect; the recorded end of an unknown write is no bound."""
     return step.end if step.outcome == "ok" and step.end is not None else inf
 
 

@@ -1,8 +1,8 @@
-"""The nine guarantees judged by brute force: every definition a loop over all operations, quoted and taken literally.
+"""A brute-force oracle for the nine guarantees: every definition is a loop over all operations, taken literally.
 
-Nothing here is fast or streaming, and nothing is shared with the checkers, so that the two can be held against each
-other. Quotations are from the definitions (docs/consistency.md). Where those leave something open, the reading
-taken is marked "Reading:".
+Nothing here is fast or streaming, and no code is shared with the checkers, so that the two can be compared. Text in
+quotation marks is from the definitions (docs/consistency.md). Where they leave something open, the interpretation is
+marked "Reading:".
 """
 
 from collections import Counter
@@ -20,10 +20,10 @@ Place = tuple[int, int]
 
 @dataclass
 class File:
-    """One worker's history as read: `operations` in file order, ordered by end, never-ended ones anywhere.
+    """One worker's history: `operations` in file order, which is by end; those that never ended may be anywhere.
 
-    `clock_error_ns` is the one that holds (the close line's, else the header's). The horizon bounds what a streaming
-    checker remembers; here everything is remembered, so it changes nothing.
+    `clock_error_ns` is the effective one (the close line's, else the header's). The horizon bounds what a streaming
+    checker remembers; the oracle remembers everything, so here it has no effect.
     """
 
     operations: Sequence[Operation]
@@ -35,7 +35,7 @@ class File:
 
 @dataclass
 class Result:
-    """What one guarantee came to. `staleness_ns` is of stale reads alone, `floors` of every read with a floor."""
+    """The result of one guarantee. `staleness_ns` is for stale reads only, `floors` for every read with a floor."""
 
     checked: int = 0
     violating: set[Place] = field(default_factory=set)
@@ -68,7 +68,7 @@ Kind = TypeVar("Kind", Read, Write, Append, Draw, Final)
 
 @dataclass(frozen=True)
 class At(Generic[T_co]):
-    """An operation, the file it is from and its place."""
+    """An operation, its file and its place."""
 
     op: T_co
     file: File
@@ -76,7 +76,7 @@ class At(Generic[T_co]):
 
 
 class History:
-    """All files of a run, with each kind of operation in one list, and `ok` ones apart."""
+    """All files of a run, with a list for each kind of operation, and one for the `ok` ones."""
 
     def __init__(self, files: Sequence[File]) -> None:
         self.files = files
@@ -97,24 +97,24 @@ class History:
     def _is_judged(self, read: At[Read]) -> bool:
         """`owner`: "without N's complete file, and live, only `monotonic_reads` judges it".
 
-        Reading: an `owner` that is the file's own worker says nothing; of several files of worker N, all must be
-        complete. A read that is not judged still shows what it shows: it is evidence for other reads' floors.
+        Reading: an `owner` that is the file's own worker has no effect; if worker N has several files, all must be
+        complete. A read that is not judged is still evidence for the floors of other reads.
         """
         if read.op.owner is None or read.op.owner == read.file.worker:
             return True
         owned = [file for file in self.files if file.worker == read.op.owner]
         return bool(owned) and all(file.complete for file in owned)
 
-    def cut_keys(self) -> set[str]:
+    def incomplete_keys(self) -> set[str]:
         """Return the keys of incomplete files.
 
-        Reading: "that file's keys" are all that its lines name, aside from those it read as another worker's.
+        Reading: "that file's keys" are all keys on its lines, except those it read as another worker's.
         """
         named = [(op, file) for file in self.files if not file.complete for op in file.operations if hasattr(op, "key")]
         return {op.key for op, file in named if getattr(op, "owner", None) in {None, file.worker}}
 
     def last_finals(self) -> list[At[Final]]:
-        """Return "the key's last ok final read". Reading: by end, then by file as given, then by place in it."""
+        """Return "the key's last ok final read". Reading: by end, then in the order of files, then by place."""
         return [
             max((final for final in self.finals if final.op.key == key), key=lambda final: (final.op.end, final.place))
             for key in {final.op.key for final in self.finals}
@@ -135,7 +135,7 @@ def before(a: At[Timed], b: At[Timed]) -> bool:
 def earlier_in_session(a: At[Stepped], b: At[Stepped]) -> bool:
     """Same session, "by `start`, then `end`, then place in the file"; "a session is (worker, session)".
 
-    Reading: should two files hold the same worker's session, then "between files" goes for it as for all else.
+    Reading: if two files contain a session of the same worker, "between files" applies to it as to everything else.
     """
     if (a.file.worker, a.op.session) != (b.file.worker, b.op.session):
         return False
@@ -147,13 +147,13 @@ def earlier_in_session(a: At[Stepped], b: At[Stepped]) -> bool:
 
 
 def written(at: At[Write]) -> int:
-    """Return an acknowledged write's version (never absent: it may be only "when the outcome is not ok")."""
+    """Return the version of an acknowledged write; it may be absent only "when the outcome is not ok"."""
     assert at.op.version is not None
     return at.op.version
 
 
 def shown(at: At[Read]) -> int:
-    """Return what a read shows: "its `version`"; siblings do not count."""
+    """Return the version that a read shows: "its `version`"; siblings do not count."""
     assert at.op.version is not None
     return at.op.version
 
@@ -184,11 +184,9 @@ def any_read_floor(history: History, read: At[Read]) -> int:
 
 
 def dependencies(history: History, read: At[Read]) -> Iterator[Depends]:
-    """Yield what "a value read earlier by the same session depends on", as far as it is a version of this key.
+    """Yield what "a value read earlier by the same session depends on" of this key, in the session's order.
 
-    They come in the session's order.
-
-    Reading: what a value depends on is what the read that saw it says, not what the write of it says.
+    Reading: the dependency of a value is the one recorded with the read of it, not with the write of it.
     """
     for r in sorted(history.reads, key=lambda r: (r.op.start, r.op.end, r.place)):
         if r.op.depends is not None and r.op.depends.key == read.op.key and earlier_in_session(r, read):
@@ -209,16 +207,16 @@ def why_stale(_history: History, read: At[Read], floor: int) -> str:
 
 
 def why_no_prefix(history: History, read: At[Read], floor: int) -> str | None:
-    """Cause as recorded with the dependency. Reading: of several that give the floor, the session's first."""
+    """Cause as recorded with the dependency. Reading: if several give the floor, the session's first."""
     return next(depends.cause for depends in dependencies(history, read) if depends.version == floor)
 
 
 def staleness_ns(history: History, read: At[Read]) -> int:
     """Return the "start of the read minus the end of the earliest acknowledged write newer than what it showed".
 
-    Reading: earliest of those before the read. In one file that is no restriction (any that ended earlier than the
-    floor's write ended before the read too); between files an end that cannot be placed before the read is no
-    evidence. Times are taken as recorded, with no clock error subtracted.
+    Reading: the earliest of those before the read. Within one file that is no restriction, since any write that ended
+    earlier than the floor's ended before the read too. Between files, an end that cannot be placed before the read is
+    no evidence. Times are used as recorded; no clock error is subtracted.
     """
     ends = [
         w.op.end
@@ -278,14 +276,14 @@ def phantom_reads(history: History) -> Result:
     or by one that ended in `fail`"; checked: "ok reads of a version above 0".
 
     "A read that shows a version of that [incomplete] file's keys with no recorded write is not checked".
-    Reading: a write whose version is absent writes no version that a read could be matched with; a superseded write
-    is a write (an earlier attempt of it may have been applied).
+    Reading: a write without a version matches no read; a superseded write is a write, since an earlier attempt may have
+    been applied.
     """
     result = Result()
-    cut = history.cut_keys()
+    incomplete = history.incomplete_keys()
     for read in history.judged_reads:
         writes = [w for w in history.writes if w.op.key == read.op.key and w.op.version == read.op.version]
-        if shown(read) > 0 and (writes or read.op.key not in cut):
+        if shown(read) > 0 and (writes or read.op.key not in incomplete):
             result.checked += 1
             if all(w.op.outcome == "fail" or before(read, w) for w in writes):
                 result.violating.add(read.place)
@@ -296,7 +294,8 @@ def lost_writes(history: History) -> Result:
     """Check "acknowledged writes and items that ended before that final read started".
 
     Violated where "newer than everything that the key's last ok final read holds (version and siblings); for items:
-    missing there". Reading: a final with no `items` says nothing of items, one with no `version` nothing of writes.
+    missing there". Reading: a final read without `items` says nothing about items, and one without `version` nothing
+    about writes.
     """
     result = Result()
     for final in history.last_finals():
@@ -319,7 +318,7 @@ def lost_writes(history: History) -> Result:
 def conflicts(history: History) -> Result:
     """Check "ok reads and final reads that have a `siblings` field"; violated where they "are not empty".
 
-    Reading: "ok" goes for the final reads too, and every ok one counts, not only the key's last.
+    Reading: "ok" applies to final reads too, and every ok one counts, not just the key's last.
     """
     result = Result()
     looks: list[At[Read] | At[Final]] = [*history.judged_reads, *history.finals]
@@ -335,8 +334,8 @@ def unique_ids(history: History) -> Result:
     """Violated by "an ok draw whose value another ok draw of the key has too (the later by `end`, then by place), or
     which is smaller than that of an ok draw that ended before it started"; checked: "ok draws, each once".
 
-    Reading: which of two equal ones is the later goes by ends as recorded (then file as given, then place), whatever
-    the clock errors: that they are equal needs no clock.
+    Reading: which of two equal draws is the later is decided by recorded ends, then by the order of files, then by
+    place, regardless of clock errors: that two values are equal does not depend on a clock.
     """
 
     def broken_by(draw: At[Draw], other: At[Draw]) -> bool:
@@ -370,7 +369,7 @@ GUARANTEES: dict[str, Callable[[History], Result]] = {
 
 
 def judge(files: Sequence[File]) -> dict[str, Result]:
-    """Return what each guarantee came to, by name, with its verdict."""
+    """Return the result of each guarantee, with its verdict."""
     history = History(files)
     results = {name: guarantee(history) for name, guarantee in GUARANTEES.items()}
     for name, result in results.items():
@@ -382,9 +381,9 @@ def verdict(name: str, result: Result, history: History) -> str:
     """Return "`holds`, `violated`, `no_evidence` (nothing was checked; never `holds`), `not_applicable` (conflicts
     without siblings)".
 
-    Reading: not applicable where there are ok reads or final reads and none has a `siblings` field; where there are
-    none at all, nothing says what the database could have shown. Reads that only `monotonic_reads` judges do not
-    count either way.
+    Reading: not applicable if there are ok reads or final reads and none has a `siblings` field. If there are none at
+    all, nothing is known about what the database can show. Reads that only `monotonic_reads` judges do not count either
+    way.
     """
     if result.checked:
         return "violated" if result.violating else "holds"
@@ -413,30 +412,30 @@ def wilson(violated: int, checked: int) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-# Lists, outside the guarantees.
+# Lists, which no guarantee covers.
 
 Item = tuple[str, str | int]
 """Key of the list, item."""
 
 
 def duplicate_items(files: Sequence[File]) -> set[Item]:
-    """Return the items "that stand twice". Reading: in the key's last ok final read, each item counted once."""
+    """Return the items shown "more than once". Reading: by the key's last ok final read, each item counted once."""
     finals = History(files).last_finals()
     return {(f.op.key, item) for f in finals for item in f.op.items or () if (f.op.items or []).count(item) > 1}
 
 
 def phantom_items(files: Sequence[File]) -> set[Item]:
-    """Return the items that "were never appended or whose append failed".
+    """Return the items that "nobody appended or whose append failed".
 
-    Reading: in the key's last ok final read, each item counted once; no matter when the append started. Items of an
-    incomplete file's lists with no recorded append are left out, as are reads from `phantom_reads`.
+    Reading: in the key's last ok final read, each item counted once, regardless of when the append started. Items
+    without a recorded append are not counted in lists of an incomplete file, like reads in `phantom_reads`.
     """
     history = History(files)
-    cut = history.cut_keys()
+    incomplete = history.incomplete_keys()
     phantoms = set()
     for final in history.last_finals():
         for item in final.op.items or ():
             appends = [a for a in history.appends if (a.op.key, a.op.item) == (final.op.key, item)]
-            if all(a.op.outcome == "fail" for a in appends) and (appends or final.op.key not in cut):
+            if all(a.op.outcome == "fail" for a in appends) and (appends or final.op.key not in incomplete):
                 phantoms.add((final.op.key, item))
     return phantoms

@@ -1,4 +1,4 @@
-"""The streaming checkers against the brute-force oracle: equal counts on thousands of generated histories."""
+"""The streaming checkers agree with the brute-force oracle on thousands of generated histories."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from stalewatch.checkers.guarantee import JudgeContext
 from stalewatch.checkers.judge import GUARANTEES, Judge
-from stalewatch.checkers.scene import Scene
 from stalewatch.history.codec import encode
 from stalewatch.history.reader import History
 from tests.checkers import oracle
@@ -17,7 +17,7 @@ from tests.checkers.histories import history_text, multi_file_histories, random_
 SEEDS, SOAK_SEEDS = 2000, 100_000
 
 
-# Which operation of a witness broke the promise: the last one, but for these.
+# The guarantees whose violating operation is the first of a witness, not the last.
 FIRST = {"phantom_reads", "lost_writes", "conflicts"}
 
 
@@ -28,7 +28,7 @@ def judge_from_text(files: Sequence[oracle.File], folder: Path) -> tuple[Judge, 
         path.write_text(history_text(file))
         paths.append(path)
     history = History(paths)
-    judge = Judge(Scene(tuple(history.sources), history.horizon_ns))
+    judge = Judge(JudgeContext(tuple(history.sources), history.horizon_ns))
     violations = [one for operation, source in history.operations() for one in judge.observe(operation, source)]
     violations += judge.finish()
     broken: dict[str, Counter[bytes]] = {name: Counter() for name in GUARANTEES}
@@ -77,7 +77,7 @@ def expected(files: Sequence[oracle.File]) -> dict[str, object]:
     max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 )
 @given(files=single_file_histories())
-def test_one_file_gives_the_counts_of_the_definitions(files: list[oracle.File], tmp_path: Path) -> None:
+def test_one_file_gets_the_counts_of_the_oracle(files: list[oracle.File], tmp_path: Path) -> None:
     assert found(*judge_from_text(files, tmp_path)) == expected(files)
 
 
@@ -85,16 +85,16 @@ def test_one_file_gives_the_counts_of_the_definitions(files: list[oracle.File], 
     max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 )
 @given(files=multi_file_histories())
-def test_several_files_give_the_counts_of_the_definitions(files: list[oracle.File], tmp_path: Path) -> None:
+def test_several_files_get_the_counts_of_the_oracle(files: list[oracle.File], tmp_path: Path) -> None:
     assert found(*judge_from_text(files, tmp_path)) == expected(files)
 
 
-def test_thousands_of_seeded_histories_give_the_counts_of_the_definitions(tmp_path: Path) -> None:
+def test_thousands_of_seeded_histories_get_the_counts_of_the_oracle(tmp_path: Path) -> None:
     compare(range(SEEDS), tmp_path)
 
 
 @pytest.mark.soak
-def test_a_hundred_thousand_seeded_histories_give_the_counts_of_the_definitions(tmp_path: Path) -> None:
+def test_a_hundred_thousand_seeded_histories_get_the_counts_of_the_oracle(tmp_path: Path) -> None:
     compare(range(SEEDS, SOAK_SEEDS), tmp_path)
 
 
@@ -104,7 +104,7 @@ def compare(seeds: Iterable[int], tmp_path: Path) -> None:
         assert found(*judge_from_text(files, tmp_path)) == expected(files), f"random_history({seed})"
 
 
-def test_long_histories_give_the_counts_of_the_definitions(tmp_path: Path) -> None:
+def test_long_histories_get_the_counts_of_the_oracle(tmp_path: Path) -> None:
     for seed in range(12):
         files = random_history(seed, 150)
         assert found(*judge_from_text(files, tmp_path)) == expected(files), f"random_history({seed}, 150)"

@@ -1,4 +1,4 @@
-"""The judge itself: twins, what it forgets, what it adds up, and what its words mean."""
+"""The judge: twins, the horizon, merging, and verdicts."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stalewatch.checkers.distribution import EXACT_VALUES, Distribution
+from stalewatch.checkers.guarantee import JudgeContext
 from stalewatch.checkers.judge import GUARANTEES, Judge
-from stalewatch.checkers.scene import Scene
 from stalewatch.checkers.verdict import Verdict, Violation, overall, wilson
 from stalewatch.history.operation import Operation
 from stalewatch.history.reader import History, Source
@@ -21,8 +21,8 @@ from tests.checkers.twins import TWINS, Twins, draw, final, read, write
 REGISTER = ("stale_reads", "read_regressions", "phantom_reads")
 
 
-def judged(operations: Iterable[Operation], scene: Scene | None = None) -> Judge:
-    judge = Judge(scene)
+def judged(operations: Iterable[Operation], context: JudgeContext | None = None) -> Judge:
+    judge = Judge(context)
     for operation in operations:
         judge.observe(operation)
     judge.finish()
@@ -30,30 +30,30 @@ def judged(operations: Iterable[Operation], scene: Scene | None = None) -> Judge
 
 
 def as_read(operations: list[Operation], folder: Path) -> list[Operation]:
-    """Return the operations in the order in which they come from a file."""
+    """Return the operations in the order in which a file yields them."""
     path = folder / "history.jsonl"
     path.write_text(history_text(oracle.File(operations)))
     return [operation for operation, _ in History([path]).operations()]
 
 
 @pytest.mark.parametrize("twins", TWINS, ids=lambda twins: f"{twins.guarantee}: {twins.difference}")
-def test_the_smallest_history_breaks_the_guarantee_and_its_twin_does_not(twins: Twins, tmp_path: Path) -> None:
-    broken = judged(as_read(twins.broken, tmp_path)).verdicts()[twins.guarantee]
-    assert (broken.verdict, broken.violated) == ("violated", 1)
-    assert twins.broken[twins.at] in broken.witnesses[0].operations
-    legal = judged(as_read(twins.legal, tmp_path)).verdicts()[twins.guarantee]
-    assert (legal.verdict, legal.violated) == (twins.legal_verdict, 0)
+def test_the_smallest_history_violates_the_guarantee_and_its_twin_does_not(twins: Twins, tmp_path: Path) -> None:
+    violating = judged(as_read(twins.violating, tmp_path)).verdicts()[twins.guarantee]
+    assert (violating.verdict, violating.violated) == ("violated", 1)
+    assert twins.violating[twins.at] in violating.witnesses[0].operations
+    valid = judged(as_read(twins.valid, tmp_path)).verdicts()[twins.guarantee]
+    assert (valid.verdict, valid.violated) == (twins.valid_verdict, 0)
 
 
 @given(growing_registers())
 @settings(max_examples=300, deadline=None)
-def test_with_rising_write_starts_a_register_is_linearizable_when_three_guarantees_hold(
+def test_with_rising_write_starts_a_register_is_linearizable_exactly_if_three_guarantees_hold(
     files: list[oracle.File],
 ) -> None:
     assert linearizable(files[0].operations) == hold(files[0].operations)
 
 
-def test_thousands_of_seeded_registers_are_linearizable_exactly_when_three_guarantees_hold() -> None:
+def test_thousands_of_seeded_registers_are_linearizable_exactly_if_three_guarantees_hold() -> None:
     for seed in range(4000):
         operations = random_growing_register(seed, size=3 + seed % 6)[0].operations
         assert linearizable(operations) == hold(operations), f"seed {seed}"
@@ -71,7 +71,7 @@ def test_without_rising_write_starts_the_three_guarantees_do_not_suffice() -> No
 
 
 def long_register(length: int) -> list[Operation]:
-    """Return a register that is written and then read stale, again and again; every operation takes 2 ns."""
+    """Return the history of a register that is repeatedly written and then read stale; every operation takes 2 ns."""
     operations: list[Operation] = []
     for version in range(1, length + 1):
         at = version * 10
@@ -79,64 +79,57 @@ def long_register(length: int) -> list[Operation]:
     return operations
 
 
-def test_a_short_memory_changes_no_count() -> None:
+def test_a_short_horizon_changes_no_count() -> None:
     operations = [*long_register(3000), final(2998, 90_000, 90_001)]
-    long, short = judged(operations).verdicts(), judged(operations, Scene(horizon_ns=50)).verdicts()
+    long, short = judged(operations).verdicts(), judged(operations, JudgeContext(horizon_ns=50)).verdicts()
     for name in GUARANTEES:
         assert (short[name].checked, short[name].violated) == (long[name].checked, long[name].violated), name
     assert long["lost_writes"].violated == 2
     assert long["stale_reads"].violated == 1500
 
 
-def test_beyond_the_horizon_staleness_is_a_lower_bound_and_says_so() -> None:
+def test_beyond_the_horizon_staleness_is_counted_as_a_lower_bound() -> None:
     operations = [*long_register(3000), read(1, 90_000, 90_001)]
     exact = judged(operations).verdicts()["stale_reads"]
-    bounded = judged(operations, Scene(horizon_ns=50)).verdicts()["stale_reads"]
+    bounded = judged(operations, JudgeContext(horizon_ns=50)).verdicts()["stale_reads"]
     assert exact.staleness.max_ns == 90_000 - 22
     assert 0 < bounded.staleness.max_ns < exact.staleness.max_ns
     assert (exact.at_least, bounded.at_least) == (0, 1)
 
 
-def test_a_read_longer_than_the_horizon_is_never_flagged_falsely() -> None:
-    """It started before version 1 was acknowledged, and ends when that is long forgotten."""
+def test_a_read_longer_than_the_horizon_is_no_false_positive() -> None:
+    """The read started before version 1 was acknowledged, and ends long after that was forgotten."""
     operations = [*long_register(3000), read(0, 5, 90_000, session="slow")]
     for horizon_ns in (1, 50, 10**9):
-        found = judged(operations, Scene(horizon_ns=horizon_ns))
+        found = judged(operations, JudgeContext(horizon_ns=horizon_ns))
         assert found.verdicts()["stale_reads"].violated == 1500
 
 
 def test_a_final_read_longer_than_the_horizon_proves_no_loss() -> None:
     operations = [*long_register(3000), final(0, 5, 90_000)]
-    assert judged(operations, Scene(horizon_ns=50)).verdicts()["lost_writes"].checked == 0
+    assert judged(operations, JudgeContext(horizon_ns=50)).verdicts()["lost_writes"].checked == 0
 
 
 def test_memory_is_bounded_by_the_horizon() -> None:
-    judge = judged(long_register(20_000), Scene(horizon_ns=1000))
+    judge = judged(long_register(20_000), JudgeContext(horizon_ns=1000))
     register = judge._registers["k"]
     assert len(register.acknowledged._ends) < 400  # type: ignore[union-attr]
     assert len(register.shown._ends) < 400  # type: ignore[union-attr]
-    assert len(register.kept[0]._late) < 400
+    assert len(register.acknowledged_writes[0]._recent) < 400
     assert len(register.applied._firsts) == 1
 
 
-def test_two_workers_verdicts_add_up() -> None:
-    one, two = judged(TWINS[0].broken), judged(TWINS[0].legal)
-    one.merge(two)
-    merged = one.verdicts()["stale_reads"]
+def test_the_findings_of_two_workers_add_up() -> None:
+    findings = judged(TWINS[0].violating).findings()
+    findings.merge(judged(TWINS[0].valid).findings())
+    merged = findings.verdicts["stale_reads"]
     assert (merged.checked, merged.violated, merged.rate) == (2, 1, 0.5)
 
 
-def test_only_the_guarantees_asked_for_are_checked() -> None:
-    judge = Judge(guarantees=["stale_reads"])
-    for operation in TWINS[0].broken:
-        judge.observe(operation)
-    assert {name for name, verdict in judge.verdicts().items() if verdict.checked} == {"stale_reads"}
-
-
-def test_a_draw_given_twice_long_after_is_found_though_its_twin_is_forgotten() -> None:
+def test_a_draw_repeated_beyond_the_horizon_is_found_without_its_twin() -> None:
     draws = [draw(value, value * 10, value * 10 + 1) for value in range(1, 1000)]
     operations = [*draws, draw(3, 20_000, 20_001)]
-    found = judged(operations, Scene(horizon_ns=100)).verdicts()["unique_ids"]
+    found = judged(operations, JudgeContext(horizon_ns=100)).verdicts()["unique_ids"]
     assert (found.checked, found.violated, found.witnesses[0].cause) == (1000, 1, "duplicate")
 
 
@@ -149,11 +142,11 @@ def test_a_draw_given_twice_long_after_is_found_though_its_twin_is_forgotten() -
         (1, 29, 0.0061, 0.1718),
     ],
 )
-def test_the_interval_is_wilsons(violated: int, checked: int, low: float, high: float) -> None:
+def test_the_interval_is_the_wilson_interval(violated: int, checked: int, low: float, high: float) -> None:
     assert wilson(violated, checked) == pytest.approx((low, high), abs=5e-5)
 
 
-def test_nothing_checked_is_no_evidence_and_never_holds() -> None:
+def test_a_guarantee_without_checked_operations_never_holds() -> None:
     assert Verdict("stale_reads").verdict == "no_evidence"
     assert Verdict("stale_reads").rate is None
     assert overall([Verdict("stale_reads")], complete=True) == "unknown"
@@ -169,7 +162,7 @@ def test_nothing_checked_is_no_evidence_and_never_holds() -> None:
         ([Verdict("conflicts", 3, 3)], True, "unknown"),
     ],
 )
-def test_the_run_is_judged_by_its_guarantees(rows: list[Verdict], verdict: str, *, complete: bool) -> None:
+def test_the_verdict_of_a_run_follows_from_its_guarantees(rows: list[Verdict], verdict: str, *, complete: bool) -> None:
     assert overall(rows, complete=complete) == verdict
 
 
@@ -191,7 +184,7 @@ def test_quantiles_of_few_durations_are_exact(durations: list[int], share: float
     assert (counted.max_ns, counted.total_ns, counted.count) == (max(durations), sum(durations), len(durations))
 
 
-def test_quantiles_of_many_durations_are_right_to_a_thousandth_in_bounded_memory() -> None:
+def test_quantiles_of_many_durations_are_accurate_to_a_thousandth_in_bounded_memory() -> None:
     counted, other = Distribution(), Distribution()
     for duration in range(1, 400_001):
         (counted if duration % 2 else other).add(duration * 1000)
@@ -201,7 +194,7 @@ def test_quantiles_of_many_durations_are_right_to_a_thousandth_in_bounded_memory
     assert len(counted._counts) <= EXACT_VALUES
 
 
-def test_operations_of_an_incomplete_source_may_lack_their_write() -> None:
-    cut = Scene(sources=(Source(complete=False),))
-    assert judged([read(7, 1, 2)], cut).verdicts()["phantom_reads"].checked == 0
+def test_in_an_incomplete_source_a_read_without_a_recorded_write_is_not_checked() -> None:
+    incomplete = JudgeContext(sources=(Source(complete=False),))
+    assert judged([read(7, 1, 2)], incomplete).verdicts()["phantom_reads"].checked == 0
     assert judged([read(7, 1, 2)]).verdicts()["phantom_reads"].violated == 1

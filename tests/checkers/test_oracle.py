@@ -1,4 +1,4 @@
-"""The oracle itself: for every guarantee the smallest history that breaks it, and the nearest one that does not."""
+"""The oracle itself, on twins and on other small histories."""
 
 from collections import Counter
 
@@ -23,25 +23,25 @@ def places(*at: int) -> set[Place]:
 
 
 @pytest.mark.parametrize("twins", TWINS, ids=lambda twins: f"{twins.guarantee}: {twins.difference}")
-def test_the_smallest_history_breaks_the_guarantee_and_its_twin_does_not(twins: Twins) -> None:
-    broken = judge([File(twins.broken)])[twins.guarantee]
-    assert (broken.verdict, broken.violating) == ("violated", places(twins.at))
-    legal = judge([File(twins.legal)])[twins.guarantee]
-    assert (legal.verdict, legal.violating) == (twins.legal_verdict, set())
+def test_the_smallest_history_violates_the_guarantee_and_its_twin_does_not(twins: Twins) -> None:
+    violating = judge([File(twins.violating)])[twins.guarantee]
+    assert (violating.verdict, violating.violating) == ("violated", places(twins.at))
+    valid = judge([File(twins.valid)])[twins.guarantee]
+    assert (valid.verdict, valid.violating) == (twins.valid_verdict, set())
 
 
 def test_every_guarantee_has_twins() -> None:
     assert {twins.guarantee for twins in TWINS} == set(GUARANTEES)
 
 
-def test_a_read_is_checked_only_with_a_floor_above_0() -> None:
+def test_a_read_is_checked_only_if_its_floor_is_above_0() -> None:
     result = judge([File([read(0, 1, 2), read(3, 1, 2, key="x"), write(1, 1, 2), read(0, 3, 4)])])
     assert result["stale_reads"].checked == 1
     assert result["stale_reads"].floors == {(0, 3): 1}
     assert result["read_regressions"].checked == 0
 
 
-def test_a_stale_read_is_as_old_as_the_earliest_newer_write() -> None:
+def test_staleness_is_counted_from_the_earliest_newer_write() -> None:
     operations: list[Operation] = [
         write(1, 1, 2),
         write(2, 10, 20),
@@ -53,7 +53,7 @@ def test_a_stale_read_is_as_old_as_the_earliest_newer_write() -> None:
     assert (result.checked, result.violated, result.staleness_ns) == (1, 1, [80])
 
 
-def test_a_stale_read_is_a_conflict_when_a_sibling_reaches_the_floor() -> None:
+def test_a_stale_read_has_the_cause_conflict_if_a_sibling_reaches_the_floor() -> None:
     operations: list[Operation] = [
         write(2, 1, 2),
         read(1, 3, 4, siblings=[1]),
@@ -63,7 +63,7 @@ def test_a_stale_read_is_a_conflict_when_a_sibling_reaches_the_floor() -> None:
     assert judge([File(operations)])["stale_reads"].causes == Counter(lag=2, conflict=1)
 
 
-def test_a_broken_prefix_has_the_cause_of_the_dependency_that_gives_the_floor() -> None:
+def test_an_inconsistent_prefix_has_the_cause_of_the_dependency_that_gives_the_floor() -> None:
     operations: list[Operation] = [
         read(1, 1, 2, key="b", depends=after("k", 2, "writes_follow_reads")),
         read(1, 2, 3, key="a", depends=after("k", 3, "monotonic_writes")),
@@ -72,7 +72,7 @@ def test_a_broken_prefix_has_the_cause_of_the_dependency_that_gives_the_floor() 
     assert judge([File(operations)])["consistent_prefix"].causes == Counter(monotonic_writes=1)
 
 
-def test_of_dependencies_that_give_the_same_floor_the_first_in_the_session_is_the_cause() -> None:
+def test_if_several_dependencies_give_the_floor_the_first_in_the_session_is_the_cause() -> None:
     operations: list[Operation] = [
         read(1, 2, 2, key="b", depends=after("k", 3, "writes_follow_reads")),
         read(1, 1, 2, key="a", depends=after("k", 3, "monotonic_writes")),
@@ -81,24 +81,24 @@ def test_of_dependencies_that_give_the_same_floor_the_first_in_the_session_is_th
     assert judge([File(operations)])["consistent_prefix"].causes == Counter(monotonic_writes=1)
 
 
-def test_a_final_read_of_version_0_loses_every_write() -> None:
+def test_a_final_read_of_version_0_proves_every_write_lost() -> None:
     operations: list[Operation] = [write(1, 1, 2), write(2, 2, 3), final(0, 4, 5)]
     assert judge([File(operations)])["lost_writes"].violating == places(0, 1)
 
 
-def test_a_draw_is_counted_once_for_both_reasons() -> None:
+def test_a_draw_that_violates_for_two_reasons_is_counted_once() -> None:
     operations: list[Operation] = [draw(7, 1, 2), draw(9, 1, 2), draw(7, 3, 4), draw(7, 5, 6, outcome="unknown")]
     result = judge([File(operations)])["unique_ids"]
     assert (result.checked, result.violating) == (3, places(2))
 
 
-def test_one_phantom_read_raises_the_floor_of_others() -> None:
+def test_a_phantom_read_raises_the_floor_of_others() -> None:
     results = judge([File([write(1, 1, 2), read(9, 3, 4), read(1, 5, 6)])])
     assert results["phantom_reads"].violating == places(1)
     assert results["read_regressions"].violating == places(2)
 
 
-def test_items_that_stand_twice_and_items_never_appended_are_counted_apart() -> None:
+def test_duplicate_and_phantom_items_are_counted_separately() -> None:
     operations: list[Operation] = [
         append("a", 1, 2),
         append("b", 1, 2, outcome="fail"),
@@ -128,19 +128,17 @@ def test_between_files_before_means_beyond_both_clock_errors(errors: tuple[int, 
 
 
 @pytest.mark.parametrize(("error", "verdict"), [(4, "violated"), (5, "holds"), (None, "holds")])
-def test_a_read_from_the_future_must_end_before_the_write_beyond_both_clock_errors(
-    error: int | None, verdict: str
-) -> None:
+def test_a_read_from_the_future_ends_before_its_write_beyond_both_clock_errors(error: int | None, verdict: str) -> None:
     reader = File([read(1, 1, 10, owner=1)], worker=2, clock_error_ns=5)
     writer = File([write(1, 20, 21)], worker=1, clock_error_ns=error)
     assert judge([reader, writer])["phantom_reads"].verdict == verdict
 
 
-def test_within_a_file_clock_errors_do_not_count() -> None:
+def test_within_a_file_clock_errors_do_not_matter() -> None:
     assert judge([File([write(1, 1, 2), read(0, 3, 4)], clock_error_ns=None)])["stale_reads"].verdict == "violated"
 
 
-def test_sessions_of_different_workers_differ_though_their_names_agree() -> None:
+def test_sessions_of_different_workers_differ_even_if_they_share_a_name() -> None:
     files = [File([read(2, 1, 2)], worker=1), File([read(1, 3, 4)], worker=2)]
     results = judge(files)
     assert results["monotonic_reads"].verdict == "no_evidence"
@@ -157,7 +155,7 @@ OWNERS = {
 @pytest.mark.parametrize(
     ("owner", "judged"), [("no file", False), ("an incomplete file", False), ("a complete file", True)]
 )
-def test_reads_of_another_workers_key_need_its_complete_file(owner: str, *, judged: bool) -> None:
+def test_reads_of_another_workers_key_need_that_workers_complete_file(owner: str, *, judged: bool) -> None:
     reads = [read(3, 3, 4, owner=1, siblings=[9]), read(2, 5, 6, owner=1), read(7, 7, 8, owner=1)]
     results = judge([File(reads, worker=2), *OWNERS[owner]])
     assert results["monotonic_reads"].violating == places(1)
@@ -175,19 +173,19 @@ def test_reads_of_another_workers_key_need_its_complete_file(owner: str, *, judg
         ([read(1, 1, 2)], [read(1, 1, 2, owner=1, siblings=[])], "not_applicable"),
     ],
 )
-def test_reads_that_are_not_judged_do_not_say_whether_conflicts_could_be_seen(
+def test_reads_that_are_not_judged_do_not_make_conflicts_applicable(
     own: list[Read], foreign: list[Read], verdict: str
 ) -> None:
     assert judge([File([*own, *foreign], worker=2)])["conflicts"].verdict == verdict
 
 
-def test_reads_that_are_not_judged_are_evidence_for_others() -> None:
+def test_reads_that_are_not_judged_still_raise_floors() -> None:
     reader = File([read(3, 1, 2, owner=1)], worker=2)
     owner = File([read(2, 5, 6)], worker=1, complete=False)
     assert judge([reader, owner])["read_regressions"].violating == {(1, 0)}
 
 
-def test_a_worker_owns_what_it_says_that_it_owns() -> None:
+def test_an_owner_that_is_the_worker_itself_has_no_effect() -> None:
     operations: list[Operation] = [write(1, 1, 2), read(0, 3, 4, owner=1)]
     assert judge([File(operations, worker=1, complete=False)])["stale_reads"].verdict == "violated"
 
@@ -196,7 +194,7 @@ def test_in_an_incomplete_file_a_read_of_an_unrecorded_version_is_not_checked() 
     operations: list[Operation] = [
         write(1, 1, 2, outcome="fail"),
         read(1, 3, 4),  # recorded, and failed
-        read(2, 3, 4),  # perhaps written in a line that was cut
+        read(2, 3, 4),  # possibly written on a missing line
     ]
     result = judge([File(operations, complete=False)])["phantom_reads"]
     assert (result.checked, result.violating) == (1, places(1))
@@ -204,19 +202,19 @@ def test_in_an_incomplete_file_a_read_of_an_unrecorded_version_is_not_checked() 
     assert (result.checked, result.violating) == (2, places(1, 2))
 
 
-def test_keys_that_an_incomplete_file_read_as_anothers_are_not_its_own() -> None:
+def test_keys_read_as_another_workers_are_not_keys_of_an_incomplete_file() -> None:
     reader = File([read(7, 1, 2, owner=1)], worker=2, complete=False)
     owner = File([write(1, 1, 2)], worker=1)
     assert judge([reader, owner])["phantom_reads"].violating == places(0)
 
 
-def test_the_last_final_read_is_the_one_that_ended_last_in_whichever_file() -> None:
+def test_the_last_final_read_is_the_one_that_ended_last_in_any_file() -> None:
     early, late = File([write(2, 1, 2), final(2, 3, 4)], worker=1), File([final(1, 5, 6)], worker=2)
     assert judge([early, late])["lost_writes"].violating == {(0, 0)}
     assert judge([late, early])["lost_writes"].violating == {(1, 0)}
 
 
-def test_a_write_that_cannot_be_placed_before_the_read_does_not_make_it_staler() -> None:
+def test_a_write_that_cannot_be_placed_before_the_read_does_not_add_staleness() -> None:
     reader = File([write(2, 30, 40), read(1, 100, 101)], worker=1)
     undated = File([write(3, 1, 2)], worker=2, clock_error_ns=None)
     assert judge([reader, undated])["stale_reads"].staleness_ns == [60]
@@ -225,7 +223,7 @@ def test_a_write_that_cannot_be_placed_before_the_read_does_not_make_it_staler()
 # Verdicts.
 
 
-def test_the_run_is_invalid_if_any_guarantee_but_conflicts_is_violated() -> None:
+def test_a_run_is_invalid_if_any_guarantee_but_conflicts_is_violated() -> None:
     good: list[Operation] = [write(1, 1, 2), read(1, 3, 4)]
     cases: list[tuple[str, list[File]]] = [
         ("valid", [File(good)]),
@@ -240,7 +238,7 @@ def test_the_run_is_invalid_if_any_guarantee_but_conflicts_is_violated() -> None
     assert overall([File(good)], judge([File(good)]), a_worker_died=True) == "unknown"
 
 
-def test_a_history_of_nothing_proves_nothing() -> None:
+def test_an_empty_history_is_no_evidence() -> None:
     assert {result.verdict for result in judge([File([])]).values()} == {"no_evidence"}
     assert {result.verdict for result in judge([]).values()} == {"no_evidence"}
 
@@ -251,10 +249,10 @@ def test_a_history_of_nothing_proves_nothing() -> None:
         (0, 10, (0.0, 0.27753)),
         (1, 10, (0.01788, 0.40415)),
         (81, 263, (0.25525, 0.36621)),  # Newcombe 1998, table I, method 3
-        (15, 148, (0.06238, 0.16052)),  # there: 0.0624, 0.1605
-        (1, 29, (0.00611, 0.17176)),  # there: 0.0061, 0.1718
+        (15, 148, (0.06238, 0.16052)),  # published: 0.0624, 0.1605
+        (1, 29, (0.00611, 0.17176)),  # published: 0.0061, 0.1718
         (10, 10, (0.72247, 1.0)),
     ],
 )
-def test_the_interval_is_wilsons(violated: int, checked: int, interval: tuple[float, float]) -> None:
+def test_the_interval_is_the_wilson_interval(violated: int, checked: int, interval: tuple[float, float]) -> None:
     assert wilson(violated, checked) == pytest.approx(interval, abs=1e-4)

@@ -1,4 +1,4 @@
-"""The generated histories: they keep the rules of the format, and they are worth judging."""
+"""Generated histories obey the rules of the format, and exercise every guarantee."""
 
 import json
 from collections import Counter
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 
 from stalewatch.history.operation import Append, Draw, Fault, Final, Operation, Read, Write
 from tests.checkers.histories import (
-    Cut,
+    Truncation,
     growing_registers,
     history_text,
     multi_file_histories,
@@ -25,7 +25,7 @@ SEEDS = range(2000)
 
 
 def broken_rules(files: list[File]) -> Iterator[str]:
-    """Say what would be bad input, by the rules as they stand in the format's description."""
+    """Yield every violation of the rules in the description of the format."""
     versions: Counter[tuple[str, int]] = Counter()
     for file in files:
         ends = [op.end for op in file.operations if op.end is not None]
@@ -54,28 +54,28 @@ def may_never_end(op: Operation) -> bool:
 
 @given(single_file_histories())
 @settings(max_examples=200, deadline=None)
-def test_single_files_keep_the_rules(files: list[File]) -> None:
+def test_single_files_obey_the_rules(files: list[File]) -> None:
     assert len(files) == 1
     assert list(broken_rules(files)) == []
 
 
 @given(multi_file_histories())
 @settings(max_examples=200, deadline=None)
-def test_several_files_keep_the_rules(files: list[File]) -> None:
+def test_several_files_obey_the_rules(files: list[File]) -> None:
     assert len(files) > 1
     assert list(broken_rules(files)) == []
 
 
 @given(growing_registers())
 @settings(max_examples=200, deadline=None)
-def test_in_growing_registers_write_starts_rise_with_versions(files: list[File]) -> None:
+def test_write_starts_rise_with_versions_in_growing_registers(files: list[File]) -> None:
     writes = [op for op in files[0].operations if isinstance(op, Write)]
     ordered = sorted(writes, key=lambda write: (write.version, write.start))
     assert all(a.start <= b.start for a, b in pairwise(ordered))
     assert list(broken_rules(files)) == []
 
 
-def test_seeded_histories_keep_the_rules_and_repeat() -> None:
+def test_seeded_histories_obey_the_rules_and_are_repeatable() -> None:
     for seed in SEEDS:
         assert list(broken_rules(random_history(seed))) == []
         assert list(broken_rules(random_growing_register(seed, rising=False))) == []
@@ -84,7 +84,7 @@ def test_seeded_histories_keep_the_rules_and_repeat() -> None:
 
 
 def features(files: list[File]) -> Iterator[str]:
-    """Name what is in a history that a checker might get wrong."""
+    """Name the features of a history that a checker might get wrong."""
     for file in files:
         yield "incomplete" if not file.complete else "complete"
         yield "no clock error known" if file.clock_error_ns is None else "clock error"
@@ -97,7 +97,7 @@ def features(files: list[File]) -> Iterator[str]:
 
 def _features_of(op: Operation) -> Iterator[str]:
     kind = type(op).__name__.lower()
-    yield f"{kind} without end" if op.end is None else f"{kind} of no length" if op.end == op.start else kind
+    yield f"{kind} without end" if op.end is None else f"instant {kind}" if op.end == op.start else kind
     if isinstance(op, Fault):
         return
     yield f"{op.outcome} {kind}"
@@ -114,12 +114,12 @@ def _features_of(op: Operation) -> Iterator[str]:
 
 
 def _session_ties(file: File) -> Iterator[str]:
-    """Name pairs in one session where an operation of no length stands at the end of another."""
-    acts = [op for op in file.operations if isinstance(op, SESSION_KINDS) and op.outcome == "ok"]
-    for a, b in combinations(acts, 2):
+    """Name pairs of a session in which an instantaneous operation is at the end of another."""
+    steps = [op for op in file.operations if isinstance(op, SESSION_KINDS) and op.outcome == "ok"]
+    for a, b in combinations(steps, 2):
         if (a.session, a.end) == (b.session, b.end):
             lengths = (a.start == a.end, b.start == b.end)
-            yield {(True, True): "both of no length", (True, False): "no length first", (False, True): "last"}[lengths]
+            yield {(True, True): "two instants", (True, False): "instant first", (False, True): "last"}[lengths]
 
 
 @pytest.mark.parametrize(
@@ -127,12 +127,12 @@ def _session_ties(file: File) -> Iterator[str]:
     """
     incomplete|no clock error known|equal starts|superseded|write without version|write without end|append without end
     |draw without end|fault without end|fault|read of 0|foreign read|read depends|write depends|unknown write
-    |fail write|unknown read|fail append|unknown draw|unknown final|ok final|ok append|ok draw|write of no length
-    |read of no length|read alone|read with siblings|final alone|final with siblings|both of no length|no length first
+    |fail write|unknown read|fail append|unknown draw|unknown final|ok final|ok append|ok draw|instant write
+    |instant read|read alone|read with siblings|final alone|final with siblings|two instants|instant first
     |last
     """.replace("\n    ", "").split("|"),
 )
-def test_every_feature_is_in_one_of_fifty_histories_or_more(feature: str, seen: Counter[str]) -> None:
+def test_every_feature_occurs_in_at_least_one_of_fifty_histories(feature: str, seen: Counter[str]) -> None:
     assert seen[feature] > len(SEEDS) / 50
 
 
@@ -141,7 +141,7 @@ def seen() -> Counter[str]:
     return Counter(feature for seed in SEEDS for feature in set(features(random_history(seed))))
 
 
-def test_every_guarantee_often_holds_and_often_breaks() -> None:
+def test_every_guarantee_often_holds_and_is_often_violated() -> None:
     verdicts: Counter[tuple[str, str]] = Counter()
     for seed in SEEDS:
         files = random_history(seed)
@@ -156,7 +156,7 @@ def test_every_guarantee_often_holds_and_often_breaks() -> None:
     assert [which for which in expected if verdicts[which] < len(SEEDS) / 50] == []
 
 
-# The text of a file.
+# The text of a history file.
 
 FILE = File(
     [
@@ -172,7 +172,7 @@ FILE = File(
 )
 
 
-def test_a_file_is_written_as_the_format_says() -> None:
+def test_the_text_has_the_documented_format() -> None:
     header, *lines = history_text(FILE).splitlines()
     assert header == (
         '{"format":"stalewatch-history","version":1,"run":"r1","worker":4,"database":"mongo","horizon_s":120,'
@@ -189,17 +189,17 @@ def test_a_file_is_written_as_the_format_says() -> None:
     ]
 
 
-def test_without_a_close_line_the_header_says_the_clock_error() -> None:
+def test_without_a_close_line_the_header_has_the_clock_error() -> None:
     header, *_, last = map(json.loads, history_text(FILE, closes=False).splitlines())
     assert (header["closes"], header["clock_error_ns"], last["op"]) == (False, 6, "final")
 
 
 @pytest.mark.parametrize(
-    ("cut", "ending"),
+    ("truncation", "ending"),
     [("no close", '"ok"}\n'), ("no newline", '{"op":"close","clock_error_ns":7}'), ("half a line", '\n{"op":"wri')],
 )
-def test_an_incomplete_file_is_cut_in_the_way_asked_for(cut: Cut, ending: str) -> None:
-    text = history_text(File(FILE.operations, clock_error_ns=6, complete=False), cut=cut)
+def test_an_incomplete_file_is_truncated_as_requested(truncation: Truncation, ending: str) -> None:
+    text = history_text(File(FILE.operations, clock_error_ns=6, complete=False), truncation=truncation)
     assert text.endswith(ending)
     assert json.loads(text.splitlines()[0])["clock_error_ns"] == 6
 

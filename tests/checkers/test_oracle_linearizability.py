@@ -1,4 +1,4 @@
-"""The search itself, and that it agrees with three guarantees on registers whose write starts rise with versions."""
+"""The search for linearizations, and its agreement with three guarantees if write starts rise with versions."""
 
 import pytest
 from hypothesis import given, settings
@@ -25,7 +25,7 @@ def three_hold(files: list[File]) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("broken", "legal"),
+    ("violating", "valid"),
     [
         ([w(1, 1, 2), r(0, 3, 4)], [w(1, 1, 3), r(0, 3, 4)]),
         ([r(1, 1, 2), w(1, 3, 4)], [r(1, 1, 3), w(1, 3, 4)]),
@@ -37,26 +37,26 @@ def three_hold(files: list[File]) -> bool:
             [w(1, 1, 2, "unknown"), r(0, 3, 4), r(1, 5, 6), r(0, 7, 8)],
             [w(1, 1, 2, "unknown"), r(0, 3, 4), r(1, 5, 6)],
         ),
-        # an older write that arrives late changes nothing
+        # an older write that arrives late has no effect
         ([w(2, 1, 2), w(1, 3, 4), r(1, 5, 6)], [w(2, 1, 2), w(1, 3, 4), r(2, 5, 6)]),
-        # two readers see a new version in turn
+        # two readers see a new version one after the other
         ([w(1, 1, 9), r(1, 2, 3), r(0, 4, 5)], [w(1, 1, 9), r(1, 2, 4), r(0, 4, 5)]),
-        # keys are apart
+        # keys are independent
         ([w(1, 1, 2, key="a"), r(0, 3, 4, key="a")], [w(1, 1, 2, key="a"), r(0, 3, 4, key="b")]),
     ],
 )
-def test_the_search_tells_twins_apart(broken: list[Operation], legal: list[Operation]) -> None:
-    assert not linearizable(broken)
-    assert linearizable(legal)
+def test_the_search_distinguishes_twins(violating: list[Operation], valid: list[Operation]) -> None:
+    assert not linearizable(violating)
+    assert linearizable(valid)
 
 
-def test_without_rising_starts_the_three_guarantees_do_not_make_a_register_linearizable() -> None:
+def test_without_rising_write_starts_the_three_guarantees_do_not_suffice() -> None:
     operations: list[Operation] = [w(2, 1, 2), r(1, 1, 5), w(1, 3, 7)]
     assert three_hold([File(operations)])
     assert not linearizable(operations)
 
 
-def test_with_the_starts_of_its_writes_risen_the_same_register_is_linearizable() -> None:
+def test_with_rising_write_starts_the_same_register_is_linearizable() -> None:
     operations: list[Operation] = [w(2, 3, 4), r(1, 1, 5), w(1, 3, 7)]
     assert three_hold([File(operations)])
     assert linearizable(operations)
@@ -64,17 +64,17 @@ def test_with_the_starts_of_its_writes_risen_the_same_register_is_linearizable()
 
 @given(growing_registers())
 @settings(max_examples=500, deadline=None)
-def test_with_rising_starts_linearizable_means_that_the_three_guarantees_hold(files: list[File]) -> None:
+def test_with_rising_write_starts_linearizable_means_that_the_three_guarantees_hold(files: list[File]) -> None:
     assert linearizable(files[0].operations) == three_hold(files)
 
 
 @given(growing_registers(rising=False))
 @settings(max_examples=300, deadline=None)
-def test_whatever_the_starts_a_linearizable_register_keeps_the_three_guarantees(files: list[File]) -> None:
+def test_a_linearizable_register_always_keeps_the_three_guarantees(files: list[File]) -> None:
     assert three_hold(files) or not linearizable(files[0].operations)
 
 
-def test_search_and_guarantees_agree_on_thousands_of_seeded_registers_of_either_kind() -> None:
+def test_search_and_guarantees_agree_on_thousands_of_seeded_registers() -> None:
     agreed = {True: 0, False: 0}
     for seed in range(5000):
         files = random_growing_register(seed, size=3 + seed % 7)

@@ -1,4 +1,4 @@
-"""How many examples a property is tried on; never against a clock, for the machine may be busy."""
+"""Settings of property tests: a number of examples and no deadline, since the machine may be busy."""
 
 from hypothesis import HealthCheck, settings
 

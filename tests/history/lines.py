@@ -1,4 +1,4 @@
-"""Lines of history files, as JSON objects and as bytes, and files of them with any ending."""
+"""Builders of history lines, as JSON objects or bytes, and of files made of them."""
 
 import gzip
 import json
@@ -13,7 +13,7 @@ from stalewatch.history.operation import FORMAT, FORMAT_VERSION, Close, Header, 
 from stalewatch.history.reader import History
 
 Line = dict[str, Any] | bytes
-"""A record as a JSON object, or the very bytes of a line (without a newline)."""
+"""A record as a JSON object, or the raw bytes of a line (without its newline)."""
 
 MILLISECOND_NS = 1_000_000
 ENDINGS = (".jsonl", ".jsonl.gz", ".jsonl.zst")
@@ -76,14 +76,14 @@ def text(*lines: Line) -> bytes:
     return b"".join(as_bytes(line) + b"\n" for line in lines)
 
 
-def compressed(data: bytes, ending: str) -> bytes:
-    if ending.endswith(".gz"):
+def compressed(data: bytes, suffix: str) -> bytes:
+    if suffix.endswith(".gz"):
         return gzip.compress(data, mtime=0)
-    return zstandard.compress(data) if ending.endswith(".zst") else data
+    return zstandard.compress(data) if suffix.endswith(".zst") else data
 
 
 def file_of(folder: Path, *lines: Line, name: str = "history.jsonl") -> Path:
-    """Return a file of just these lines, compressed as its name says."""
+    """Write a file of just these lines, compressed by its suffix, and return its path."""
     path = folder / name
     path.write_bytes(compressed(text(*lines), name))
     return path
@@ -98,7 +98,7 @@ def as_operations(lines: Sequence[Line]) -> list[Operation]:
     return [record for record in records if not isinstance(record, Close)]
 
 
-# Records to write.
+# Records for the writer.
 
 
 def a_header(**more: object) -> Header:
@@ -106,6 +106,6 @@ def a_header(**more: object) -> Header:
 
 
 def a_write(number: int) -> Write:
-    """Return one of a long row of writes, a millisecond apart."""
+    """Return one of a series of writes that are a millisecond apart."""
     start = number * MILLISECOND_NS
     return Write(session=f"s{number % 7}", key="k", version=number + 1, start=start, end=start + 1, outcome="ok")

@@ -1,4 +1,4 @@
-"""The codec as it is where msgspec is not installed, beside the one that runs."""
+"""The codec as imported when msgspec is not installed, next to the regular one."""
 
 import importlib
 import sys
@@ -10,7 +10,7 @@ from unittest import mock
 
 @contextmanager
 def _absent(package: str, reloading: str) -> Iterator[None]:
-    """Make imports find no such package, and another room anew; everything is as before in the end."""
+    """Hide a package from imports and reload another; restore `sys.modules` at the end."""
     modules: MutableMapping[str, ModuleType | None] = sys.modules  # type: ignore[assignment] # None: do not import
     others = {name for name in modules if name == reloading or name.startswith(f"{reloading}.")}
     with mock.patch.dict(modules):
@@ -21,7 +21,7 @@ def _absent(package: str, reloading: str) -> Iterator[None]:
 
 
 def load() -> tuple[ModuleType, ModuleType]:
-    """Return another copy of the codec, which uses json, and of the records that it uses."""
+    """Return a second copy of the codec, based on json, and of the records that it uses."""
     with _absent("msgspec", reloading="stalewatch.history"):
         return importlib.import_module("stalewatch.history.codec"), importlib.import_module(
             "stalewatch.history.operation"

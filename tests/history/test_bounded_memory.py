@@ -1,4 +1,4 @@
-"""Checking a file takes memory for its keys, its sessions and the gaps in its versions, not for its length."""
+"""The memory for checking a file depends on its keys, sessions and version gaps, not on its length."""
 
 import subprocess
 import sys
@@ -14,20 +14,20 @@ SESSIONS = 10
 STEP_NS = 1_000
 HORIZON_S = 0.01  # ten thousand steps
 SHORT, LONG = 50_000, 300_000
-MOST_GROWTH_BYTES = 8_000_000  # were each operation kept, it would be ten times as much
+MOST_GROWTH_BYTES = 8_000_000  # keeping every operation would take ten times as much
 
 MEASURE = """
 import sys
 from pathlib import Path
 import psutil
-from stalewatch.commands.check import judge_files
+from stalewatch.checkers.files import judge_files
 judge = judge_files([Path(sys.argv[1])])
 print(psutil.Process().memory_info().rss, sum(verdict.checked for verdict in judge.verdicts().values()))
 """
 
 
 def operations(count: int) -> Iterator[bytes]:
-    """Yield the lines of writes and reads of every key in turn; every third read is one version behind."""
+    """Yield lines of writes and reads of each key in turn; every third read is one version behind."""
     operation = (
         '{"op":"%s","session":"s%d","key":"k%d","version":%d,"start":%d,"end":%d,"outcome":"ok","node":"a:27017"}\n'
     )
@@ -50,7 +50,7 @@ def memory_and_checked(path: Path, count: int) -> tuple[int, int]:
     return memory, checked
 
 
-def test_six_times_the_operations_take_hardly_more_memory(tmp_path: Path) -> None:
+def test_six_times_as_many_operations_need_hardly_more_memory(tmp_path: Path) -> None:
     path = tmp_path / "long.jsonl"
     short, few = memory_and_checked(path, SHORT)
     long, many = memory_and_checked(path, LONG)

@@ -1,4 +1,4 @@
-"""Several files of one run: merged by end, as far as their clocks agree."""
+"""Several files of one run are merged by end, and ordered as far as their clocks allow."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from stalewatch.checkers.files import judge_files
 from stalewatch.checkers.judge import Judge
-from stalewatch.commands.check import judge_files
 from stalewatch.history.operation import Operation
 from stalewatch.history.reader import BadHistory, History
 from tests.checkers.histories import history_text, multi_file_histories
@@ -18,14 +18,14 @@ Lines = list[dict[str, Any]]
 
 
 class Worker(NamedTuple):
-    """One worker's file: its lines, the clock errors that header and close line say, and its ending."""
+    """One worker's file: its lines, the clock errors in its header and close line, and its suffix."""
 
     lines: Lines
     clock_error_ns: int | None = 0
     in_header: int | None = 0
     closes: bool = True
     number: int | None = None
-    ending: str = ".jsonl"
+    suffix: str = ".jsonl"
 
 
 def files_of(folder: Path, *workers: Worker) -> list[Path]:
@@ -35,7 +35,7 @@ def files_of(folder: Path, *workers: Worker) -> list[Path]:
             header(worker=place if worker.number is None else worker.number, clock_error_ns=worker.in_header),
             *worker.lines,
             *([{**CLOSE, "clock_error_ns": worker.clock_error_ns}] if worker.closes else []),
-            name=f"{place}{worker.ending}",
+            name=f"{place}{worker.suffix}",
         )
         for place, worker in enumerate(workers)
     ]
@@ -51,7 +51,7 @@ def counts(judge: Judge, guarantee: str) -> tuple[int, int]:
 
 
 def bad(*paths: Path) -> str:
-    """Return why the files are bad input."""
+    """Return the message that rejects the files."""
     with pytest.raises(BadHistory) as caught:
         operations_of(*paths)
     return str(caught.value)
@@ -60,24 +60,24 @@ def bad(*paths: Path) -> str:
 # Order.
 
 
-def test_operations_come_in_the_order_of_their_end_with_the_file_that_they_are_from(tmp_path: Path) -> None:
+def test_operations_come_in_order_of_end_with_the_index_of_their_file(tmp_path: Path) -> None:
     first = [write(1, 1, 2), write(2, 3, 7), write(3, 8, 9)]
     second = [read(1, 2, 4), read(2, 6, 8), fault(3, 20)]
     third = [read(1, 2, 3)]
-    paths = files_of(tmp_path, Worker(first), Worker(second, ending=".jsonl.zst"), Worker(third, ending=".jsonl.gz"))
+    paths = files_of(tmp_path, Worker(first), Worker(second, suffix=".jsonl.zst"), Worker(third, suffix=".jsonl.gz"))
     found = [((operation.start, operation.end), source) for operation, source in History(paths).operations()]
     in_order = [((1, 2), 0), ((2, 3), 2), ((2, 4), 1), ((3, 7), 0), ((6, 8), 1), ((8, 9), 0), ((3, 20), 1)]
     assert found == in_order
 
 
-def test_what_ends_together_comes_in_the_order_of_the_files_and_then_of_the_lines(tmp_path: Path) -> None:
+def test_operations_that_end_together_keep_the_order_of_files_and_lines(tmp_path: Path) -> None:
     first, second = [read(0, 1, 5), read(0, 0, 5, session="a")], [read(0, 3, 5), read(0, 2, 5, session="b")]
     paths = files_of(tmp_path, Worker(first), Worker(second))
     assert [operation.start for operation in operations_of(*paths)] == [1, 0, 3, 2]
     assert [operation.start for operation in operations_of(*reversed(paths))] == [3, 2, 1, 0]
 
 
-def test_what_never_ended_keeps_its_place_in_its_file(tmp_path: Path) -> None:
+def test_an_operation_that_never_ended_keeps_its_place_in_its_file(tmp_path: Path) -> None:
     first = [write(1, 90, None, outcome="unknown"), write(2, 1, 4), write(3, 0, None, outcome="unknown")]
     second = [read(0, 1, 2), read(0, 4, 5), fault(1, None)]
     paths = files_of(tmp_path, Worker(first), Worker(second))
@@ -92,7 +92,7 @@ def by_end(operations: list[tuple[Operation, int]]) -> list[int]:
     max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 )
 @given(files=multi_file_histories())
-def test_nothing_is_lost_and_ends_only_rise(files: list[File], tmp_path: Path) -> None:
+def test_merging_loses_nothing_and_ends_never_fall(files: list[File], tmp_path: Path) -> None:
     paths = []
     for index, file in enumerate(files):
         paths.append(tmp_path / f"{index}.jsonl")
@@ -108,16 +108,16 @@ def test_nothing_is_lost_and_ends_only_rise(files: list[File], tmp_path: Path) -
 # One run.
 
 
-def test_files_of_another_run_are_refused(tmp_path: Path) -> None:
+def test_files_of_another_run_are_rejected(tmp_path: Path) -> None:
     one = file_of(tmp_path, header(run="r1"), CLOSE, name="one.jsonl")
     other = file_of(tmp_path, header(run="r2", worker=1), CLOSE, name="other.jsonl")
     same = file_of(tmp_path, header(run="r1", worker=1, database="couch"), CLOSE, name="same.jsonl")
-    assert bad(one, other) == f"{other}:1: run 'r2' is not run 'r1' of {one}"
-    assert bad(other, one, same) == f"{one}:1: run 'r1' is not run 'r2' of {other}"
+    assert bad(one, other) == f"{other}:1: belongs to run 'r2', but {one} to run 'r1'"
+    assert bad(other, one, same) == f"{one}:1: belongs to run 'r1', but {other} to run 'r2'"
     assert operations_of(one, same) == []
 
 
-def test_a_version_is_written_once_in_all_files(tmp_path: Path) -> None:
+def test_no_two_files_write_the_same_version_of_a_key(tmp_path: Path) -> None:
     twice = files_of(tmp_path, Worker([write(1, 1, 2)]), Worker([write(2, 1, 2), write(1, 3, 4)]))
     assert bad(*twice) == f"{twice[1]}:3: version 1 of key 'k' is written twice"
     lost = files_of(tmp_path, Worker([write(1, 5, 6)]), Worker([write(1, 1, None, outcome="unknown")]))
@@ -126,21 +126,21 @@ def test_a_version_is_written_once_in_all_files(tmp_path: Path) -> None:
     assert len(operations_of(*once)) == 3
 
 
-def test_a_copy_of_a_file_is_refused_for_its_writes(tmp_path: Path) -> None:
+def test_a_copy_of_a_file_is_rejected_because_of_its_writes(tmp_path: Path) -> None:
     path, *_ = files_of(tmp_path, Worker([write(1, 1, 2)]))
     copy = tmp_path / "copy.jsonl"
     copy.write_bytes(path.read_bytes())
     assert bad(path, copy) == f"{copy}:2: version 1 of key 'k' is written twice"
 
 
-def test_each_bad_file_is_named(tmp_path: Path) -> None:
-    for ending in ENDINGS:
-        good, wrong = files_of(tmp_path, Worker([read(0, 1, 2)]), Worker([read(0, 1, 2), read(0, 0, 1)], ending=ending))
+def test_the_invalid_file_is_named(tmp_path: Path) -> None:
+    for suffix in ENDINGS:
+        good, wrong = files_of(tmp_path, Worker([read(0, 1, 2)]), Worker([read(0, 1, 2), read(0, 0, 1)], suffix=suffix))
         assert bad(good, wrong).startswith(f"{wrong}:3: ")
         assert bad(wrong, good).startswith(f"{wrong}:3: ")
 
 
-def test_the_longest_horizon_counts(tmp_path: Path) -> None:
+def test_the_longest_horizon_is_used(tmp_path: Path) -> None:
     paths = [
         file_of(tmp_path, header(horizon_s=s, worker=place), CLOSE, name=f"{place}") for place, s in enumerate((1, 0.5))
     ]
@@ -175,7 +175,7 @@ def late_read(start: int) -> Lines:
         (99, (None, None), False),
     ],
 )
-def test_an_end_is_before_a_start_in_another_file_where_both_clock_errors_allow_no_other_order(
+def test_between_files_an_end_precedes_a_start_only_beyond_both_clock_errors(
     start: int,
     errors: tuple[int | None, int | None],
     ordered: bool,  # noqa: FBT001 # a column of the table
@@ -186,12 +186,12 @@ def test_an_end_is_before_a_start_in_another_file_where_both_clock_errors_allow_
     assert judge.verdict() == ("invalid" if ordered else "unknown")
 
 
-def test_within_a_file_its_clock_error_does_not_matter(tmp_path: Path) -> None:
+def test_within_a_file_the_clock_error_does_not_matter(tmp_path: Path) -> None:
     for error in (1000, None):
         alone = judged(tmp_path, Worker([write(1, 10, 20), read(0, 21, 22)], error))
         assert counts(alone, "stale_reads") == (1, 1)
-        beside = judged(tmp_path, Worker([write(1, 10, 20), read(0, 21, 22)], error), Worker([], 0))
-        assert counts(beside, "stale_reads") == (1, 1)
+        with_another = judged(tmp_path, Worker([write(1, 10, 20), read(0, 21, 22)], error), Worker([], 0))
+        assert counts(with_another, "stale_reads") == (1, 1)
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_within_a_file_its_clock_error_does_not_matter(tmp_path: Path) -> None:
         (0, 1000, False, 0),
     ],
 )
-def test_the_clock_error_of_the_close_line_wins_over_that_of_the_header(
+def test_the_clock_error_of_the_close_line_overrides_that_of_the_header(
     in_header: int | None,
     in_close: int | None,
     closes: bool,  # noqa: FBT001 # a column of the table
@@ -219,12 +219,12 @@ def test_the_clock_error_of_the_close_line_wins_over_that_of_the_header(
     assert counts(owned, "stale_reads") == ((1, 1) if counted == 0 else (0, 0))
 
 
-# Whose key it is.
+# Owners of keys.
 
 READS = [read(1, 30, 40, owner=0), read(0, 50, 60, owner=0)]
 
 
-def test_a_read_of_another_workers_key_is_judged_by_its_complete_file(tmp_path: Path) -> None:
+def test_a_read_of_another_workers_key_is_judged_if_that_workers_file_is_complete(tmp_path: Path) -> None:
     judge = judged(tmp_path, Worker(LAGGING), Worker(READS))
     assert judge.verdict() == "invalid"
     assert counts(judge, "stale_reads") == (2, 1)
@@ -234,7 +234,7 @@ def test_a_read_of_another_workers_key_is_judged_by_its_complete_file(tmp_path: 
 
 
 @pytest.mark.parametrize("owner", ["incomplete", "absent", "another worker"])
-def test_without_its_owners_complete_file_only_monotonic_reads_judges_it(owner: str, tmp_path: Path) -> None:
+def test_without_the_owners_complete_file_only_monotonic_reads_is_judged(owner: str, tmp_path: Path) -> None:
     owners = {
         "incomplete": [Worker(LAGGING, closes=False)],
         "absent": [],
@@ -246,7 +246,7 @@ def test_without_its_owners_complete_file_only_monotonic_reads_judges_it(owner: 
     assert judge.verdict() == "invalid"
 
 
-def test_a_key_of_an_incomplete_file_may_show_a_version_whose_write_was_cut_off(tmp_path: Path) -> None:
+def test_in_an_incomplete_file_a_read_of_an_unrecorded_version_is_not_checked(tmp_path: Path) -> None:
     shown = [write(1, 1, 2), read(5, 3, 4)]
     assert counts(judged(tmp_path, Worker(shown)), "phantom_reads") == (1, 1)
     incomplete = judged(tmp_path, Worker(shown, closes=False))
@@ -257,13 +257,13 @@ def test_a_key_of_an_incomplete_file_may_show_a_version_whose_write_was_cut_off(
 # Sessions.
 
 
-def test_sessions_of_two_workers_are_two_even_where_they_have_one_name(tmp_path: Path) -> None:
+def test_sessions_of_different_workers_differ_even_if_they_share_a_name(tmp_path: Path) -> None:
     mine, theirs = [write(1, 1, 2, session="s1")], [read(0, 3, 4, session="s1")]
     assert counts(judged(tmp_path, Worker(mine), Worker(theirs)), "read_your_writes") == (0, 0)
     assert counts(judged(tmp_path, Worker([*mine, *theirs])), "read_your_writes") == (1, 1)
     assert counts(judged(tmp_path, Worker(mine, number=3), Worker(theirs, number=3)), "read_your_writes") == (1, 1)
 
 
-def test_sessions_of_two_workers_may_overlap(tmp_path: Path) -> None:
+def test_sessions_of_different_workers_may_overlap(tmp_path: Path) -> None:
     mine, theirs = [read(0, 1, 4)], [read(0, 2, 3)]
     assert operations_of(*files_of(tmp_path, Worker(mine), Worker(theirs))) == as_operations([*theirs, *mine])

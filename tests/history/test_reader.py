@@ -1,4 +1,4 @@
-"""Files as they are found: cut anywhere, damaged, empty, not there, or no files at all."""
+"""Files as they are found: truncated anywhere, corrupt, empty, missing, or not regular files."""
 
 import gzip
 import os
@@ -30,15 +30,15 @@ from tests.history.lines import (
     write,
 )
 
-every_ending = pytest.mark.parametrize("ending", ENDINGS)
-compressed_only = pytest.mark.parametrize("ending", ENDINGS[1:])
+every_suffix = pytest.mark.parametrize("suffix", ENDINGS)
+compressed_only = pytest.mark.parametrize("suffix", ENDINGS[1:])
 
 LINES = [write(1, 1, 2), read(1, 3, 4), write(2, 5, None, outcome="unknown"), write(3, 6, 7), final(3, 8, 9)]
 
 
-def small_file(folder: Path, ending: str) -> Path:
-    """Return a complete file that was handed on after every operation, as a slow run does."""
-    path = folder / f"whole{ending}"
+def small_file(folder: Path, suffix: str) -> Path:
+    """Return a complete file that was flushed after every operation, as in a slow run."""
+    path = folder / f"whole{suffix}"
     with HistoryWriter(path, a_header()) as writer:
         for operation in as_operations(LINES):
             writer.add(operation)
@@ -47,25 +47,25 @@ def small_file(folder: Path, ending: str) -> Path:
 
 
 def bad(*paths: Path) -> str:
-    """Return why the files are bad input."""
+    """Return the message that rejects the files."""
     with pytest.raises(BadHistory) as caught:
         operations_of(*paths)
     return str(caught.value)
 
 
-# Cut.
+# Truncated.
 
 
-@every_ending
-def test_a_file_cut_at_any_byte_gives_its_whole_lines_and_is_incomplete(ending: str, tmp_path: Path) -> None:
-    data = small_file(tmp_path, ending).read_bytes()
-    path = tmp_path / f"cut{ending}"
+@every_suffix
+def test_a_file_truncated_at_any_byte_yields_its_complete_lines_and_is_incomplete(suffix: str, tmp_path: Path) -> None:
+    data = small_file(tmp_path, suffix).read_bytes()
+    path = tmp_path / f"cut{suffix}"
     whole, before = as_operations(LINES), -1
     for size in range(len(data)):
         path.write_bytes(data[:size])
         found = operations_or_none(path)
         if found is None:
-            assert before == -1, "a longer file has a header, too"
+            assert before == -1, "a longer file has a header as well"
             continue
         assert found == whole[: len(found)]
         assert len(found) >= before
@@ -78,15 +78,15 @@ def test_a_file_cut_at_any_byte_gives_its_whole_lines_and_is_incomplete(ending: 
 
 
 def operations_or_none(path: Path) -> list[Operation] | None:
-    """Return the operations, or None where not even the header is there."""
+    """Return the operations, or None if even the header is missing."""
     try:
         return operations_of(path)
     except BadHistory as error:
-        assert f"{path}:1: no history header: the file is empty, or cut in its first line" == str(error)  # noqa: PT017 # no error is fine, too
+        assert f"{path}:1: no history header: the file is empty, or its first line is cut off" == str(error)  # noqa: PT017 # no error is fine as well
         return None
 
 
-def test_a_plain_file_gives_every_line_that_has_its_newline(tmp_path: Path) -> None:
+def test_a_plain_file_yields_every_line_that_has_its_newline(tmp_path: Path) -> None:
     data = text(header(), *LINES, CLOSE)
     path = tmp_path / "cut.jsonl"
     for size in range(len(as_bytes(header())) + 1, len(data)):
@@ -95,7 +95,7 @@ def test_a_plain_file_gives_every_line_that_has_its_newline(tmp_path: Path) -> N
         assert len(operations_of(path)) == min(lines, len(LINES))
 
 
-def test_a_last_line_without_its_newline_is_cut_even_where_it_is_whole(tmp_path: Path) -> None:
+def test_a_last_line_without_its_newline_is_ignored_even_if_it_is_complete(tmp_path: Path) -> None:
     path = file_of(tmp_path, header(clock_error_ns=7), write(1, 1, 2))
     path.write_bytes(path.read_bytes() + as_bytes({**CLOSE, "clock_error_ns": 0}))
     (source,) = History([path]).sources
@@ -103,7 +103,7 @@ def test_a_last_line_without_its_newline_is_cut_even_where_it_is_whole(tmp_path:
     assert len(operations_of(path)) == 1
 
 
-def test_a_cut_line_is_not_looked_at(tmp_path: Path) -> None:
+def test_a_truncated_line_is_not_parsed(tmp_path: Path) -> None:
     for rest in (b"{", b"\xff\x00", as_bytes(write(1, 9, 3)), as_bytes(header())):
         path = file_of(tmp_path, header(), *LINES)
         path.write_bytes(path.read_bytes() + rest)
@@ -111,7 +111,7 @@ def test_a_cut_line_is_not_looked_at(tmp_path: Path) -> None:
         assert not History([path]).complete
 
 
-def test_a_line_cut_behind_the_close_makes_the_file_incomplete(tmp_path: Path) -> None:
+def test_a_truncated_line_after_the_close_line_makes_the_file_incomplete(tmp_path: Path) -> None:
     path = file_of(tmp_path, header(), *LINES, CLOSE)
     path.write_bytes(path.read_bytes() + b'{"op":"wri')
     assert operations_of(path) == as_operations(LINES)
@@ -129,44 +129,44 @@ def test_a_line_cut_behind_the_close_makes_the_file_incomplete(tmp_path: Path) -
         ([header(closes=False), *LINES, CLOSE], True),
     ],
 )
-@every_ending
-def test_only_a_file_that_promises_a_last_line_must_have_it(
+@every_suffix
+def test_only_a_file_that_promises_a_close_line_needs_one(
     lines: list[dict[str, object]],
     complete: bool,  # noqa: FBT001 # a column of the table
-    ending: str,
+    suffix: str,
     tmp_path: Path,
 ) -> None:
-    assert History([file_of(tmp_path, *lines, name=f"history{ending}")]).complete is complete
+    assert History([file_of(tmp_path, *lines, name=f"history{suffix}")]).complete is complete
 
 
 @compressed_only
-def test_compressed_data_that_lacks_only_its_checksum_is_incomplete(ending: str, tmp_path: Path) -> None:
-    data = small_file(tmp_path, ending).read_bytes()
-    path = tmp_path / f"cut{ending}"
+def test_compressed_data_without_its_checksum_is_incomplete(suffix: str, tmp_path: Path) -> None:
+    data = small_file(tmp_path, suffix).read_bytes()
+    path = tmp_path / f"cut{suffix}"
     path.write_bytes(data[:-1])
     assert operations_of(path) == as_operations(LINES)
     assert not History([path]).complete
 
 
-# Long.
+# Long files.
 
 
-@every_ending
-def test_lines_and_files_longer_than_a_chunk_are_whole(ending: str, tmp_path: Path) -> None:
+@every_suffix
+def test_lines_and_files_longer_than_a_chunk_are_read_completely(suffix: str, tmp_path: Path) -> None:
     items = [f"item-{number}" for number in range(CHUNK_BYTES // 5)]
     long = {**final(None, 1, 2, items=items), "key": "list"}
     short = [write(number, 2 * number, 2 * number + 1) for number in range(1, 3000)]
-    path = file_of(tmp_path, header(), long, *short, CLOSE, name=f"history{ending}")
-    assert path.stat().st_size > TAIL_BYTES or ending != ".jsonl"
+    path = file_of(tmp_path, header(), long, *short, CLOSE, name=f"history{suffix}")
+    assert path.stat().st_size > TAIL_BYTES or suffix != ".jsonl"
     assert len(operations_of(path)) == 1 + len(short)
     assert operations_of(path)[0].items == items  # type: ignore[union-attr] # a final read
     assert History([path]).complete
 
 
-# Compressed in other ways than ours, and damaged.
+# Compressed by other programs, and corrupt.
 
 
-def test_files_that_other_programs_compressed_are_read(tmp_path: Path) -> None:
+def test_files_compressed_by_other_programs_are_read(tmp_path: Path) -> None:
     head, tail = text(header(), *LINES[:2]), text(*LINES[2:], CLOSE)
     several = {
         "joined.jsonl.gz": gzip.compress(head) + gzip.compress(tail),
@@ -183,35 +183,35 @@ def test_files_that_other_programs_compressed_are_read(tmp_path: Path) -> None:
 
 @compressed_only
 @pytest.mark.parametrize("flip", [0xFF, 0x01, 0x80])
-def test_no_damaged_byte_ever_gives_other_operations(ending: str, flip: int, tmp_path: Path) -> None:
-    data = small_file(tmp_path, ending).read_bytes()
-    path, whole, refused = tmp_path / f"damaged{ending}", as_operations(LINES), 0
+def test_no_corrupt_byte_yields_wrong_operations(suffix: str, flip: int, tmp_path: Path) -> None:
+    data = small_file(tmp_path, suffix).read_bytes()
+    path, whole, rejected = tmp_path / f"corrupt{suffix}", as_operations(LINES), 0
     for place in range(len(data)):
         path.write_bytes(data[:place] + bytes([data[place] ^ flip]) + data[place + 1 :])
         try:
             complete, found = History([path]).complete, operations_of(path)
         except BadHistory as error:
-            assert str(error).startswith(f"{path}:")  # noqa: PT017 # not every flip is seen
-            refused += 1
+            assert str(error).startswith(f"{path}:")  # noqa: PT017 # not every flip is detected
+            rejected += 1
         else:
             assert found == (whole if complete else whole[: len(found)])
-    assert refused > len(data) // 2
+    assert rejected > len(data) // 2
 
 
 @compressed_only
-def test_damage_is_named_with_its_file(ending: str, tmp_path: Path) -> None:
-    data = bytearray(small_file(tmp_path, ending).read_bytes())
+def test_corruption_is_reported_with_its_file(suffix: str, tmp_path: Path) -> None:
+    data = bytearray(small_file(tmp_path, suffix).read_bytes())
     data[len(data) // 2] ^= 0xFF
-    path = tmp_path / f"damaged{ending}"
+    path = tmp_path / f"corrupt{suffix}"
     path.write_bytes(data)
     assert bad(path).startswith(f"{path}:")
-    path.write_bytes(small_file(tmp_path, ending).read_bytes() + b"garbage behind the end")
-    assert "compressed data is damaged" in bad(path)
+    path.write_bytes(small_file(tmp_path, suffix).read_bytes() + b"garbage after the end")
+    assert "compressed data is corrupt" in bad(path)
 
 
 @compressed_only
-def test_damage_far_behind_the_header_is_named_with_its_line(ending: str, tmp_path: Path) -> None:
-    path, writes = tmp_path / f"damaged{ending}", 5000
+def test_corruption_far_into_the_file_is_reported_with_its_line(suffix: str, tmp_path: Path) -> None:
+    path, writes = tmp_path / f"corrupt{suffix}", 5000
     with HistoryWriter(path, a_header()) as writer:
         for number in range(writes):
             writer.add(hard_to_compress(number))
@@ -221,7 +221,7 @@ def test_damage_far_behind_the_header_is_named_with_its_line(ending: str, tmp_pa
     path.write_bytes(data)
     name, line, _ = bad(path).split(":", 2)
     assert name == str(path)
-    assert 2 < int(line) <= writes + 3  # behind the last line, where only the checksum tells
+    assert 2 < int(line) <= writes + 3  # after the last line if only the checksum reveals it
 
 
 def hard_to_compress(number: int) -> Write:
@@ -230,39 +230,37 @@ def hard_to_compress(number: int) -> Write:
     return write
 
 
-def test_a_plain_file_with_a_compressed_name_is_damaged_and_the_other_way_round(tmp_path: Path) -> None:
+def test_a_suffix_that_does_not_match_the_content_is_rejected(tmp_path: Path) -> None:
     data = text(header(), *LINES, CLOSE)
-    for ending in ENDINGS[1:]:
-        path = tmp_path / f"plain{ending}"
+    for suffix in ENDINGS[1:]:
+        path = tmp_path / f"plain{suffix}"
         path.write_bytes(data)
-        assert bad(path).startswith(f"{path}: compressed data is damaged")
-        path = tmp_path / f"{ending[-2:]}.jsonl"
-        path.write_bytes(compressed(data, ending))
+        assert bad(path).startswith(f"{path}: compressed data is corrupt")
+        path = tmp_path / f"{suffix[-2:]}.jsonl"
+        path.write_bytes(compressed(data, suffix))
         assert bad(path).startswith(f"{path}:1: no history header")
 
 
-def test_without_zstandard_its_name_is_said_and_gzip_is_still_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    zst, gz = (file_of(tmp_path, header(), *LINES, CLOSE, name=f"history{ending}") for ending in (".zst", ".gz"))
+def test_a_missing_zstandard_is_named_and_gzip_still_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    zst, gz = (file_of(tmp_path, header(), *LINES, CLOSE, name=f"history{suffix}") for suffix in (".zst", ".gz"))
     monkeypatch.setitem(sys.modules, "zstandard", None)
-    assert bad(zst) == f"{zst}: a .zst history needs a package: pip install zstandard"
+    assert bad(zst) == f"{zst}: .zst histories need the package zstandard: pip install zstandard"
     assert len(operations_of(gz)) == len(LINES)
 
 
-# No file.
+# Not a file.
 
 
 def test_an_empty_file_has_no_header(tmp_path: Path) -> None:
-    for ending in ENDINGS:
-        path = tmp_path / f"empty{ending}"
+    for suffix in ENDINGS:
+        path = tmp_path / f"empty{suffix}"
         path.write_bytes(b"")
-        assert bad(path) == f"{path}:1: no history header: the file is empty, or cut in its first line"
-        path.write_bytes(compressed(b"", ending))
-        assert bad(path) == f"{path}:1: no history header: the file is empty, or cut in its first line"
+        assert bad(path) == f"{path}:1: no history header: the file is empty, or its first line is cut off"
+        path.write_bytes(compressed(b"", suffix))
+        assert bad(path) == f"{path}:1: no history header: the file is empty, or its first line is cut off"
 
 
-def test_what_is_no_file_is_named_with_the_reason(tmp_path: Path) -> None:
+def test_a_path_that_is_not_a_file_is_rejected_with_the_reason(tmp_path: Path) -> None:
     assert bad(tmp_path / "none.jsonl") == f"{tmp_path}/none.jsonl: no such file or directory"
     assert bad(tmp_path) == f"{tmp_path}: is a directory"
     below = file_of(tmp_path, header()) / "below.jsonl"
@@ -272,45 +270,45 @@ def test_what_is_no_file_is_named_with_the_reason(tmp_path: Path) -> None:
     assert bad(loop) == f"{loop}: too many levels of symbolic links"
 
 
-def test_a_file_without_rights_is_named_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, may_read = file_of(tmp_path, header(), CLOSE), Path.open
+def test_an_unreadable_file_is_rejected_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, really_open = file_of(tmp_path, header(), CLOSE), Path.open
 
-    def refuse(self: Path, *arguments: object, **more: object) -> object:
+    def deny(self: Path, *arguments: object, **more: object) -> object:
         if self == path:
             raise PermissionError(13, "Permission denied", str(self))
-        return may_read(self, *arguments, **more)  # type: ignore[call-overload] # handed on
+        return really_open(self, *arguments, **more)  # type: ignore[call-overload] # passed on
 
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(Path, "open", deny)
     assert bad(path) == f"{path}: permission denied"
 
 
 @pytest.mark.parametrize("opens", [2, 3])
-def test_a_file_that_goes_away_between_two_looks_is_bad_input(
+def test_a_file_that_is_deleted_between_two_reads_is_rejected(
     opens: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, really_open, opened = file_of(tmp_path, header(), *LINES, CLOSE), Path.open, []
 
-    def open_or_lose(self: Path, *arguments: object, **more: object) -> object:
+    def open_or_delete(self: Path, *arguments: object, **more: object) -> object:
         opened.append(self)
         if len(opened) == opens:
             self.unlink()
-        return really_open(self, *arguments, **more)  # type: ignore[call-overload] # handed on
+        return really_open(self, *arguments, **more)  # type: ignore[call-overload] # passed on
 
-    monkeypatch.setattr(Path, "open", open_or_lose)
+    monkeypatch.setattr(Path, "open", open_or_delete)
     assert bad(path) == f"{path}: no such file or directory"
 
 
-def test_a_pipe_is_refused_without_waiting_for_it(tmp_path: Path) -> None:
+def test_a_pipe_is_rejected_without_waiting_for_it(tmp_path: Path) -> None:
     path = tmp_path / "pipe.jsonl"
     os.mkfifo(path)
     assert bad(path).startswith(f"{path}: not a regular file")
     assert bad(Path(os.devnull)).startswith(f"{os.devnull}: not a regular file")
 
 
-def test_the_same_file_twice_is_refused_by_whatever_name(tmp_path: Path) -> None:
+def test_the_same_file_is_rejected_under_any_second_name(tmp_path: Path) -> None:
     path = file_of(tmp_path, header(), read(0, 1, 2), CLOSE)
     link, hard_link = tmp_path / "link.jsonl", tmp_path / "hard.jsonl"
     link.symlink_to(path)
     hard_link.hardlink_to(path)
     for other in (path, link, hard_link):
-        assert bad(path, other) == f"{other}: the same file as {path}; give each file once"
+        assert bad(path, other) == f"{other}: same file as {path}; give each file only once"

@@ -1,9 +1,9 @@
-"""Ranges of versions are a set: the same members, in the memory of its gaps."""
+"""Version ranges behave like a set, and need memory for its gaps only."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stalewatch.history.versions import VersionRanges
+from stalewatch.history.rules import VersionRanges
 from tests.history.examples import examples
 
 SMALL = st.integers(-3, 12)
@@ -19,7 +19,7 @@ def ranges_of(versions: list[int]) -> VersionRanges:
 
 @examples(100)
 @given(VERSIONS)
-def test_it_holds_what_was_added_and_nothing_else(versions: list[int]) -> None:
+def test_ranges_contain_exactly_the_versions_added(versions: list[int]) -> None:
     ranges, members = VersionRanges(), set[int]()
     for version in versions:
         assert ranges.add(version) is (version not in members)
@@ -31,7 +31,7 @@ def test_it_holds_what_was_added_and_nothing_else(versions: list[int]) -> None:
 
 @examples(100)
 @given(VERSIONS, SMALL | st.integers())
-def test_the_members_above_a_version_are_those_greater_than_it(versions: list[int], version: int) -> None:
+def test_above_returns_the_members_greater_than_a_version(versions: list[int], version: int) -> None:
     above, members = ranges_of(versions).above(version), {member for member in versions if member > version}
     assert len(above) == len(members)
     assert all(member in above for member in members)
@@ -40,13 +40,13 @@ def test_the_members_above_a_version_are_those_greater_than_it(versions: list[in
 
 @examples(100)
 @given(VERSIONS)
-def test_its_size_is_the_number_of_runs(versions: list[int]) -> None:
+def test_the_number_of_ranges_is_the_number_of_contiguous_runs(versions: list[int]) -> None:
     runs = sum(version - 1 not in versions for version in set(versions))
     assert len(ranges_of(versions)._firsts) == runs
 
 
 @examples(100)
 @given(st.permutations(range(30)))
-def test_versions_without_gaps_are_one_range_in_whatever_order_they_came(versions: list[int]) -> None:
+def test_versions_without_gaps_form_one_range_in_any_order_of_arrival(versions: list[int]) -> None:
     ranges = ranges_of(versions)
     assert (ranges._firsts, ranges._lasts) == ([0], [29])

@@ -1,4 +1,4 @@
-"""Files as they are written: whole, compressed as their ending says, and readable whatever stops the writer."""
+"""The history writer: complete files, compressed by suffix, and readable whatever interrupts the writer."""
 
 import signal
 import subprocess
@@ -17,7 +17,7 @@ from tests.checkers.oracle import File
 from tests.history.lines import ENDINGS, a_header, a_write, operations_of
 
 ROOT = Path(__file__).parents[2]
-every_ending = pytest.mark.parametrize("ending", ENDINGS)
+every_suffix = pytest.mark.parametrize("suffix", ENDINGS)
 
 
 def written(path: Path, *operations: Operation) -> Path:
@@ -35,14 +35,14 @@ def interrupted(path: Path, *operations: Operation) -> None:
 
 
 def lines_in(path: Path) -> int:
-    """Return how many operations a reader finds now."""
+    """Return how many operations a reader finds at this moment."""
     return len(operations_of(path))
 
 
-@every_ending
-def test_what_was_written_is_read_again(ending: str, tmp_path: Path) -> None:
+@every_suffix
+def test_a_written_history_is_read_back(suffix: str, tmp_path: Path) -> None:
     operations = [a_write(number) for number in range(3 * BUFFER_OPERATIONS + 7)]
-    path = written(tmp_path / f"history{ending}", *operations)
+    path = written(tmp_path / f"history{suffix}", *operations)
     history = History([path])
     assert history.complete
     assert history.headers == [a_header()]
@@ -53,34 +53,34 @@ def test_what_was_written_is_read_again(ending: str, tmp_path: Path) -> None:
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 )
 @given(files=single_file_histories())
-def test_any_history_is_the_same_with_every_ending(files: list[File], tmp_path: Path) -> None:
+def test_any_history_reads_the_same_with_every_suffix(files: list[File], tmp_path: Path) -> None:
     plain = tmp_path / "plain.jsonl"
     plain.write_text(history_text(File(files[0].operations)))
-    for ending in ENDINGS:
-        path = written(tmp_path / f"history{ending}", *files[0].operations)
+    for suffix in ENDINGS:
+        path = written(tmp_path / f"history{suffix}", *files[0].operations)
         assert operations_of(path) == operations_of(plain)
 
 
-@every_ending
-def test_the_last_line_says_the_clock_error_over_the_whole_run(ending: str, tmp_path: Path) -> None:
-    path = tmp_path / f"history{ending}"
+@every_suffix
+def test_the_close_line_holds_the_clock_error_of_the_whole_run(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"history{suffix}"
     for error in (5, None):
         HistoryWriter(path, a_header()).close(error)
         assert [source.clock_error_ns for source in History([path]).sources] == [error]
 
 
-@every_ending
-def test_the_header_can_be_read_at_once(ending: str, tmp_path: Path) -> None:
-    path = tmp_path / f"history{ending}"
+@every_suffix
+def test_the_header_is_readable_at_once(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"history{suffix}"
     writer = HistoryWriter(path, a_header(worker=3))
     history = History([path])
     assert (history.headers[0].worker, history.complete) == (3, False)
     writer.abandon()
 
 
-@every_ending
-def test_an_abandoned_file_has_every_operation_but_is_not_complete(ending: str, tmp_path: Path) -> None:
-    path = tmp_path / f"history{ending}"
+@every_suffix
+def test_an_abandoned_file_holds_every_operation_but_is_incomplete(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"history{suffix}"
     operations = [a_write(number) for number in range(5)]
     with pytest.raises(ZeroDivisionError):
         interrupted(path, *operations)
@@ -88,9 +88,9 @@ def test_an_abandoned_file_has_every_operation_but_is_not_complete(ending: str, 
     assert operations_of(path) == operations
 
 
-@every_ending
-def test_half_a_thousand_operations_are_handed_on(ending: str, tmp_path: Path) -> None:
-    path = tmp_path / f"history{ending}"
+@every_suffix
+def test_the_buffer_is_flushed_when_it_holds_512_operations(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"history{suffix}"
     writer = HistoryWriter(path, a_header())
     for number in range(BUFFER_OPERATIONS + 1):
         write = a_write(number)
@@ -100,9 +100,9 @@ def test_half_a_thousand_operations_are_handed_on(ending: str, tmp_path: Path) -
     writer.abandon()
 
 
-@every_ending
-def test_what_is_older_than_a_second_is_handed_on(ending: str, tmp_path: Path) -> None:
-    path = tmp_path / f"history{ending}"
+@every_suffix
+def test_the_buffer_is_flushed_when_it_is_older_than_a_second(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"history{suffix}"
     writer = HistoryWriter(path, a_header())
     found = []
     for number in range(0, 1200, 100):
@@ -112,9 +112,9 @@ def test_what_is_older_than_a_second_is_handed_on(ending: str, tmp_path: Path) -
     writer.abandon()
 
 
-@every_ending
-def test_flushed_operations_can_be_read_while_the_file_is_written(ending: str, tmp_path: Path) -> None:
-    path = tmp_path / f"history{ending}"
+@every_suffix
+def test_flushed_operations_are_readable_while_the_file_is_being_written(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"history{suffix}"
     writer = HistoryWriter(path, a_header())
     for number in range(4):
         writer.add(a_write(number))
@@ -125,7 +125,7 @@ def test_flushed_operations_can_be_read_while_the_file_is_written(ending: str, t
 
 
 def child(code: str, path: Path) -> subprocess.Popen[str]:
-    """Return a program that has these names, and a writer on that path."""
+    """Start a program with these names defined and a writer on that path."""
     start = (
         "import resource\n"
         "from pathlib import Path\n"
@@ -147,9 +147,9 @@ while True:
 """
 
 
-@every_ending
-def test_a_process_killed_in_the_middle_leaves_its_whole_lines(ending: str, tmp_path: Path) -> None:
-    path = tmp_path / f"history{ending}"
+@every_suffix
+def test_a_killed_process_leaves_complete_lines(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"history{suffix}"
     with child(WRITE_FOR_EVER, path) as process:
         assert process.stdout is not None
         process.stdout.readline()
@@ -177,9 +177,9 @@ print(failures)
 """
 
 
-@every_ending
-def test_a_full_disk_is_said_once_and_the_file_ends_there(ending: str, tmp_path: Path) -> None:
-    path = tmp_path / f"history{ending}"
+@every_suffix
+def test_a_full_disk_is_reported_once_and_ends_the_file(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"history{suffix}"
     with child(RUN_OUT_OF_DISK, path) as process:
         output, _ = process.communicate()
     assert (process.returncode, output) == (0, "1\n")
@@ -188,14 +188,14 @@ def test_a_full_disk_is_said_once_and_the_file_ends_there(ending: str, tmp_path:
     assert not History([path]).complete
 
 
-def test_without_zstandard_its_name_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_zstandard_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "zstandard", None)
     with pytest.raises(MissingCodec, match="pip install zstandard"):
         HistoryWriter(tmp_path / "history.jsonl.zst", a_header())
     written(tmp_path / "history.jsonl.gz", a_write(0))
 
 
-def test_a_folder_that_is_not_there_is_an_error_at_once(tmp_path: Path) -> None:
-    for ending in ENDINGS:
+def test_a_missing_folder_is_an_error_at_once(tmp_path: Path) -> None:
+    for suffix in ENDINGS:
         with pytest.raises(FileNotFoundError):
-            HistoryWriter(tmp_path / "no" / f"history{ending}", a_header())
+            HistoryWriter(tmp_path / "no" / f"history{suffix}", a_header())

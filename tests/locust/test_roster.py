@@ -3,8 +3,8 @@
 import pytest
 
 from stalewatch.checkers.distribution import Distribution
-from stalewatch.checkers.findings import Findings
 from stalewatch.checkers.judge import Judge
+from stalewatch.checkers.verdict import Findings
 from stalewatch.engine.result import guarantees
 from stalewatch.history.operation import Read, Write
 from stalewatch.locust.report import Report, counts_of, decode, encode, verdict_rows
@@ -23,7 +23,7 @@ def observed() -> tuple[Findings, Statistics]:
         Read(session="b", key="k", start=10, end=11, outcome="unknown", error="Lost"),
     ):
         statistics.on_operation(operation, judge.observe(operation))
-    return judge.take(), statistics
+    return judge.drain(), statistics
 
 
 def report(number: int = 0, *, last: bool = False, stalls: tuple[Stall, ...] = ()) -> Report:

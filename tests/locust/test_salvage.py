@@ -50,7 +50,7 @@ def test_nothing_is_counted_twice_and_nothing_is_missing(file: Path, reported: i
     judge = Judge()
     for operation, _ in list(History([file]).operations())[:reported]:
         judge.observe(operation)
-    totals.findings.merge(judge.take())
+    totals.findings.merge(judge.drain())
     member = Member(2, "x", 0, histories=[HistoryFile(str(file), 0, reported, finished=False)], operations=reported)
     totals.merge(salvage(member, RUN, None))
     totals.findings.complete = False

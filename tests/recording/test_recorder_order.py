@@ -105,7 +105,7 @@ def test_a_recorder_that_takes_ends_outside_its_lock_is_caught(tmp_path: Path) -
     history = tmp_path / "h.jsonl"
     EndsOutsideTheLock.gate = Overtaken()
     assert "operations do not come in the order of their end" in broken_laws(played(history, EndsOutsideTheLock).given)
-    with pytest.raises(BadHistory, match="before the end"):
+    with pytest.raises(BadHistory, match="on an earlier line"):
         operations_of(history)
 
 

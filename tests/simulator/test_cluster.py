@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from stalewatch.checkers.findings import Findings
+from stalewatch.checkers.verdict import Findings
 from stalewatch.clients.errors import ClientError
 from stalewatch.engine.process_run import ThreadedLoad
 from stalewatch.history.operation import Append, Draw, Read, Write

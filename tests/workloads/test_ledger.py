@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stalewatch.checkers.findings import Findings
+from stalewatch.checkers.verdict import Findings
 from stalewatch.clients.errors import BadAddress, ClientError
 from stalewatch.clients.protocol import Answer
 from stalewatch.commands.check import judge_files
