@@ -41,5 +41,5 @@ def removed_on_failure(remove: Callable[[Sequence[str]], None]) -> Iterator[list
 def key_exists(key: str, place: str, flag: str) -> ClientError:
     """Return the error for a key that another run left in `place`, which the option `flag` selects."""
     return ClientError(
-        f"key {key!r} already exists in {place}, probably left there by another run: delete it, or choose another {flag}"
+        f"key {key!r} already exists in {place}, probably left by another run: delete it, or choose another {flag}"
     )
