@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self
 from urllib.parse import quote, unquote, urlsplit
 
-from stalewatch.clients import urls
 from stalewatch.clients.errors import BadAddress
-from stalewatch.clients.options import Redaction, option, positive
+from stalewatch.clients.options import URL, option, positive
 
 WRITE_TO = ("a", "b", "both", "home")
 READ_FROM = ("a", "b", "same", "other")
@@ -89,7 +88,7 @@ def database_name(text: str) -> str:
 _NODE = re.compile(r".+:\d+")
 _URL: Mapping[str, Any] = {
     "secret": True,
-    "redaction": Redaction(urls.bare, urls.whole),
+    "redaction": URL,
     "show": lambda leader: None if leader is None else leader.url,
 }
 

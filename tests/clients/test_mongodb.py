@@ -18,7 +18,7 @@ from pymongo.errors import PyMongoError
 
 from stalewatch.clients.errors import BadAddress, ClientError, Unreachable
 from stalewatch.clients.mongodb.client import MongoDatabaseClient
-from stalewatch.clients.mongodb.options import MongoClientOptions
+from stalewatch.clients.mongodb.options import MongoOptions
 from stalewatch.clients.protocol import Answer, Value
 from stalewatch.clusters.local import mongod, ports, programs
 from stalewatch.clusters.local.mongo import MongoCluster
@@ -55,7 +55,7 @@ def connect(mongo_uri: str) -> Iterator[Opener]:
     opened: list[MongoDatabaseClient] = []
 
     def open_client(**chosen: object) -> MongoDatabaseClient:
-        opened.append(MongoDatabaseClient(MongoClientOptions(**{"uri": mongo_uri, **chosen}), RealClock()))
+        opened.append(MongoDatabaseClient(MongoOptions(**{"uri": mongo_uri, **chosen}), RealClock()))
         opened[-1].prepare()
         return opened[-1]
 
@@ -71,7 +71,7 @@ def key() -> str:
 
 def trouble(**chosen: object) -> ClientError:
     with pytest.raises(ClientError) as caught:
-        MongoDatabaseClient(MongoClientOptions(**chosen), RealClock()).prepare()
+        MongoDatabaseClient(MongoOptions(**chosen), RealClock()).prepare()
     assert "\n" not in str(caught.value)
     return caught.value
 
@@ -261,7 +261,7 @@ def test_sessions_need_a_prepared_client(connect: Opener, mongo_uri: str) -> Non
     client = connect()
     client.close()
     client.close()
-    for unopened in (client, MongoDatabaseClient(MongoClientOptions(uri=mongo_uri), RealClock())):
+    for unopened in (client, MongoDatabaseClient(MongoOptions(uri=mongo_uri), RealClock())):
         with pytest.raises(RuntimeError, match="prepare"):
             unopened.session("a")
 
@@ -473,7 +473,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def test_a_user_with_rights_gets_in_also_to_one_member(guarded: str, key: str) -> None:
-    options = MongoClientOptions(uri=f"mongodb://writer:hunter2%2F@{guarded}/?replicaSet=rs0", read_from=guarded)
+    options = MongoOptions(uri=f"mongodb://writer:hunter2%2F@{guarded}/?replicaSet=rs0", read_from=guarded)
     client = MongoDatabaseClient(options, RealClock())
     client.prepare()
     client.preload([key], "")
@@ -516,12 +516,12 @@ def test_sessions_may_be_greenlets(mongo_uri: str, key: str) -> None:
         monkey.patch_all()
         import sys, threading
         from stalewatch.clients.mongodb.client import MongoDatabaseClient
-        from stalewatch.clients.mongodb.options import MongoClientOptions
+        from stalewatch.clients.mongodb.options import MongoOptions
         from stalewatch.clients.protocol import Value
         from stalewatch.history.clock import RealClock
 
         uri, key = sys.argv[1:]
-        client = MongoDatabaseClient(MongoClientOptions(uri=uri, read_from="secondary"), RealClock())
+        client = MongoDatabaseClient(MongoOptions(uri=uri, read_from="secondary"), RealClock())
         client.prepare()
         keys = [f"{key}-{number}" for number in range(20)]
         client.preload(keys, "")

@@ -3,9 +3,9 @@ from types import SimpleNamespace
 import pytest
 
 from stalewatch.clients.errors import BadAddress, ClientError, Unreachable
-from stalewatch.clients.mongodb.address import Address
+from stalewatch.clients.mongodb.address import MongoAddress
 from stalewatch.clients.mongodb.client import MongoDatabaseClient
-from stalewatch.clients.mongodb.options import MongoClientOptions
+from stalewatch.clients.mongodb.options import MongoOptions
 from stalewatch.clients.options import options_of, parse_options
 from stalewatch.history.clock import RealClock
 
@@ -13,7 +13,7 @@ NOWHERE = "mongodb://127.0.0.1:1/?replicaSet=rs0"
 
 
 def trouble(uri: str, **chosen: object) -> ClientError:
-    client = MongoDatabaseClient(MongoClientOptions(uri=uri, timeout_s=0.3, **chosen), RealClock())
+    client = MongoDatabaseClient(MongoOptions(uri=uri, timeout_s=0.3, **chosen), RealClock())
     with pytest.raises(ClientError) as caught:
         client.prepare()
     assert "\n" not in str(caught.value)
@@ -24,7 +24,7 @@ def test_flags_become_options() -> None:
     given = SimpleNamespace(
         mongo_uri=NOWHERE, write_concern="majority", journal="on", read_from="db1:27018", timeout="0.5", retries="off"
     )
-    assert parse_options(MongoClientOptions, given) == MongoClientOptions(
+    assert parse_options(MongoOptions, given) == MongoOptions(
         uri=NOWHERE,
         write_concern="majority",
         journal=True,
@@ -36,15 +36,15 @@ def test_flags_become_options() -> None:
 
 def test_the_uri_comes_from_the_environment_where_none_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STALEWATCH_MONGO_URI", NOWHERE)
-    assert parse_options(MongoClientOptions, SimpleNamespace()).uri == NOWHERE
-    assert parse_options(MongoClientOptions, SimpleNamespace(mongo_uri="")).uri == NOWHERE
-    assert parse_options(MongoClientOptions, SimpleNamespace(mongo_uri="mongodb://other")).uri == "mongodb://other"
+    assert parse_options(MongoOptions, SimpleNamespace()).uri == NOWHERE
+    assert parse_options(MongoOptions, SimpleNamespace(mongo_uri="")).uri == NOWHERE
+    assert parse_options(MongoOptions, SimpleNamespace(mongo_uri="mongodb://other")).uri == "mongodb://other"
 
 
 def test_without_a_uri_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("STALEWATCH_MONGO_URI", raising=False)
     with pytest.raises(BadAddress, match="stalewatch cluster up mongo"):
-        Address(parse_options(MongoClientOptions, SimpleNamespace()))
+        MongoAddress(parse_options(MongoOptions, SimpleNamespace()))
 
 
 @pytest.mark.parametrize(
@@ -66,15 +66,15 @@ def test_without_a_uri_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch) -> 
 )
 def test_a_value_that_makes_no_sense_is_refused_with_its_flag(flag: str, text: str) -> None:
     with pytest.raises(BadAddress, match=f"--{flag.replace('_', '-')} '{text}'"):
-        parse_options(MongoClientOptions, SimpleNamespace(mongo_uri=NOWHERE, **{flag: text}))
+        parse_options(MongoOptions, SimpleNamespace(mongo_uri=NOWHERE, **{flag: text}))
 
 
 def test_only_the_uri_is_secret() -> None:
-    assert [option.flag for option in options_of(MongoClientOptions) if option.secret] == ["--mongo-uri"]
+    assert [option.flag for option in options_of(MongoOptions) if option.secret] == ["--mongo-uri"]
 
 
 def test_the_options_show_no_password() -> None:
-    assert "hunter2" not in repr(MongoClientOptions(uri="mongodb://me:hunter2@db/"))
+    assert "hunter2" not in repr(MongoOptions(uri="mongodb://me:hunter2@db/"))
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_no_server_names_the_hosts_and_the_way_out() -> None:
 
 
 def driver_settings(uri: str, **chosen: object) -> tuple[float | None, bool, int | None, str | None]:
-    client = Address(MongoClientOptions(uri=uri, **chosen)).open()
+    client = MongoAddress(MongoOptions(uri=uri, **chosen)).open()
     client.close()
     pool = client.options.pool_options
     return pool.socket_timeout, client.options.retry_writes, pool.max_pool_size, pool.appname
@@ -162,7 +162,7 @@ def test_a_flag_for_retries_stands_against_the_uri() -> None:
     ],
 )
 def test_one_member_is_reached_with_the_same_user_and_settings(uri: str, host: str, tls: bool) -> None:  # noqa: FBT001
-    member = Address(MongoClientOptions(uri=uri)).open_member(host, 7)
+    member = MongoAddress(MongoOptions(uri=uri)).open_member(host, 7)
     member.close()
     pool = member.options.pool_options
     assert set(member.topology_description._topology_settings.seeds) == {(host, 7)}
