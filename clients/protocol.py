@@ -53,11 +53,9 @@ class ClientSession(Protocol):
 
     def read(self, key: str) -> Answer:
         """Read a register at the read options' level."""
-        ...
 
     def write(self, key: str, value: Value) -> Answer:
         """Raise a register to the value's version; never undo a newer one."""
-        ...
 
 
 class Levels(NamedTuple):
@@ -80,7 +78,6 @@ class DocumentSession(ClientSession, Protocol):
 
         If `change` returns None there is nothing to do, and the answer is superseded.
         """
-        ...
 
 
 Resolved = Literal["merged", "single", "disturbed"]
@@ -92,15 +89,12 @@ class Resolver(Protocol):
 
     def suspects(self) -> Iterable[str]:
         """Return the keys changed since the last call that may have siblings, including keys of other runs."""
-        ...
 
     def resolve(self, key: str, merge: Callable[[Sequence[Body]], Body]) -> Resolved:
         """Replace all leaves of a key by one that holds the result of `merge`."""
-        ...
 
     def close(self) -> None:
         """Close the connection."""
-        ...
 
 
 @runtime_checkable
@@ -109,11 +103,9 @@ class Siblings(Protocol):
 
     def resolvers(self) -> Sequence[Resolver]:
         """Open one resolver per leader."""
-        ...
 
     def leaves(self, key: str) -> Sequence[Body] | None:
         """Return all leaves of a key, the winner first; None while the leaders differ."""
-        ...
 
 
 @runtime_checkable
@@ -122,7 +114,6 @@ class LedgerSession(ClientSession, Protocol):
 
     def append(self, key: str, item: str) -> Answer:
         """Append an item, which nobody else appends, to a list; send it once."""
-        ...
 
 
 @runtime_checkable
@@ -131,15 +122,12 @@ class Ledger(Protocol):
 
     def create_lists(self, keys: Sequence[str]) -> None:
         """Create empty lists, at the strongest level; raise `ClientError` for a key that exists."""
-        ...
 
     def final_items(self, key: str) -> Answer:
         """Read all the items of a list, at the level that proves loss; raise what the driver raises."""
-        ...
 
     def remove_lists(self, keys: Sequence[str]) -> None:
         """Delete the run's own lists, with all their items."""
-        ...
 
 
 @runtime_checkable
@@ -148,7 +136,6 @@ class DrawingSession(ClientSession, Protocol):
 
     def draw(self, key: str) -> Answer:
         """Draw the next id of a counter; it is the answer's `version`."""
-        ...
 
 
 @runtime_checkable
@@ -157,11 +144,9 @@ class Counters(Protocol):
 
     def create_counters(self, keys: Sequence[str]) -> None:
         """Create counters at 0, at the strongest level; raise `ClientError` for a key that exists."""
-        ...
 
     def remove_counters(self, keys: Sequence[str]) -> None:
         """Delete the run's own counters."""
-        ...
 
 
 class Client(Protocol):
@@ -175,39 +160,30 @@ class Client(Protocol):
 
     def prepare(self) -> None:
         """Connect and create what is missing, or raise a `stalewatch.clients.errors.ClientError`."""
-        ...
 
     def preload(self, keys: Sequence[str], payload: str) -> None:
         """Create every key at version 0, at the strongest level; raise `ClientError` for a key that exists."""
-        ...
 
     def session(self, name: str) -> ClientSession:
         """Open a session."""
-        ...
 
     def final(self, key: str) -> Answer:
         """Read everything that the key holds, at the level that proves loss; raise what the driver raises."""
-        ...
 
     def explain(self, error: BaseException) -> Failure:
         """Return the outcome of an operation that ended in an exception."""
-        ...
 
     def settings(self) -> dict[str, object]:
         """Return the levels and driver settings in force, without credentials, for reports."""
-        ...
 
     def levels(self) -> Levels:
         """Return the levels in force, which name the operations."""
-        ...
 
     def remove(self, keys: Sequence[str]) -> None:
         """Delete the run's own keys; a key that does not exist is no error."""
-        ...
 
     def close(self) -> None:
         """Close the connections."""
-        ...
 
 
 class NodeState(NamedTuple):
@@ -228,11 +204,9 @@ class Servers(Protocol):
 
     def look(self) -> Sequence[NodeState]:
         """Return the state of every server; raise `NoServerAnswers`, or `Unreachable` if none ever will."""
-        ...
 
     def close(self) -> None:
         """Close the connections."""
-        ...
 
 
 class PrimaryClaims(Protocol):
@@ -241,18 +215,15 @@ class PrimaryClaims(Protocol):
     @property
     def nodes(self) -> Sequence[str]:
         """The servers, each HOST:PORT."""
-        ...
 
     def ask(self, node: str) -> int | None:
         """Return the term in which the server claims to lead, None if it does not; raise `NoServerAnswers`.
 
         A server that is certainly not running does not lead.
         """
-        ...
 
     def close(self) -> None:
         """Close the connections."""
-        ...
 
 
 class NoServerAnswers(Exception):

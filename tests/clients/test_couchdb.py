@@ -12,11 +12,10 @@ import pytest
 import requests
 
 from stalewatch.clients.couchdb.client import CouchClient
-from stalewatch.clients.couchdb.document import Documents
+from stalewatch.clients.couchdb.documents import Documents, LeaderResolver
 from stalewatch.clients.couchdb.errors import Unsettled
 from stalewatch.clients.couchdb.http import Connection
-from stalewatch.clients.couchdb.options import CouchClientOptions, Leader, leader
-from stalewatch.clients.couchdb.resolver import LeaderResolver
+from stalewatch.clients.couchdb.options import CouchOptions, Leader, leader
 from stalewatch.clients.errors import BadAddress, ClientError, Unreachable
 from stalewatch.clients.protocol import Body, Value
 from stalewatch.clusters.local.couch import CouchCluster
@@ -48,9 +47,9 @@ def servers(leaders: CouchCluster, request: pytest.FixtureRequest) -> Iterator[l
             disguise.close()
 
 
-def options_for(nodes: Sequence[str], **chosen: Any) -> CouchClientOptions:
+def options_for(nodes: Sequence[str], **chosen: Any) -> CouchOptions:
     a, b = (leader(url(node)) for node in nodes)
-    return CouchClientOptions(a=a, b=b, **chosen)
+    return CouchOptions(a=a, b=b, **chosen)
 
 
 @pytest.fixture
@@ -400,7 +399,7 @@ def test_a_new_database_is_created_and_replicated_under_the_servers_own_names(
                 requests.delete(url(node, f"_replicator/{row['id']}?rev={row['value']['rev']}"), timeout=TIMEOUT_S)
 
 
-def trouble(options: CouchClientOptions) -> ClientError:
+def trouble(options: CouchOptions) -> ClientError:
     with pytest.raises(ClientError) as caught:
         CouchClient(options, RealClock()).prepare()
     assert "\n" not in str(caught.value)
@@ -411,10 +410,10 @@ def trouble(options: CouchClientOptions) -> ClientError:
 def test_a_wrong_password_is_named(leaders: CouchCluster) -> None:
     right = options_for(leaders.nodes())
     wrong = right.b._replace(password="wr0ng")  # noqa: S106 # wrong on purpose
-    error = trouble(CouchClientOptions(a=right.a, b=wrong))
+    error = trouble(CouchOptions(a=right.a, b=wrong))
     assert isinstance(error, Unreachable)
     assert f"--couch-b {right.b.node} refused the user or the password" in str(error)
-    nobody = trouble(CouchClientOptions(a=right.a._replace(user=None), b=right.b))
+    nobody = trouble(CouchOptions(a=right.a._replace(user=None), b=right.b))
     assert "STALEWATCH_COUCH_USERNAME" in str(nobody)
 
 
@@ -446,7 +445,7 @@ def test_a_server_that_is_not_couchdb_is_named(answer: bytes, words: str) -> Non
 
         threading.Thread(target=serve, daemon=True).start()
         a = Leader("http", "127.0.0.1", stranger.getsockname()[1])
-        error = trouble(CouchClientOptions(a=a, b=a._replace(port=1), timeout_s=2))
+        error = trouble(CouchOptions(a=a, b=a._replace(port=1), timeout_s=2))
         assert isinstance(error, Unreachable)
         assert words in str(error)
         assert a.node in str(error)
@@ -465,4 +464,4 @@ def test_replication_that_does_not_work_is_named(leaders: CouchCluster, monkeypa
 
 def test_one_address_for_both_is_refused_before_anything_is_sent() -> None:
     a = Leader("http", "127.0.0.1", 1)
-    assert isinstance(trouble(CouchClientOptions(a=a, b=a)), BadAddress)
+    assert isinstance(trouble(CouchOptions(a=a, b=a)), BadAddress)

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from stalewatch.clients.couchdb.document import ATTEMPTS, Documents
-from stalewatch.clients.couchdb.errors import CouchError, Refused, Unsettled, explain
+from stalewatch.clients.couchdb.documents import ATTEMPTS, Documents
+from stalewatch.clients.couchdb.errors import CouchError, HTTPStatusError, Unsettled, explain
 from stalewatch.clients.couchdb.http import Connection
 from stalewatch.clients.protocol import Body
 from tests.clients.scripted_server import Scripted
@@ -61,7 +61,7 @@ def test_an_edit_is_what_its_attempts_were_together(
 
 def test_an_edit_that_is_refused_at_once_has_failed_and_one_after_a_conflict_may_not_have() -> None:
     for answers, kind, outcome in (
-        ((NO_DATABASE,), Refused, "fail"),
+        ((NO_DATABASE,), HTTPStatusError, "fail"),
         ((DOCUMENT, CONFLICT, NO_DATABASE), Unsettled, "unknown"),
     ):
         with answering(*answers) as (_, documents), pytest.raises(CouchError) as ended:

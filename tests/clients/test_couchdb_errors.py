@@ -4,7 +4,15 @@ import geventhttpclient.response as parser
 import pytest
 
 from stalewatch.clients.couchdb import errors as couchdb_errors
-from stalewatch.clients.couchdb.errors import ERRORS, STATUSES, CouchError, NotConnected, Refused, Unsettled, explain
+from stalewatch.clients.couchdb.errors import (
+    ERRORS,
+    STATUSES,
+    CouchError,
+    HTTPStatusError,
+    NotConnected,
+    Unsettled,
+    explain,
+)
 from stalewatch.clients.errors import Failure
 
 
@@ -25,10 +33,10 @@ def test_every_public_exception_of_the_parser_and_of_ours_has_a_row(kind: type[B
     ("error", "failure"),
     [
         (NotConnected(""), Failure("fail", "NotConnected")),
-        (Refused(401, "h:1"), Failure("fail", "HTTP 401")),
-        (Refused(404, "h:1"), Failure("fail", "HTTP 404")),
-        (Refused(503, "h:1"), Failure("unknown", "HTTP 503")),
-        (Refused(418, "h:1"), Failure("unknown", "HTTP 418")),
+        (HTTPStatusError(401, "h:1"), Failure("fail", "HTTP 401")),
+        (HTTPStatusError(404, "h:1"), Failure("fail", "HTTP 404")),
+        (HTTPStatusError(503, "h:1"), Failure("unknown", "HTTP 503")),
+        (HTTPStatusError(418, "h:1"), Failure("unknown", "HTTP 418")),
         (Unsettled(""), Failure("unknown", "Unsettled")),
         (CouchError(""), Failure("unknown", "CouchError")),
         (parser.HTTPConnectionClosed(""), Failure("unknown", "HTTPConnectionClosed")),

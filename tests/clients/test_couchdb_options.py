@@ -2,7 +2,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from stalewatch.clients.couchdb.options import PASSWORD, USERNAME, CouchClientOptions, Leader, database_name, leader
+from stalewatch.clients.couchdb.options import PASSWORD, USERNAME, CouchOptions, Leader, database_name, leader
 from stalewatch.clients.databases import DATABASES
 from stalewatch.clients.errors import BadAddress
 from stalewatch.clients.options import parse_options
@@ -49,19 +49,19 @@ def test_credentials_come_from_the_environment_if_the_url_has_none(monkeypatch: 
 )
 def test_what_is_no_url_of_a_server_is_refused_without_quoting_it(text: str) -> None:
     with pytest.raises(BadAddress) as refused:
-        parse_options(CouchClientOptions, SimpleNamespace(couch_a=text, couch_b=B))
+        parse_options(CouchOptions, SimpleNamespace(couch_a=text, couch_b=B))
     assert "--couch-a" in str(refused.value)
     assert "s3" not in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
 def test_the_options_never_show_a_password() -> None:
-    options = parse_options(CouchClientOptions, SimpleNamespace(couch_a=A, couch_b=B, peer_a="http://x:s3cret@h:1"))
+    options = parse_options(CouchOptions, SimpleNamespace(couch_a=A, couch_b=B, peer_a="http://x:s3cret@h:1"))
     assert "s3cret" not in repr(options)
 
 
 def test_a_peer_has_the_leaders_credentials_unless_it_brings_its_own() -> None:
-    options = parse_options(CouchClientOptions, SimpleNamespace(couch_a=A, couch_b=B, peer_a="http://couch1:5984"))
+    options = parse_options(CouchOptions, SimpleNamespace(couch_a=A, couch_b=B, peer_a="http://couch1:5984"))
     assert options.peer_a == Leader("http", "couch1", 5984, "admin", "s3cret")
     assert options.peer_b is None
 
@@ -78,10 +78,7 @@ def test_a_peer_has_the_leaders_credentials_unless_it_brings_its_own() -> None:
     ],
 )
 def test_where_to_write_and_read_can_be_said_by_word_or_by_address(flag: str, given: str | None, means: str) -> None:
-    assert (
-        getattr(parse_options(CouchClientOptions, SimpleNamespace(couch_a=A, couch_b=B, **{flag: given})), flag)
-        == means
-    )
+    assert getattr(parse_options(CouchOptions, SimpleNamespace(couch_a=A, couch_b=B, **{flag: given})), flag) == means
 
 
 @pytest.mark.parametrize(
@@ -100,12 +97,12 @@ def test_a_choice_that_makes_no_sense_is_named(
 ) -> None:
     monkeypatch.delenv("STALEWATCH_COUCH_B", raising=False)
     with pytest.raises(BadAddress, match=words):
-        _ = parse_options(CouchClientOptions, SimpleNamespace(**{"couch_a": A, "couch_b": B, **wrong})).leaders
+        _ = parse_options(CouchOptions, SimpleNamespace(**{"couch_a": A, "couch_b": B, **wrong})).leaders
 
 
 def test_one_server_cannot_be_both_leaders() -> None:
     with pytest.raises(BadAddress, match="name two servers"):
-        parse_options(CouchClientOptions, SimpleNamespace(couch_a=A, couch_b=A)).check()
+        parse_options(CouchOptions, SimpleNamespace(couch_a=A, couch_b=A)).check()
 
 
 @pytest.mark.parametrize("name", ["bench", "a0_$()+-", "a/b"])
@@ -123,5 +120,5 @@ def test_no_address_means_the_local_cluster(monkeypatch: pytest.MonkeyPatch) -> 
     for name in ("STALEWATCH_COUCH_A", "STALEWATCH_COUCH_B"):
         monkeypatch.delenv(name, raising=False)
     for given, lacks in ({}, True), ({"couch_a": A}, False):
-        options = parse_options(CouchClientOptions, SimpleNamespace(**given))
+        options = parse_options(CouchOptions, SimpleNamespace(**given))
         assert DATABASES["couch"].lacks_address(options) == lacks

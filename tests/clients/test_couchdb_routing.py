@@ -3,7 +3,7 @@ from random import Random
 
 import pytest
 
-from stalewatch.clients.couchdb.routing import A, B, Routing, home
+from stalewatch.clients.couchdb.client import A, B, Routing, home
 
 KEYS = [f"run-w0-{number}" for number in range(1000)]
 

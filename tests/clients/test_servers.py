@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 
 from stalewatch.clients.cassandra.servers import CassandraServers
-from stalewatch.clients.couchdb.servers import CouchServers
+from stalewatch.clients.couchdb.administration import CouchServers
 from stalewatch.clients.protocol import NodeState, NoServerAnswers
 from stalewatch.clusters.local.cassandra import CassandraCluster
 from stalewatch.clusters.local.couch import CouchCluster
