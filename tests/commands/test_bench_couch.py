@@ -24,7 +24,7 @@ from stalewatch.commands.check import judge_files
 from stalewatch.history.operation import Final, Read, Write
 from stalewatch.history.reader import History
 from stalewatch.reports.result import check_result
-from tests.clients.couchdb_traits import Disguise, apart
+from tests.clients.couchdb_traits import CouchProxy, paired
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 150
@@ -204,8 +204,8 @@ def test_what_a_way_to_resolve_conflicts_loses(
 def test_the_same_bench_runs_on_what_apache_couchdb_shows(leaders: CouchCluster, tmp_path: Path) -> None:
     """Opaque sequence numbers, conflicts in any order, 202, chunked answers, other names among the servers."""
     disguises = [
-        Disguise(f"http://{node}", accepted_every=50, peer_url=f"http://{other}")
-        for node, other in apart(leaders.nodes())
+        CouchProxy(f"http://{node}", accepted_every=50, peer_url=f"http://{other}")
+        for node, other in paired(leaders.nodes())
     ]
     report = tmp_path / "result.json"
     a, b = (url(disguise.address) for disguise in disguises)

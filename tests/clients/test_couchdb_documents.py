@@ -1,4 +1,4 @@
-"""What an edit makes of a server's answers, one after the other."""
+"""Edits and reads of a document, given a script of the server's answers."""
 
 import json
 from collections.abc import Iterator
@@ -10,24 +10,24 @@ from stalewatch.clients.couchdb.documents import ATTEMPTS, Documents
 from stalewatch.clients.couchdb.errors import CouchError, HTTPStatusError, Unsettled, explain
 from stalewatch.clients.couchdb.http import Connection
 from stalewatch.clients.protocol import Body
-from tests.clients.scripted_server import Scripted
+from tests.clients.scripted_server import ScriptedServer
 
 
-def said(status: int, body: object) -> bytes:
+def answer_of(status: int, body: object) -> bytes:
     content = json.dumps(body).encode()
-    return b"HTTP/1.1 %d Said\r\nContent-Length: %d\r\n\r\n%s" % (status, len(content), content)
+    return b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n%s" % (status, len(content), content)
 
 
-DOCUMENT = said(200, {"_id": "k", "_rev": "1-a", "v": 1})
-CREATED, ACCEPTED = said(201, {"ok": True}), said(202, {"ok": True})
-CONFLICT = said(409, {"error": "conflict"})
-DELETED = said(404, {"error": "not_found", "reason": "deleted"})
-NO_DATABASE = said(404, {"error": "not_found", "reason": "Database does not exist."})
+DOCUMENT = answer_of(200, {"_id": "k", "_rev": "1-a", "v": 1})
+CREATED, ACCEPTED = answer_of(201, {"ok": True}), answer_of(202, {"ok": True})
+CONFLICT = answer_of(409, {"error": "conflict"})
+DELETED = answer_of(404, {"error": "not_found", "reason": "deleted"})
+NO_DATABASE = answer_of(404, {"error": "not_found", "reason": "Database does not exist."})
 
 
 @contextmanager
-def answering(*answers: bytes | None) -> Iterator[tuple[Scripted, Documents]]:
-    server = Scripted(*answers)
+def answering(*answers: bytes | None) -> Iterator[tuple[ScriptedServer, Documents]]:
+    server = ScriptedServer(*answers)
     documents = Documents(Connection(server.leader, timeout_s=0.5), "h:1", "db/x")
     try:
         yield server, documents
@@ -36,7 +36,7 @@ def answering(*answers: bytes | None) -> Iterator[tuple[Scripted, Documents]]:
         server.close()
 
 
-def raised(body: Body) -> Body | None:
+def with_version_2(body: Body) -> Body | None:
     return {**body, "v": 2}
 
 
@@ -47,50 +47,50 @@ def raised(body: Body) -> Body | None:
         ((DOCUMENT, ACCEPTED), "unknown", "accepted"),
         ((DELETED,), "fail", "missing"),
         ((DOCUMENT, CONFLICT, DOCUMENT, CREATED), "ok", None),
-        # A replica may have kept what the others refused: only what never met a conflict has surely failed.
+        # A replica may have kept what the others rejected: only an edit without a conflict has certainly failed.
         ((DOCUMENT, CONFLICT, DELETED), "unknown", "missing"),
     ],
 )
-def test_an_edit_is_what_its_attempts_were_together(
+def test_the_outcome_of_an_edit_covers_all_its_attempts(
     answers: tuple[bytes, ...], outcome: str, error: str | None
 ) -> None:
     with answering(*answers) as (_, documents):
-        answer = documents.edit("k", raised)
+        answer = documents.edit("k", with_version_2)
     assert (answer.outcome, answer.error) == (outcome, error)
 
 
-def test_an_edit_that_is_refused_at_once_has_failed_and_one_after_a_conflict_may_not_have() -> None:
-    for answers, kind, outcome in (
+def test_an_edit_rejected_at_once_failed_and_one_rejected_after_a_conflict_is_unknown() -> None:
+    for answers, cls, outcome in (
         ((NO_DATABASE,), HTTPStatusError, "fail"),
         ((DOCUMENT, CONFLICT, NO_DATABASE), Unsettled, "unknown"),
     ):
         with answering(*answers) as (_, documents), pytest.raises(CouchError) as ended:
-            documents.edit("k", raised)
-        assert type(ended.value) is kind
+            documents.edit("k", with_version_2)
+        assert type(ended.value) is cls
         assert explain(ended.value).outcome == outcome
 
 
-def test_an_edit_that_always_comes_too_late_gives_up() -> None:
+def test_an_edit_gives_up_after_too_many_conflicts() -> None:
     with answering(*[DOCUMENT, CONFLICT] * (ATTEMPTS + 1)) as (server, documents), pytest.raises(Unsettled):
-        documents.edit("k", raised)
+        documents.edit("k", with_version_2)
     assert len(server.requests) == 2 * (ATTEMPTS + 1)
 
 
-def test_an_edit_names_the_revision_that_it_read_and_stores_nothing_else_of_the_servers() -> None:
-    conflicting = said(200, {"_id": "k", "_rev": "1-a", "_conflicts": ["1-b"], "v": 1})
+def test_an_edit_names_the_revision_it_read_and_stores_no_other_server_field() -> None:
+    conflicting = answer_of(200, {"_id": "k", "_rev": "1-a", "_conflicts": ["1-b"], "v": 1})
     with answering(conflicting, CREATED) as (server, documents):
-        documents.edit("a key/1", raised)
+        documents.edit("a key/1", with_version_2)
     assert server.requests[1].startswith(b"PUT /db%2Fx/a%20key%2F1 HTTP/1.1\r\n")
     assert json.loads(server.requests[1].partition(b"\r\n\r\n")[2]) == {"_rev": "1-a", "v": 2}
 
 
-def test_a_read_begins_anew_when_a_leaf_is_gone_before_it_is_fetched() -> None:
-    both = said(200, {"_id": "k", "_rev": "2-a", "_conflicts": ["2-b"], "v": 2})
-    gone = said(200, [{"missing": "2-b"}])
-    one = said(200, {"_id": "k", "_rev": "3-c", "v": 3})
-    with answering(both, gone, one) as (_, documents):
+def test_a_read_starts_over_if_a_leaf_disappears_before_it_is_fetched() -> None:
+    both = answer_of(200, {"_id": "k", "_rev": "2-a", "_conflicts": ["2-b"], "v": 2})
+    missing = answer_of(200, [{"missing": "2-b"}])
+    one = answer_of(200, {"_id": "k", "_rev": "3-c", "v": 3})
+    with answering(both, missing, one) as (_, documents):
         held = documents.read("k")
     assert held is not None
     assert (held.rev, held.body, held.siblings) == ("3-c", {"v": 3}, {})
-    with answering(*[both, gone] * ATTEMPTS) as (_, documents), pytest.raises(Unsettled):
+    with answering(*[both, missing] * ATTEMPTS) as (_, documents), pytest.raises(Unsettled):
         documents.read("k")
