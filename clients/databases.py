@@ -42,7 +42,7 @@ def _installed() -> Iterator[Database]:
 def _loaded(entry: importlib.metadata.EntryPoint) -> Database:
     row = entry.load()
     if not isinstance(row, Database):
-        raise TypeError(f"it refers to a {type(row).__name__}, not to a stalewatch.clients.protocol.Database")
+        raise TypeError(f"it refers to an object of the class {type(row).__name__}, not to a Database")
     if row.name != entry.name:
         raise ValueError(f"its row is called {row.name!r}: the entry point and the row need the same name")
     if row.name in BUILT_IN:
@@ -51,3 +51,6 @@ def _loaded(entry: importlib.metadata.EntryPoint) -> Database:
 
 
 DATABASES: Mapping[str, Database] = discover()
+
+BREAKABLE = tuple(name for name, row in DATABASES.items() if row.cluster is not None or name == "memory")
+"""The databases that drills can break: those with a cluster, and the simulator."""

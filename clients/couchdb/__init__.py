@@ -34,5 +34,5 @@ DATABASE = Database(
     servers=_servers,
     cluster="stalewatch.clusters.local.couch:CouchCluster",
     lab_cluster="stalewatch.clusters.lab.clusters:CouchLab",
-    compose_cluster="stalewatch.clusters.compose.clusters:CouchContainers",
+    compose_cluster="stalewatch.clusters.compose.clusters:CouchCompose",
 )

@@ -41,5 +41,5 @@ DATABASE = Database(
     claims=_claims,
     cluster="stalewatch.clusters.local.mongo:MongoCluster",
     lab_cluster="stalewatch.clusters.lab.clusters:MongoLab",
-    compose_cluster="stalewatch.clusters.compose.clusters:MongoContainers",
+    compose_cluster="stalewatch.clusters.compose.clusters:MongoCompose",
 )
