@@ -43,10 +43,8 @@ def _loaded(entry: importlib.metadata.EntryPoint) -> Database:
     row = entry.load()
     if not isinstance(row, Database):
         raise TypeError(f"it refers to an object of the class {type(row).__name__}, not to a Database")
-    if row.name != entry.name:
-        raise ValueError(f"its row is called {row.name!r}: the entry point and the row need the same name")
-    if row.name in BUILT_IN:
-        raise ValueError("stalewatch has a database of that name: choose another")
+    if row.name != entry.name or row.name in BUILT_IN:
+        raise ValueError(f"its row is called {row.name!r}: use the entry point's name, and no built-in one")
     return row
 
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 from stalewatch.clients.errors import BadAddress
 
 T = TypeVar("T")
+N = TypeVar("N", int, float)
 
 
 class Redaction(NamedTuple):
@@ -146,30 +147,6 @@ def whole_number(text: str) -> int:
         raise ValueError("must be a whole number") from None
 
 
-def count(text: str) -> int:
-    """Return an integer of at least 1, or raise ValueError."""
-    value = whole_number(text)
-    if value < 1:
-        raise ValueError("must be a whole number, 1 or more")
-    return value
-
-
-def size(text: str) -> int:
-    """Return an integer of at least 0, or raise ValueError."""
-    value = whole_number(text)
-    if value < 0:
-        raise ValueError("must be a whole number, 0 or more")
-    return value
-
-
-def port(text: str) -> int:
-    """Return a port that a server can listen on, or raise ValueError."""
-    value = whole_number(text)
-    if value not in range(1, 65536):
-        raise ValueError("must be a port from 1 to 65535")
-    return value
-
-
 def number(text: str) -> float:
     """Return a number, or raise ValueError."""
     try:
@@ -178,27 +155,45 @@ def number(text: str) -> float:
         raise ValueError("must be a number") from None
 
 
+def count(text: str) -> int:
+    """Return an integer of at least 1, or raise ValueError."""
+    value = whole_number(text)
+    return _require(value, value >= 1, "a whole number, 1 or more")
+
+
+def size(text: str) -> int:
+    """Return an integer of at least 0, or raise ValueError."""
+    value = whole_number(text)
+    return _require(value, value >= 0, "a whole number, 0 or more")
+
+
+def port(text: str) -> int:
+    """Return a port that a server can listen on, or raise ValueError."""
+    value = whole_number(text)
+    return _require(value, value in range(1, 65536), "a port from 1 to 65535")
+
+
 def share(text: str) -> float:
     """Return a number from 0 to 1, or raise ValueError."""
     value = number(text)
-    if not 0 <= value <= 1:
-        raise ValueError("must be a share from 0 to 1")
-    return value
+    return _require(value, 0 <= value <= 1, "a share from 0 to 1")
 
 
 def positive(text: str) -> float:
     """Return a finite number above 0, or raise ValueError."""
     value = number(text)
-    if not 0 < value < float("inf"):
-        raise ValueError("must be a number above 0")
-    return value
+    return _require(value, 0 < value < float("inf"), "a number above 0")
 
 
 def seconds(text: str) -> float:
     """Return a finite number of seconds, 0 or more, or raise ValueError."""
     value = number(text)
-    if not 0 <= value < float("inf"):
-        raise ValueError("must be a number of seconds, 0 or more")
+    return _require(value, 0 <= value < float("inf"), "a number of seconds, 0 or more")
+
+
+def _require(value: N, valid: bool, expected: str) -> N:  # noqa: FBT001 # reads as a sentence
+    if not valid:
+        raise ValueError(f"must be {expected}")
     return value
 
 

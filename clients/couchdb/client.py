@@ -273,6 +273,7 @@ def _stored(value: Value) -> Body:
 
 
 A, B = 0, 1
+NAMED: Mapping[str, int] = {"a": A, "b": B}
 
 
 def home(key: str) -> int:
@@ -286,38 +287,23 @@ class Routing:
     def __init__(self, write_to: str, read_from: str, random: Random) -> None:
         self._random = random.random
         self._last = A
-        self._write = _WRITES[write_to]
-        self._read = _READS[read_from]
-        self._spread = write_to == "both"
+        self._write_to, self._read_from = write_to, read_from
 
     def to_write(self, key: str) -> int:
         """Return the leader that takes a write of the key."""
-        self._last = self._write(self, key)
+        self._last = self._writer(key)
         return self._last
 
     def to_read(self, key: str) -> int:
         """Return the leader that answers a read of the key."""
-        return self._read(self, key)
-
-    def _either(self) -> int:
-        return A if self._random() < 0.5 else B  # noqa: PLR2004 # half and half
-
-    def _same(self, key: str) -> int:
+        named = NAMED.get(self._read_from)
+        if named is not None:
+            return named
         # With random leaders a key has none of its own; the closest is the one that took the session's last write.
-        return self._last if self._spread else self._write(self, key)
+        same = self._last if self._write_to == "both" else self._writer(key)
+        return same if self._read_from == "same" else 1 - same
 
-
-_Route = Callable[[Routing, str], int]
-
-_WRITES: Mapping[str, _Route] = {
-    "a": lambda _routing, _key: A,
-    "b": lambda _routing, _key: B,
-    "both": lambda routing, _key: routing._either(),  # noqa: SLF001 # its own table
-    "home": lambda _routing, key: home(key),
-}
-_READS: Mapping[str, _Route] = {
-    "a": lambda _routing, _key: A,
-    "b": lambda _routing, _key: B,
-    "same": lambda routing, key: routing._same(key),  # noqa: SLF001 # its own table
-    "other": lambda routing, key: 1 - routing._same(key),  # noqa: SLF001 # its own table
-}
+    def _writer(self, key: str) -> int:
+        if self._write_to == "both":
+            return A if self._random() < 0.5 else B  # noqa: PLR2004 # half and half
+        return home(key) if self._write_to == "home" else NAMED[self._write_to]

@@ -59,11 +59,9 @@ def leader(text: str) -> Leader:
     Raises ValueError, which never quotes the URL.
     """
     named = peer(text)
-    return (
-        named
-        if named.user is not None
-        else named._replace(user=os.environ.get(USERNAME), password=os.environ.get(PASSWORD))
-    )
+    if named.user is not None:
+        return named
+    return named._replace(user=os.environ.get(USERNAME), password=os.environ.get(PASSWORD))
 
 
 def peer(text: str) -> Leader:
@@ -75,10 +73,9 @@ def peer(text: str) -> Leader:
         raise ValueError(_EXPECTED) from None
     if parts.scheme not in _PORTS or not parts.hostname or parts.path not in {"", "/"} or parts.query or parts.fragment:
         raise ValueError(_EXPECTED)
-    user, password = parts.username, parts.password
-    if user is None:
+    if parts.username is None:
         return Leader(parts.scheme, parts.hostname, port)
-    return Leader(parts.scheme, parts.hostname, port, unquote(user), unquote(password or ""))
+    return Leader(parts.scheme, parts.hostname, port, unquote(parts.username), unquote(parts.password or ""))
 
 
 def database_name(text: str) -> str:
@@ -141,13 +138,11 @@ class CouchOptions:
     @property
     def leaders(self) -> tuple[Leader, Leader]:
         """Both leaders; raise `BadAddress` if one is missing."""
-        for flag, named in (("--couch-a", self.a), ("--couch-b", self.b)):
-            if named is None:
-                raise BadAddress(
-                    f"no CouchDB address: give {flag}, or start two local leaders with `stalewatch cluster up couch`"
-                )
-        assert self.a is not None  # noqa: S101 # as just checked
-        assert self.b is not None  # noqa: S101 # as just checked
+        if self.a is None or self.b is None:
+            flag = "--couch-a" if self.a is None else "--couch-b"
+            raise BadAddress(
+                f"no CouchDB address: give {flag}, or start two local leaders with `stalewatch cluster up couch`"
+            )
         return self.a, self.b
 
     def resolved(self) -> Self:

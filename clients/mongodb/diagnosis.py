@@ -1,9 +1,9 @@
 """Diagnoses of a MongoDB that cannot be used, in one line each: what happened, where, and what to do next."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from bson.errors import InvalidDocument
 from pymongo import errors as driver
@@ -16,10 +16,44 @@ from stalewatch.clients.mongodb.errors import server_code
 from stalewatch.clients.mongodb.options import MongoOptions
 
 START_LOCAL = "start a local one with `stalewatch cluster up mongo`"
+NAME_A_USER = "name a user: mongodb://USER:PASSWORD@HOST:PORT,..."
 NEEDS_A_SET = "reads from followers, majority writes and the final linearizable reads need a replica set"
 
 _APPENDED = re.compile(r"(, full error| \(configured timeouts|, Timeout: ).*")
 _REFUSED_COMMAND = re.compile(r"execute command \{ (\w+):.*")
+
+
+class _Diagnosis(NamedTuple):
+    """An error class, and the text of its message."""
+
+    error: type[ClientError]
+    text: str
+
+
+_WRONG_USER = _Diagnosis(
+    Unreachable,
+    "MongoDB at {hosts} refused the user or the password in --mongo-uri ({reason}); check both, and authSource, the "
+    "database that stores the user",
+)
+_UNSATISFIABLE = _Diagnosis(
+    BadAddress, "write concern {write_concern} can never be met by {hosts} ({reason}); ask for fewer members"
+)
+_TOO_LARGE = _Diagnosis(
+    ClientError, "MongoDB cannot store a value of this size ({reason}): choose a smaller --value-size"
+)
+_UNREACHABLE = _Diagnosis(Unreachable, f"MongoDB at {{hosts}}: {{reason}}; check the servers, or {START_LOCAL}")
+_OTHER = _Diagnosis(ClientError, "MongoDB at {hosts} answered with an error: {reason}; see its log")
+
+_BY_CODE: Mapping[int, _Diagnosis] = {
+    11: _WRONG_USER,
+    13: _Diagnosis(Unreachable, "MongoDB at {hosts} denied access to {db}.{coll} ({reason}); {grant}"),
+    18: _WRONG_USER,
+    79: _UNSATISFIABLE,
+    100: _UNSATISFIABLE,
+    10334: _TOO_LARGE,
+    8000: _WRONG_USER,
+}
+"""Diagnoses by the server's error code."""
 
 
 @contextmanager
@@ -29,60 +63,22 @@ def explained(address: MongoAddress, options: MongoOptions) -> Iterator[None]:
         yield
     except driver.PyMongoError as error:
         code = server_code(error)
-        diagnose = _unreachable if code is None else _DIAGNOSES.get(code, _rejected)
-        raise diagnose(error, address, options) from error
+        diagnosis = _UNREACHABLE if code is None else _BY_CODE.get(code, _OTHER)
+        raise _client_error(diagnosis, error, address, options) from error
     except InvalidDocument as error:
-        raise _too_large(error, address, options) from error
+        raise _client_error(_TOO_LARGE, error, address, options) from error
 
 
-def _too_large(error: Exception, _address: MongoAddress, _options: MongoOptions) -> ClientError:
-    return ClientError(f"MongoDB cannot store a value of this size ({reason(error)}): choose a smaller --value-size")
-
-
-def _unreachable(error: Exception, address: MongoAddress, _options: MongoOptions) -> ClientError:
-    return Unreachable(f"MongoDB at {node_names(address.hosts)}: {reason(error)}; check the servers, or {START_LOCAL}")
-
-
-def _rejected(error: Exception, address: MongoAddress, _options: MongoOptions) -> ClientError:
-    return ClientError(f"MongoDB at {node_names(address.hosts)} answered with an error: {reason(error)}; see its log")
-
-
-def _wrong_user(error: Exception, address: MongoAddress, _options: MongoOptions) -> ClientError:
-    return Unreachable(
-        f"MongoDB at {node_names(address.hosts)} refused the user or the password in --mongo-uri ({reason(error)}); "
-        "check both, and authSource, the database that stores the user"
+def _client_error(diagnosis: _Diagnosis, error: Exception, address: MongoAddress, options: MongoOptions) -> ClientError:
+    text = diagnosis.text.format(
+        hosts=node_names(address.hosts),
+        reason=reason(error),
+        db=options.db,
+        coll=options.coll,
+        grant=f"grant the user readWrite on {options.db}" if address.has_user else NAME_A_USER,
+        write_concern=options.write_concern or "of --mongo-uri",
     )
-
-
-def _no_rights(error: Exception, address: MongoAddress, options: MongoOptions) -> ClientError:
-    remedy = (
-        f"grant the user readWrite on {options.db}"
-        if address.has_user
-        else "name a user: mongodb://USER:PASSWORD@HOST:PORT,..."
-    )
-    return Unreachable(
-        f"MongoDB at {node_names(address.hosts)} denied access to {options.db}.{options.coll} ({reason(error)}); "
-        f"{remedy}"
-    )
-
-
-def _unsatisfiable(error: Exception, address: MongoAddress, options: MongoOptions) -> ClientError:
-    return BadAddress(
-        f"write concern {options.write_concern or 'of --mongo-uri'} can never be met by {node_names(address.hosts)} "
-        f"({reason(error)}); ask for fewer members"
-    )
-
-
-_DIAGNOSES: Mapping[int, Callable[[Exception, MongoAddress, MongoOptions], ClientError]] = {
-    11: _wrong_user,
-    13: _no_rights,
-    18: _wrong_user,
-    79: _unsatisfiable,
-    100: _unsatisfiable,
-    10334: _too_large,
-    8000: _wrong_user,
-}
-"""Diagnoses by the server's error code."""
+    return diagnosis.error(text)
 
 
 def reason(error: BaseException) -> str:

@@ -27,11 +27,7 @@ NO_RIGHTS = frozenset({11, 13, 18})
 ASK_S = 0.5
 """The longest wait for a claim: a later answer says little about now."""
 
-_ASK_SETTINGS = {
-    "serverSelectionTimeoutMS": int(ASK_S * 1000),
-    "connectTimeoutMS": int(ASK_S * 1000),
-    "socketTimeoutMS": int(ASK_S * 1000),
-}
+_ASK_SETTINGS = dict.fromkeys(("serverSelectionTimeoutMS", "connectTimeoutMS", "socketTimeoutMS"), int(ASK_S * 1000))
 
 _MemberStatus = dict[str, Any]
 

@@ -35,7 +35,7 @@ def test_a_missing_address_means_the_local_cluster_only_if_there_is_one() -> Non
         ("import no_such_driver", "broken = broken:DATABASE", "No module named 'no_such_driver'"),
         ("DATABASE = 1", "broken = broken:DATABASE", "it refers to an object of the class int"),
         ("from stalewatch.simulator import DATABASE", "broken = broken:DATABASE", "its row is called 'memory'"),
-        ("from stalewatch.simulator import DATABASE", "memory = broken:DATABASE", "choose another"),
+        ("from stalewatch.simulator import DATABASE", "memory = broken:DATABASE", "no built-in one"),
     ],
 )
 def test_a_row_that_cannot_be_used_is_left_out_with_a_warning(
