@@ -1,1 +1,1 @@
-"""One database, one file; `protocol` holds what they share, `memory` a replicated store with a known truth."""
+"""Database clients: the interfaces, options and errors that they share, and one package for each real database."""

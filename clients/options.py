@@ -1,11 +1,12 @@
-"""Options, declared once as fields of frozen dataclasses: command lines, Locust's form and validation are built from them.
+"""Options, declared once as fields of dataclasses, which command lines, Locust's form and validation derive from.
 
-A field made by `option` carries its flag, help, parser and so on. `parse_options` turns parsed arguments (or a form) into
-an instance, once; everything after that works with typed values.
+A field made by `option` carries its flag, help, parser and so on. `parse_options` turns parsed arguments (or a form)
+into an instance, once; everything after that works with typed values.
 """
 
 import argparse
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field, fields, replace
 from typing import Any, NamedTuple, TypeVar
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 from stalewatch.clients.errors import BadAddress
 
 T = TypeVar("T")
+N = TypeVar("N", int, float)
 
 
 class Redaction(NamedTuple):
@@ -26,16 +28,16 @@ class Redaction(NamedTuple):
 
 
 HIDDEN = Redaction(lambda _value: "", lambda _redacted, own: own)
-"""The whole value is secret."""
+"""The redaction of a value that is secret as a whole."""
 
 
 class Option(NamedTuple):
     """One option of a dataclass.
 
-    `field` is the attribute of the dataclass. `parse` turns text into the value or raises ValueError; `choices` limit the
-    text. `omitted` is the value if the option is given neither as a flag nor by the environment variable `env`; `alone`
-    is what the flag means without a value. `show` turns a value into what results print. A `secret` value may hold a
-    password: it never appears on a page, in a log or in a report.
+    `field` is the attribute of the dataclass. `parse` turns text into the value or raises ValueError; `choices` limit
+    the text. `omitted` is the value if the option is given neither as a flag nor by the environment variable `env`;
+    `alone` is the value of the flag without an argument. `show` turns the value into what results print. A `secret`
+    value may hold a password: it never appears on a page, in a log or in a report.
     """
 
     flag: str
@@ -69,7 +71,7 @@ _SAME: Any = object()
 def option(flag: str, help: str, default: object = None, *, omitted: object = _SAME, **details: Any) -> Any:  # noqa: A002, ANN401 # argparse's word; a field stands for its value
     """Return a dataclass field with that flag; `details` are attributes of `Option`.
 
-    `default` is what the dataclass uses; `omitted` is what an omitted flag means, if that is something else.
+    `default` is the dataclass's default; `omitted` is the value of an omitted flag, if it differs.
     """
     made = Option(flag, help, omitted=default if omitted is _SAME else omitted, **details)
     return field(default=default, repr=not made.secret, metadata={_METADATA: made})
@@ -83,15 +85,15 @@ def options_of(cls: type) -> tuple[Option, ...]:
 def parse_options(cls: type[T], namespace: object, environ: Mapping[str, str] = os.environ) -> T:
     """Return an instance made of parsed arguments, the environment and the defaults.
 
-    Raises `BadAddress` with the flag for a value that makes no sense. An empty text counts as not given, since forms send
-    empty fields. A class may have a method `resolved` that completes its values or raises `BadAddress`.
+    Raises `BadAddress`, which names the flag, for an invalid value. Empty text counts as not given, since forms send
+    empty fields. A class may have a method `resolved`, which completes its values or raises `BadAddress`.
     """
     values = {one.field: _value(one, getattr(namespace, one.name, None), environ) for one in options_of(cls)}
     return _resolved(cls(**values))
 
 
 def with_values(options: T, texts: Mapping[str, str]) -> T:
-    """Return the options with other values, given as text by the options' names."""
+    """Return the options with some values replaced, given as text by the options' names."""
     by_name = {one.name: one for one in options_of(type(options))}
     values = {by_name[name].field: _value(by_name[name], text, {}) for name, text in texts.items()}
     return _resolved(replace(options, **values))  # type: ignore[type-var] # a dataclass
@@ -119,7 +121,7 @@ def _value(option: Option, given: object, environ: Mapping[str, str]) -> object:
 
 
 def add_arguments(parser: argparse._ActionsContainer, options: Iterable[Option]) -> None:
-    """Add options to a command line; their values stay text until `parse_options`."""
+    """Add options to a command line; their values stay text until `parse_options` runs."""
     for one in options:
         default = "" if one.default_text is None else f" (default {one.default_text})"
         env = f" [{one.env}]" if one.env else ""
@@ -138,35 +140,11 @@ def public_values(options: object) -> dict[str, object]:
 
 
 def whole_number(text: str) -> int:
-    """Return an integer; raise ValueError if the text is none."""
+    """Return an integer, or raise ValueError."""
     try:
         return int(text)
     except ValueError:
         raise ValueError("must be a whole number") from None
-
-
-def count(text: str) -> int:
-    """Return an integer of at least 1, or raise ValueError."""
-    value = whole_number(text)
-    if value < 1:
-        raise ValueError("must be a whole number, 1 or more")
-    return value
-
-
-def size(text: str) -> int:
-    """Return an integer of at least 0, or raise ValueError."""
-    value = whole_number(text)
-    if value < 0:
-        raise ValueError("must be a whole number, 0 or more")
-    return value
-
-
-def port(text: str) -> int:
-    """Return a port that a server can listen on, or raise ValueError."""
-    value = whole_number(text)
-    if value not in range(1, 65536):
-        raise ValueError("must be a port from 1 to 65535")
-    return value
 
 
 def number(text: str) -> float:
@@ -177,27 +155,45 @@ def number(text: str) -> float:
         raise ValueError("must be a number") from None
 
 
+def count(text: str) -> int:
+    """Return an integer of at least 1, or raise ValueError."""
+    value = whole_number(text)
+    return _require(value, value >= 1, "a whole number, 1 or more")
+
+
+def size(text: str) -> int:
+    """Return an integer of at least 0, or raise ValueError."""
+    value = whole_number(text)
+    return _require(value, value >= 0, "a whole number, 0 or more")
+
+
+def port(text: str) -> int:
+    """Return a port that a server can listen on, or raise ValueError."""
+    value = whole_number(text)
+    return _require(value, value in range(1, 65536), "a port from 1 to 65535")
+
+
 def share(text: str) -> float:
     """Return a number from 0 to 1, or raise ValueError."""
     value = number(text)
-    if not 0 <= value <= 1:
-        raise ValueError("must be a share from 0 to 1")
-    return value
+    return _require(value, 0 <= value <= 1, "a share from 0 to 1")
 
 
 def positive(text: str) -> float:
     """Return a finite number above 0, or raise ValueError."""
     value = number(text)
-    if not 0 < value < float("inf"):
-        raise ValueError("must be a number above 0")
-    return value
+    return _require(value, 0 < value < float("inf"), "a number above 0")
 
 
 def seconds(text: str) -> float:
     """Return a finite number of seconds, 0 or more, or raise ValueError."""
     value = number(text)
-    if not 0 <= value < float("inf"):
-        raise ValueError("must be a number of seconds, 0 or more")
+    return _require(value, 0 <= value < float("inf"), "a number of seconds, 0 or more")
+
+
+def _require(value: N, valid: bool, expected: str) -> N:  # noqa: FBT001 # reads as a sentence
+    if not valid:
+        raise ValueError(f"must be {expected}")
     return value
 
 
@@ -206,4 +202,37 @@ ON_OFF: Mapping[str, Any] = {
     "parse": lambda text: text == "on",
     "show": lambda value: None if value is None else "on" if value else "off",
 }
-"""Details of an option that is on or off; its value is a bool, or None if nobody chose."""
+"""Details of an option that is on or off; its value is a bool, or None if it is not given."""
+
+
+_URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?P<user>.*@)?(?P<rest>.*)", re.DOTALL)
+"""The user extends to the last @: in a malformed URL, such as one with an @ or / in the password, this may take too
+much for secret, but never too little."""
+
+_SECRET_SETTING = re.compile(r"[?&](?P<setting>[^=&?]*(?:password|authmechanismproperties)[^=&]*=[^&]*)", re.IGNORECASE)
+
+
+def redacted_url(url: str) -> str:
+    """Return a URL without its user, password and secret settings; return nothing for text that is not a URL."""
+    parts = _URL.fullmatch(url)
+    return _without_secret_settings(parts["scheme"] + parts["rest"]) if parts else ""
+
+
+def restored_url(url: str, own: str) -> str:
+    """Return a redacted URL with the user, password and secret settings of the receiver's own URL."""
+    parts, known = _URL.fullmatch(url), _URL.fullmatch(own)
+    if parts is None or known is None:
+        return own
+    joined = f"{parts['scheme']}{known['user'] or ''}{parts['rest']}"
+    for setting in _SECRET_SETTING.finditer(known["rest"]):
+        joined += ("&" if "?" in joined else "?") + setting["setting"]
+    return joined
+
+
+def _without_secret_settings(url: str) -> str:
+    stripped = _SECRET_SETTING.sub(lambda found: found[0][0], url)
+    return re.sub(r"([?&])&+", r"\1", stripped).rstrip("?&")
+
+
+URL = Redaction(redacted_url, restored_url)
+"""The redaction of a URL: its user, password and secret settings are secret, the rest is not."""

@@ -1,8 +1,9 @@
-"""What stalewatch asks of a database: a `Client` a process, which opens a `ClientSession` a simulated user.
+"""The interfaces of a database: one `Client` per process, which opens one `ClientSession` per simulated user.
 
-A new database starts with `ClientSession.read` and `write`, and `Client.session`, `preload` and `final`. A session
-raises whatever its driver raises; the client's error table (`stalewatch.clients.errors`) then says whether the operation was
-certainly not applied (``fail``) or may have been (``unknown``). One that knows the node answers so itself.
+A new database starts with `ClientSession.read` and `write`, and `Client.session`, `preload` and `final`; lists,
+counters, siblings, servers and primary claims are optional. A session raises what its driver raises; the client's error
+table (`stalewatch.clients.errors`) then decides whether the operation was certainly not applied (``fail``) or may have
+been (``unknown``). A session that knows which node failed returns an `Answer` with the error instead.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -15,9 +16,10 @@ from stalewatch.history.operation import Depends, Outcome, Struct
 
 
 class Value(Struct, frozen=True, gc=False):
-    """What a write stores: the version, who wrote it, what its author had seen before, and padding.
+    """The value that a write stores: the version, its author, what the author had seen before, and padding.
 
-    `start_ns` is when the write began, taken in one step with the version, for databases whose writes carry a time.
+    `start_ns` is the start of the write, read from the clock together with the version, for databases whose writes
+    carry a timestamp.
     """
 
     version: int
@@ -28,10 +30,11 @@ class Value(Struct, frozen=True, gc=False):
 
 
 class Answer(Struct, frozen=True, gc=False):
-    """What the database said of one operation.
+    """The database's answer to one operation.
 
-    `version` and `siblings` are what a read showed (0 for no value), or `version` is the id that was drawn;
-    `superseded` says that a write met an equal or newer version; `node` is the server that answered, as HOST:PORT.
+    `version` and `siblings` are what a read returned (version 0 if there is no value), or `version` is the id that was
+    drawn. `superseded` means that a write found an equal or newer version. `node` is the server that answered, as
+    HOST:PORT.
     """
 
     outcome: Outcome = "ok"
@@ -45,19 +48,17 @@ class Answer(Struct, frozen=True, gc=False):
 
 
 class ClientSession(Protocol):
-    """One simulated user's view of the database; used by one thread at a time."""
+    """One simulated user's access to the database; used by one thread at a time."""
 
     def read(self, key: str) -> Answer:
-        """Read a register as the read options say."""
-        ...
+        """Read a register at the read options' level."""
 
     def write(self, key: str, value: Value) -> Answer:
         """Raise a register to the value's version; never undo a newer one."""
-        ...
 
 
 class Levels(NamedTuple):
-    """At which levels a client writes and reads, in a word or two each, such as ``w=1`` and ``secondary``."""
+    """The levels at which a client writes and reads, in a word or two each, such as ``w=1`` and ``secondary``."""
 
     write: str
     read: str
@@ -69,47 +70,41 @@ Body = dict[str, Any]
 
 @runtime_checkable
 class DocumentSession(ClientSession, Protocol):
-    """A session that can edit whole documents: the extra power that the conflict workload needs."""
+    """A session that can edit whole documents, as the conflict workload needs."""
 
     def edit(self, key: str, change: Callable[[Body], Body | None]) -> Answer:
-        """Replace a document by what `change` makes of it, begun anew when another edit came first.
+        """Replace a document by the result of `change`, starting over if another edit came first.
 
-        None from `change` means that nothing is to be done (the answer is superseded).
+        If `change` returns None there is nothing to do, and the answer is superseded.
         """
-        ...
 
 
 Resolved = Literal["merged", "single", "disturbed"]
-"""What became of a key: its leaves were merged, there was one alone, or somebody intervened: it must be tried again."""
+"""The result of resolving a key: its leaves were merged, it had one leaf, or another writer interfered (try again)."""
 
 
 class Resolver(Protocol):
-    """Access to the conflicts that one leader knows; used by one thread."""
+    """Access to the conflicts that one leader knows of; used by one thread."""
 
     def suspects(self) -> Iterable[str]:
-        """Return the keys with changes since the last call that may have siblings, other runs' keys too."""
-        ...
+        """Return the keys changed since the last call that may have siblings, including keys of other runs."""
 
     def resolve(self, key: str, merge: Callable[[Sequence[Body]], Body]) -> Resolved:
-        """Replace all leaves of a key by one that holds what `merge` makes of them."""
-        ...
+        """Replace all leaves of a key by one that holds the result of `merge`."""
 
     def close(self) -> None:
-        """Drop the connection."""
-        ...
+        """Close the connection."""
 
 
 @runtime_checkable
 class Siblings(Protocol):
-    """A client of a database with several leaders that keeps concurrent versions side by side."""
+    """A client of a database with several leaders that keeps concurrent versions as siblings."""
 
     def resolvers(self) -> Sequence[Resolver]:
-        """Open a resolver a leader."""
-        ...
+        """Open one resolver per leader."""
 
     def leaves(self, key: str) -> Sequence[Body] | None:
-        """Return all that the leaders hold of a key, the winner first; None while they do not agree."""
-        ...
+        """Return all leaves of a key, the winner first; None while the leaders differ."""
 
 
 @runtime_checkable
@@ -117,8 +112,7 @@ class LedgerSession(ClientSession, Protocol):
     """A session that can append to lists."""
 
     def append(self, key: str, item: str) -> Answer:
-        """Append an item, which nobody else appends, to a list; sent once."""
-        ...
+        """Append an item, which nobody else appends, to a list; send it once."""
 
 
 @runtime_checkable
@@ -126,16 +120,13 @@ class Ledger(Protocol):
     """A client of a database that keeps lists of unique items; its sessions are `LedgerSession`."""
 
     def create_lists(self, keys: Sequence[str]) -> None:
-        """Create empty lists, at the strongest level; a key that exists is an error."""
-        ...
+        """Create empty lists, at the strongest level; raise `ClientError` for a key that exists."""
 
     def final_items(self, key: str) -> Answer:
-        """Read all the items of a list, at the level that proves loss (raises what the driver raises)."""
-        ...
+        """Read all the items of a list, at the level that proves loss; raise what the driver raises."""
 
     def remove_lists(self, keys: Sequence[str]) -> None:
         """Delete the run's own lists, with all their items."""
-        ...
 
 
 @runtime_checkable
@@ -144,72 +135,60 @@ class DrawingSession(ClientSession, Protocol):
 
     def draw(self, key: str) -> Answer:
         """Draw the next id of a counter; it is the answer's `version`."""
-        ...
 
 
 @runtime_checkable
 class Counters(Protocol):
-    """A client of a database that counts: its sessions are `DrawingSession`."""
+    """A client of a database with counters; its sessions are `DrawingSession`."""
 
     def create_counters(self, keys: Sequence[str]) -> None:
-        """Create counters at 0, at the strongest level; a key that exists is an error."""
-        ...
+        """Create counters at 0, at the strongest level; raise `ClientError` for a key that exists."""
 
     def remove_counters(self, keys: Sequence[str]) -> None:
         """Delete the run's own counters."""
-        ...
 
 
 class Client(Protocol):
-    """One process's access to one database: connections, schema, preload, final reads, cleaning up."""
+    """One process's access to one database: connections, schema, preload, final reads, cleanup."""
 
     database: str
-    """``mongo``, ``cassandra``, ``couch`` or ``memory``."""
+    """The name of the database's row, such as ``mongo``."""
 
     clock: Clock
-    """Where the times of this client's operations come from."""
+    """The clock that times this client's operations."""
 
     def prepare(self) -> None:
         """Connect and create what is missing, or raise a `stalewatch.clients.errors.ClientError`."""
-        ...
 
     def preload(self, keys: Sequence[str], payload: str) -> None:
-        """Create every key at version 0, at the strongest level; a key that exists is an error."""
-        ...
+        """Create every key at version 0, at the strongest level; raise `ClientError` for a key that exists."""
 
     def session(self, name: str) -> ClientSession:
         """Open a session."""
-        ...
 
     def final(self, key: str) -> Answer:
-        """Read all that the key holds, at the level that proves loss (raises what the driver raises)."""
-        ...
+        """Read everything that the key holds, at the level that proves loss; raise what the driver raises."""
 
     def explain(self, error: BaseException) -> Failure:
-        """Say what an exception means for the operation that it ended."""
-        ...
+        """Return the outcome of an operation that ended in an exception."""
 
     def settings(self) -> dict[str, object]:
         """Return the levels and driver settings in force, without credentials, for reports."""
-        ...
 
     def levels(self) -> Levels:
-        """Return the levels in force, to name operations by."""
-        ...
+        """Return the levels in force, which name the operations."""
 
     def remove(self, keys: Sequence[str]) -> None:
-        """Delete the run's own keys."""
-        ...
+        """Delete the run's own keys; a key that does not exist is no error."""
 
     def close(self) -> None:
-        """Drop the connections."""
-        ...
+        """Close the connections."""
 
 
 class NodeState(NamedTuple):
     """One server: its address HOST:PORT, whether it accepts writes, whether it is in service, and its lag.
 
-    `lag_s` is by how many seconds its newest write is older than the newest of all servers; None if unknown, as for a
+    `lag_s` is how many seconds its newest write is older than the newest of all servers; None if unknown, as for a
     server that is down.
     """
 
@@ -220,35 +199,30 @@ class NodeState(NamedTuple):
 
 
 class Servers(Protocol):
-    """A database's servers, polled beside the load by one process for all."""
+    """A database's servers, polled during the load by one process for all workers."""
 
     def look(self) -> Sequence[NodeState]:
         """Return the state of every server; raise `NoServerAnswers`, or `Unreachable` if none ever will."""
-        ...
 
     def close(self) -> None:
-        """Drop the connections."""
-        ...
+        """Close the connections."""
 
 
 class PrimaryClaims(Protocol):
-    """Which servers claim to be the leader, each asked for itself; used by one thread a server."""
+    """The servers that claim to be the primary, each asked individually; used by one thread per server."""
 
     @property
     def nodes(self) -> Sequence[str]:
         """The servers, each HOST:PORT."""
-        ...
 
     def ask(self, node: str) -> int | None:
         """Return the term in which the server claims to lead, None if it does not; raise `NoServerAnswers`.
 
         A server that is certainly not running does not lead.
         """
-        ...
 
     def close(self) -> None:
-        """Drop the connections."""
-        ...
+        """Close the connections."""
 
 
 class NoServerAnswers(Exception):
@@ -258,11 +232,11 @@ class NoServerAnswers(Exception):
 class Database(NamedTuple):
     """One row of the table of databases.
 
-    `options` is a dataclass of `stalewatch.clients.options.option` fields; `open` takes an instance, the largest number
-    of sessions at a time, the seed and the clock. `addresses` names the fields that say where the servers are; if none
-    of them is set, the local cluster is meant. `clock` makes the clock of a run in one process. `servers` and `claims`
-    open what polls the servers; `claims` is for databases that have one leader at a time. `cluster`, `lab_cluster` and
-    `compose_cluster` name classes as MODULE:CLASS.
+    `options` is a dataclass of `stalewatch.clients.options.option` fields. `open` takes an instance of it, the largest
+    number of concurrent sessions, the seed and the clock. `addresses` names the option fields that say where the
+    servers are. `clock` makes the clock of a run in one process. `servers` and `claims` open what polls the servers;
+    `claims` is for databases with one leader at a time. `cluster`, `lab_cluster` and `compose_cluster` name the classes
+    of the clusters that can be started and broken, as MODULE:CLASS.
     """
 
     name: str
@@ -280,9 +254,11 @@ class Database(NamedTuple):
     compose_cluster: str | None = None
 
     def lacks_address(self, options: object) -> bool:
-        """Return whether nothing says where the servers are."""
-        return bool(self.addresses) and all(getattr(options, field) is None for field in self.addresses)
+        """Return whether to use the local cluster: there is one, and the options do not say where the servers are."""
+        if self.cluster is None or not self.addresses:
+            return False
+        return all(getattr(options, field) is None for field in self.addresses)
 
     def flags(self) -> tuple[Option, ...]:
-        """Return the options of the command line."""
+        """Return the command-line options."""
         return options_of(self.options)

@@ -1,9 +1,9 @@
-"""CouchDB: two leaders that replicate to each other, and the conflicts between them."""
+"""CouchDB: two leaders that replicate to each other, and their conflicts."""
 
 from dataclasses import replace
 from typing import Any
 
-from stalewatch.clients.couchdb.options import CouchClientOptions
+from stalewatch.clients.couchdb.options import CouchOptions
 from stalewatch.clients.errors import BadAddress
 from stalewatch.clients.protocol import Client, Database, Servers
 from stalewatch.history.clock import Clock
@@ -11,14 +11,14 @@ from stalewatch.history.clock import Clock
 
 def _open(options: Any, _users: int, seed: int, clock: Clock) -> Client:  # noqa: ANN401 # the row's own options
     try:
-        from stalewatch.clients.couchdb.client import CouchClient  # noqa: PLC0415 # its packages, only when needed
+        from stalewatch.clients.couchdb.client import CouchClient  # noqa: PLC0415 # imports its packages
     except ModuleNotFoundError as error:
         raise BadAddress(f"loading CouchDB needs a package: pip install {error.name}") from None
     return CouchClient(replace(options, seed=seed), clock)
 
 
 def _servers(options: Any) -> Servers:  # noqa: ANN401 # the row's own options
-    from stalewatch.clients.couchdb.servers import CouchServers  # noqa: PLC0415
+    from stalewatch.clients.couchdb.administration import CouchServers  # noqa: PLC0415
 
     return CouchServers(options)
 
@@ -26,8 +26,8 @@ def _servers(options: Any) -> Servers:  # noqa: ANN401 # the row's own options
 DATABASE = Database(
     name="couch",
     label="CouchDB",
-    help="two CouchDB leaders: both take writes, and conflicts arise",
-    options=CouchClientOptions,
+    help="two CouchDB leaders that both take writes, with conflicts",
+    options=CouchOptions,
     open=_open,
     addresses=("a", "b"),
     default_port=5984,

@@ -1,25 +1,32 @@
-"""Set-up and cleaning up at one leader, many documents at a time, with `requests`.
+"""Administration of a leader with `requests`: set-up, cleanup, and its state for metrics, many documents at a time.
 
-Whatever goes wrong is a `ClientError` with the option that names the server, what it said, and what to do next.
+Every error is a `ClientError` with the option that names the server, what the server said, and what to do next.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import requests
 
-from stalewatch.clients.couchdb import lists as couchdb_lists
-from stalewatch.clients.couchdb.options import PASSWORD, USERNAME, Leader
+from stalewatch.clients.couchdb.documents import item_id, items_in, items_query
+from stalewatch.clients.couchdb.options import PASSWORD, USERNAME, CouchOptions, Leader
 from stalewatch.clients.errors import ClientError, Unreachable
+from stalewatch.clients.protocol import NodeState
 
 TIMEOUT_S = 30.0
 """A thousand documents are written in a second or two; a server under load may take longer."""
 
-START_LOCAL = "start local ones with `stalewatch cluster up couch`"
+LOOK_S = 2.0
+"""The longest wait for a connection when a leader's state is polled."""
+
+START_LOCAL = "start local leaders with `stalewatch cluster up couch`"
 
 UNAUTHORIZED, FORBIDDEN, MISSING, CONFLICT, EXISTS = 401, 403, 404, 409, 412
-_REFUSED = 400
+ERRORS = range(400, 600)
+
+_POLL_S = 0.02
 
 
 class Leaf(NamedTuple):
@@ -29,63 +36,57 @@ class Leaf(NamedTuple):
     rev: str
 
 
-class Administration:
-    """One leader, asked as its administrator; `flag` is the option that names it."""
+class LeaderAdmin:
+    """An administrator's access to one leader; `flag` is the option that names the leader."""
 
     def __init__(self, flag: str, leader: Leader, connect_s: float) -> None:
         self.flag = flag
         self.leader = leader
         self._timeout = (connect_s, TIMEOUT_S)
         self._session = requests.Session()
-        self._session.trust_env = False  # the load goes through no proxy either
+        self._session.trust_env = False  # the load does not go through a proxy either
         if leader.user is not None:
             self._session.auth = (leader.user, leader.password or "")
 
     def ask(self, method: str, path: str, body: object = None, allowed: Collection[int] = ()) -> Any:  # noqa: ANN401 # JSON
-        """Return the JSON of an answer; raise `ClientError` where there is none, or no success and not `allowed`."""
+        """Return the JSON of an answer; raise `ClientError` if there is none, or for an error that is not `allowed`."""
         try:
             answer = self._session.request(method, f"{self.leader.url}/{path}", json=body, timeout=self._timeout)
         except requests.RequestException as error:
-            raise self.lost(error) from error
-        if answer.status_code >= _REFUSED and answer.status_code not in allowed:
+            raise Unreachable(
+                f"no CouchDB answers at {self.flag} {self.leader.node} ({_root_cause(error)}): start it, or "
+                f"{START_LOCAL}"
+            ) from error
+        if answer.status_code in ERRORS and answer.status_code not in allowed:
             raise self._refusal(answer, f"{method} /{path.partition('?')[0]}")
         try:
             return answer.json()
         except ValueError:
-            raise self.stranger() from None
+            raise self.not_couchdb(answer.text) from None
 
-    def lost(self, error: Exception) -> ClientError:
-        """Say that the server does not answer."""
+    def not_couchdb(self, said: object) -> ClientError:
+        """Return the error for a server of another kind."""
         return Unreachable(
-            f"no CouchDB answers at {self.flag} {self.leader.node} ({_reason(error)}): start it, or {START_LOCAL}"
-        )
-
-    def stranger(self) -> ClientError:
-        """Say that the server is none of CouchDB's kind."""
-        return Unreachable(
-            f"what answers at {self.flag} {self.leader.node} is not CouchDB: give the URL of one, or {START_LOCAL}"
+            f"the server at {self.flag} {self.leader.node} is not CouchDB (it said {said!r:.60}): give the URL of a "
+            f"CouchDB, or {START_LOCAL}"
         )
 
     def _refusal(self, answer: requests.Response, request: str) -> ClientError:
-        where = f"CouchDB at {self.flag} {self.leader.node}"
+        where, said = f"CouchDB at {self.flag} {self.leader.node}", _said(answer)
         if answer.status_code == UNAUTHORIZED:
-            who = "the user or the password" if self.leader.user is not None else "a request without a user"
+            refused = "the user or the password" if self.leader.user is not None else "a request without a user"
             return Unreachable(
-                f"{where} refused {who}: give http://USER:PASSWORD@{self.leader.node}, or set {USERNAME} and {PASSWORD}"
+                f"{where} refused {refused} ({said}): give http://USER:PASSWORD@{self.leader.node}, or set {USERNAME} "
+                f"and {PASSWORD}"
             )
-        told = answer.text[:200].strip()
         if answer.status_code == FORBIDDEN:
-            return Unreachable(f"{where} gives no right to {request} ({told}): name an administrator in {self.flag}")
-        return ClientError(f"{where} answered {request} with {answer.status_code} {told}")
+            return Unreachable(f"{where} denied {request} ({said}): name an administrator in {self.flag}")
+        return ClientError(f"{where} answered {request} with {answer.status_code}: {said}")
 
-    def create(self, database: str, documents: Sequence[Mapping[str, object]]) -> list[str]:
-        """Create documents, and return the keys of those that exist already."""
+    def create(self, database: str, documents: Sequence[Mapping[str, object]]) -> dict[str, str]:
+        """Create documents, and return the errors of those that could not be created, by key."""
         rows = self.ask("POST", f"{quote(database, safe='')}/_bulk_docs", {"docs": list(documents)})
-        refused = {row["id"]: row["error"] for row in rows if "error" in row}
-        trouble = next(((key, error) for key, error in refused.items() if error != "conflict"), None)
-        if trouble:
-            raise ClientError(f"CouchDB at {self.flag} {self.leader.node} did not create {trouble[0]}: {trouble[1]}")
-        return list(refused)
+        return {row["id"]: row["error"] for row in rows if "error" in row}
 
     def live(self, database: str, keys: Sequence[str]) -> list[Leaf]:
         """Return all live leaves of the keys: the winner's first, then its siblings'."""
@@ -99,22 +100,77 @@ class Administration:
         ]
 
     def items(self, database: str, key: str) -> list[str]:
-        """Return the documents of a list's items."""
-        rows = self.ask("GET", f"{quote(database, safe='')}/_all_docs{couchdb_lists.query(key)}")["rows"]
-        return [couchdb_lists.item_id(key, item) for item in couchdb_lists.items(key, rows)]
+        """Return the names of the documents of a list's items."""
+        rows = self.ask("GET", f"{quote(database, safe='')}/_all_docs{items_query(key)}")["rows"]
+        return [item_id(key, item) for item in items_in(key, rows)]
 
     def delete(self, database: str, leaves: Sequence[Leaf]) -> None:
-        """End leaves; those that are none any more are left as they are."""
+        """Delete leaves; ignore revisions that are no longer leaves."""
         documents = [{"_id": leaf.key, "_rev": leaf.rev, "_deleted": True} for leaf in leaves]
         self.ask("POST", f"{quote(database, safe='')}/_bulk_docs", {"docs": documents})
 
     def close(self) -> None:
-        """Drop the connections."""
+        """Close the connections."""
         self._session.close()
 
 
-def _reason(error: Exception) -> str:
+def leader_admins(options: CouchOptions, connect_s: float) -> list[LeaderAdmin]:
+    """Return access to both leaders; raise `BadAddress` if one is missing."""
+    return [
+        LeaderAdmin(flag, leader, connect_s)
+        for flag, leader in zip(("--couch-a", "--couch-b"), options.leaders, strict=True)
+    ]
+
+
+def becomes_true(deadline: float, condition: Callable[..., bool], *arguments: object) -> bool:
+    """Wait until a condition holds; return False if it does not by the deadline, a time of `time.monotonic`."""
+    while not condition(*arguments):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_S)
+    return True
+
+
+def _said(answer: requests.Response) -> str:
+    """Return the reason that the server gave, in one line."""
+    try:
+        body = answer.json()
+        text = str(body.get("reason") or body.get("error") or body)
+    except (ValueError, AttributeError):
+        text = answer.text or answer.reason
+    return " ".join(text.split())[:200]
+
+
+def _root_cause(error: Exception) -> str:
     """Return the root of an error in a few words, without the URL that requests puts into it."""
     while error.__cause__ is not None or error.__context__ is not None:
         error = error.__cause__ or error.__context__  # type: ignore[assignment] # both are exceptions
     return (getattr(error, "strerror", None) or type(error).__name__).lower()
+
+
+class CouchServers:
+    """The states of both leaders: each takes writes if it answers.
+
+    Their lag is unknown to both: update sequences of different leaders cannot be compared.
+    """
+
+    def __init__(self, options: CouchOptions) -> None:
+        """Set up the connections; raise `BadAddress` if a leader's address is missing."""
+        self._database = options.db
+        self._admins = leader_admins(options, LOOK_S)
+
+    def look(self) -> Sequence[NodeState]:
+        """Return the state of both leaders."""
+        return [self._state(admin) for admin in self._admins]
+
+    def _state(self, admin: LeaderAdmin) -> NodeState:
+        try:
+            admin.ask("GET", quote(self._database, safe=""), allowed={MISSING})  # a leader without the database is up
+        except ClientError:
+            return NodeState(admin.leader.node, primary=False, healthy=False, lag_s=None)
+        return NodeState(admin.leader.node, primary=True, healthy=True, lag_s=None)
+
+    def close(self) -> None:
+        """Close the connections."""
+        for admin in self._admins:
+            admin.close()

@@ -1,109 +1,99 @@
-"""CouchDB: registers and counters as documents of a database on two leaders that replicate to each other.
+"""CouchDB: registers, counters and lists as documents of a database on two leaders that replicate to each other.
 
-A write reads the winning leaf at its leader and puts the new version in its place, so versions rise along every branch
-of a document, and a version below the one that stands is not written. Two leaders that do so at the same time leave two
-leaves, which every read then shows. So do two draws from a counter, and both get the same id. How lists are kept stands
-in `stalewatch.clients.couchdb.lists`, what an answer or an exception means in `stalewatch.clients.couchdb.errors`.
+A write reads the winning leaf at its leader and replaces it by the new version, so versions rise along every branch of
+a document, and a version below the stored one is not written. Two leaders that do so at the same time leave two leaves,
+which every later read returns. Likewise two draws from a counter, and both get the same id.
 """
 
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from random import Random
 from typing import TypeVar
 
-from stalewatch.clients.couchdb import lists as couchdb_lists
-from stalewatch.clients.couchdb.administration import Administration
-from stalewatch.clients.couchdb.document import Documents, Held
+from stalewatch.clients.couchdb.administration import LeaderAdmin, becomes_true, leader_admins
+from stalewatch.clients.couchdb.documents import Documents, LeaderResolver, Leaves, item_id
 from stalewatch.clients.couchdb.errors import explain
 from stalewatch.clients.couchdb.http import Connection
-from stalewatch.clients.couchdb.options import CouchClientOptions
-from stalewatch.clients.couchdb.resolver import LeaderResolver
-from stalewatch.clients.couchdb.routing import Routing
+from stalewatch.clients.couchdb.options import CouchOptions
 from stalewatch.clients.couchdb.setup import READY_S, set_up
 from stalewatch.clients.errors import ClientError, Failure
+from stalewatch.clients.preload import batches, key_exists, removed_on_failure
 from stalewatch.clients.protocol import Answer, Body, Levels, Value
 from stalewatch.history.clock import Clock
 from stalewatch.history.operation import Depends, replace
 
-BATCH_KEYS = 1000
-BATCH_CHARACTERS = 1_000_000
-"""How much a batch of the preload or of the cleaning up may hold."""
-
-_POLL_S = 0.05
+LEADERS_DIFFER = "leaders differ"
 
 T = TypeVar("T")
 
 
 class CouchClient:
-    """One process's access to the registers in one database; it connects in `prepare`."""
+    """One process's access to one database on both leaders; it connects in `prepare`."""
 
     database = "couch"
 
-    def __init__(self, options: CouchClientOptions, clock: Clock) -> None:
+    def __init__(self, options: CouchOptions, clock: Clock) -> None:
         self.clock = clock
         self._options = options
-        self._leaders = dict(zip(("--couch-a", "--couch-b"), options.leaders, strict=True))
-        self._administrations: list[Administration] = []
+        self._leaders = options.leaders
+        self._admins: list[LeaderAdmin] = []
         self._versions: dict[str, str] = {}
         self._idle: list[tuple[Documents, ...]] = []
         self._opened: list[Documents] = []
 
     def prepare(self) -> None:
-        """Find or make the database and its replication, and prove both; raise a `ClientError`."""
-        if self._administrations:
+        """Find or create the database and its replication, and check both; raise a `ClientError`."""
+        if self._admins:
             return
-        options = self._options
-        options.check()
-        self._administrations = [Administration(flag, one, options.timeout_s) for flag, one in self._leaders.items()]
-        try:
-            self._versions = set_up(options, self._administrations)
-        except BaseException:
-            self.close()
-            raise
+        self._options.check()
+        with ExitStack() as undo:
+            undo.callback(self.close)
+            self._admins = leader_admins(self._options, self._options.timeout_s)
+            self._versions = set_up(self._options, self._admins)
+            undo.pop_all()
 
     def preload(self, keys: Sequence[str], payload: str) -> None:
         """Create every key at version 0, and wait until both leaders have it.
 
-        Raises `ClientError` where that fails, such as for a key that exists, and takes back what it had created.
+        Raises `ClientError` on failure, such as for a key that exists, and removes the keys that it created.
         """
-        self._create(keys, _stored(Value(0, "", payload=payload)), BATCH_CHARACTERS // (len(payload) + 1))
+        self._create(keys, _stored(Value(0, "", payload=payload)), payload)
 
     def create_lists(self, keys: Sequence[str]) -> None:
-        """Create empty lists, as `preload` does keys: each is headed by a document, so that no other run takes it."""
+        """Create empty lists, as `preload` creates keys: a document heads each, so that no other run uses it."""
         self._create(keys, {"list": True})
 
     def create_counters(self, keys: Sequence[str]) -> None:
-        """Create counters at 0, as `preload` does keys."""
+        """Create counters at 0, as `preload` creates keys."""
         self._create(keys, {"n": 0})
 
-    def _create(self, keys: Sequence[str], body: Body, at_a_time: int = BATCH_KEYS) -> None:
-        first = self._administrations[0]
-        created: list[str] = []
-        try:
-            for batch in _batches(keys, at_a_time):
-                existing = first.create(self._options.db, [{"_id": key, **body} for key in batch])
-                created += [key for key in batch if key not in existing]
-                if existing:
-                    raise ClientError(
-                        f"key {existing[0]!r} exists already in {self._options.db}: another run's leftovers; "
-                        "delete them, or use another --db"
-                    )
+    def _create(self, keys: Sequence[str], body: Body, payload: str = "") -> None:
+        admin, database = self._admins[0], self._options.db
+        with removed_on_failure(self.remove) as created:
+            for batch in batches(keys, payload):
+                errors = admin.create(database, [{"_id": key, **body} for key in batch])
+                created += [key for key in batch if key not in errors]
+                for key, error in errors.items():
+                    if error == "conflict":
+                        raise key_exists(key, database, "--db")
+                    raise ClientError(f"CouchDB at {admin.flag} {admin.leader.node} did not create {key!r}: {error}")
             self._await_everywhere(keys)
-        except ClientError:
-            self.remove(created)
-            raise
 
     def _await_everywhere(self, keys: Sequence[str]) -> None:
         deadline = time.monotonic() + READY_S
-        for leader in self._administrations:
-            for batch in _batches(keys, BATCH_KEYS):
-                while len(leader.live(self._options.db, batch)) < len(batch):
-                    if time.monotonic() > deadline:
-                        raise ClientError(
-                            f"replication did not bring the run's keys to {leader.leader.node} within {READY_S:.0f} s"
-                        )
-                    time.sleep(_POLL_S)
+        for admin in self._admins:
+            for batch in batches(keys):
+                if not becomes_true(deadline, self._has_all, admin, batch):
+                    raise ClientError(
+                        f"replication did not bring the run's keys to {admin.leader.node} within {READY_S:.0f} s: see "
+                        "the log of that server"
+                    )
+
+    def _has_all(self, admin: LeaderAdmin, keys: Sequence[str]) -> bool:
+        return len(admin.live(self._options.db, keys)) >= len(keys)
 
     def session(self, name: str) -> "CouchSession":
         """Open a session with connections of its own."""
@@ -112,43 +102,43 @@ class CouchClient:
         return CouchSession(self._documents(), routing)
 
     def final(self, key: str) -> Answer:
-        """Return all that the leaders hold of a key, once they hold the same; raise what the connection raises."""
+        """Return all that the leaders hold of a key, once they agree; raise what the connection raises."""
         leaves = self.leaves(key)
         if leaves is None:
-            return Answer("unknown", error="leaders differ")
+            return Answer("unknown", error=LEADERS_DIFFER)
         winner, *siblings = (_version(leaf) for leaf in leaves or [{}])
         return Answer(version=winner, siblings=siblings)
 
     def final_items(self, key: str) -> Answer:
-        """Return the items of a list, once the leaders hold the same; raise what the connection raises."""
-        a, b = self._of_both(lambda documents: documents.items(key))
-        return Answer(items=list(a)) if a == b else Answer("unknown", error="leaders differ")
+        """Return the items of a list, once the leaders agree; raise what the connection raises."""
+        a, b = self._from_both(lambda documents: documents.items(key))
+        return Answer(items=list(a)) if a == b else Answer("unknown", error=LEADERS_DIFFER)
 
-    def _of_both(self, ask: Callable[[Documents], T]) -> list[T]:
-        # Each thread takes connections that nobody else uses, and puts them back.
+    def leaves(self, key: str) -> Sequence[Body] | None:
+        """Return all leaves of a key, the winner first; None while the leaders differ."""
+        a, b = self._from_both(lambda documents: documents.read(key))
+        if not _agree(a, b):
+            return None
+        return [] if a is None else a.bodies()
+
+    def _from_both(self, ask: Callable[[Documents], T]) -> list[T]:
+        # Each thread takes connections that no other thread uses, and puts them back.
         both = self._idle.pop() if self._idle else self._documents()
         answers = [ask(documents) for documents in both]
         self._idle.append(both)
         return answers
 
-    def leaves(self, key: str) -> Sequence[Body] | None:
-        """Return all that the leaders hold of a key, the winner first; None while they do not agree."""
-        a, b = self._of_both(lambda documents: documents.read(key))
-        if not _agree(a, b):
-            return None
-        return [] if a is None else [a.body, *a.siblings.values()]
-
     def resolvers(self) -> Sequence[LeaderResolver]:
-        """Open a resolver a leader, each for what happens from now on."""
+        """Open one resolver per leader, each for changes from now on."""
         return [LeaderResolver(documents) for documents in self._documents()]
 
     def explain(self, error: BaseException) -> Failure:
-        """Say what an exception means for the operation that it ended."""
+        """Return the outcome of an operation that ended in an exception."""
         return explain(error)
 
     def settings(self) -> dict[str, object]:
-        """Return who is written to and read from, without any credentials, for reports."""
-        options, (a, b) = self._options, self._options.leaders
+        """Return the leaders that take writes and answer reads, without credentials, for reports."""
+        options, (a, b) = self._options, self._leaders
         return {
             "couch_a": a.node,
             "couch_b": b.node,
@@ -160,55 +150,50 @@ class CouchClient:
         }
 
     def levels(self) -> Levels:
-        """Return which leaders take writes, and which answer reads."""
+        """Return the leaders that take writes, and those that answer reads."""
         return Levels(f"to {self._options.write_to}", f"from {self._options.read_from}")
 
     def remove(self, keys: Sequence[str]) -> None:
-        """Delete these keys at both leaders; raise `ClientError` where that fails.
+        """Delete these keys at both leaders; raise `ClientError` on failure.
 
-        Both are looked at again until neither shows a leaf: one may still have been on its way to the other.
+        Repeat until neither shows a leaf: one may still have been on its way to the other.
         """
         deadline = time.monotonic() + READY_S
-        for batch in _batches(keys, BATCH_KEYS):
-            while self._delete(batch):
-                if time.monotonic() > deadline:
-                    raise ClientError(f"keys come back at {self._options.db} while they are deleted: who writes them?")
-                time.sleep(_POLL_S)
+        for batch in batches(keys):
+            if not becomes_true(deadline, self._all_deleted, batch):
+                raise ClientError(
+                    f"keys reappear in {self._options.db} while they are deleted: stop whatever else writes them"
+                )
 
     remove_counters = remove
 
     def remove_lists(self, keys: Sequence[str]) -> None:
-        """Delete these lists at both leaders; raise `ClientError` where that fails."""
+        """Delete these lists at both leaders; raise `ClientError` on failure."""
         for key in keys:
-            found = [leader.items(self._options.db, key) for leader in self._administrations]
+            found = [admin.items(self._options.db, key) for admin in self._admins]
             self.remove(sorted({item for items in found for item in items}))
         self.remove(keys)
 
-    def _delete(self, keys: Sequence[str]) -> bool:
-        """Delete what is there; return whether there was anything."""
-        found = False
-        for leader in self._administrations:
-            leaves = leader.live(self._options.db, keys)
+    def _all_deleted(self, keys: Sequence[str]) -> bool:
+        """Delete the leaves that either leader shows; return whether there were none."""
+        found = {admin: admin.live(self._options.db, keys) for admin in self._admins}
+        for admin, leaves in found.items():
             if leaves:
-                leader.delete(self._options.db, leaves)
-                found = True
-        return found
+                admin.delete(self._options.db, leaves)
+        return not any(found.values())
 
     def close(self) -> None:
-        """Drop the connections."""
+        """Close the connections."""
         for documents in self._opened:
             documents.close()
-        self._opened.clear()
-        for administration in self._administrations:
-            administration.close()
-        self._idle.clear()
-        self._administrations = []
+        for admin in self._admins:
+            admin.close()
+        self._opened, self._admins, self._idle = [], [], []
 
     def _documents(self) -> tuple[Documents, ...]:
         options = self._options
         both = tuple(
-            Documents(Connection(leader, options.timeout_s), leader.node, options.db)
-            for leader in self._leaders.values()
+            Documents(Connection(leader, options.timeout_s), leader.node, options.db) for leader in self._leaders
         )
         self._opened += both
         return both
@@ -217,12 +202,12 @@ class CouchClient:
 class CouchSession:
     """One simulated user, with a connection to each leader."""
 
-    def __init__(self, leaders: Sequence[Documents], routing: Routing) -> None:
+    def __init__(self, leaders: Sequence[Documents], routing: "Routing") -> None:
         self._leaders = leaders
         self._routing = routing
 
     def read(self, key: str) -> Answer:
-        """Read a register and its siblings; no document shows as version 0."""
+        """Read a register and its siblings; a missing document counts as version 0."""
         documents = self._leaders[self._routing.to_read(key)]
         held = documents.read(key)
         if held is None:
@@ -236,33 +221,33 @@ class CouchSession:
         )
 
     def write(self, key: str, value: Value) -> Answer:
-        """Raise a register to the value's version; one whose document is gone is not brought back."""
+        """Raise a register to the value's version; never re-create a deleted document."""
         stored = _stored(value)
         return self.edit(key, lambda present: None if _version(present) >= value.version else stored)
 
     def append(self, key: str, item: str) -> Answer:
         """Append an item to a list."""
-        return self._leaders[self._routing.to_write(key)].create(couchdb_lists.item_id(key, item), {})
+        return self._leaders[self._routing.to_write(key)].create(item_id(key, item), {})
 
     def draw(self, key: str) -> Answer:
-        """Draw the next id of a counter as its leader shows it; one whose document is gone is not begun anew."""
+        """Draw the next id of a counter as its leader shows it; never re-create a deleted one."""
         drawn = 0
 
         def change(present: Body) -> Body:
             nonlocal drawn
             drawn = int(present["n"]) + 1
-            # Every edit another one: equal ones on equal parents would be taken for the same.
+            # Every edit is unique: equal bodies on equal parents would be taken for the same edit.
             return {"n": drawn, "edit": secrets.token_hex(8)}
 
         answer = self.edit(key, change)
         return replace(answer, version=drawn) if answer.outcome == "ok" else answer
 
     def edit(self, key: str, change: Callable[[Body], Body | None]) -> Answer:
-        """Replace a document at the leader that takes writes of it."""
+        """Replace a document at the leader that takes its writes."""
         return self._leaders[self._routing.to_write(key)].edit(key, change)
 
 
-def _agree(a: Held | None, b: Held | None) -> bool:
+def _agree(a: Leaves | None, b: Leaves | None) -> bool:
     if a is None or b is None:
         return a is b
     return a.rev == b.rev and a.siblings.keys() == b.siblings.keys()
@@ -273,9 +258,9 @@ def _version(body: Body) -> int:
 
 
 def _stored(value: Value) -> Body:
-    """Return the value as it is stored. Writer and version make every body another one.
+    """Return the value as it is stored. Author and version make every body unique.
 
-    CouchDB takes equal bodies on equal parents for the same edit, which would hide a conflict.
+    CouchDB treats equal bodies on equal parents as the same edit, which would hide a conflict.
     """
     stored: Body = {"v": value.version, "author": value.author}
     if value.depends is not None:
@@ -286,6 +271,38 @@ def _stored(value: Value) -> Body:
     return stored
 
 
-def _batches(keys: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    step = min(BATCH_KEYS, max(1, size))
-    return (keys[start : start + step] for start in range(0, len(keys), step))
+A, B = 0, 1
+NAMED: Mapping[str, int] = {"a": A, "b": B}
+
+
+def home(key: str) -> int:
+    """Return the leader that a key belongs to: each has half of the keys, the same for every session."""
+    return zlib.crc32(key.encode()) & 1
+
+
+class Routing:
+    """One session's choice of the leader for each operation."""
+
+    def __init__(self, write_to: str, read_from: str, random: Random) -> None:
+        self._random = random.random
+        self._last = A
+        self._write_to, self._read_from = write_to, read_from
+
+    def to_write(self, key: str) -> int:
+        """Return the leader that takes a write of the key."""
+        self._last = self._writer(key)
+        return self._last
+
+    def to_read(self, key: str) -> int:
+        """Return the leader that answers a read of the key."""
+        named = NAMED.get(self._read_from)
+        if named is not None:
+            return named
+        # With random leaders a key has none of its own; the closest is the one that took the session's last write.
+        same = self._last if self._write_to == "both" else self._writer(key)
+        return same if self._read_from == "same" else 1 - same
+
+    def _writer(self, key: str) -> int:
+        if self._write_to == "both":
+            return A if self._random() < 0.5 else B  # noqa: PLR2004 # half and half
+        return home(key) if self._write_to == "home" else NAMED[self._write_to]

@@ -1,6 +1,7 @@
-"""What a CouchDB server's answers and a broken connection mean: ``fail`` only where nothing was certainly applied.
+"""CouchDB's error table: the outcome of an operation by status or exception, ``fail`` only if nothing was applied.
 
-Read in the API reference of CouchDB 3.5 and the source of geventhttpclient 2.6. For reads the two mean the same.
+Derived from the API reference of CouchDB 3.5 and the source of geventhttpclient 2.6. For reads both outcomes mean the
+same.
 """
 
 import json
@@ -12,15 +13,15 @@ from stalewatch.history.operation import Outcome
 
 
 class CouchError(Exception):
-    """What ends an operation on a CouchDB server."""
+    """An error that ends an operation on a CouchDB server."""
 
 
 class NotConnected(CouchError):
     """No connection could be made, so nothing was sent."""
 
 
-class Refused(CouchError):
-    """The server answered with a status that is no success."""
+class HTTPStatusError(CouchError):
+    """The server answered with a status other than success."""
 
     def __init__(self, status: int, node: str, reason: str = "") -> None:
         super().__init__(f"{node} answered {status} {reason}".rstrip())
@@ -32,7 +33,7 @@ class Unsettled(CouchError):
 
 
 STATUSES: dict[int, Outcome] = {
-    # The server looked at the request, refused it and wrote nothing.
+    # The server rejected the request and wrote nothing.
     400: "fail",
     401: "fail",
     403: "fail",
@@ -43,9 +44,9 @@ STATUSES: dict[int, Outcome] = {
     413: "fail",
     414: "fail",
     415: "fail",
-    # One replica may have taken what a majority of them refused: it comes back later, as a conflict.
+    # One replica may have accepted what a majority rejected: it reappears later, as a conflict.
     409: "unknown",
-    # The server, or a proxy before it, gave up on the way.
+    # The server, or a proxy in front of it, gave up halfway.
     408: "unknown",
     429: "unknown",
     500: "unknown",
@@ -53,19 +54,19 @@ STATUSES: dict[int, Outcome] = {
     503: "unknown",
     504: "unknown",
 }
-"""The statuses that were thought about; any other is ``unknown``."""
+"""Outcomes by HTTP status; any other status is ``unknown``."""
 
 
 def _by_status(error: BaseException) -> Outcome:
-    return STATUSES.get(error.status, "unknown") if isinstance(error, Refused) else "unknown"
+    return STATUSES.get(error.status, "unknown") if isinstance(error, HTTPStatusError) else "unknown"
 
 
 ERRORS: ErrorTable = {
     NotConnected: "fail",
-    Refused: _by_status,
+    HTTPStatusError: _by_status,
     Unsettled: "unknown",
     CouchError: "unknown",
-    # Sent, perhaps: the answer is what is missing, or cannot be understood.
+    # Possibly sent: the answer is missing or malformed.
     HTTPConnectionClosed: "unknown",
     HTTPProtocolViolationError: "unknown",
     HTTPParseError: "unknown",
@@ -77,6 +78,6 @@ ERRORS: ErrorTable = {
 
 
 def explain(error: BaseException) -> Failure:
-    """Return what `error` means, labelled by its class, or by the server's status as ``HTTP 503``."""
+    """Return the outcome, labelled by the error's class, or by the server's status as ``HTTP 503``."""
     failure = classify(error, ERRORS)
-    return Failure(failure.outcome, f"HTTP {error.status}") if isinstance(error, Refused) else failure
+    return Failure(failure.outcome, f"HTTP {error.status}") if isinstance(error, HTTPStatusError) else failure

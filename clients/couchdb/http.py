@@ -1,8 +1,8 @@
-"""Requests to one leader over one connection that stays open, answers parsed by geventhttpclient.
+"""HTTP requests to one leader over a persistent connection; geventhttpclient parses the answers.
 
-geventhttpclient's own client would repeat a PUT unseen whose connection broke; here every request is sent at most once,
-so that what was perhaps applied is called unknown. Sockets are those of the standard library: they wait as greenlets
-where gevent has patched it, and as threads where it has not.
+geventhttpclient's own client would silently repeat a PUT whose connection broke; here every request is sent at most
+once, so that a write that may have been applied counts as unknown. Sockets are those of the standard library: they
+block a greenlet if gevent has patched it, else a thread.
 """
 
 import base64
@@ -19,13 +19,13 @@ from stalewatch.clients.couchdb.errors import NotConnected
 from stalewatch.clients.couchdb.options import Leader
 
 IDLE_S = 1.0
-"""After that long without a request the server may have closed the connection, which is looked at before it is used."""
+"""After an idle time this long, the server may have closed the connection, so it is checked before use."""
 
 _BLOCK_BYTES = 16 << 10
 
 
 class Connection:
-    """One session's way to one leader; used by one thread at a time."""
+    """A session's connection to one leader; used by one thread at a time."""
 
     def __init__(self, leader: Leader, timeout_s: float) -> None:
         self._leader = leader
@@ -40,7 +40,7 @@ class Connection:
     def ask(self, method: str, target: str, body: bytes = b"") -> tuple[int, bytes]:
         """Send one request and return the answer's status and content.
 
-        Raises `NotConnected` where nothing was sent, else what the socket or the parser raise.
+        Raises `NotConnected` if nothing was sent, else what the socket or the parser raises.
         """
         request = f"{method} {target}{self._headers}{len(body)}\r\n\r\n".encode() + body
         opened = self._open()
@@ -48,7 +48,7 @@ class Connection:
             opened.sendall(request)
             response = HTTPSocketResponse(opened, block_size=_BLOCK_BYTES, method=method)
             content = response.read()
-        except BaseException:  # a killed session's too: its answer must not be taken for the next one's
+        except BaseException:  # also if the greenlet is killed: its answer must not be taken for the next one's
             self.close()
             raise
         if response.should_close():
@@ -56,14 +56,14 @@ class Connection:
         return response.get_code(), content
 
     def close(self) -> None:
-        """Drop the connection; the next request opens another."""
+        """Close the connection; the next request opens another."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
 
     def _open(self) -> socket.socket:
         now = time.monotonic()
-        if self._socket is not None and now - self._used_s > IDLE_S and _has_news(self._socket):
+        if self._socket is not None and now - self._used_s > IDLE_S and _is_readable(self._socket):
             self.close()
         self._used_s = now
         if self._socket is None:
@@ -88,13 +88,13 @@ def _authorization(leader: Leader) -> str:
     return f"Authorization: Basic {pair}\r\n"
 
 
-def _has_news(idle: socket.socket) -> bool:
-    """Tell whether there is something to be read where nothing was asked: the server's good-bye."""
+def _is_readable(idle: socket.socket) -> bool:
+    """Return whether an idle connection has something to read, which means that the server closed it."""
     return bool(select.select([idle], [], [], 0)[0])
 
 
 def decoded(content: bytes) -> Any:  # noqa: ANN401 # JSON
-    """Return the JSON value that an answer holds; raise json.JSONDecodeError where it holds none."""
+    """Return an answer's JSON value; raise json.JSONDecodeError if it is not JSON."""
     return json.loads(content)
 
 

@@ -1,4 +1,4 @@
-"""What can be chosen about a CouchDB client, as a dataclass and as the table of its flags."""
+"""The options of a CouchDB client."""
 
 import os
 import re
@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self
 from urllib.parse import quote, unquote, urlsplit
 
-from stalewatch.clients import urls
 from stalewatch.clients.errors import BadAddress
-from stalewatch.clients.options import Redaction, option, positive
+from stalewatch.clients.options import URL, option, positive
 
 WRITE_TO = ("a", "b", "both", "home")
 READ_FROM = ("a", "b", "same", "other")
@@ -17,15 +16,18 @@ READ_FROM = ("a", "b", "same", "other")
 DEFAULT_TIMEOUT_S = 5.0
 
 USERNAME, PASSWORD = "STALEWATCH_COUCH_USERNAME", "STALEWATCH_COUCH_PASSWORD"
-"""Environment variables with the credentials of URLs that hold none."""
+"""Environment variables with the credentials for URLs without any."""
 
 _PORTS = {"http": 5984, "https": 6984}
 _LEGAL_NAME = re.compile(r"[a-z][a-z0-9_$()+/-]*")
-_EXPECTED = "must be the URL of a CouchDB server: write http://[USER:PASSWORD@]HOST:PORT, / ? # @ % : in a password written as %2F %3F %23 %40 %25 %3A"
+_EXPECTED = (
+    "must be the URL of a CouchDB server: write http://[USER:PASSWORD@]HOST:PORT, with / ? # @ % : in a password "
+    "written as %2F %3F %23 %40 %25 %3A"
+)
 
 
 class Leader(NamedTuple):
-    """One server: where it is and who we are there."""
+    """The address of one server, and the credentials for it."""
 
     scheme: str
     host: str
@@ -45,7 +47,7 @@ class Leader(NamedTuple):
 
     @property
     def full_url(self) -> str:
-        """The server's URL with the credentials, as replication documents hold it; for no page, log or message."""
+        """The server's URL with the credentials, for replication documents; never for a page, log or message."""
         if self.user is None:
             return self.url
         return f"{self.scheme}://{quote(self.user, safe='')}:{quote(self.password or '', safe='')}@{self.node}"
@@ -57,15 +59,13 @@ def leader(text: str) -> Leader:
     Raises ValueError, which never quotes the URL.
     """
     named = peer(text)
-    return (
-        named
-        if named.user is not None
-        else named._replace(user=os.environ.get(USERNAME), password=os.environ.get(PASSWORD))
-    )
+    if named.user is not None:
+        return named
+    return named._replace(user=os.environ.get(USERNAME), password=os.environ.get(PASSWORD))
 
 
 def peer(text: str) -> Leader:
-    """Return the server that a URL names, with the URL's own credentials alone; raise ValueError."""
+    """Return the server that a URL names, with the URL's own credentials only, or raise ValueError."""
     try:
         parts = urlsplit(text)
         port = parts.port or _PORTS.get(parts.scheme, 0)
@@ -73,34 +73,33 @@ def peer(text: str) -> Leader:
         raise ValueError(_EXPECTED) from None
     if parts.scheme not in _PORTS or not parts.hostname or parts.path not in {"", "/"} or parts.query or parts.fragment:
         raise ValueError(_EXPECTED)
-    user, password = parts.username, parts.password
-    if user is None:
+    if parts.username is None:
         return Leader(parts.scheme, parts.hostname, port)
-    return Leader(parts.scheme, parts.hostname, port, unquote(user), unquote(password or ""))
+    return Leader(parts.scheme, parts.hostname, port, unquote(parts.username), unquote(parts.password or ""))
 
 
 def database_name(text: str) -> str:
-    """Return a database's name as it was given; raise ValueError where CouchDB would refuse it."""
+    """Return the text if it is a legal database name, else raise ValueError."""
     if not _LEGAL_NAME.fullmatch(text):
-        raise ValueError("must begin with a lower-case letter and hold only a-z, 0-9 and _$()+/-")
+        raise ValueError("must start with a lower-case letter and contain only a-z, 0-9 and _$()+/-")
     return text
 
 
 _NODE = re.compile(r".+:\d+")
 _URL: Mapping[str, Any] = {
     "secret": True,
-    "redaction": Redaction(urls.bare, urls.whole),
+    "redaction": URL,
     "show": lambda leader: None if leader is None else leader.url,
 }
 
 
 @dataclass(frozen=True, kw_only=True)
-class CouchClientOptions:
-    """How to reach two leaders, and which of them to write to and to read from.
+class CouchOptions:
+    """The addresses of two leaders, and which of them take writes and answer reads.
 
-    `write_to`: ``a``, ``b``, ``both`` (each write goes to one or the other by chance) or ``home`` (every key has its
-    leader). `read_from`: ``a``, ``b``, ``same`` (the leader that the session's writes of that key go to; with ``both``
-    the one that it last wrote to) or ``other``. The peers are what the servers call each other. `timeout_s` bounds
+    `write_to`: ``a``, ``b``, ``both`` (each write goes to either, chosen at random) or ``home`` (every key has its own
+    leader). `read_from`: ``a``, ``b``, ``same`` (the leader that takes the session's writes of the key; with ``both``,
+    the one that it last wrote to) or ``other``. The peers are the servers' addresses for each other. `timeout_s` limits
     connecting and each wait for an answer.
     """
 
@@ -119,37 +118,35 @@ class CouchClientOptions:
         "--peer-b", "URL by which leader a reaches leader b", parse=peer, env="STALEWATCH_COUCH_PEER_B", **_URL
     )
     db: str = option(
-        "--db", "database; created, and replicated both ways, if that is missing", "bench", parse=database_name
+        "--db", "database; created and replicated in both directions if necessary", "bench", parse=database_name
     )
     write_to: str = option(
         "--write-to",
-        "who takes writes: a, b, both (one of them at random), home (each key has its leader), or one as HOST:PORT",
+        "leader that takes writes: a, b, both (either, chosen at random), home (each key has its own), or HOST:PORT",
         "both",
     )
     read_from: str = option(
         "--read-from",
-        "who answers reads: a, b, same (where the session's writes of the key go), other, or one as HOST:PORT",
+        "leader that answers reads: a, b, same (as the session's writes of the key), other, or HOST:PORT",
         "a",
     )
     timeout_s: float = option(
-        "--timeout", "seconds to connect, and to wait for an answer, each", DEFAULT_TIMEOUT_S, parse=positive
+        "--timeout", "longest wait in seconds to connect and for an answer, each", DEFAULT_TIMEOUT_S, parse=positive
     )
     seed: int = 0
 
     @property
     def leaders(self) -> tuple[Leader, Leader]:
         """Both leaders; raise `BadAddress` if one is missing."""
-        for flag, named in (("--couch-a", self.a), ("--couch-b", self.b)):
-            if named is None:
-                raise BadAddress(
-                    f"no address of a leader: give {flag}, or start two with `stalewatch cluster up couch`"
-                )
-        assert self.a is not None  # noqa: S101 # as just checked
-        assert self.b is not None  # noqa: S101 # as just checked
+        if self.a is None or self.b is None:
+            flag = "--couch-a" if self.a is None else "--couch-b"
+            raise BadAddress(
+                f"no CouchDB address: give {flag}, or start two local leaders with `stalewatch cluster up couch`"
+            )
         return self.a, self.b
 
     def resolved(self) -> Self:
-        """Return the options with the leaders' credentials for peers that have none, and leaders named a and b."""
+        """Return the options with the leaders' credentials for peers without any, and addresses replaced by a and b."""
         return replace(
             self,
             peer_a=_with_credentials(self.peer_a, self.a),
@@ -166,7 +163,7 @@ class CouchClientOptions:
         return place
 
     def check(self) -> None:
-        """Raise `BadAddress` for choices that contradict each other."""
+        """Raise `BadAddress` for options that contradict each other."""
         a, b = self.leaders
         if a.node == b.node:
             raise BadAddress(f"--couch-a and --couch-b are both {a.node}: name two servers")

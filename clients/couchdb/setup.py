@@ -1,146 +1,161 @@
-"""A database on two leaders that replicate to each other: looked for, made where it is missing, and proven to work."""
+"""The set-up of a database on two leaders that replicate to each other: found, or created, and checked to work."""
 
+import re
 import secrets
 import time
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
 from stalewatch.clients.couchdb.administration import (
     CONFLICT,
+    ERRORS,
     EXISTS,
     FORBIDDEN,
     MISSING,
     UNAUTHORIZED,
-    Administration,
+    LeaderAdmin,
+    becomes_true,
 )
-from stalewatch.clients.couchdb.options import CouchClientOptions, Leader
+from stalewatch.clients.couchdb.options import CouchOptions, Leader
 from stalewatch.clients.errors import Unreachable
 
 READY_S = 60.0
-"""How long a document may take to the other leader: CouchDB starts a new job after 3 s, and backs off after outages."""
+"""The longest time for a document to reach the other leader: CouchDB starts a new job after 3 s, and backs off after
+outages."""
 
-LOOK_S = 3.0
-"""How long replication that we did not set up has to show that it works, before ours is set up beside it."""
+EXISTING_S = 3.0
+"""The time in which existing replication has to prove that it works, before ours is added."""
 
-NOT_COUCHDBS = frozenset(range(400, 600)) - {UNAUTHORIZED, FORBIDDEN}
-"""What other servers may say where CouchDB welcomes everybody, or asks for a password."""
+NOT_COUCHDBS = frozenset(ERRORS) - {UNAUTHORIZED, FORBIDDEN}
+"""Errors with which other servers answer the request for CouchDB's welcome, which CouchDB may deny but never fails."""
 
-_POLL_S = 0.02
-_OURS = "stalewatch-"
+_PREFIX = "stalewatch-"
+_CREDENTIALS = re.compile(r"//[^/@\s]*@")
 
 
-class _Way(NamedTuple):
-    """One direction of replication: the two servers, and what each is called by the other."""
+class _Direction(NamedTuple):
+    """One direction of replication: the two servers, and their addresses for each other."""
 
-    source: Administration
+    source: LeaderAdmin
     source_peer: Leader
-    target: Administration
+    target: LeaderAdmin
     target_peer: Leader
 
 
-def set_up(options: CouchClientOptions, leaders: Sequence[Administration]) -> dict[str, str]:
-    """Make sure of the database and of replication both ways; return what each server says it is.
+def set_up(options: CouchOptions, admins: Sequence[LeaderAdmin]) -> dict[str, str]:
+    """Ensure that the database exists and is replicated in both directions; return the servers' versions by flag.
 
-    Raises `Unreachable`, or another `ClientError`, where that fails.
+    Raises `Unreachable` or another `ClientError`.
     """
-    versions = {leader.flag: _greet(leader) for leader in leaders}
-    created = [_create_database(leader, options.db) for leader in leaders]
-    a, b = leaders
+    versions = {admin.flag: _version(admin) for admin in admins}
+    created = [_create_database(admin, options.db) for admin in admins]
+    a, b = admins
     peer_a, peer_b = _peer(options.peer_a, a, b), _peer(options.peer_b, b, a)
-    ways = (_Way(a, peer_a, b, peer_b), _Way(b, peer_b, a, peer_a))
-    missing = [way for way in ways if not _replicates(way, options.db)]
-    asked = options.peer_a or options.peer_b
-    if missing and (asked or any(created) or _lost(leaders, options.db, LOOK_S)):
-        for way in missing:
-            _replicate(way, options.db)
-    lost = _lost(leaders, options.db, READY_S)
-    if lost:
+    directions = (_Direction(a, peer_a, b, peer_b), _Direction(b, peer_b, a, peer_a))
+    missing = [direction for direction in directions if not any(_replications(direction, options.db))]
+    requested = options.peer_a or options.peer_b
+    if missing and (requested or any(created) or _undelivered(admins, options.db, EXISTING_S)):
+        for direction in missing:
+            _replicate(direction, options.db)
+    undelivered = _undelivered(admins, options.db, READY_S)
+    if undelivered:
+        source, target = undelivered
+        states = "; ".join(_states(next(one for one in directions if one.source is source), options.db))
         raise Unreachable(
-            f"replication of {options.db} does not work: a document written at {lost[0]} was not at {lost[1]} after "
-            f"{READY_S:.0f} s; see _replicator there, and --peer-a and --peer-b, what the servers call each other"
+            f"replication of {options.db} does not work: a document written at {source.leader.node} did not reach "
+            f"{target.leader.node} within {READY_S:.0f} s ({states or 'no replication job is known'}); check that the "
+            "servers reach each other by --peer-a and --peer-b"
         )
     return versions
 
 
-def _greet(leader: Administration) -> str:
-    welcome = leader.ask("GET", "", allowed=NOT_COUCHDBS)
+def _version(admin: LeaderAdmin) -> str:
+    welcome = admin.ask("GET", "", allowed=NOT_COUCHDBS)
     if not isinstance(welcome, dict) or "couchdb" not in welcome:
-        raise leader.stranger()
+        raise admin.not_couchdb(welcome)
     version = welcome.get("version")
     return f"CouchDB {version}" if version else str(welcome.get("vendor", {}).get("name", "unknown"))
 
 
-def _create_database(leader: Administration, database: str) -> bool:
-    """Make sure of the database; return whether it is new."""
+def _create_database(admin: LeaderAdmin, database: str) -> bool:
+    """Create the database if it is missing; return whether it was."""
     path = quote(database, safe="")
-    there = leader.ask("GET", path, allowed=(MISSING,))
-    if "error" not in there:
+    if "error" not in admin.ask("GET", path, allowed=(MISSING,)):
         return False
-    told = leader.ask("PUT", path, allowed=(EXISTS,))
-    return "error" not in told
+    return "error" not in admin.ask("PUT", path, allowed=(EXISTS,))
 
 
-def _peer(given: Leader | None, leader: Administration, other: Administration) -> Leader:
-    """Return what the other server calls this one: as given, else as the other's configuration says, else as we do."""
+def _peer(given: Leader | None, admin: LeaderAdmin, other: LeaderAdmin) -> Leader:
+    """Return the other server's address for this one: the given one, else as configured there, else our own."""
     if given is not None:
         return given
-    told = other.ask("GET", "_node/_local/_config/stalewatch/peer_url", allowed=(400, 401, 403, MISSING))
-    if not isinstance(told, str):
-        return leader.leader
-    parts = urlsplit(told)
-    return leader.leader._replace(
-        scheme=parts.scheme, host=parts.hostname or leader.leader.host, port=parts.port or leader.leader.port
+    configured = other.ask("GET", "_node/_local/_config/stalewatch/peer_url", allowed=(400, 401, 403, MISSING))
+    if not isinstance(configured, str):
+        return admin.leader
+    parts = urlsplit(configured)
+    return admin.leader._replace(
+        scheme=parts.scheme, host=parts.hostname or admin.leader.host, port=parts.port or admin.leader.port
     )
 
 
-def _replicates(way: _Way, database: str) -> bool:
-    """Tell whether a replication document, at either leader, sends the database that way."""
-    sources = {(node, database) for node in (way.source.leader.node, way.source_peer.node)}
-    targets = {(node, database) for node in (way.target.leader.node, way.target_peer.node)}
-    return any(
-        _end(document, "source") in sources and _end(document, "target") in targets
-        for leader in (way.source, way.target)
-        for document in _replications(leader)
-        if document.get("continuous")
-    )
+def _replications(direction: _Direction, database: str) -> Iterator[tuple[LeaderAdmin, dict[str, Any]]]:
+    """Yield the replication documents of either leader that send the database in that direction."""
+    sources = {(node, database) for node in (direction.source.leader.node, direction.source_peer.node)}
+    targets = {(node, database) for node in (direction.target.leader.node, direction.target_peer.node)}
+    for admin in (direction.source, direction.target):
+        listed = admin.ask("GET", "_replicator/_all_docs?include_docs=true", allowed=(MISSING,))
+        for document in (row["doc"] for row in listed.get("rows", ())):
+            ends = _endpoint(document, "source") in sources and _endpoint(document, "target") in targets
+            if ends and document.get("continuous"):
+                yield admin, document
 
 
-def _replications(leader: Administration) -> list[dict[str, object]]:
-    listed = leader.ask("GET", "_replicator/_all_docs?include_docs=true", allowed=(MISSING,))
-    return [row["doc"] for row in listed.get("rows", ())]
-
-
-def _end(document: dict[str, object], end: str) -> tuple[str, str]:
+def _endpoint(document: dict[str, Any], name: str) -> tuple[str, str]:
     """Return HOST:PORT and the database of one end of a replication."""
-    endpoint = document.get(end, "")
+    endpoint = document.get(name, "")
     parts = urlsplit(str(endpoint.get("url", "") if isinstance(endpoint, dict) else endpoint))
     return parts.netloc.rpartition("@")[2], parts.path.strip("/")
 
 
-def _replicate(way: _Way, database: str) -> None:
-    """Let a leader send what it has to the other; it goes on after both the bench and the servers have ended."""
-    source, target, path = way.source_peer, way.target_peer, quote(database, safe="")
+def _states(direction: _Direction, database: str) -> Iterator[str]:
+    """Yield what the servers say about their replications in that direction."""
+    for admin, document in _replications(direction, database):
+        job = admin.ask("GET", f"_scheduler/docs/_replicator/{quote(document['_id'], safe='')}", allowed=ERRORS)
+        state = job.get("state") or document.get("_replication_state") or "no state"
+        info = job.get("info") or document.get("_replication_state_reason") or ""
+        said = info.get("error") or "" if isinstance(info, dict) else info
+        line = " ".join(f"{document['_id']} at {admin.leader.node}: {state} {said}".split())
+        yield _CREDENTIALS.sub("//", line)[:300]
+
+
+def _replicate(direction: _Direction, database: str) -> None:
+    """Create a replication document at the source; the replication outlives this process and the servers' restarts."""
+    source, target, path = direction.source_peer, direction.target_peer, quote(database, safe="")
     document = {"source": f"{source.full_url}/{path}", "target": f"{target.full_url}/{path}", "continuous": True}
-    name = quote(f"{_OURS}{database}-{source.node}-{target.node}", safe="")
-    way.source.ask("PUT", "_replicator", allowed=(EXISTS,))
-    way.source.ask("PUT", f"_replicator/{name}", document, allowed=(CONFLICT,))
+    name = quote(f"{_PREFIX}{database}-{source.node}-{target.node}", safe="")
+    direction.source.ask("PUT", "_replicator", allowed=(EXISTS,))
+    direction.source.ask("PUT", f"_replicator/{name}", document, allowed=(CONFLICT,))
 
 
-def _lost(leaders: Sequence[Administration], database: str, timeout_s: float) -> tuple[str, str] | None:
-    """Write a document at each leader; return from where to where one did not come in time, or None."""
+def _undelivered(
+    admins: Sequence[LeaderAdmin], database: str, timeout_s: float
+) -> tuple[LeaderAdmin, LeaderAdmin] | None:
+    """Write a document at each leader; return the source and target of one that did not arrive in time, or None."""
     deadline, path = time.monotonic() + timeout_s, quote(database, safe="")
-    probes = {leader: f"{_OURS}probe-{secrets.token_hex(6)}" for leader in leaders}
-    for leader, probe in probes.items():
-        leader.ask("PUT", f"{path}/{probe}", {"from": leader.leader.node})
+    probes = {admin: f"{_PREFIX}probe-{secrets.token_hex(6)}" for admin in admins}
+    for admin, probe in probes.items():
+        admin.ask("PUT", f"{path}/{probe}", {"from": admin.leader.node})
+
+    def arrived(probe: str, target: LeaderAdmin) -> bool:
+        return "error" not in target.ask("GET", f"{path}/{probe}", allowed=(MISSING,))
+
     try:
-        for leader, probe in probes.items():
-            for other in leaders:
-                while "error" in other.ask("GET", f"{path}/{probe}", allowed=(MISSING,)):
-                    if time.monotonic() > deadline:
-                        return leader.leader.node, other.leader.node
-                    time.sleep(_POLL_S)
+        for source, probe in probes.items():
+            for target in admins:
+                if not becomes_true(deadline, arrived, probe, target):
+                    return source, target
         return None
     finally:
-        for leader, probe in probes.items():
-            leader.delete(database, leader.live(database, [probe]))
+        for admin, probe in probes.items():
+            admin.delete(database, admin.live(database, [probe]))

@@ -1,18 +1,18 @@
-"""MongoDB: one leader, its followers, and failover."""
+"""MongoDB: a single leader with followers, and failover."""
 
 from dataclasses import replace
 from typing import Any
 
-from stalewatch.clients.mongodb.options import MongoClientOptions
+from stalewatch.clients.mongodb.options import MongoOptions
 from stalewatch.clients.protocol import Client, Database, PrimaryClaims, Servers
 from stalewatch.history.clock import Clock
 
 SPARE_CONNECTIONS = 20
-"""Connections of the pool beyond one a session, for background tasks."""
+"""Connections of the pool for background tasks, besides one per session."""
 
 
 def _open(options: Any, users: int, _seed: int, clock: Clock) -> Client:  # noqa: ANN401 # the row's own options
-    from stalewatch.clients.mongodb.client import MongoDatabaseClient  # noqa: PLC0415 # the driver, only when needed
+    from stalewatch.clients.mongodb.client import MongoDatabaseClient  # noqa: PLC0415 # imports the driver
 
     return MongoDatabaseClient(replace(options, pool_size=users + SPARE_CONNECTIONS), clock)
 
@@ -24,16 +24,16 @@ def _servers(options: Any) -> Servers:  # noqa: ANN401 # the row's own options
 
 
 def _claims(options: Any) -> PrimaryClaims:  # noqa: ANN401 # the row's own options
-    from stalewatch.clients.mongodb.claims import MongoClaims  # noqa: PLC0415
+    from stalewatch.clients.mongodb.servers import MongoPrimaryClaims  # noqa: PLC0415
 
-    return MongoClaims(options)
+    return MongoPrimaryClaims(options)
 
 
 DATABASE = Database(
     name="mongo",
     label="MongoDB",
     help="a MongoDB replica set: a single leader with followers",
-    options=MongoClientOptions,
+    options=MongoOptions,
     open=_open,
     addresses=("uri",),
     default_port=27017,

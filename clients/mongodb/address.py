@@ -1,6 +1,7 @@
 """A MongoDB URI, checked, and the driver's clients that are opened from it.
 
-What the URI sets stands; where it is silent, the driver's defaults give way to ours. A password is in no message.
+Settings in the URI take precedence over our defaults, which take precedence over the driver's. No message contains a
+password.
 """
 
 import re
@@ -11,10 +12,11 @@ from typing import Any
 
 import pymongo
 from pymongo.errors import PyMongoError
+from pymongo.topology_description import TopologyDescription
 from pymongo.uri_parser import parse_uri
 
 from stalewatch.clients.errors import BadAddress
-from stalewatch.clients.mongodb.options import MongoClientOptions
+from stalewatch.clients.mongodb.options import MongoOptions
 
 Document = dict[str, Any]
 DriverClient = pymongo.MongoClient[Document]
@@ -30,10 +32,10 @@ _SECRET_SETTINGS = re.compile("password|authmechanismproperties", re.IGNORECASE)
 _EXPECTED = "write mongodb://[USER:PASSWORD@]HOST:PORT,.../?replicaSet=NAME"
 
 
-class Address:
-    """Where a replica set is, and how its clients are set up. Raises `BadAddress` for a URI that makes no sense."""
+class MongoAddress:
+    """The address of a replica set, and the settings of its clients. Raises `BadAddress` for an invalid URI."""
 
-    def __init__(self, options: MongoClientOptions) -> None:
+    def __init__(self, options: MongoOptions) -> None:
         if options.uri is None:
             raise BadAddress(
                 "no MongoDB address: give --mongo-uri, or start a local replica set with `stalewatch cluster up mongo`"
@@ -42,51 +44,51 @@ class Address:
             parsed = parse_uri(options.uri)
         except _BAD_URI:
             # Neither this error nor its text may be shown: they quote the URI.
-            raise BadAddress(f"--mongo-uri is no MongoDB URI: {_fault(options.uri)}") from None
+            raise BadAddress(f"--mongo-uri is not a valid MongoDB URI: {_defect(options.uri)}") from None
         self._uri = options.uri
         self._options = options
         self.hosts: list[Server] = parsed["nodelist"]
         self.has_user: bool = parsed["username"] is not None
         self.settings: Mapping[str, object] = {name.lower(): value for name, value in parsed["options"].items()}
-        """What the URI sets, by lower-case name."""
+        """The settings in the URI, by lower-case name."""
 
     def open(self) -> DriverClient:
-        """Return a client of the set; it connects in the background."""
+        """Return a client of the replica set; it connects in the background."""
         return self._client(self._uri, {})
 
     def open_member(
         self, host: str, port: int | None, settings: Mapping[str, object] = MappingProxyType({})
     ) -> DriverClient:
-        """Return a client of that member alone, with the same user and settings, whatever set it belongs to.
+        """Return a client of one member only, with the URI's user and settings, whichever set the member belongs to.
 
-        `settings` are the driver's keywords, which stand over those of the URI.
+        `settings` are keywords of the driver, which override the URI.
         """
-        part = _URI.fullmatch(self._uri)
-        if part is None:
-            raise BadAddress(f"--mongo-uri is no MongoDB URI: {_EXPECTED}")
-        uri = f"mongodb://{part['user'] or ''}{node_name((host, port))}{part['rest'] or ''}"
-        alone = {"directConnection": True, "replicaSet": None, **self._from_dns(part["scheme"])}
-        return self._client(uri, {**alone, **settings})
+        parts = _URI.fullmatch(self._uri)
+        if parts is None:
+            raise BadAddress(f"--mongo-uri is not a valid MongoDB URI: {_EXPECTED}")
+        uri = f"mongodb://{parts['user'] or ''}{node_name((host, port))}{parts['rest'] or ''}"
+        direct = {"directConnection": True, "replicaSet": None, **self._srv_settings(parts["scheme"])}
+        return self._client(uri, {**direct, **settings})
 
-    def _from_dns(self, scheme: str) -> Mapping[str, object]:
-        """Return what mongodb+srv sets without saying so: TLS, and in the DNS the database that knows the user."""
+    def _srv_settings(self, scheme: str) -> Mapping[str, object]:
+        """Return the settings that mongodb+srv implies: TLS, and the authentication database from DNS."""
         if scheme != "mongodb+srv://":
             return {}
         source = self.settings.get("authsource")
         return {"tls": self.settings.get("tls", True)} | ({"authSource": source} if source else {})
 
     def _client(self, uri: str, keywords: Mapping[str, object]) -> DriverClient:
-        ours = {name: value for name, value in self._defaults().items() if name.lower() not in self.settings}
-        asked = {} if self._options.retries is None else _retries(on=self._options.retries)
+        defaults = {name: value for name, value in self._defaults().items() if name.lower() not in self.settings}
+        chosen = {} if self._options.retries is None else _retries(on=self._options.retries)
         try:
-            return pymongo.MongoClient(uri, **{**ours, **asked, **keywords})  # type: ignore[arg-type] # all are keywords
+            return pymongo.MongoClient(uri, **{**defaults, **chosen, **keywords})  # type: ignore[arg-type] # keywords
         except _BAD_URI:
-            raise BadAddress(f"--mongo-uri cannot be used: {_fault(self._uri)}") from None
+            raise BadAddress(f"--mongo-uri cannot be used: {_defect(self._uri)}") from None
 
     def _defaults(self) -> Mapping[str, object]:
-        """Return what the driver is told where the URI is silent.
+        """Return our defaults for settings that are not in the URI.
 
-        With the driver's own time-outs, writes were not back 12 s after a primary was stopped; with these, after 4 s.
+        With the driver's own time-outs, writes took 12 s to resume after the primary was stopped; with these, 4 s.
         """
         timeout_ms = int(self._options.timeout_s * 1000)
         return {
@@ -105,25 +107,25 @@ def _retries(*, on: bool) -> Mapping[str, object]:
     return {"retryWrites": on, "retryReads": on}
 
 
-def _fault(uri: str) -> str:
-    """Say what is wrong with a URI in words that cannot hold its password, by parsing it again without the user."""
-    part = _URI.fullmatch(uri)
-    bare = uri if part is None else f"{part['scheme']}{part['hosts']}{part['rest'] or ''}"
-    if "@" in bare or _SECRET_SETTINGS.search(bare):
-        return f"{_EXPECTED}, where / ? # @ % in a password are written %2F %3F %23 %40 %25"
+def _defect(uri: str) -> str:
+    """Return what is wrong with a URI, without quoting its password: parse it again without the user."""
+    parts = _URI.fullmatch(uri)
+    redacted = uri if parts is None else f"{parts['scheme']}{parts['hosts']}{parts['rest'] or ''}"
+    if "@" in redacted or _SECRET_SETTINGS.search(redacted):
+        return f"{_EXPECTED}, with / ? # @ % in a password written as %2F %3F %23 %40 %25"
     try:
-        parse_uri(bare)
+        parse_uri(redacted)
     except _BAD_URI as error:
-        told, setting = str(error).partition(" Did you mean")[0].rstrip("."), part and _refused(part)
-        return f"{told}{f' ({setting})' if setting else ''}; {_EXPECTED}"
-    return "in user and password, / ? # @ % are written %2F %3F %23 %40 %25"
+        said, setting = str(error).partition(" Did you mean")[0].rstrip("."), parts and _rejected_setting(parts)
+        return f"{said}{f' ({setting})' if setting else ''}; {_EXPECTED}"
+    return "in the user and the password, write / ? # @ % as %2F %3F %23 %40 %25"
 
 
-def _refused(part: re.Match[str]) -> str | None:
-    """Return the setting of a URI that the driver does not take: its message may not say which."""
-    for setting in (part["rest"] or "").partition("?")[2].split("&"):
+def _rejected_setting(parts: re.Match[str]) -> str | None:
+    """Return the first setting of a URI that the driver rejects, since its message may not name it."""
+    for setting in (parts["rest"] or "").partition("?")[2].split("&"):
         try:
-            parse_uri(f"{part['scheme']}{part['hosts']}/?{setting}")
+            parse_uri(f"{parts['scheme']}{parts['hosts']}/?{setting}")
         except _BAD_URI:
             return setting
     return None
@@ -141,3 +143,34 @@ def node_name(address: Server) -> str:
 def node_names(addresses: Iterable[Server]) -> str:
     """Return servers' addresses for a message."""
     return ", ".join(map(node_name, addresses))
+
+
+class PrimaryNode:
+    """The server that takes writes, as last seen by pymongo's monitors.
+
+    An acknowledgement does not name its server, and a command listener that learns it costs more than the rest of the
+    client.
+    """
+
+    def __init__(self, client: DriverClient) -> None:
+        self._client = client
+        self._seen: tuple[TopologyDescription | None, str | None] = (None, None)
+
+    def now(self) -> str | None:
+        """Return the server that a write would go to now, or None if there is none."""
+        topology = self._client.topology_description
+        seen, node = self._seen
+        if topology is not seen:
+            node = _writable(topology)
+            self._seen = (topology, node)
+        return node
+
+    def since(self, before: str | None) -> str | None:
+        """Return the server that took a write, given the primary at its start; None if two servers may have."""
+        after = self.now()
+        return after if before in (after, None) else None
+
+
+def _writable(topology: TopologyDescription) -> str | None:
+    servers = [address for address, server in topology.server_descriptions().items() if server.is_writable]
+    return node_name(servers[0]) if len(servers) == 1 else None

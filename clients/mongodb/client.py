@@ -1,12 +1,15 @@
-"""MongoDB: registers and counters as documents of a replica set, lists as many of them.
+"""MongoDB: registers, counters and lists as documents of a collection.
 
-The key is the ``_id``; the value stands in one embedded document ``d``, its version ``v`` first. A write is a ``$max``
-on ``d``: MongoDB compares documents field by field, so a write with a version below the one that stands changes
-nothing, however late it arrives. A draw is an ``$inc`` that returns what it made. How lists are kept stands in
-`stalewatch.clients.mongodb.lists`, what an exception means in `stalewatch.clients.mongodb.errors`.
+The key is the ``_id``; the value is one embedded document ``d``, with its version ``v`` first. A write is a ``$max`` on
+``d``: MongoDB compares documents field by field, so a write with a version below the stored one changes nothing,
+however late it arrives. A draw is an ``$inc`` that returns the new number.
+
+A list is one document per item, and one that heads it. An array in one document would be rewritten by every ``$push``,
+serialize all sessions and end at 16 MB. The ``_id`` is the list's name and the item, so an item can exist only once,
+and the items of a list are adjacent in the index that every collection has.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pymongo
 from pymongo import ReturnDocument
@@ -16,164 +19,166 @@ from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import ReadPreference
 from pymongo.write_concern import WriteConcern
 
-from stalewatch.clients.errors import ClientError, Failure
-from stalewatch.clients.mongodb import lists as mongodb_lists
+from stalewatch.clients.errors import Failure
 from stalewatch.clients.mongodb.address import Document, node_name
-from stalewatch.clients.mongodb.connection import Access, connect
+from stalewatch.clients.mongodb.connection import MongoConnection, connect
 from stalewatch.clients.mongodb.diagnosis import explained
 from stalewatch.clients.mongodb.errors import explain
-from stalewatch.clients.mongodb.options import MongoClientOptions
+from stalewatch.clients.mongodb.options import MongoOptions
+from stalewatch.clients.preload import batches, key_exists, removed_on_failure
 from stalewatch.clients.protocol import Answer, Levels, Value
 from stalewatch.history.clock import Clock
 from stalewatch.history.operation import Depends, Outcome
 
-BATCH_KEYS = 1000
-BATCH_CHARACTERS = 1_000_000
 BATCH_S = 30.0
-"""How much a batch of the preload or of the cleaning up may hold, and how many seconds it may take."""
+"""The longest time that one batch of creations or deletions may take."""
+
+LIST_HEAD: Document = {"final_reads": 0}
+"""The content of the document that heads a list."""
+
+ITEMS_PER_ANSWER = 10_000
+"""Items fetched at a time, so that each answer arrives in time however long the list is."""
 
 _DUPLICATE_KEY = 11000
 
 
 class MongoDatabaseClient:
-    """One process's access to the registers in one collection of a replica set; it connects in `prepare`."""
+    """One process's access to one collection of a replica set; it connects in `prepare`."""
 
     database = "mongo"
 
-    def __init__(self, options: MongoClientOptions, clock: Clock) -> None:
+    def __init__(self, options: MongoOptions, clock: Clock) -> None:
         self.clock = clock
         self._options = options
-        self._opened: Access | None = None
+        self._opened: MongoConnection | None = None
         self._retries = bool(options.retries)
 
     def prepare(self) -> None:
-        """Connect, and prove that registers can be written and read; raise `BadAddress` or `Unreachable`."""
+        """Connect, and check that documents can be written and read; raise `BadAddress` or `Unreachable`."""
         if self._opened is None:
             self._opened = connect(self._options)
-            self._retries = self._opened.retries  # the URI may ask for them too
+            self._retries = self._opened.retries  # the URI may turn them on too
 
     def preload(self, keys: Sequence[str], payload: str) -> None:
-        """Create every key at version 0, journalled by a majority.
+        """Create every key at version 0, journaled by a majority.
 
-        Raises `ClientError` where that fails, such as for a key that exists, and takes back what it had created.
+        Raises `ClientError` on failure, such as for a key that exists, and removes the keys that it created.
         """
-        self._create_all(keys, {"d": _stored(Value(0, "", payload=payload))}, BATCH_CHARACTERS // (len(payload) + 1))
+        self._create(keys, {"d": _stored(Value(0, "", payload=payload))}, payload)
 
     def create_lists(self, keys: Sequence[str]) -> None:
-        """Create empty lists, as `preload` does keys."""
-        self._create_all(keys, mongodb_lists.HEAD)
+        """Create empty lists, as `preload` creates keys."""
+        self._create(keys, LIST_HEAD)
 
     def create_counters(self, keys: Sequence[str]) -> None:
-        """Create counters at 0, as `preload` does keys."""
-        self._create_all(keys, {"n": 0})
+        """Create counters at 0, as `preload` creates keys."""
+        self._create(keys, {"n": 0})
 
     def session(self, name: str) -> "MongoSession":
-        """Open a session; the driver's pool is shared by all."""
-        return MongoSession(name, self._access)
+        """Open a session; all sessions share the driver's pool."""
+        return MongoSession(self._connection)
 
     def final(self, key: str) -> Answer:
-        """Read what the key holds, linearizably, from the primary; raise what the driver raises."""
-        access = self._access
-        registers = access.writes.with_options(
+        """Read the key with a linearizable read from the primary; raise what the driver raises."""
+        connection = self._connection
+        documents = connection.writes.with_options(
             read_concern=ReadConcern("linearizable"),
             read_preference=ReadPreference.PRIMARY,
         )
-        return _read(registers, key, access.patience_ms)
+        return _read(documents, key, connection.patience_ms)
 
     def final_items(self, key: str) -> Answer:
-        """Read all that a list holds, once a majority has it; raise what the driver raises."""
-        return mongodb_lists.final(self._access, key)
+        """Return the items of a list, from the primary; raise what the driver raises.
+
+        Right after writes that one member acknowledged, a majority read alone would return the list as it was before
+        them. So it is preceded by a majority write to the list's head: once a majority has that write, it has
+        everything that the primary applied before, and the causal session makes the read wait for it. The head is
+        created if it is missing: an update that matches nothing proves nothing.
+        """
+        connection = self._connection
+        lists = connection.writes.with_options(
+            write_concern=WriteConcern("majority", wtimeout=connection.patience_ms),
+            read_concern=ReadConcern("majority"),
+            read_preference=ReadPreference.PRIMARY,
+        )
+        with connection.client.start_session(causal_consistency=True) as session:
+            lists.update_one({"_id": key}, {"$inc": {"final_reads": 1}}, upsert=True, session=session)
+            cursor = lists.find(_items_of(key), {"_id": 1}, session=session, batch_size=ITEMS_PER_ANSWER)
+            items: list[str | int] = [document["_id"][len(key) + 1 :] for document in cursor]
+        address = cursor.address
+        return Answer(node=None if address is None else node_name(address), items=items)
 
     def explain(self, error: BaseException) -> Failure:
-        """Say what an exception means for the operation that it ended."""
+        """Return the outcome of an operation that ended in an exception."""
         return explain(error, retries=self._retries)
 
     def remove(self, keys: Sequence[str]) -> None:
-        """Delete these keys; raise `ClientError` where that fails."""
-        access = self._access
-        for batch in _batches(keys, BATCH_KEYS):
-            with explained(access.address, self._options), pymongo.timeout(BATCH_S):
-                access.writes.delete_many({"_id": {"$in": list(batch)}})
+        """Delete these keys; raise `ClientError` on failure."""
+        for batch in batches(keys):
+            self._delete({"_id": {"$in": list(batch)}})
 
     remove_counters = remove
 
     def remove_lists(self, keys: Sequence[str]) -> None:
-        """Delete these lists; raise `ClientError` where that fails."""
-        access = self._access
+        """Delete these lists; raise `ClientError` on failure."""
         for key in keys:
-            with explained(access.address, self._options), pymongo.timeout(BATCH_S):
-                access.writes.delete_many(mongodb_lists.items_of(key))
+            self._delete(_items_of(key))
         self.remove(keys)
 
     def settings(self) -> dict[str, object]:
-        """Return the levels and the driver's settings in force, without any credentials, for reports."""
-        return self._access.settings()
+        """Return the levels and the driver's settings in force, without credentials, for reports."""
+        return self._connection.settings()
 
     def levels(self) -> Levels:
-        """Return the write concern and whom reads ask, with the read concern where one is set."""
-        return self._access.levels()
+        """Return the write concern, and the read preference with the read concern if there is one."""
+        return self._connection.levels()
 
     def close(self) -> None:
-        """Drop the connections."""
+        """Close the connections."""
         if self._opened is not None:
             self._opened.close()
             self._opened = None
 
     @property
-    def _access(self) -> Access:
+    def _connection(self) -> MongoConnection:
         if self._opened is None:
             raise RuntimeError("MongoDatabaseClient: call prepare() first")
         return self._opened
 
-    def _create_all(self, keys: Sequence[str], body: Document, at_a_time: int = BATCH_KEYS) -> None:
-        created: list[str] = []
-        try:
-            for batch in _batches(keys, at_a_time):
-                self._create(batch, body, created)
-        except ClientError as failure:
-            self._take_back(created, failure)
-            raise
+    def _create(self, keys: Sequence[str], body: Document, payload: str = "") -> None:
+        connection = self._connection
+        documents = connection.writes.with_options(write_concern=WriteConcern("majority", j=True))
+        with removed_on_failure(self.remove) as created:
+            for batch in batches(keys, payload):
+                with explained(connection.address, self._options), pymongo.timeout(BATCH_S):
+                    _insert(documents, batch, body, created)
 
-    def _create(self, keys: Sequence[str], body: Document, created: list[str]) -> None:
-        access = self._access
-        registers = access.writes.with_options(write_concern=WriteConcern("majority", j=True))
-        documents = [{"_id": key, **body} for key in keys]
-        with explained(access.address, self._options), pymongo.timeout(BATCH_S):
-            try:
-                registers.insert_many(documents)
-            except BulkWriteError as error:
-                created += keys[: error.details["nInserted"]]  # in order, up to the first that failed
-                _refuse_existing(error, registers)
-                raise
-        created += keys
-
-    def _take_back(self, keys: Sequence[str], failure: ClientError) -> None:
-        try:
-            self.remove(keys)
-        except ClientError as error:
-            failure.add_note(f"{len(keys)} keys that were created just before are left behind: {error}")
+    def _delete(self, query: Document) -> None:
+        connection = self._connection
+        with explained(connection.address, self._options), pymongo.timeout(BATCH_S):
+            connection.writes.delete_many(query)
 
 
 class MongoSession:
-    """One simulated user; sessions of a process share the driver's connections."""
+    """One simulated user; all sessions of a process share the driver's connections."""
 
-    def __init__(self, name: str, access: Access) -> None:
-        self.name = name
-        self._reads = access.reads
-        self._writes = access.writes
-        self._update = access.writes.update_one
-        self._primary = access.primary
-        # Such a read waits for a majority, and must not wait beyond its time.
-        self._patience_ms = access.patience_ms if access.reads.read_concern.level == "linearizable" else None
-        # An attempt that the driver made before the one that found no document may have found one.
-        self._missing: Outcome = "unknown" if access.retries else "fail"
+    def __init__(self, connection: MongoConnection) -> None:
+        self._reads = connection.reads
+        self._writes = connection.writes
+        self._update = connection.writes.update_one
+        self._primary = connection.primary
+        # A linearizable read waits for a majority, and must not outlast the client's time-out.
+        linearizable = connection.reads.read_concern.level == "linearizable"
+        self._patience_ms = connection.patience_ms if linearizable else None
+        # If the driver retries, an attempt before the one that found no document may have found one.
+        self._missing: Outcome = "unknown" if connection.retries else "fail"
 
     def read(self, key: str) -> Answer:
-        """Read a register as the read options say; no document shows as version 0."""
+        """Read a register at the read options' level; a missing document counts as version 0."""
         return _read(self._reads, key, self._patience_ms)
 
     def write(self, key: str, value: Value) -> Answer:
-        """Raise a register to the value's version; one whose document is gone is not brought back."""
+        """Raise a register to the value's version; never re-create a deleted document."""
         before = self._primary.now()
         result = self._update({"_id": key}, {"$max": {"d": _stored(value)}})
         node = self._primary.since(before)
@@ -184,11 +189,11 @@ class MongoSession:
     def append(self, key: str, item: str) -> Answer:
         """Append an item to a list."""
         before = self._primary.now()
-        self._writes.insert_one(mongodb_lists.item_of(key, item))
+        self._writes.insert_one({"_id": f"{key}{_SEPARATOR}{item}"})
         return Answer(node=self._primary.since(before))
 
     def draw(self, key: str) -> Answer:
-        """Draw the next id of a counter; one whose document is gone is not begun anew."""
+        """Draw the next id of a counter; never re-create a deleted one."""
         before = self._primary.now()
         counter = self._writes.find_one_and_update(
             {"_id": key}, {"$inc": {"n": 1}}, return_document=ReturnDocument.AFTER
@@ -199,8 +204,8 @@ class MongoSession:
         return Answer(version=counter["n"], node=node)
 
 
-def _read(registers: Collection[Document], key: str, patience_ms: int | None) -> Answer:
-    cursor = registers.find({"_id": key}, limit=-1, max_time_ms=patience_ms)
+def _read(documents: Collection[Document], key: str, patience_ms: int | None) -> Answer:
+    cursor = documents.find({"_id": key}, limit=-1, max_time_ms=patience_ms)
     document = next(cursor, None)
     address = cursor.address
     node = None if address is None else node_name(address)
@@ -212,29 +217,37 @@ def _read(registers: Collection[Document], key: str, patience_ms: int | None) ->
 
 
 def _stored(value: Value) -> Document:
-    """Return the value as it is stored: the version comes first, since ``$max`` compares in the order of fields."""
+    """Return the value as it is stored: the version comes first, since ``$max`` compares fields in order."""
     stored: Document = {"v": value.version, "author": value.author}
     if value.depends is not None:
-        stored["depends"] = _depends(value.depends)
+        stored["depends"] = _stored_depends(value.depends)
     if value.payload:
         stored["p"] = value.payload
     return stored
 
 
-def _depends(depends: Depends) -> Document:
+def _stored_depends(depends: Depends) -> Document:
     stored: Document = {"key": depends.key, "version": depends.version}
     return stored if depends.cause is None else {**stored, "cause": depends.cause}
 
 
-def _batches(keys: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    step = min(BATCH_KEYS, max(1, size))
-    return (keys[start : start + step] for start in range(0, len(keys), step))
+_SEPARATOR, _AFTER_SEPARATOR = "/", "0"
+"""The character between a list's name and an item in an ``_id``, and the next character."""
 
 
-def _refuse_existing(error: BulkWriteError, registers: Collection[Document]) -> None:
-    for refused in error.details.get("writeErrors", []):
-        if refused["code"] == _DUPLICATE_KEY:
-            raise ClientError(
-                f"key {refused['op']['_id']!r} exists already in {registers.full_name}: another run's leftovers; "
-                "delete them, or use another --coll",
-            ) from None
+def _items_of(key: str) -> Document:
+    """Return a query for the items of a list."""
+    return {"_id": {"$gt": f"{key}{_SEPARATOR}", "$lt": f"{key}{_AFTER_SEPARATOR}"}}
+
+
+def _insert(documents: Collection[Document], keys: Sequence[str], body: Document, created: list[str]) -> None:
+    """Insert one document per key, and add those that were inserted to `created`, even if not all were."""
+    try:
+        documents.insert_many([{"_id": key, **body} for key in keys])
+    except BulkWriteError as error:
+        created += keys[: error.details["nInserted"]]  # in order, up to the first that failed
+        for refused in error.details.get("writeErrors", []):
+            if refused["code"] == _DUPLICATE_KEY:
+                raise key_exists(refused["op"]["_id"], documents.full_name, "--coll") from None
+        raise
+    created += keys

@@ -1,4 +1,4 @@
-"""Connections to a replica set, proven usable before the first operation."""
+"""Connections to a replica set, checked to be usable before the first operation."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -12,14 +12,14 @@ from pymongo.read_preferences import ReadPreference
 from pymongo.write_concern import WriteConcern
 
 from stalewatch.clients.errors import BadAddress
-from stalewatch.clients.mongodb.address import Address, Document, DriverClient, node_names
+from stalewatch.clients.mongodb.address import Document, DriverClient, MongoAddress, PrimaryNode, node_names
 from stalewatch.clients.mongodb.diagnosis import explained, no_member, no_primary, one_server, other_set
-from stalewatch.clients.mongodb.options import MongoClientOptions
-from stalewatch.clients.mongodb.primary import PrimaryNode
+from stalewatch.clients.mongodb.options import MongoOptions
 from stalewatch.clients.protocol import Levels
 
-WTIMEOUT_SHARE = 0.9
-"""The part of the time-out after which a server gives up on followers, so that its word still arrives in time."""
+WTIMEOUT_FRACTION = 0.9
+"""The fraction of the client's time-out after which a server stops waiting for followers, so that its answer still
+arrives in time."""
 
 _PREFERENCES = {
     "primary": ReadPreference.PRIMARY,
@@ -28,27 +28,27 @@ _PREFERENCES = {
 }
 
 
-class Access(NamedTuple):
-    """An open way to the registers, at the levels that the options and the URI ask for."""
+class MongoConnection(NamedTuple):
+    """Open connections to a collection, at the levels that the options and the URI ask for."""
 
-    address: Address
+    address: MongoAddress
     client: DriverClient
     primary: PrimaryNode
     direct: DriverClient | None
-    """The connection to one member, where all reads go to it."""
+    """The connection to one member, if all reads go to it."""
     writes: Collection[Document]
     reads: Collection[Document]
     read_from: str
     patience_ms: int
-    """How long a server may wait for other members; a little less than its client waits for the answer."""
+    """The longest time that a server waits for other members; a little less than the client waits for its answer."""
 
     @property
     def retries(self) -> bool:
-        """Whether the driver may repeat an operation unseen."""
+        """Whether the driver may silently repeat an operation."""
         return bool(self.client.options.retry_writes)
 
     def settings(self) -> dict[str, object]:
-        """Return the levels and the driver's settings in force, without any credentials."""
+        """Return the levels and the driver's settings in force, without credentials."""
         driven = self.client.options
         pool = driven.pool_options
         return {
@@ -69,73 +69,75 @@ class Access(NamedTuple):
         }
 
     def levels(self) -> Levels:
-        """Return the write concern and whom reads ask, with the read concern where one is set."""
+        """Return the write concern, and the read preference with the read concern if there is one."""
         concern = self.reads.read_concern.level
         read = self.read_from if concern is None else f"{self.read_from}, {concern}"
         return Levels(f"w={self.writes.write_concern.document.get('w', 1)}", read)
 
     def close(self) -> None:
-        """Drop the connections."""
+        """Close the connections."""
         if self.direct is not None:
             self.direct.close()
         self.client.close()
 
 
-def connect(options: MongoClientOptions) -> Access:
-    """Connect, and prove that the registers can be written and read; raise `BadAddress` or `Unreachable`."""
+def connect(options: MongoOptions) -> MongoConnection:
+    """Connect, and check that documents can be written and read; raise `BadAddress` or `Unreachable`."""
     options.check()
-    address = Address(options)
+    address = MongoAddress(options)
     with ExitStack() as undo:
         client = undo.enter_context(address.open())
         direct = undo.enter_context(address.open_member(*options.member)) if options.member else None
-        access = _access(options, address, client, direct)
+        connection = _connection(options, address, client, direct)
         with explained(address, options):
-            _reach(client, address)
+            _check_primary(client, address)
             if direct is not None:
-                _reach_member(client, direct, access.read_from)
-            _try_rights(access)
+                _check_member(client, direct, connection.read_from)
+            _check_rights(connection)
         undo.pop_all()
-    return access
+    return connection
 
 
-def _access(options: MongoClientOptions, address: Address, client: DriverClient, direct: DriverClient | None) -> Access:
+def _connection(
+    options: MongoOptions, address: MongoAddress, client: DriverClient, direct: DriverClient | None
+) -> MongoConnection:
     timeout_s = client.options.pool_options.socket_timeout or options.timeout_s
-    patience_ms = max(1, int(timeout_s * WTIMEOUT_SHARE * 1000))
-    writes = _registers(options, client).with_options(write_concern=_write_concern(options, client, patience_ms))
+    patience_ms = max(1, int(timeout_s * WTIMEOUT_FRACTION * 1000))
+    writes = _collection(options, client).with_options(write_concern=_write_concern(options, client, patience_ms))
     reads = _reads(options, direct or client)
     read_from = options.read_from or reads.read_preference.name.lower()
-    return Access(address, client, PrimaryNode(client), direct, writes, reads, read_from, patience_ms)
+    return MongoConnection(address, client, PrimaryNode(client), direct, writes, reads, read_from, patience_ms)
 
 
-def _registers(options: MongoClientOptions, client: DriverClient) -> Collection[Document]:
+def _collection(options: MongoOptions, client: DriverClient) -> Collection[Document]:
     try:
         return client[options.db][options.coll]
     except driver.InvalidName as error:
         raise BadAddress(f"--db {options.db!r} --coll {options.coll!r}: {error}") from None
 
 
-def _reads(options: MongoClientOptions, client: DriverClient) -> Collection[Document]:
+def _reads(options: MongoOptions, client: DriverClient) -> Collection[Document]:
     preference = _PREFERENCES.get(options.read_from or "", client.read_preference)
-    return _registers(options, client).with_options(
+    return _collection(options, client).with_options(
         read_concern=ReadConcern(options.read_concern) if options.read_concern else client.read_concern,
-        # One member answers whatever it is just then.
+        # A single member has to answer whatever its state is.
         read_preference=ReadPreference.SECONDARY_PREFERRED if options.member else preference,
     )
 
 
-def _write_concern(options: MongoClientOptions, client: DriverClient, patience_ms: int) -> WriteConcern:
-    """Return what must confirm a write: w is always said, since a server's own default is majority from 5.0 on."""
+def _write_concern(options: MongoOptions, client: DriverClient, patience_ms: int) -> WriteConcern:
+    """Return the write concern; w is always explicit, since the server's own default is majority from 5.0 on."""
     settings = {"w": 1, "wtimeout": patience_ms, **client.write_concern.document}
     if options.write_concern is not None:
         settings["w"] = int(options.write_concern) if options.write_concern.isdecimal() else options.write_concern
     if options.journal is not None:
         settings["j"] = options.journal
     if not settings["w"]:
-        raise BadAddress("w=0 in --mongo-uri: such writes are never confirmed, so nothing could be measured; use w=1")
+        raise BadAddress("w=0 in --mongo-uri: such writes are never acknowledged, so nothing can be measured; use w=1")
     return WriteConcern(**settings)
 
 
-def _reach(client: DriverClient, address: Address) -> None:
+def _check_primary(client: DriverClient, address: MongoAddress) -> None:
     try:
         client.admin.command("ping")
     except driver.ServerSelectionTimeoutError:
@@ -144,33 +146,33 @@ def _reach(client: DriverClient, address: Address) -> None:
         raise one_server(client)
 
 
-def _reach_member(client: DriverClient, direct: DriverClient, member: str) -> None:
+def _check_member(client: DriverClient, direct: DriverClient, member: str) -> None:
     try:
-        theirs = direct.admin.command("hello").get("setName")
+        actual = direct.admin.command("hello").get("setName")
     except driver.ServerSelectionTimeoutError as error:
         raise no_member(member, error) from None
-    ours = client.topology_description.replica_set_name
-    if theirs != ours:
-        raise other_set(member, theirs, ours)
+    wanted = client.topology_description.replica_set_name
+    if actual != wanted:
+        raise other_set(member, actual, wanted)
 
 
-def _try_rights(access: Access) -> None:
-    """Do everything that a run does in a way that changes nothing, so that a missing right shows before it starts."""
-    for trial in _TRIALS:
+def _check_rights(connection: MongoConnection) -> None:
+    """Try every operation of a run in a form that changes nothing, so that a missing right shows before the run."""
+    for attempt in _HARMLESS:
         try:
-            trial(access)
+            attempt(connection)
         except (driver.WTimeoutError, driver.ExecutionTimeout):
-            continue  # the right is there; followers are not, which a run may be about
+            continue  # the user has the right; followers are missing, which may be the point of the run
         except driver.WriteError:
-            continue  # so is it where a server lets the user in and then refuses the document
+            continue  # the user has the right, and the server then refused the document
 
 
 _ABSENT = {"_id": "stalewatch-no-such-key"}
 
-_TRIALS: tuple[Callable[[Access], object], ...] = (
-    lambda access: access.reads.find_one(_ABSENT, max_time_ms=access.patience_ms),
-    lambda access: access.writes.update_one(_ABSENT, {"$max": {"d": {"v": 0}}}),
-    lambda access: access.writes.delete_one(_ABSENT),
-    # Refused after the rights were looked at, since no _id can be a list.
-    lambda access: access.writes.insert_one({"_id": []}),
+_HARMLESS: tuple[Callable[[MongoConnection], object], ...] = (
+    lambda connection: connection.reads.find_one(_ABSENT, max_time_ms=connection.patience_ms),
+    lambda connection: connection.writes.update_one(_ABSENT, {"$max": {"d": {"v": 0}}}),
+    lambda connection: connection.writes.delete_one(_ABSENT),
+    # Refused after the rights were checked, since an _id cannot be an array.
+    lambda connection: connection.writes.insert_one({"_id": []}),
 )

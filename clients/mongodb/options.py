@@ -1,16 +1,15 @@
-"""What can be chosen about a MongoDB client, as a dataclass and as the table of its flags."""
+"""The options of a MongoDB client."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-from stalewatch.clients import urls
 from stalewatch.clients.errors import BadAddress
-from stalewatch.clients.options import ON_OFF, Redaction, option, positive
+from stalewatch.clients.options import ON_OFF, URL, option, positive
 
 ReadConcernLevel = Literal["local", "majority", "linearizable"]
 
 MODES = ("primary", "secondary", "nearest")
-"""The read preferences that can be asked for by name; anything else is one member's HOST:PORT."""
+"""The read preferences by name; any other value of `--read-from` is one member's HOST:PORT."""
 
 DEFAULT_TIMEOUT_S = 2.0
 
@@ -18,22 +17,22 @@ _PORTS = range(1, 65536)
 
 
 def write_concern(text: str) -> str:
-    """Return a write concern as it was given; raise ValueError for anything but ``majority`` or a number above 0."""
+    """Return the text if it is ``majority`` or a number above 0, else raise ValueError."""
     if text == "majority" or (text.isdecimal() and int(text) > 0):
         return text
-    unconfirmed = " (w=0 is never confirmed, so nothing could be measured)" if text == "0" else ""
-    raise ValueError(f"must be majority or a number of members from 1 on{unconfirmed}")
+    unacknowledged = " (w=0 is never acknowledged, so nothing can be measured)" if text == "0" else ""
+    raise ValueError(f"must be majority or a number of members, 1 or more{unacknowledged}")
 
 
 def read_from(text: str) -> str:
-    """Return where to read as it was given; raise ValueError for neither a mode nor HOST:PORT."""
+    """Return the text if it is a mode or HOST:PORT, else raise ValueError."""
     if text not in MODES:
         member_address(text)
     return text
 
 
 def member_address(text: str) -> tuple[str, int]:
-    """Return HOST:PORT (or [IPV6]:PORT) as a pair; raise ValueError where it is none."""
+    """Return HOST:PORT (or [IPV6]:PORT) as a pair, or raise ValueError."""
     host, colon, port = text.rpartition(":")
     if not (host.strip("[]") and colon and port.isdecimal() and int(port) in _PORTS):
         raise ValueError(f"must be one of {', '.join(MODES)} or HOST:PORT")
@@ -41,14 +40,13 @@ def member_address(text: str) -> tuple[str, int]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MongoClientOptions:
-    """How to reach a replica set and at which levels to write and read; None stands for the URI's word, else ours.
+class MongoOptions:
+    """The address of a replica set and the levels of writes and reads; None means the URI's setting, else our default.
 
-    `write_concern` is ``majority`` or a number of members as text (ours: 1). `journal` asks members to confirm from
-    their journal. `read_from` is one of `MODES` or a member's HOST:PORT (ours: primary). `timeout_s` bounds, in
-    seconds and each for itself, finding a server, waiting for a connection and waiting for the answer, where the URI
-    has no word on it. `pool_size` should be at least the number of sessions. `retries` are the driver's hidden ones
-    (ours: off).
+    `write_concern` is ``majority`` or a number of members as text (default 1). `journal` asks members to acknowledge
+    from their journal. `read_from` is one of `MODES` or a member's HOST:PORT (default primary). `timeout_s` limits,
+    each on its own, server selection, the wait for a connection and the wait for an answer, unless the URI does.
+    `pool_size` should be at least the number of sessions. `retries` are the driver's silent ones (default off).
     """
 
     uri: str | None = option(
@@ -57,54 +55,54 @@ class MongoClientOptions:
         "timeouts, ...) apply unless a flag says otherwise",
         env="STALEWATCH_MONGO_URI",
         secret=True,
-        redaction=Redaction(urls.bare, urls.whole),
+        redaction=URL,
     )
     db: str = option("--db", "database", "bench")
     coll: str = option("--coll", "collection; a run creates and deletes its own documents in it", "kv")
     write_concern: str | None = option(
         "--write-concern",
-        "members that must acknowledge a write: 1, 2, ... or majority (default: w of the URI, else 1)",
+        "members that must acknowledge a write: 1, 2, ... or majority (default: w in the URI, else 1)",
         parse=write_concern,
     )
     journal: bool | None = option(
         "--journal",
-        "on: members acknowledge a write once it is in their journal (default: as in the URI, else the server's)",
+        "on: members acknowledge a write once it is in their journal (default: the URI's setting, else the server's)",
         **ON_OFF,
     )
     read_concern: ReadConcernLevel | None = option(
         "--read-concern",
-        "what a read may show (default: as in the URI, else the server's)",
+        "read concern: what a read may return (default: the URI's setting, else the server's)",
         choices=("local", "majority", "linearizable"),
     )
     read_from: str | None = option(
         "--read-from",
-        "who answers reads: primary, secondary, nearest, or one member as HOST:PORT "
-        "(default: readPreference of the URI, else primary)",
+        "members that answer reads: primary, secondary, nearest, or one member as HOST:PORT "
+        "(default: readPreference in the URI, else primary)",
         parse=read_from,
     )
     timeout_s: float = option(
         "--timeout",
-        "seconds to wait for a server, for a connection and for an answer, each",
+        "longest wait in seconds for a server, for a free connection and for an answer, each",
         DEFAULT_TIMEOUT_S,
         parse=positive,
     )
     retries: bool | None = option(
         "--retries",
-        "on: the driver may repeat an operation silently, so a failed write may have been applied "
-        "(default: as in the URI, else off)",
+        "on: the driver may silently repeat an operation, so a failed write may have been applied "
+        "(default: the URI's setting, else off)",
         **ON_OFF,
     )
     pool_size: int = 100
 
     @property
     def member(self) -> tuple[str, int] | None:
-        """The member that all reads go to, if they go to one: host and port."""
+        """The one member that all reads go to, as host and port, if there is one."""
         return None if self.read_from is None or self.read_from in MODES else member_address(self.read_from)
 
     def check(self) -> None:
-        """Raise `BadAddress` for choices that contradict each other."""
+        """Raise `BadAddress` for options that contradict each other."""
         if self.read_concern == "linearizable" and self.read_from in {"secondary", "nearest"}:
             raise BadAddress(
-                f"--read-concern linearizable cannot be had with --read-from {self.read_from}: "
-                "only the primary answers such reads; use --read-from primary",
+                f"--read-concern linearizable cannot be combined with --read-from {self.read_from}: "
+                "only the primary answers such reads; use --read-from primary"
             )

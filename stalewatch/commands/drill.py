@@ -6,7 +6,7 @@ from copy import copy
 from pathlib import Path
 from typing import Any
 
-from stalewatch.clients.databases import DATABASES
+from stalewatch.clients.databases import BREAKABLE, DATABASES
 from stalewatch.clients.errors import BadAddress, ClientError
 from stalewatch.clients.options import add_arguments as add_options
 from stalewatch.clients.options import count, options_of, parse_options, positive, seconds, with_values
@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--drills", dest="own", type=Path, metavar="FILE", help="your own drills, a TOML file (see docs/drills.md)"
     )
     databases = parser.add_subparsers(dest="database", metavar="DATABASE")
-    for name, database in DATABASES.items():
+    for name, database in ((name, DATABASES[name]) for name in BREAKABLE):
         one = databases.add_parser(name, help=database.help, description=database.help, epilog=EXITS)
         _add_drill(one.add_argument_group("drill"))
         add_options(one.add_argument_group("database"), database.flags())

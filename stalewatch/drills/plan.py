@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stalewatch.clients.databases import DATABASES
+from stalewatch.clients.databases import BREAKABLE
 
 CATALOGUE = Path(__file__).with_name("catalogue.toml")
 
@@ -61,7 +61,7 @@ def _drill(where: str, name: str, table: Any) -> Drill:  # noqa: ANN401 # whatev
         raise BadDrill(f"{where}: steps: a list of [[{name}.steps]] is expected")
     return Drill(
         name,
-        _databases(where, table.get("databases", list(DATABASES))),
+        _databases(where, table.get("databases", BREAKABLE)),
         " ".join(str(table.get("teaches", "")).split()),
         " ".join(str(table.get("expect", "")).split()),
         [_step(f"{where}: step {number}", step) for number, step in enumerate(steps, start=1)],
@@ -70,7 +70,7 @@ def _drill(where: str, name: str, table: Any) -> Drill:  # noqa: ANN401 # whatev
 
 
 def _options(where: str, table: Any) -> dict[str, dict[str, str]]:  # noqa: ANN401 # whatever a file holds
-    by_database = _table(f"{where}: options", table, optional=DATABASES)
+    by_database = _table(f"{where}: options", table, optional=BREAKABLE)
     return {
         database: {flag: str(value) for flag, value in _table(f"{where}: options.{database}", chosen).items()}
         for database, chosen in by_database.items()
@@ -78,8 +78,8 @@ def _options(where: str, table: Any) -> dict[str, dict[str, str]]:  # noqa: ANN4
 
 
 def _databases(where: str, names: Any) -> Sequence[str]:  # noqa: ANN401 # whatever a file holds
-    if not isinstance(names, list | tuple) or not names or not set(names) <= set(DATABASES):
-        raise BadDrill(f"{where}: databases: a list of {', '.join(DATABASES)} is expected")
+    if not isinstance(names, list | tuple) or not names or not set(names) <= set(BREAKABLE):
+        raise BadDrill(f"{where}: databases: a list of {', '.join(BREAKABLE)} is expected")
     return tuple(names)
 
 

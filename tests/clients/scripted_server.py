@@ -1,4 +1,4 @@
-"""A server of one connection at a time that answers as it is told."""
+"""A server with scripted answers, one connection at a time."""
 
 import socket
 import threading
@@ -8,8 +8,8 @@ from stalewatch.clients.couchdb.options import Leader
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 
 
-class Scripted:
-    """A server that answers each request with the next of its lines; None closes the connection instead."""
+class ScriptedServer:
+    """A server that answers each request with the next of its answers; None closes the connection instead."""
 
     def __init__(self, *answers: bytes | None) -> None:
         self.requests: list[bytes] = []

@@ -1,4 +1,4 @@
-"""The CouchDB client against two real leaders, bare and behind a disguise that shows what Apache CouchDB does."""
+"""The CouchDB client against two real leaders, directly and behind proxies that behave like Apache CouchDB."""
 
 import itertools
 import secrets
@@ -12,11 +12,10 @@ import pytest
 import requests
 
 from stalewatch.clients.couchdb.client import CouchClient
-from stalewatch.clients.couchdb.document import Documents
+from stalewatch.clients.couchdb.documents import Documents, LeaderResolver
 from stalewatch.clients.couchdb.errors import Unsettled
 from stalewatch.clients.couchdb.http import Connection
-from stalewatch.clients.couchdb.options import CouchClientOptions, Leader, leader
-from stalewatch.clients.couchdb.resolver import LeaderResolver
+from stalewatch.clients.couchdb.options import CouchOptions, Leader, leader
 from stalewatch.clients.errors import BadAddress, ClientError, Unreachable
 from stalewatch.clients.protocol import Body, Value
 from stalewatch.clusters.local.couch import CouchCluster
@@ -24,7 +23,7 @@ from stalewatch.clusters.local.couch_leaders import url
 from stalewatch.history.clock import RealClock
 from stalewatch.history.operation import Depends
 from tests.clients.answers import shown
-from tests.clients.couchdb_traits import Disguise, apart
+from tests.clients.couchdb_traits import CouchProxy, paired
 
 pytestmark = pytest.mark.server
 
@@ -33,24 +32,24 @@ TIMEOUT_S = 60
 Opener = Callable[..., CouchClient]
 
 
-@pytest.fixture(params=["bare", "as CouchDB"])
+@pytest.fixture(params=["direct", "as CouchDB"])
 def servers(leaders: CouchCluster, request: pytest.FixtureRequest) -> Iterator[list[str]]:
-    """HOST:PORT of both leaders, or of what stands before them."""
+    """HOST:PORT of both leaders, or of the proxies in front of them."""
     nodes = list(leaders.nodes())
-    if request.param == "bare":
+    if request.param == "direct":
         yield nodes
         return
-    disguises = [Disguise(f"http://{node}", peer_url=f"http://{other}") for node, other in apart(nodes)]
+    proxies = [CouchProxy(f"http://{node}", peer_url=f"http://{other}") for node, other in paired(nodes)]
     try:
-        yield [disguise.address for disguise in disguises]
+        yield [proxy.address for proxy in proxies]
     finally:
-        for disguise in disguises:
-            disguise.close()
+        for proxy in proxies:
+            proxy.close()
 
 
-def options_for(nodes: Sequence[str], **chosen: Any) -> CouchClientOptions:
+def options_for(nodes: Sequence[str], **chosen: Any) -> CouchOptions:
     a, b = (leader(url(node)) for node in nodes)
-    return CouchClientOptions(a=a, b=b, **chosen)
+    return CouchOptions(a=a, b=b, **chosen)
 
 
 @pytest.fixture
@@ -73,7 +72,7 @@ def key() -> str:
 
 
 def fork(client: CouchClient, key: str, a: Body, b: Body) -> None:
-    """Write to one leader and the other on one parent, with replication held up: two leaves."""
+    """Write to both leaders on the same parent while replication is cut, which leaves two leaves."""
     first, second = client._documents()
     rev = (first.winner(key) or {})["_rev"]
     assert first.put(key, rev, a) in {201, 202}
@@ -84,17 +83,17 @@ def fork(client: CouchClient, key: str, a: Body, b: Body) -> None:
 def forked(
     connect: Opener, key: str, leaders: CouchCluster, eventually: Callable[..., None]
 ) -> Callable[[Body, Body], CouchClient]:
-    """Make a key with two leaves that both leaders know."""
+    """Create a key with two leaves that both leaders know."""
 
     def make(a: Body, b: Body) -> CouchClient:
         client = connect()
         client.preload([key], "")
         nodes = leaders.nodes()
-        for way in itertools.permutations(nodes):
-            leaders.unlink(*way)
+        for direction in itertools.permutations(nodes):
+            leaders.unlink(*direction)
         fork(client, key, a, b)
-        for way in itertools.permutations(nodes):
-            leaders.relink(*way)
+        for direction in itertools.permutations(nodes):
+            leaders.relink(*direction)
         eventually(lambda: len(client.leaves(key) or ()) == 2)
         return client
 
@@ -114,7 +113,7 @@ def test_a_write_never_undoes_a_newer_one(connect: Opener, key: str) -> None:
     assert {write.outcome for write, _ in answers} == {"ok"}
 
 
-def test_answers_name_the_leader_that_gave_them(connect: Opener, servers: list[str], key: str) -> None:
+def test_an_answer_names_its_leader(connect: Opener, servers: list[str], key: str) -> None:
     client = connect(write_to="b", read_from="a")
     client.preload([key], "")
     session = client.session("s")
@@ -122,7 +121,7 @@ def test_answers_name_the_leader_that_gave_them(connect: Opener, servers: list[s
     assert session.read(key).node == servers[0]
 
 
-def test_a_document_that_is_gone_reads_as_nothing_and_is_not_brought_back(connect: Opener, key: str) -> None:
+def test_a_deleted_document_reads_as_version_0_and_is_not_recreated(connect: Opener, key: str) -> None:
     client = connect(write_to="a", read_from="a")
     session = client.session("s")
     assert shown(session.read(key)) == ("ok", 0)
@@ -135,7 +134,7 @@ def test_a_document_that_is_gone_reads_as_nothing_and_is_not_brought_back(connec
     assert client.final(key).version == 0
 
 
-def test_a_read_says_what_the_value_depends_on(connect: Opener, key: str) -> None:
+def test_a_read_returns_what_the_value_depends_on(connect: Opener, key: str) -> None:
     client = connect(write_to="a", read_from="a")
     client.preload([key], "")
     session = client.session("s")
@@ -144,16 +143,16 @@ def test_a_read_says_what_the_value_depends_on(connect: Opener, key: str) -> Non
         assert session.read(key).depends == depends
 
 
-def test_a_read_shows_the_sibling_that_lost(forked: Callable[[Body, Body], CouchClient], key: str) -> None:
+def test_a_read_returns_the_losing_sibling(forked: Callable[[Body, Body], CouchClient], key: str) -> None:
     client = forked({"v": 1, "author": "x"}, {"v": 2, "author": "y"})
-    seen = [client.session("s").read(key), client.final(key)]
-    for answer in seen:
+    answers = [client.session("s").read(key), client.final(key)]
+    for answer in answers:
         assert answer.siblings is not None
         assert {answer.version, *answer.siblings} == {1, 2}
-    assert seen[0].version == seen[1].version
+    assert answers[0].version == answers[1].version
 
 
-def test_a_final_read_waits_until_the_leaders_agree(
+def test_a_final_read_is_unknown_until_the_leaders_agree(
     connect: Opener, leaders: CouchCluster, key: str, eventually: Callable[..., None]
 ) -> None:
     client = connect(write_to="a")
@@ -181,7 +180,7 @@ def test_a_resolver_leaves_one_leaf_at_both_leaders(
     eventually(lambda: client.leaves(key) == [{"v": 2, "author": "y"}])
 
 
-def test_two_resolvers_at_once_make_the_same_edit(
+def test_concurrent_resolvers_make_the_same_edit(
     forked: Callable[[Body, Body], CouchClient], key: str, eventually: Callable[..., None]
 ) -> None:
     client = forked({"v": 1, "author": "x"}, {"v": 2, "author": "y"})
@@ -199,7 +198,7 @@ def test_two_resolvers_at_once_make_the_same_edit(
     eventually(lambda: client.leaves(key) == [{"v": 2, "author": "y"}])
 
 
-def test_a_writer_that_comes_between_is_not_undone(forked: Callable[[Body, Body], CouchClient], key: str) -> None:
+def test_a_concurrent_write_to_the_winner_is_not_undone(forked: Callable[[Body, Body], CouchClient], key: str) -> None:
     client = forked({"v": 1, "author": "x"}, {"v": 2, "author": "y"})
     resolver = client.resolvers()[0]
 
@@ -213,10 +212,10 @@ def test_a_writer_that_comes_between_is_not_undone(forked: Callable[[Body, Body]
     assert (client._documents()[0].winner(key) or {})["v"] == 9
 
 
-def test_a_writer_on_the_losing_leaf_is_merged_too(
+def test_a_concurrent_write_to_the_loser_is_merged(
     forked: Callable[[Body, Body], CouchClient], key: str, eventually: Callable[..., None]
 ) -> None:
-    """As at a leader that did not know the winner yet: it goes on with the leaf that loses here."""
+    """A leader that does not know the winner yet continues with the leaf that loses here."""
     client = forked({"v": 1, "author": "x", "basket": ["x"]}, {"v": 2, "author": "y", "basket": ["y"]})
     documents = client._documents()[0]
     resolver = client.resolvers()[0]
@@ -237,19 +236,19 @@ def test_a_writer_on_the_losing_leaf_is_merged_too(
     eventually(lambda: client.leaves(key) == [{"v": 2, "author": "y", "basket": ["late", "x", "y"]}])
 
 
-def test_suspects_are_the_keys_with_several_leaves_since_the_last_look(
+def test_suspects_are_the_keys_with_several_leaves_changed_since_the_last_call(
     forked: Callable[[Body, Body], CouchClient], key: str
 ) -> None:
     client = forked({"v": 1, "author": "x"}, {"v": 2, "author": "y"})
     resolver = client.resolvers()[0]
     assert isinstance(resolver, LeaderResolver)
-    assert key not in resolver.suspects()  # it looks at what changes from now on
+    assert key not in resolver.suspects()  # it only sees changes from now on
     client._documents()[0].edit(key, lambda body: {**body, "v": 3})
     assert key in resolver.suspects()
     assert key not in resolver.suspects()
 
 
-def test_a_list_holds_what_was_appended_at_either_leader_once_both_have_it(
+def test_a_list_contains_the_appends_of_both_leaders_once_they_agree(
     connect: Opener, leaders: CouchCluster, key: str, eventually: Callable[..., None]
 ) -> None:
     clients = [connect(write_to="a"), connect(write_to="b")]
@@ -272,23 +271,23 @@ def test_a_list_holds_what_was_appended_at_either_leader_once_both_have_it(
     assert clients[1].final_items(lists[0]).items == []
 
 
-def test_two_leaders_give_one_id_twice_and_one_leader_does_not(
+def test_two_leaders_issue_duplicate_ids_and_one_leader_does_not(
     connect: Opener, leaders: CouchCluster, key: str
 ) -> None:
     a, b = (connect(write_to=leader).session("s") for leader in "ab")
     connect().create_counters([key])
     nodes = leaders.nodes()
-    for way in itertools.permutations(nodes):
-        leaders.unlink(*way)
+    for direction in itertools.permutations(nodes):
+        leaders.unlink(*direction)
     assert [session.draw(key).version for session in (a, b, a, a, b)] == [1, 1, 2, 3, 2]
-    for way in itertools.permutations(nodes):
-        leaders.relink(*way)
+    for direction in itertools.permutations(nodes):
+        leaders.relink(*direction)
     connect().remove_counters([key])
     answer = a.draw(key)
     assert (answer.outcome, answer.version, answer.error) == ("fail", None, "missing")
 
 
-def test_sessions_that_draw_at_once_at_one_leader_get_ids_of_their_own(connect: Opener, key: str) -> None:
+def test_concurrent_draws_at_one_leader_get_distinct_ids(connect: Opener, key: str) -> None:
     client = connect(write_to="a")
     client.create_counters([key])
     sessions = [client.session(f"s{number}") for number in range(4)]
@@ -296,7 +295,7 @@ def test_sessions_that_draw_at_once_at_one_leader_get_ids_of_their_own(connect: 
 
     def draw(number: int) -> None:
         for _ in range(10):
-            with suppress(Unsettled):  # the others were faster all the time
+            with suppress(Unsettled):  # the others were always faster
                 ids.append(sessions[number].draw(key).version)
 
     threads = [threading.Thread(target=draw, args=(number,)) for number in range(4)]
@@ -308,7 +307,7 @@ def test_sessions_that_draw_at_once_at_one_leader_get_ids_of_their_own(connect: 
     assert len(set(known)) == len(known) > 10
 
 
-def test_preloading_a_key_that_exists_is_an_error_and_takes_back_the_others(connect: Opener, key: str) -> None:
+def test_preload_rejects_a_key_that_exists_and_removes_the_keys_it_created(connect: Opener, key: str) -> None:
     client = connect()
     client.preload([key], "")
     with pytest.raises(ClientError, match=key):
@@ -317,7 +316,7 @@ def test_preloading_a_key_that_exists_is_an_error_and_takes_back_the_others(conn
     assert client.final(key).version == 0
 
 
-def test_every_preloaded_key_is_at_both_leaders_at_once(connect: Opener, key: str) -> None:
+def test_preload_waits_until_both_leaders_have_every_key(connect: Opener, key: str) -> None:
     client = connect()
     keys = [f"{key}-{number}" for number in range(1200)]
     client.preload(keys, "x" * 100)
@@ -328,7 +327,7 @@ def test_every_preloaded_key_is_at_both_leaders_at_once(connect: Opener, key: st
         assert not any(documents.winner(one) for one in keys[::100])
 
 
-def test_removing_ends_every_leaf(forked: Callable[[Body, Body], CouchClient], key: str) -> None:
+def test_remove_deletes_every_leaf(forked: Callable[[Body, Body], CouchClient], key: str) -> None:
     client = forked({"v": 1, "author": "x"}, {"v": 2, "author": "y"})
     client.remove([key])
     assert client.leaves(key) == []
@@ -336,17 +335,17 @@ def test_removing_ends_every_leaf(forked: Callable[[Body, Body], CouchClient], k
 
 @pytest.fixture
 def accepting(leaders: CouchCluster) -> Iterator[list[str]]:
-    """Leaders of which every second write is accepted without a quorum."""
-    disguises = [
-        Disguise(f"http://{node}", accepted_every=2, peer_url=f"http://{other}")
-        for node, other in apart(leaders.nodes())
+    """Leaders that accept every second write without a quorum."""
+    proxies = [
+        CouchProxy(f"http://{node}", accepted_every=2, peer_url=f"http://{other}")
+        for node, other in paired(leaders.nodes())
     ]
-    yield [disguise.address for disguise in disguises]
-    for disguise in disguises:
-        disguise.close()
+    yield [proxy.address for proxy in proxies]
+    for proxy in proxies:
+        proxy.close()
 
 
-def test_a_write_without_a_quorum_is_unknown(accepting: list[str], key: str) -> None:
+def test_a_write_accepted_without_a_quorum_is_unknown(accepting: list[str], key: str) -> None:
     client = CouchClient(options_for(accepting, write_to="a"), RealClock())
     client.prepare()
     client.preload([key], "")
@@ -362,25 +361,25 @@ def test_a_write_without_a_quorum_is_unknown(accepting: list[str], key: str) -> 
     client.close()
 
 
-def test_a_merge_without_a_quorum_ends_no_leaf(
+def test_a_merge_accepted_without_a_quorum_deletes_no_leaf(
     forked: Callable[[Body, Body], CouchClient], key: str, leaders: CouchCluster
 ) -> None:
     client = forked({"v": 1, "author": "x"}, {"v": 2, "author": "y"})
-    disguise = Disguise(f"http://{leaders.nodes()[0]}", accepted_every=1)
-    seen_as = leader(url(disguise.address))
-    resolver = LeaderResolver(Documents(Connection(seen_as, TIMEOUT_S), "h:1", "bench"))
+    proxy = CouchProxy(f"http://{leaders.nodes()[0]}", accepted_every=1)
+    connection = Connection(leader(url(proxy.address)), TIMEOUT_S)
+    resolver = LeaderResolver(Documents(connection, "h:1", "bench"))
     assert resolver.resolve(key, newest) == "disturbed"
-    disguise.accepted_every = 0
+    proxy.accepted_every = 0
     assert resolver.resolve(key, newest) == "merged"
     resolver.close()
-    disguise.close()
+    proxy.close()
     client.remove([key])
 
 
-def test_a_new_database_is_created_and_replicated_under_the_servers_own_names(
+def test_a_new_database_is_created_and_replicated_by_the_servers_own_addresses(
     servers: list[str], leaders: CouchCluster
 ) -> None:
-    """Behind a disguise the servers know each other by other names than we do: as their configuration says."""
+    """Behind proxies the servers have other addresses for each other than ours: those in their configuration."""
     name = f"new-{secrets.token_hex(4)}"
     client = CouchClient(options_for(servers, db=name), RealClock())
     client.prepare()
@@ -400,7 +399,7 @@ def test_a_new_database_is_created_and_replicated_under_the_servers_own_names(
                 requests.delete(url(node, f"_replicator/{row['id']}?rev={row['value']['rev']}"), timeout=TIMEOUT_S)
 
 
-def trouble(options: CouchClientOptions) -> ClientError:
+def error_of(options: CouchOptions) -> ClientError:
     with pytest.raises(ClientError) as caught:
         CouchClient(options, RealClock()).prepare()
     assert "\n" not in str(caught.value)
@@ -408,19 +407,19 @@ def trouble(options: CouchClientOptions) -> ClientError:
     return caught.value
 
 
-def test_a_wrong_password_is_named(leaders: CouchCluster) -> None:
+def test_a_wrong_password_is_reported_with_its_flag(leaders: CouchCluster) -> None:
     right = options_for(leaders.nodes())
     wrong = right.b._replace(password="wr0ng")  # noqa: S106 # wrong on purpose
-    error = trouble(CouchClientOptions(a=right.a, b=wrong))
+    error = error_of(CouchOptions(a=right.a, b=wrong))
     assert isinstance(error, Unreachable)
     assert f"--couch-b {right.b.node} refused the user or the password" in str(error)
-    nobody = trouble(CouchClientOptions(a=right.a._replace(user=None), b=right.b))
-    assert "STALEWATCH_COUCH_USERNAME" in str(nobody)
+    anonymous = error_of(CouchOptions(a=right.a._replace(user=None), b=right.b))
+    assert "STALEWATCH_COUCH_USERNAME" in str(anonymous)
 
 
-def test_a_leader_that_is_down_is_named(leaders: CouchCluster) -> None:
+def test_a_leader_that_is_down_is_reported_with_its_flag(leaders: CouchCluster) -> None:
     leaders.kill(leaders.nodes()[1])
-    error = trouble(options_for(leaders.nodes()))
+    error = error_of(options_for(leaders.nodes()))
     assert isinstance(error, Unreachable)
     assert f"no CouchDB answers at --couch-b {leaders.nodes()[1]} (connection refused)" in str(error)
 
@@ -429,40 +428,54 @@ def test_a_leader_that_is_down_is_named(leaders: CouchCluster) -> None:
     ("answer", "words"),
     [
         (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", "is not CouchDB"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n<br>", "is not CouchDB"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n<br>", "is not CouchDB (it said '<br>')"),
         (b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno", "is not CouchDB"),
         (b'HTTP/1.1 500 Oh\r\nContent-Length: 13\r\n\r\n{"error":"x"}', "is not CouchDB"),
         (b"220 smtp\r\n", "no CouchDB answers"),
     ],
 )
-def test_a_server_that_is_not_couchdb_is_named(answer: bytes, words: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as stranger:
+def test_a_server_that_is_not_couchdb_is_reported(answer: bytes, words: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
-            client, _ = stranger.accept()
+            client, _ = server.accept()
             with client:
                 client.recv(65536)
                 client.sendall(answer)
 
         threading.Thread(target=serve, daemon=True).start()
-        a = Leader("http", "127.0.0.1", stranger.getsockname()[1])
-        error = trouble(CouchClientOptions(a=a, b=a._replace(port=1), timeout_s=2))
+        a = Leader("http", "127.0.0.1", server.getsockname()[1])
+        error = error_of(CouchOptions(a=a, b=a._replace(port=1), timeout_s=2))
         assert isinstance(error, Unreachable)
         assert words in str(error)
         assert a.node in str(error)
 
 
-def test_replication_that_does_not_work_is_named(leaders: CouchCluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The servers are told names of each other where nobody listens."""
+def test_replication_that_does_not_work_is_reported(leaders: CouchCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The servers are given addresses for each other where nothing listens."""
     monkeypatch.setattr("stalewatch.clients.couchdb.setup.READY_S", 2.0)
     nowhere = Leader("http", "127.0.0.1", 1, "admin", "pass")
     name = f"lost-{secrets.token_hex(4)}"
-    error = trouble(options_for(leaders.nodes(), db=name, peer_a=nowhere, peer_b=nowhere._replace(port=2)))
+    error = error_of(options_for(leaders.nodes(), db=name, peer_a=nowhere, peer_b=nowhere._replace(port=2)))
     assert isinstance(error, Unreachable)
     assert "--peer-a" in str(error)
     assert leaders.nodes()[0] in str(error)
 
 
-def test_one_address_for_both_is_refused_before_anything_is_sent() -> None:
+def test_a_failing_replication_is_reported_with_the_servers_own_words(
+    leaders: CouchCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stalewatch.clients.couchdb.setup.READY_S", 1.0)
+    nowhere = Leader("http", "127.0.0.1", 1, "admin", "pass")
+    failure = "db_not_found: could not open http://admin:wr0ng@127.0.0.1:1/bench/"
+    proxies = [CouchProxy(f"http://{node}", failure=failure) for node in leaders.nodes()]
+    nodes = [proxy.address for proxy in proxies]
+    error = error_of(options_for(nodes, db=f"lost-{secrets.token_hex(4)}", peer_a=nowhere, peer_b=nowhere))
+    assert "crashing db_not_found: could not open http://127.0.0.1:1/bench/" in str(error)
+    for proxy in proxies:
+        proxy.close()
+
+
+def test_one_address_for_both_leaders_is_rejected_before_connecting() -> None:
     a = Leader("http", "127.0.0.1", 1)
-    assert isinstance(trouble(CouchClientOptions(a=a, b=a)), BadAddress)
+    assert isinstance(error_of(CouchOptions(a=a, b=a)), BadAddress)

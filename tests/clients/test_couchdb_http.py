@@ -1,4 +1,4 @@
-"""One connection to one leader, against small servers that answer as they are told."""
+"""A connection to one leader, against servers with scripted answers."""
 
 import socket
 import time
@@ -10,12 +10,12 @@ import pytest
 from stalewatch.clients.couchdb.errors import NotConnected, explain
 from stalewatch.clients.couchdb.http import IDLE_S, Connection
 from stalewatch.clients.couchdb.options import Leader
-from tests.clients.scripted_server import OK, Scripted
+from tests.clients.scripted_server import OK, ScriptedServer
 
 
 @contextmanager
-def scripted(*answers: bytes | None) -> Iterator[tuple[Scripted, Connection]]:
-    server = Scripted(*answers)
+def scripted(*answers: bytes | None) -> Iterator[tuple[ScriptedServer, Connection]]:
+    server = ScriptedServer(*answers)
     connection = Connection(server.leader, timeout_s=0.5)
     try:
         yield server, connection
@@ -32,7 +32,7 @@ def test_requests_share_one_connection_and_carry_credentials() -> None:
     assert server.requests[0].endswith(b'Content-Length: 7\r\n\r\n{"v":1}')
 
 
-def test_an_answer_in_pieces_and_in_chunks_is_read_whole() -> None:
+def test_a_chunked_answer_is_read_completely() -> None:
     chunked = b"HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n[1,2\r\n1\r\n]\r\n0\r\n\r\n"
     with scripted(chunked) as (server, connection):
         assert connection.ask("GET", "/") == (201, b"[1,2]")
@@ -43,19 +43,19 @@ def test_an_answer_in_pieces_and_in_chunks_is_read_whole() -> None:
 @pytest.mark.parametrize(
     "broken",
     [None, b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}", b"nonsense\r\n\r\n"],
-    ids=["closed", "cut", "nonsense"],
+    ids=["closed", "truncated", "malformed"],
 )
-def test_a_broken_answer_is_unknown_sent_once_and_the_next_request_starts_anew(broken: bytes | None) -> None:
+def test_a_broken_answer_is_unknown_and_the_request_is_not_repeated(broken: bytes | None) -> None:
     with scripted(broken) as (server, connection):
-        with pytest.raises(Exception) as broke:  # noqa: PT011 # which one is the parser's affair
+        with pytest.raises(Exception) as caught:  # noqa: PT011 # the parser decides which
             connection.ask("PUT", "/db/k", b"{}")
-        assert explain(broke.value).outcome == "unknown"
+        assert explain(caught.value).outcome == "unknown"
         assert len(server.requests) == 1
         assert connection.ask("GET", "/") == (200, b"{}")
     assert server.connections == 2
 
 
-def test_no_server_means_that_nothing_was_sent() -> None:
+def test_a_refused_connection_means_nothing_was_sent() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         leader = Leader("http", "127.0.0.1", server.getsockname()[1], "ada", "s3cret")
     with pytest.raises(NotConnected) as refused:
@@ -64,12 +64,12 @@ def test_no_server_means_that_nothing_was_sent() -> None:
     assert "s3cret" not in str(refused.value)
 
 
-def test_a_name_without_an_address_means_that_nothing_was_sent() -> None:
+def test_an_unresolvable_host_means_nothing_was_sent() -> None:
     with pytest.raises(NotConnected):
         Connection(Leader("http", "nowhere.invalid", 1), timeout_s=0.5).ask("GET", "/")
 
 
-def test_an_answer_after_the_time_out_is_never_taken_for_the_next_ones() -> None:
+def test_a_late_answer_is_never_taken_for_the_next_ones() -> None:
     with scripted(b"", OK) as (server, connection):
         with pytest.raises(TimeoutError) as late:
             connection.ask("PUT", "/db/k", b"{}")
@@ -78,11 +78,11 @@ def test_an_answer_after_the_time_out_is_never_taken_for_the_next_ones() -> None
     assert server.connections == 2
 
 
-def test_a_connection_that_the_server_closed_while_idle_is_replaced_before_use() -> None:
+def test_a_connection_closed_while_idle_is_replaced_before_use() -> None:
     closing = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}"
     with scripted(OK, closing) as (server, connection):
         connection.ask("GET", "/")
-        connection._socket.shutdown(socket.SHUT_WR)  # type: ignore[union-attr] # is open # the server's loop then ends
+        connection._socket.shutdown(socket.SHUT_WR)  # type: ignore[union-attr] # it is open # ends the server's loop
         time.sleep(IDLE_S + 0.1)
         assert connection.ask("GET", "/") == (200, b"{}")
         assert connection.ask("GET", "/") == (200, b"{}")

@@ -1,8 +1,10 @@
+"""The options of the CouchDB client."""
+
 from types import SimpleNamespace
 
 import pytest
 
-from stalewatch.clients.couchdb.options import PASSWORD, USERNAME, CouchClientOptions, Leader, database_name, leader
+from stalewatch.clients.couchdb.options import PASSWORD, USERNAME, CouchOptions, Leader, database_name, leader
 from stalewatch.clients.databases import DATABASES
 from stalewatch.clients.errors import BadAddress
 from stalewatch.clients.options import parse_options
@@ -20,7 +22,7 @@ A, B = "http://admin:s3cret@127.0.0.1:5984", "http://admin:s3cret@127.0.0.1:5985
         ("http://admin@h:1", Leader("http", "h", 1, "admin", "")),
     ],
 )
-def test_a_leaders_url_is_taken_apart(text: str, expected: Leader) -> None:
+def test_a_leaders_url_is_parsed(text: str, expected: Leader) -> None:
     found = leader(text)
     assert found == expected
     assert leader(found.full_url) == expected
@@ -47,21 +49,21 @@ def test_credentials_come_from_the_environment_if_the_url_has_none(monkeypatch: 
         "http://u:s3cret@[::1:1",
     ],
 )
-def test_what_is_no_url_of_a_server_is_refused_without_quoting_it(text: str) -> None:
+def test_an_invalid_url_is_rejected_without_quoting_it(text: str) -> None:
     with pytest.raises(BadAddress) as refused:
-        parse_options(CouchClientOptions, SimpleNamespace(couch_a=text, couch_b=B))
+        parse_options(CouchOptions, SimpleNamespace(couch_a=text, couch_b=B))
     assert "--couch-a" in str(refused.value)
     assert "s3" not in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
-def test_the_options_never_show_a_password() -> None:
-    options = parse_options(CouchClientOptions, SimpleNamespace(couch_a=A, couch_b=B, peer_a="http://x:s3cret@h:1"))
+def test_the_options_repr_contains_no_password() -> None:
+    options = parse_options(CouchOptions, SimpleNamespace(couch_a=A, couch_b=B, peer_a="http://x:s3cret@h:1"))
     assert "s3cret" not in repr(options)
 
 
-def test_a_peer_has_the_leaders_credentials_unless_it_brings_its_own() -> None:
-    options = parse_options(CouchClientOptions, SimpleNamespace(couch_a=A, couch_b=B, peer_a="http://couch1:5984"))
+def test_a_peer_without_credentials_gets_the_leaders() -> None:
+    options = parse_options(CouchOptions, SimpleNamespace(couch_a=A, couch_b=B, peer_a="http://couch1:5984"))
     assert options.peer_a == Leader("http", "couch1", 5984, "admin", "s3cret")
     assert options.peer_b is None
 
@@ -77,11 +79,8 @@ def test_a_peer_has_the_leaders_credentials_unless_it_brings_its_own() -> None:
         ("write_to", "", "both"),
     ],
 )
-def test_where_to_write_and_read_can_be_said_by_word_or_by_address(flag: str, given: str | None, means: str) -> None:
-    assert (
-        getattr(parse_options(CouchClientOptions, SimpleNamespace(couch_a=A, couch_b=B, **{flag: given})), flag)
-        == means
-    )
+def test_leaders_can_be_chosen_by_name_or_by_address(flag: str, given: str | None, means: str) -> None:
+    assert getattr(parse_options(CouchOptions, SimpleNamespace(couch_a=A, couch_b=B, **{flag: given})), flag) == means
 
 
 @pytest.mark.parametrize(
@@ -95,33 +94,33 @@ def test_where_to_write_and_read_can_be_said_by_word_or_by_address(flag: str, gi
         ({"couch_b": None}, "--couch-b"),
     ],
 )
-def test_a_choice_that_makes_no_sense_is_named(
+def test_an_invalid_value_is_rejected_with_its_flag(
     monkeypatch: pytest.MonkeyPatch, wrong: dict[str, str | None], words: str
 ) -> None:
     monkeypatch.delenv("STALEWATCH_COUCH_B", raising=False)
     with pytest.raises(BadAddress, match=words):
-        _ = parse_options(CouchClientOptions, SimpleNamespace(**{"couch_a": A, "couch_b": B, **wrong})).leaders
+        _ = parse_options(CouchOptions, SimpleNamespace(**{"couch_a": A, "couch_b": B, **wrong})).leaders
 
 
 def test_one_server_cannot_be_both_leaders() -> None:
     with pytest.raises(BadAddress, match="name two servers"):
-        parse_options(CouchClientOptions, SimpleNamespace(couch_a=A, couch_b=A)).check()
+        parse_options(CouchOptions, SimpleNamespace(couch_a=A, couch_b=A)).check()
 
 
 @pytest.mark.parametrize("name", ["bench", "a0_$()+-", "a/b"])
-def test_names_that_couchdb_takes(name: str) -> None:
+def test_legal_database_names_are_accepted(name: str) -> None:
     assert database_name(name) == name
 
 
 @pytest.mark.parametrize("name", ["", "_users", "0a", "Bench", "a b", "ä"])
-def test_names_that_couchdb_refuses(name: str) -> None:
+def test_illegal_database_names_are_rejected(name: str) -> None:
     with pytest.raises(ValueError, match="lower-case"):
         database_name(name)
 
 
-def test_no_address_means_the_local_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_address_means_the_local_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("STALEWATCH_COUCH_A", "STALEWATCH_COUCH_B"):
         monkeypatch.delenv(name, raising=False)
     for given, lacks in ({}, True), ({"couch_a": A}, False):
-        options = parse_options(CouchClientOptions, SimpleNamespace(**given))
+        options = parse_options(CouchOptions, SimpleNamespace(**given))
         assert DATABASES["couch"].lacks_address(options) == lacks

@@ -1,3 +1,5 @@
+"""The MongoDB client against a real replica set."""
+
 import itertools
 import secrets
 import signal
@@ -18,7 +20,7 @@ from pymongo.errors import PyMongoError
 
 from stalewatch.clients.errors import BadAddress, ClientError, Unreachable
 from stalewatch.clients.mongodb.client import MongoDatabaseClient
-from stalewatch.clients.mongodb.options import MongoClientOptions
+from stalewatch.clients.mongodb.options import MongoOptions
 from stalewatch.clients.protocol import Answer, Value
 from stalewatch.clusters.local import ports, programs
 from stalewatch.clusters.local.mongo import PROGRAM, MongoCluster
@@ -28,7 +30,7 @@ from tests.clients.answers import shown
 
 pytestmark = pytest.mark.server
 
-PASSWORD = "hunter2/"  # noqa: S105 # of servers that live as long as these tests
+PASSWORD = "hunter2/"  # noqa: S105 # of servers that exist only during these tests
 
 
 @pytest.fixture
@@ -43,7 +45,7 @@ def mongo_uri(whole: MongoCluster) -> str:
 
 @pytest.fixture
 def breakable(whole: MongoCluster) -> MongoCluster:
-    """A cluster that the test may break: it is whole again before the next one."""
+    """A cluster that the test may break: it is repaired before the next one."""
     return whole
 
 
@@ -55,7 +57,7 @@ def connect(mongo_uri: str) -> Iterator[Opener]:
     opened: list[MongoDatabaseClient] = []
 
     def open_client(**chosen: object) -> MongoDatabaseClient:
-        opened.append(MongoDatabaseClient(MongoClientOptions(**{"uri": mongo_uri, **chosen}), RealClock()))
+        opened.append(MongoDatabaseClient(MongoOptions(**{"uri": mongo_uri, **chosen}), RealClock()))
         opened[-1].prepare()
         return opened[-1]
 
@@ -69,9 +71,9 @@ def key() -> str:
     return f"test-{secrets.token_hex(4)}"
 
 
-def trouble(**chosen: object) -> ClientError:
+def error_of(**chosen: object) -> ClientError:
     with pytest.raises(ClientError) as caught:
-        MongoDatabaseClient(MongoClientOptions(**chosen), RealClock()).prepare()
+        MongoDatabaseClient(MongoOptions(**chosen), RealClock()).prepare()
     assert "\n" not in str(caught.value)
     return caught.value
 
@@ -79,9 +81,9 @@ def trouble(**chosen: object) -> ClientError:
 T = TypeVar("T")
 
 
-def until(wanted: Callable[[], T], timeout_s: float = 60) -> T:
+def until(condition: Callable[[], T], timeout_s: float = 60) -> T:
     deadline = time.monotonic() + timeout_s
-    while not (result := wanted()):
+    while not (result := condition()):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     return result
@@ -104,7 +106,7 @@ def test_a_write_never_undoes_a_newer_one(connect: Opener, key: str) -> None:
     assert {write.outcome for write, _ in answers} == {"ok"}
 
 
-def test_a_write_to_a_document_that_is_gone_fails_and_does_not_bring_it_back(connect: Opener, key: str) -> None:
+def test_a_write_to_a_deleted_document_fails_and_does_not_recreate_it(connect: Opener, key: str) -> None:
     session = connect().session("a")
     answer = session.write(key, Value(1, "a"))
     assert (answer.outcome, answer.error, answer.superseded) == ("fail", "missing", False)
@@ -112,12 +114,12 @@ def test_a_write_to_a_document_that_is_gone_fails_and_does_not_bring_it_back(con
     assert connect(retries=True).session("a").write(key, Value(1, "a")).outcome == "unknown"
 
 
-def test_a_list_holds_in_the_end_whatever_one_member_confirmed(connect: Opener, key: str) -> None:
+def test_a_final_read_returns_every_item_that_one_member_acknowledged(connect: Opener, key: str) -> None:
     client = connect(write_concern="1")
     lists = [f"{key}-1", f"{key}-10"]
     client.create_lists(lists)
     session = client.session("a")
-    for count in range(20):  # at once after a write, where a majority read alone would miss it
+    for count in range(20):  # right after the write, when a majority read alone would miss it
         answer = session.append(lists[0], f"a-{count}")
         assert (answer.outcome, answer.version) == ("ok", None)
         assert client.final_items(lists[0]).items == sorted(f"a-{number}" for number in range(count + 1))
@@ -125,13 +127,13 @@ def test_a_list_holds_in_the_end_whatever_one_member_confirmed(connect: Opener, 
     assert client.final_items(lists[0]).node == answer.node
 
 
-def test_deleting_a_list_takes_its_items_and_no_others(connect: Opener, key: str) -> None:
+def test_removing_a_list_deletes_its_items_and_no_others(connect: Opener, key: str) -> None:
     client = connect()
     lists = [f"{key}-1", f"{key}-10"]
     client.create_lists(lists)
     for one in lists:
         client.session("a").append(one, "a-1")
-    with pytest.raises(ClientError, match=f"{key}-1' exists already"):
+    with pytest.raises(ClientError, match=f"{key}-1' already exists"):
         client.create_lists(lists[:1])
     client.remove_lists(lists[:1])
     assert (client.final_items(lists[0]).items, client.final_items(lists[1]).items) == ([], ["a-1"])
@@ -140,7 +142,7 @@ def test_deleting_a_list_takes_its_items_and_no_others(connect: Opener, key: str
     assert client.final_items(lists[1]).items == []
 
 
-def test_a_counter_counts_and_one_that_is_gone_is_not_begun_anew(connect: Opener, key: str) -> None:
+def test_a_counter_counts_and_a_deleted_one_is_not_recreated(connect: Opener, key: str) -> None:
     client = connect()
     client.create_counters([key])
     session = client.session("a")
@@ -151,7 +153,7 @@ def test_a_counter_counts_and_one_that_is_gone_is_not_begun_anew(connect: Opener
     assert shown(connect(retries=True).session("a").draw(key)) == ("unknown", None)
 
 
-def test_an_item_or_an_id_that_too_few_members_confirmed_is_unknown_and_may_be_there(
+def test_an_item_or_an_id_without_enough_acknowledgements_is_unknown_and_may_exist(
     connect: Opener, breakable: MongoCluster, key: str
 ) -> None:
     client = connect(write_concern="3", timeout_s=1)
@@ -169,10 +171,10 @@ def test_an_item_or_an_id_that_too_few_members_confirmed_is_unknown_and_may_be_t
         assert client.final_items(key).items == ["a-1"]
     finally:
         breakable.resume(follower)
-    assert session.draw(f"{key}-ids").version == 2  # the first was applied: a gap, which is no violation
+    assert session.draw(f"{key}-ids").version == 2  # the first was applied: a gap, which is not a violation
 
 
-def test_a_read_says_what_the_value_depends_on(connect: Opener, key: str) -> None:
+def test_a_read_returns_what_the_value_depends_on(connect: Opener, key: str) -> None:
     client = connect()
     client.preload([key], "padding")
     session = client.session("a")
@@ -196,7 +198,7 @@ def test_every_answer_names_its_node(connect: Opener, mongo: MongoCluster, key: 
         assert pinned.write(key, Value(1, "a")).node == primary
 
 
-def test_followers_show_old_versions_and_never_wrong_ones(connect: Opener, key: str) -> None:
+def test_followers_return_stale_versions_and_never_wrong_ones(connect: Opener, key: str) -> None:
     connect().preload([key], "")
     session = connect(write_concern="1", read_from="secondary").session("a")
     seen = []
@@ -219,22 +221,22 @@ def test_majority_writes_are_read_back_from_the_primary(connect: Opener, key: st
         assert session.read(key).version == version
 
 
-def test_what_the_uri_sets_stands_unless_chosen_otherwise(connect: Opener, mongo_uri: str) -> None:
-    told = f"{mongo_uri}&w=majority&journal=true&wtimeoutMS=500&readPreference=secondary&readConcernLevel=majority"
-    settings = connect(uri=told).settings()
+def test_options_override_the_settings_of_the_uri(connect: Opener, mongo_uri: str) -> None:
+    uri = f"{mongo_uri}&w=majority&journal=true&wtimeoutMS=500&readPreference=secondary&readConcernLevel=majority"
+    settings = connect(uri=uri).settings()
     assert settings["write_concern"] == {"w": "majority", "j": True, "wtimeout": 500}
     assert (settings["read_from"], settings["read_concern"]) == ("secondary", "majority")
-    chosen = connect(uri=told, write_concern="2", journal=False, read_from="nearest", read_concern="local").settings()
+    chosen = connect(uri=uri, write_concern="2", journal=False, read_from="nearest", read_concern="local").settings()
     assert chosen["write_concern"] == {"w": 2, "j": False, "wtimeout": 500}
     assert (chosen["read_from"], chosen["read_concern"]) == ("nearest", "local")
     assert connect().settings()["write_concern"] == {"w": 1, "wtimeout": 1800}
 
 
-def test_preload_refuses_a_key_that_exists_and_takes_back_what_it_created(connect: Opener, key: str) -> None:
+def test_preload_rejects_a_key_that_exists_and_removes_the_keys_it_created(connect: Opener, key: str) -> None:
     client = connect()
     client.preload([f"{key}-1500"], "")
     client.session("a").write(f"{key}-1500", Value(1, "a"))
-    with pytest.raises(ClientError, match=rf"'{key}-1500' exists already in bench\.kv"):
+    with pytest.raises(ClientError, match=rf"'{key}-1500' already exists in bench\.kv"):
         client.preload([f"{key}-{number}" for number in range(2000)], "")
     session = client.session("a")
     assert session.write(f"{key}-0", Value(1, "a")).error == "missing"
@@ -242,28 +244,28 @@ def test_preload_refuses_a_key_that_exists_and_takes_back_what_it_created(connec
     assert session.read(f"{key}-1500").version == 1
 
 
-def test_preload_refuses_a_value_that_no_document_can_hold(connect: Opener, key: str) -> None:
+def test_preload_rejects_a_value_larger_than_a_document(connect: Opener, key: str) -> None:
     with pytest.raises(ClientError, match="smaller"):
         connect().preload([key], "x" * 17_000_000)
 
 
-def test_remove_deletes_the_given_keys_alone(connect: Opener, key: str) -> None:
+def test_remove_deletes_only_the_given_keys(connect: Opener, key: str) -> None:
     client = connect()
     keys = [f"{key}-{number}" for number in range(2500)]
     client.preload([*keys, key], "x" * 1000)
     client.remove(keys)
     session = client.session("a")
-    assert {session.write(gone, Value(1, "a")).error for gone in (keys[0], keys[1200], keys[-1])} == {"missing"}
+    assert {session.write(deleted, Value(1, "a")).error for deleted in (keys[0], keys[1200], keys[-1])} == {"missing"}
     assert session.write(key, Value(1, "a")).outcome == "ok"
 
 
-def test_sessions_need_a_prepared_client(connect: Opener, mongo_uri: str) -> None:
+def test_a_session_needs_a_prepared_client(connect: Opener, mongo_uri: str) -> None:
     client = connect()
     client.close()
     client.close()
-    for unopened in (client, MongoDatabaseClient(MongoClientOptions(uri=mongo_uri), RealClock())):
+    for unprepared in (client, MongoDatabaseClient(MongoOptions(uri=mongo_uri), RealClock())):
         with pytest.raises(RuntimeError, match="prepare"):
-            unopened.session("a")
+            unprepared.session("a")
 
 
 def attempt(client: MongoDatabaseClient, operation: Callable[[], Answer]) -> tuple[str, str | None]:
@@ -284,8 +286,8 @@ def test_a_majority_write_without_followers_is_unknown_and_then_fails(
     for node in followers:
         breakable.pause(node)
     assert attempt(client, lambda: session.write(key, Value(1, "a"))) == ("unknown", "WTimeoutError:64")
-    kind, label = attempt(client, lambda: session.read(key))
-    assert kind != "ok"
+    outcome, label = attempt(client, lambda: session.read(key))
+    assert outcome != "ok"
     assert str(label).partition(":")[0] in {"ExecutionTimeout", "NotPrimaryError"}
     until(lambda: attempt(client, lambda: session.write(key, Value(2, "a"))) == ("fail", "ServerSelectionTimeoutError"))
     assert attempt(client, lambda: client.final(key)) == ("fail", "ServerSelectionTimeoutError")
@@ -295,20 +297,20 @@ def test_a_majority_write_without_followers_is_unknown_and_then_fails(
     assert client.final(key).version == 1
 
 
-class Crowd:
-    """Sessions that write and read a key each, and what came of it."""
+class BusySessions:
+    """Sessions that each write and read a key of their own, and the outcomes."""
 
     def __init__(self, client: MongoDatabaseClient, key: str, sessions: int = 20) -> None:
         self.keys = [f"{key}-{number}" for number in range(sessions)]
         self.outcomes: Counter[tuple[str, str, str | None]] = Counter()
         self.failed: defaultdict[str, set[int]] = defaultdict(set)
         self.acknowledged: dict[str, int] = {}
-        self.wrong: list[tuple[str, Answer]] = []
+        self.failed_but_read: list[tuple[str, Answer]] = []
         self._client = client
         self._over = threading.Event()
 
     @contextmanager
-    def at_work(self) -> Iterator[None]:
+    def working(self) -> Iterator[None]:
         self._client.preload(self.keys, "")
         threads = [threading.Thread(target=self._session, args=(key,)) for key in self.keys]
         for thread in threads:
@@ -338,93 +340,93 @@ class Crowd:
                 self.failed[key].add(version)
             if outcome == "ok":
                 self.acknowledged[key] = version
-            self._look(session, key)
+            self._read(session, key)
 
-    def _look(self, session: object, key: str) -> None:
+    def _read(self, session: object, key: str) -> None:
         def read() -> Answer:
             answer = session.read(key)
             if answer.version in self.failed[key]:
-                self.wrong.append((key, answer))
+                self.failed_but_read.append((key, answer))
             return answer
 
         self.outcomes["read", *attempt(self._client, read)] += 1
 
 
-def test_a_killed_primary_costs_classed_errors_and_no_acknowledged_write(
+def test_a_killed_primary_causes_only_known_errors_and_loses_no_acknowledged_write(
     connect: Opener, breakable: MongoCluster, key: str
 ) -> None:
-    crowd = Crowd(connect(write_concern="majority"), key)
-    with crowd.at_work():
-        until(crowd.writes_since())
+    busy = BusySessions(connect(write_concern="majority"), key)
+    with busy.working():
+        until(busy.writes_since())
         primary = until(breakable.primary)
         breakable.kill(primary)
         until(lambda: breakable.primary() not in (None, primary))
-        until(crowd.writes_since())
+        until(busy.writes_since())
         breakable.restart(primary)
-    labels = {error for _, outcome, error in crowd.outcomes if outcome != "ok"}
+    labels = {error for _, outcome, error in busy.outcomes if outcome != "ok"}
     known = {"AutoReconnect", "ServerSelectionTimeoutError", "NotPrimaryError", "WTimeoutError", "WriteConcernError"}
     assert labels
     assert {str(label).partition(":")[0] for label in labels} <= known
-    assert not crowd.wrong
-    assert all(crowd.finals()[key] >= version for key, version in crowd.acknowledged.items())
+    assert not busy.failed_but_read
+    assert all(busy.finals()[key] >= version for key, version in busy.acknowledged.items())
 
 
-def test_a_write_called_failed_is_never_seen_however_often_the_primary_changes(
+def test_a_failed_write_is_never_read_however_often_the_primary_changes(
     connect: Opener, breakable: MongoCluster, key: str
 ) -> None:
     client = connect(write_concern="1")
-    crowd = Crowd(client, key)
-    with crowd.at_work(), pymongo.MongoClient(breakable.uri(), serverSelectionTimeoutMS=20_000) as admin:
+    busy = BusySessions(client, key)
+    with busy.working(), pymongo.MongoClient(breakable.uri(), serverSelectionTimeoutMS=20_000) as admin:
         for _ in range(3):
-            until(crowd.writes_since())
+            until(busy.writes_since())
             with suppress(PyMongoError):
                 admin.admin.command("replSetStepDown", 1, secondaryCatchUpPeriodSecs=1, force=True)
-        until(crowd.writes_since())
-    assert any(outcome == "fail" for _, outcome, _ in crowd.outcomes)
-    assert not crowd.wrong
-    assert not [key for key, version in crowd.finals().items() if version in crowd.failed[key]]
+        until(busy.writes_since())
+    assert any(outcome == "fail" for _, outcome, _ in busy.outcomes)
+    assert not busy.failed_but_read
+    assert not [key for key, version in busy.finals().items() if version in busy.failed[key]]
 
 
-def test_the_wrong_set_is_named(mongo: MongoCluster, mongo_uri: str) -> None:
-    error = trouble(uri=mongo_uri.replace("rs0", "other"), timeout_s=0.5)
+def test_a_uri_with_the_wrong_set_is_rejected_with_the_actual_one(mongo: MongoCluster, mongo_uri: str) -> None:
+    error = error_of(uri=mongo_uri.replace("rs0", "other"), timeout_s=0.5)
     assert isinstance(error, BadAddress)
     assert "belongs to replica set rs0, not other" in str(error)
     assert any(node in str(error) for node in mongo.nodes())
 
 
-def test_a_write_concern_that_can_never_be_met_is_refused(mongo_uri: str) -> None:
-    assert "write concern 5 can never be met" in str(trouble(uri=mongo_uri, write_concern="5"))
+def test_a_write_concern_that_can_never_be_met_is_rejected(mongo_uri: str) -> None:
+    assert "write concern 5 can never be met" in str(error_of(uri=mongo_uri, write_concern="5"))
 
 
-def test_a_connection_to_one_server_is_refused(mongo: MongoCluster) -> None:
-    assert "remove directConnection" in str(trouble(uri=f"mongodb://{mongo.nodes()[0]}/?directConnection=true"))
+def test_a_direct_connection_is_rejected(mongo: MongoCluster) -> None:
+    assert "remove directConnection" in str(error_of(uri=f"mongodb://{mongo.nodes()[0]}/?directConnection=true"))
 
 
-def test_a_member_to_read_from_must_answer_and_belong_to_the_set(mongo_uri: str, loner: str) -> None:
-    assert "belongs to no replica set, not to rs0" in str(trouble(uri=mongo_uri, read_from=loner))
+def test_the_member_to_read_from_must_answer_and_belong_to_the_set(mongo_uri: str, loner: str) -> None:
+    assert "belongs to no replica set, not to rs0" in str(error_of(uri=mongo_uri, read_from=loner))
     assert "no MongoDB server answers at --read-from 127.0.0.1:1 " in str(
-        trouble(uri=mongo_uri, read_from="127.0.0.1:1", timeout_s=0.5)
+        error_of(uri=mongo_uri, read_from="127.0.0.1:1", timeout_s=0.5)
     )
 
 
 @pytest.mark.parametrize("options", ["", "?replicaSet=rs0"])
-def test_a_standalone_server_is_refused(loner: str, options: str) -> None:
-    error = trouble(uri=f"mongodb://{loner}/{options}", timeout_s=0.5)
+def test_a_standalone_server_is_rejected(loner: str, options: str) -> None:
+    error = error_of(uri=f"mongodb://{loner}/{options}", timeout_s=0.5)
     assert isinstance(error, BadAddress)
     assert f"{loner} is a standalone server" in str(error)
 
 
-def test_a_set_that_was_never_initiated_is_refused(tmp_path: Path) -> None:
+def test_a_set_that_was_never_initiated_is_rejected(tmp_path: Path) -> None:
     with server(tmp_path, "--replSet", "rs0") as node:
-        assert "rs.initiate()" in str(trouble(uri=f"mongodb://{node}/", timeout_s=0.5))
+        assert "rs.initiate()" in str(error_of(uri=f"mongodb://{node}/", timeout_s=0.5))
 
 
-def test_a_set_without_a_primary_is_named_with_its_members(breakable: MongoCluster) -> None:
+def test_a_set_without_a_primary_is_reported_with_the_states_of_its_members(breakable: MongoCluster) -> None:
     primary = until(breakable.primary)
     last = next(node for node in breakable.nodes() if node != primary)
     for node in set(breakable.nodes()) - {last}:
         breakable.kill(node)
-    error = trouble(uri=breakable.uri(), timeout_s=1)
+    error = error_of(uri=breakable.uri(), timeout_s=1)
     assert isinstance(error, Unreachable)
     assert "rs0 has no primary" in str(error)
     assert f"{last} RSSecondary" in str(error)
@@ -452,7 +454,7 @@ def loner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A set of one member that asks for passwords."""
+    """A set of one member that requires passwords."""
     folder = tmp_path_factory.mktemp("guarded")
     secret = folder / "key"
     secret.write_text("c3RhbGV3YXRjaA")
@@ -472,8 +474,8 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield node
 
 
-def test_a_user_with_rights_gets_in_also_to_one_member(guarded: str, key: str) -> None:
-    options = MongoClientOptions(uri=f"mongodb://writer:hunter2%2F@{guarded}/?replicaSet=rs0", read_from=guarded)
+def test_a_user_with_rights_can_read_from_one_member(guarded: str, key: str) -> None:
+    options = MongoOptions(uri=f"mongodb://writer:hunter2%2F@{guarded}/?replicaSet=rs0", read_from=guarded)
     client = MongoDatabaseClient(options, RealClock())
     client.prepare()
     client.preload([key], "")
@@ -485,25 +487,27 @@ def test_a_user_with_rights_gets_in_also_to_one_member(guarded: str, key: str) -
 
 
 @pytest.mark.parametrize(
-    ("user", "db", "word"),
+    ("user", "db", "words"),
     [
         ("writer:hunter3@", "bench", "refused the user or the password"),
         ("stranger:hunter2%2F@", "bench", "refused the user or the password"),
         ("", "bench", "name a user"),
-        ("nobody:hunter2%2F@", "bench", "no rights on bench.kv (not authorized on bench to find)"),
-        ("reader:hunter2%2F@", "bench", "no rights on bench.kv (not authorized on bench to update)"),
-        ("updater:hunter2%2F@", "bench", "no rights on bench.kv (not authorized on bench to insert)"),
+        ("nobody:hunter2%2F@", "bench", "denied access to bench.kv (not authorized on bench to find)"),
+        ("reader:hunter2%2F@", "bench", "denied access to bench.kv (not authorized on bench to update)"),
+        ("updater:hunter2%2F@", "bench", "denied access to bench.kv (not authorized on bench to insert)"),
         ("writer:hunter2%2F@", "elsewhere", "grant the user readWrite on elsewhere"),
     ],
 )
-def test_who_may_not_is_told_so_without_the_password(guarded: str, user: str, db: str, word: str) -> None:
-    error = trouble(uri=f"mongodb://{user}{guarded}/?replicaSet=rs0", db=db)
+def test_a_user_without_rights_is_rejected_without_quoting_the_password(
+    guarded: str, user: str, db: str, words: str
+) -> None:
+    error = error_of(uri=f"mongodb://{user}{guarded}/?replicaSet=rs0", db=db)
     assert isinstance(error, Unreachable)
-    assert word in str(error)
+    assert words in str(error)
     assert "hunter" not in repr(error) + repr(error.__cause__)
 
 
-def test_looking_for_rights_leaves_nothing_behind(connect: Opener, mongo_uri: str) -> None:
+def test_checking_rights_creates_nothing(connect: Opener, mongo_uri: str) -> None:
     connect(db="untouched")
     with pymongo.MongoClient(mongo_uri) as client:
         assert "untouched" not in client.list_database_names()
@@ -516,12 +520,12 @@ def test_sessions_may_be_greenlets(mongo_uri: str, key: str) -> None:
         monkey.patch_all()
         import sys, threading
         from stalewatch.clients.mongodb.client import MongoDatabaseClient
-        from stalewatch.clients.mongodb.options import MongoClientOptions
+        from stalewatch.clients.mongodb.options import MongoOptions
         from stalewatch.clients.protocol import Value
         from stalewatch.history.clock import RealClock
 
         uri, key = sys.argv[1:]
-        client = MongoDatabaseClient(MongoClientOptions(uri=uri, read_from="secondary"), RealClock())
+        client = MongoDatabaseClient(MongoOptions(uri=uri, read_from="secondary"), RealClock())
         client.prepare()
         keys = [f"{key}-{number}" for number in range(20)]
         client.preload(keys, "")

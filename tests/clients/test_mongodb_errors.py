@@ -1,3 +1,5 @@
+"""The outcomes of pymongo's exceptions."""
+
 import inspect
 import socket
 from types import ModuleType
@@ -14,18 +16,18 @@ from stalewatch.clients.mongodb.errors import CODES, ERRORS, explain
 
 def public_exceptions(module: ModuleType) -> list[type[BaseException]]:
     return [
-        kind
-        for name, kind in inspect.getmembers(module, inspect.isclass)
-        if issubclass(kind, BaseException) and not name.startswith("_")
+        cls
+        for name, cls in inspect.getmembers(module, inspect.isclass)
+        if issubclass(cls, BaseException) and not name.startswith("_")
     ]
 
 
 EXCEPTIONS = {*public_exceptions(driver), *public_exceptions(bson_errors)}
 
 
-@pytest.mark.parametrize("kind", sorted(EXCEPTIONS, key=str))  # in an order that all workers of pytest agree on
-def test_every_public_exception_of_the_driver_has_a_row(kind: type[BaseException]) -> None:
-    assert kind in ERRORS
+@pytest.mark.parametrize("cls", sorted(EXCEPTIONS, key=str))  # the same order in all workers of pytest
+def test_every_public_exception_of_the_driver_has_a_row(cls: type[BaseException]) -> None:
+    assert cls in ERRORS
 
 
 def not_primary(code: int | None) -> driver.NotPrimaryError:
@@ -35,11 +37,11 @@ def not_primary(code: int | None) -> driver.NotPrimaryError:
 @pytest.mark.parametrize(
     ("error", "failure"),
     [
-        # Rejected at the door, and thrown out in the middle.
+        # Rejected before the operation, and interrupted during it.
         (not_primary(10107), Failure("fail", "NotPrimaryError:10107")),
         (not_primary(11602), Failure("unknown", "NotPrimaryError:11602")),
         (not_primary(None), Failure("unknown", "NotPrimaryError")),
-        # The same code before the write was applied and after.
+        # The same code before and after the write was applied.
         (driver.WriteError("", 10107), Failure("fail", "WriteError:10107")),
         (driver.WriteConcernError("", 10107), Failure("unknown", "WriteConcernError:10107")),
         (driver.OperationFailure("", 13), Failure("fail", "OperationFailure:13")),
@@ -51,27 +53,27 @@ def not_primary(code: int | None) -> driver.NotPrimaryError:
         (driver.AutoReconnect(""), Failure("unknown", "AutoReconnect")),
         (driver.NetworkTimeout(""), Failure("unknown", "NetworkTimeout")),
         (driver._OperationCancelled(""), Failure("unknown", "AutoReconnect")),
-        # Whatever else ends an operation.
+        # Anything else that ends an operation.
         (KeyboardInterrupt(), Failure("unknown", "KeyboardInterrupt")),
         (OverflowError(), Failure("unknown", "OverflowError")),
     ],
 )
-def test_an_error_is_a_failure_only_when_nothing_was_applied(error: BaseException, failure: Failure) -> None:
+def test_an_operation_failed_only_if_nothing_was_applied(error: BaseException, failure: Failure) -> None:
     assert explain(error) == failure
 
 
-def test_no_code_that_comes_after_a_write_counts_as_failed() -> None:
-    stopped_on_the_way = {50, 64, 91, 100, 189, 251, 262, 11600, 11601, 11602}
-    assert {code for code, outcome in CODES.items() if outcome == "unknown"} == stopped_on_the_way
+def test_no_code_that_may_follow_a_write_counts_as_failed() -> None:
+    interrupted_or_unacknowledged = {50, 64, 91, 100, 189, 251, 262, 11600, 11601, 11602}
+    assert {code for code, outcome in CODES.items() if outcome == "unknown"} == interrupted_or_unacknowledged
 
 
 @pytest.mark.parametrize("error", [not_primary(10107), driver.WriteError("", 112), driver.WaitQueueTimeoutError("")])
-def test_a_failed_attempt_says_nothing_of_those_that_the_driver_made_before(error: BaseException) -> None:
+def test_with_retries_a_failed_attempt_says_nothing_about_earlier_ones(error: BaseException) -> None:
     assert explain(error).outcome == "fail"
     assert explain(error, retries=True).outcome == "unknown"
 
 
-def test_no_server_means_no_earlier_attempt_either() -> None:
+def test_with_retries_a_failed_server_selection_means_no_earlier_attempt() -> None:
     assert explain(driver.ServerSelectionTimeoutError(""), retries=True).outcome == "fail"
 
 
@@ -85,22 +87,22 @@ def checkout_error(pool: Pool) -> BaseException:
     return caught.value
 
 
-def test_a_connection_that_could_not_be_opened_carried_nothing() -> None:
+def test_a_refused_connection_means_nothing_was_sent() -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         assert explain(checkout_error(pool(closed.getsockname()[1], pause_enabled=False))).outcome == "fail"
 
 
-def test_a_server_that_never_finished_the_handshake_was_sent_nothing() -> None:
+def test_an_unfinished_handshake_means_nothing_was_sent() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         error = checkout_error(pool(silent.getsockname()[1], pause_enabled=False, socket_timeout=0.1))
     assert explain(error) == Failure("fail", "NetworkTimeout")
 
 
-def test_a_host_without_an_address_was_sent_nothing() -> None:
-    nowhere = Pool(("nowhere.invalid", 1), PoolOptions(pause_enabled=False))
-    assert explain(checkout_error(nowhere)) == Failure("fail", "AutoReconnect")
+def test_an_unresolvable_host_means_nothing_was_sent() -> None:
+    unresolvable = Pool(("nowhere.invalid", 1), PoolOptions(pause_enabled=False))
+    assert explain(checkout_error(unresolvable)) == Failure("fail", "AutoReconnect")
 
 
-def test_a_pool_paused_for_a_dead_server_sends_nothing() -> None:
+def test_a_paused_pool_means_nothing_was_sent() -> None:
     assert explain(checkout_error(pool(1))) == Failure("fail", "AutoReconnect")

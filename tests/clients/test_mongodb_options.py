@@ -1,19 +1,21 @@
+"""The options of the MongoDB client, and errors that need no server."""
+
 from types import SimpleNamespace
 
 import pytest
 
 from stalewatch.clients.errors import BadAddress, ClientError, Unreachable
-from stalewatch.clients.mongodb.address import Address
+from stalewatch.clients.mongodb.address import MongoAddress
 from stalewatch.clients.mongodb.client import MongoDatabaseClient
-from stalewatch.clients.mongodb.options import MongoClientOptions
+from stalewatch.clients.mongodb.options import MongoOptions
 from stalewatch.clients.options import options_of, parse_options
 from stalewatch.history.clock import RealClock
 
 NOWHERE = "mongodb://127.0.0.1:1/?replicaSet=rs0"
 
 
-def trouble(uri: str, **chosen: object) -> ClientError:
-    client = MongoDatabaseClient(MongoClientOptions(uri=uri, timeout_s=0.3, **chosen), RealClock())
+def error_of(uri: str, **chosen: object) -> ClientError:
+    client = MongoDatabaseClient(MongoOptions(uri=uri, timeout_s=0.3, **chosen), RealClock())
     with pytest.raises(ClientError) as caught:
         client.prepare()
     assert "\n" not in str(caught.value)
@@ -24,7 +26,7 @@ def test_flags_become_options() -> None:
     given = SimpleNamespace(
         mongo_uri=NOWHERE, write_concern="majority", journal="on", read_from="db1:27018", timeout="0.5", retries="off"
     )
-    assert parse_options(MongoClientOptions, given) == MongoClientOptions(
+    assert parse_options(MongoOptions, given) == MongoOptions(
         uri=NOWHERE,
         write_concern="majority",
         journal=True,
@@ -34,17 +36,17 @@ def test_flags_become_options() -> None:
     )
 
 
-def test_the_uri_comes_from_the_environment_where_none_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_uri_defaults_to_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STALEWATCH_MONGO_URI", NOWHERE)
-    assert parse_options(MongoClientOptions, SimpleNamespace()).uri == NOWHERE
-    assert parse_options(MongoClientOptions, SimpleNamespace(mongo_uri="")).uri == NOWHERE
-    assert parse_options(MongoClientOptions, SimpleNamespace(mongo_uri="mongodb://other")).uri == "mongodb://other"
+    assert parse_options(MongoOptions, SimpleNamespace()).uri == NOWHERE
+    assert parse_options(MongoOptions, SimpleNamespace(mongo_uri="")).uri == NOWHERE
+    assert parse_options(MongoOptions, SimpleNamespace(mongo_uri="mongodb://other")).uri == "mongodb://other"
 
 
-def test_without_a_uri_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_uri_is_reported_with_the_command_for_a_local_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("STALEWATCH_MONGO_URI", raising=False)
     with pytest.raises(BadAddress, match="stalewatch cluster up mongo"):
-        Address(parse_options(MongoClientOptions, SimpleNamespace()))
+        MongoAddress(parse_options(MongoOptions, SimpleNamespace()))
 
 
 @pytest.mark.parametrize(
@@ -64,17 +66,17 @@ def test_without_a_uri_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch) -> 
         ("retries", "2"),
     ],
 )
-def test_a_value_that_makes_no_sense_is_refused_with_its_flag(flag: str, text: str) -> None:
+def test_an_invalid_value_is_rejected_with_its_flag(flag: str, text: str) -> None:
     with pytest.raises(BadAddress, match=f"--{flag.replace('_', '-')} '{text}'"):
-        parse_options(MongoClientOptions, SimpleNamespace(mongo_uri=NOWHERE, **{flag: text}))
+        parse_options(MongoOptions, SimpleNamespace(mongo_uri=NOWHERE, **{flag: text}))
 
 
 def test_only_the_uri_is_secret() -> None:
-    assert [option.flag for option in options_of(MongoClientOptions) if option.secret] == ["--mongo-uri"]
+    assert [option.flag for option in options_of(MongoOptions) if option.secret] == ["--mongo-uri"]
 
 
-def test_the_options_show_no_password() -> None:
-    assert "hunter2" not in repr(MongoClientOptions(uri="mongodb://me:hunter2@db/"))
+def test_the_options_repr_contains_no_password() -> None:
+    assert "hunter2" not in repr(MongoOptions(uri="mongodb://me:hunter2@db/"))
 
 
 @pytest.mark.parametrize(
@@ -93,8 +95,8 @@ def test_the_options_show_no_password() -> None:
         "mongodb://db/?authMechanismProperties=hunter2&authMechanism=MONGODB-AWS",
     ],
 )
-def test_a_malformed_uri_is_refused_without_its_password(uri: str) -> None:
-    error = trouble(uri)
+def test_a_malformed_uri_is_rejected_without_quoting_its_password(uri: str) -> None:
+    error = error_of(uri)
     assert isinstance(error, BadAddress)
     assert "hun" not in str(error)
     assert error.__cause__ is None
@@ -102,7 +104,7 @@ def test_a_malformed_uri_is_refused_without_its_password(uri: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("uri", "word"),
+    ("uri", "words"),
     [
         ("mongodb://h:99999/", "65535"),
         ("mongodb://h/?bogus=1", "bogus"),
@@ -112,21 +114,21 @@ def test_a_malformed_uri_is_refused_without_its_password(uri: str) -> None:
         ("mongodb://h/?w=0", "w=1"),
     ],
 )
-def test_a_malformed_uri_is_refused_with_what_is_wrong(uri: str, word: str) -> None:
-    assert word in str(trouble(uri))
+def test_a_malformed_uri_is_rejected_with_the_reason(uri: str, words: str) -> None:
+    assert words in str(error_of(uri))
 
 
 @pytest.mark.parametrize("chosen", [{"db": "a b"}, {"db": ""}, {"coll": "$kv"}, {"coll": ""}])
-def test_an_impossible_name_is_refused(chosen: dict[str, str]) -> None:
-    assert isinstance(trouble(NOWHERE, **chosen), BadAddress)
+def test_an_illegal_name_is_rejected(chosen: dict[str, str]) -> None:
+    assert isinstance(error_of(NOWHERE, **chosen), BadAddress)
 
 
 def test_linearizable_reads_need_the_primary() -> None:
-    assert "--read-from primary" in str(trouble(NOWHERE, read_concern="linearizable", read_from="secondary"))
+    assert "--read-from primary" in str(error_of(NOWHERE, read_concern="linearizable", read_from="secondary"))
 
 
-def test_no_server_names_the_hosts_and_the_way_out() -> None:
-    error = trouble("mongodb://me:hunter2@127.0.0.1:1,127.0.0.1:2/?replicaSet=rs0")
+def test_unreachable_servers_are_reported_with_what_to_do() -> None:
+    error = error_of("mongodb://me:hunter2@127.0.0.1:1,127.0.0.1:2/?replicaSet=rs0")
     assert isinstance(error, Unreachable)
     assert "127.0.0.1:1 (" in str(error)
     assert "127.0.0.1:2 (" in str(error)
@@ -136,19 +138,19 @@ def test_no_server_names_the_hosts_and_the_way_out() -> None:
 
 
 def driver_settings(uri: str, **chosen: object) -> tuple[float | None, bool, int | None, str | None]:
-    client = Address(MongoClientOptions(uri=uri, **chosen)).open()
+    client = MongoAddress(MongoOptions(uri=uri, **chosen)).open()
     client.close()
     pool = client.options.pool_options
     return pool.socket_timeout, client.options.retry_writes, pool.max_pool_size, pool.appname
 
 
-def test_hidden_retries_are_off_and_time_outs_set_unless_the_uri_says_otherwise() -> None:
+def test_silent_retries_are_off_and_time_outs_are_set_unless_the_uri_sets_them() -> None:
     assert driver_settings(NOWHERE, timeout_s=3, pool_size=9) == (3, False, 9, "stalewatch")
-    told = f"{NOWHERE}&sockettimeoutMS=700&retryWrites=true&maxPoolSize=5&appname=me"
-    assert driver_settings(told, timeout_s=3, pool_size=9) == (0.7, True, 5, "me")
+    uri = f"{NOWHERE}&sockettimeoutMS=700&retryWrites=true&maxPoolSize=5&appname=me"
+    assert driver_settings(uri, timeout_s=3, pool_size=9) == (0.7, True, 5, "me")
 
 
-def test_a_flag_for_retries_stands_against_the_uri() -> None:
+def test_the_retries_flag_overrides_the_uri() -> None:
     assert not driver_settings(f"{NOWHERE}&retryWrites=true", retries=False)[1]
     assert driver_settings(f"{NOWHERE}&retryWrites=false", retries=True)[1]
 
@@ -161,8 +163,8 @@ def test_a_flag_for_retries_stands_against_the_uri() -> None:
         ("mongodb://a/?tls=true", "::1", True),
     ],
 )
-def test_one_member_is_reached_with_the_same_user_and_settings(uri: str, host: str, tls: bool) -> None:  # noqa: FBT001
-    member = Address(MongoClientOptions(uri=uri)).open_member(host, 7)
+def test_one_member_is_opened_with_the_same_user_and_settings(uri: str, host: str, tls: bool) -> None:  # noqa: FBT001
+    member = MongoAddress(MongoOptions(uri=uri)).open_member(host, 7)
     member.close()
     pool = member.options.pool_options
     assert set(member.topology_description._topology_settings.seeds) == {(host, 7)}

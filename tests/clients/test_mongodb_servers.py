@@ -1,13 +1,14 @@
-"""A real replica set's word on itself, while it is written to."""
+"""The states that a real replica set reports during writes."""
 
 import threading
-from argparse import Namespace
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
 import pymongo
 import pytest
 
-from stalewatch.clients.mongodb.servers import MongoServers
+from stalewatch.clients.mongodb.options import MongoOptions
+from stalewatch.clients.mongodb.servers import MongoPrimaryClaims, MongoServers
 from stalewatch.clients.protocol import NodeState, NoServerAnswers
 from stalewatch.clusters.local.mongo import MongoCluster
 
@@ -18,30 +19,29 @@ DELAY_S = 2
 
 @pytest.fixture
 def servers(whole: MongoCluster) -> Iterator[MongoServers]:
-    one = MongoServers(Namespace(mongo_uri=whole.uri()))
-    yield one
-    one.close()
+    with closing(MongoServers(MongoOptions(uri=whole.uri()))) as servers:
+        yield servers
 
 
 @pytest.fixture
 def written(whole: MongoCluster) -> Iterator[None]:
-    """Write all the time."""
-    over = threading.Event()
+    """Write during the test."""
+    stop = threading.Event()
 
     def write() -> None:
         with pymongo.MongoClient(whole.uri()) as client:
-            while not over.wait(0.01):
+            while not stop.wait(0.01):
                 client.lag.kv.update_one({"_id": 1}, {"$inc": {"n": 1}}, upsert=True)
             client.drop_database("lag")
 
     writer = threading.Thread(target=write)
     writer.start()
     yield
-    over.set()
+    stop.set()
     writer.join()
 
 
-def test_every_member_is_seen_with_one_primary(whole: MongoCluster, servers: MongoServers) -> None:
+def test_every_member_is_listed_with_one_primary(whole: MongoCluster, servers: MongoServers) -> None:
     states = servers.look()
     assert {state.node for state in states} == set(whole.nodes())
     assert [state.node for state in states if state.primary] == [whole.primary()]
@@ -50,7 +50,7 @@ def test_every_member_is_seen_with_one_primary(whole: MongoCluster, servers: Mon
 
 @pytest.fixture
 def delayed(shared_cluster: MongoCluster) -> Iterator[str]:
-    """Let the third member apply everything late."""
+    """Delay the third member."""
     MongoCluster(shared_cluster.home, delay_secondary_s=DELAY_S).start(print)
     yield shared_cluster.nodes()[2]
     MongoCluster(shared_cluster.home, delay_secondary_s=0).start(print)
@@ -69,28 +69,43 @@ def test_the_lag_of_a_delayed_member_is_its_delay(
     assert all(one is not None and one < DELAY_S - 1 for one in others)
 
 
-def test_a_killed_member_is_not_in_service_and_its_lag_unknown(
+def test_a_killed_member_is_out_of_service_with_unknown_lag(
     whole: MongoCluster, servers: MongoServers, eventually: Callable[..., None]
 ) -> None:
     victim = whole.primary()
     assert victim is not None
 
-    def seen() -> dict[str, NodeState]:
+    def states() -> dict[str, NodeState]:
         try:
             return {state.node: state for state in servers.look()}
         except NoServerAnswers:
             return {}
 
-    eventually(lambda: victim in seen())
+    eventually(lambda: victim in states())
     whole.kill(victim)
-    eventually(lambda: victim in seen() and not seen()[victim].healthy)
-    eventually(lambda: any(state.primary for state in seen().values()))
-    gone = seen()[victim]
-    assert (gone.primary, gone.lag_s) == (False, None)
+    eventually(lambda: victim in states() and not states()[victim].healthy)
+    eventually(lambda: any(state.primary for state in states().values()))
+    killed = states()[victim]
+    assert (killed.primary, killed.lag_s) == (False, None)
 
 
-def test_where_nobody_answers_it_says_so() -> None:
-    one = MongoServers(Namespace(mongo_uri="mongodb://127.0.0.1:1/?replicaSet=rs0", timeout="0.5"))
-    with pytest.raises(NoServerAnswers):
-        one.look()
-    one.close()
+def test_an_unreachable_set_raises_no_server_answers() -> None:
+    options = MongoOptions(uri="mongodb://127.0.0.1:1/?replicaSet=rs0", timeout_s=0.5)
+    with closing(MongoServers(options)) as servers, pytest.raises(NoServerAnswers):
+        servers.look()
+
+
+def test_only_the_primary_claims_to_lead_and_a_killed_member_does_not(
+    whole: MongoCluster, eventually: Callable[..., None]
+) -> None:
+    with closing(MongoPrimaryClaims(MongoOptions(uri=whole.uri()))) as claims:
+        assert set(claims.nodes) == set(whole.nodes())
+        terms = {node: claims.ask(node) for node in claims.nodes}
+        primary = whole.primary()
+        assert primary is not None
+        term = terms.pop(primary)
+        assert term is not None
+        assert set(terms.values()) == {None}
+        whole.kill(primary)
+        assert claims.ask(primary) is None
+        eventually(lambda: any((claims.ask(node) or 0) > term for node in terms))

@@ -12,8 +12,8 @@ import yaml
 
 from stalewatch.clients.couchdb import options as couchdb_options
 from stalewatch.clients.couchdb import setup as couchdb_setup
-from stalewatch.clients.couchdb.administration import Administration
-from stalewatch.clients.couchdb.options import CouchClientOptions
+from stalewatch.clients.couchdb.administration import LeaderAdmin
+from stalewatch.clients.couchdb.options import CouchOptions
 from stalewatch.clusters.local import couch_servers, home, mongo, programs
 from stalewatch.clusters.local.couch import CouchCluster
 from stalewatch.clusters.local.couch_leaders import PASSWORD, USER, _replications, url
@@ -119,8 +119,8 @@ def test_two_leaders_are_set_up_once_and_leave_nothing_for_the_bench_to_set_up(l
     standing = replications(leaders, "made-by-compose")
     assert len(standing) == 2
     a, b = (couchdb_options.leader(url(address)) for address in leaders.nodes())
-    options = CouchClientOptions(a=a, b=b, db="made-by-compose")
-    couchdb_setup.set_up(options, [Administration("--couch-a", a, 5.0), Administration("--couch-b", b, 5.0)])
+    options = CouchOptions(a=a, b=b, db="made-by-compose")
+    couchdb_setup.set_up(options, [LeaderAdmin("--couch-a", a, 5.0), LeaderAdmin("--couch-b", b, 5.0)])
     assert replications(leaders, "made-by-compose") == standing
     assert is_healthy("couch1", leaders.nodes()[0].partition(":")[2])
 

@@ -24,7 +24,7 @@ from stalewatch.commands.check import judge_files
 from stalewatch.engine.result import check_result
 from stalewatch.history.operation import Final, Read, Write
 from stalewatch.history.reader import History
-from tests.clients.couchdb_traits import Disguise, apart
+from tests.clients.couchdb_traits import CouchProxy, paired
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 150
@@ -204,8 +204,8 @@ def test_each_resolution_strategy_loses_what_it_cannot_merge(
 def test_the_bench_runs_on_servers_that_answer_like_apache_couchdb(leaders: CouchCluster, tmp_path: Path) -> None:
     """Opaque sequence numbers, conflicts in any order, 202, chunked answers, different addresses between servers."""
     disguises = [
-        Disguise(f"http://{node}", accepted_every=50, peer_url=f"http://{other}")
-        for node, other in apart(leaders.nodes())
+        CouchProxy(f"http://{node}", accepted_every=50, peer_url=f"http://{other}")
+        for node, other in paired(leaders.nodes())
     ]
     report = tmp_path / "result.json"
     a, b = (url(disguise.address) for disguise in disguises)

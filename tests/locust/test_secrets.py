@@ -8,7 +8,7 @@ import msgpack
 import pytest
 import zmq
 
-from stalewatch.clients.mongodb.options import MongoClientOptions
+from stalewatch.clients.mongodb.options import MongoOptions
 from stalewatch.clients.options import options_of
 from stalewatch.clusters.local import ports
 from stalewatch.locust.secrets import Vault
@@ -20,7 +20,7 @@ FULL, BARE = "mongodb://carol:s3cret@127.0.0.1:1/?replicaSet=rs0", "mongodb://12
 
 def vault(given: str | None, environ: dict[str, str]) -> tuple[Vault, Namespace]:
     namespace = Namespace(mongo_uri=given)
-    return Vault(options_of(MongoClientOptions), namespace, environ), namespace
+    return Vault(options_of(MongoOptions), namespace, environ), namespace
 
 
 def test_what_is_sent_has_no_user_and_no_password() -> None:
