@@ -2,11 +2,10 @@
 
     python -m benchmarks.way_of_an_operation
 
-From the workload's choice, through the client and the recorder, to the judge and everything that counts, with a history.
+From the workload's choice, through the client and the recorder, to the judge and the statistics, as in a plain run.
 """
 
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -14,8 +13,6 @@ from typing import Any
 
 from stalewatch.checkers.judge import Judge
 from stalewatch.engine.database_run import DatabaseRun
-from stalewatch.history.operation import FORMAT, FORMAT_VERSION, Header
-from stalewatch.history.writer import HistoryWriter
 from stalewatch.recording.recorder import Recorder
 from stalewatch.simulator.client import MemoryClient
 from stalewatch.simulator.options import MemoryOptions
@@ -44,13 +41,12 @@ def entered(function: Callable[[], object]) -> list[str]:
     return list(files)
 
 
-def way(folder: Path) -> list[str]:
+def way() -> list[str]:
     """Return the files that one write and one stale read enter."""
     client = MemoryClient(MemoryOptions(lag_s=5.0, read_from="secondary"), SimulatedClock())
     client.prepare()
-    header = Header(format=FORMAT, version=FORMAT_VERSION, run="r", database="memory", clock_error_ns=0, closes=True)
-    recorder = Recorder(client.clock, Judge(), HistoryWriter(folder / "history.jsonl", header))
-    run = DatabaseRun(client, recorder, LOAD, "r", log_attempts=True)
+    recorder = Recorder(client.clock, Judge())
+    run = DatabaseRun(client, recorder, LOAD, "r")
     run.create_keys()
     client.clock.expect(1)
     client.clock.join("s0")
@@ -73,8 +69,7 @@ def _stale(recorder: Recorder) -> int:
 
 def main() -> None:
     """Print the files."""
-    with tempfile.TemporaryDirectory() as folder:
-        files = way(Path(folder))
+    files = way()
     for file in files:
         print(file)
     print(f"{len(files)} files")

@@ -3,12 +3,16 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from stalewatch.checkers.conflicts import Conflicts
 from stalewatch.checkers.guarantee import FloorGuarantee, Guarantee, JudgeContext, Register, SessionView
 from stalewatch.checkers.lost_writes import LostWrites
-from stalewatch.checkers.phantom_reads import PhantomReads
-from stalewatch.checkers.read_regressions import ReadRegressions
-from stalewatch.checkers.session_guarantees import ConsistentPrefix, MonotonicReads, ReadYourWrites
+from stalewatch.checkers.read_guarantees import (
+    Conflicts,
+    ConsistentPrefix,
+    MonotonicReads,
+    PhantomReads,
+    ReadRegressions,
+    ReadYourWrites,
+)
 from stalewatch.checkers.stale_reads import StaleReads
 from stalewatch.checkers.unique_ids import UniqueIds
 from stalewatch.checkers.verdict import Findings, RunVerdict, Verdict, Violation

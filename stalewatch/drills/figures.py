@@ -6,7 +6,7 @@ The field names that SEMANTICS gives a drill's result are fixed; the others stan
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from stalewatch.checkers.distribution import Distribution
+from stalewatch.checkers.verdict import Distribution
 from stalewatch.drills.recovery import NOTHING, NS, outcomes, recovery
 from stalewatch.history.operation import Fault
 from stalewatch.recording.attempts import NEVER, AttemptLog, Attempts, LostWrite

@@ -22,7 +22,7 @@ from stalewatch.history.operation import FORMAT, FORMAT_VERSION, Header
 from stalewatch.history.writer import HistoryWriter
 from stalewatch.recording.attempts import AttemptLog
 from stalewatch.recording.recorder import Recorder
-from stalewatch.recording.stalls import NO_STALLS, Stalls
+from stalewatch.recording.statistics import NO_STALLS, Stalls
 from stalewatch.recording.totals import Collector, Totals
 from stalewatch.workloads import Session, workload_names
 from stalewatch.workloads.mix import make_workload

@@ -4,8 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from stalewatch.checkers.distribution import Distribution
-from stalewatch.checkers.verdict import Findings, Verdict, Violation
+from stalewatch.checkers.verdict import Distribution, Findings, Verdict, Violation
 from stalewatch.history.codec import encode
 from stalewatch.recording.totals import Totals
 from stalewatch.workloads import lost_writes_exact

@@ -24,7 +24,7 @@ from stalewatch.locust.report import HistoryFile
 from stalewatch.locust.requests import Requests
 from stalewatch.metrics.meter import Reading
 from stalewatch.metrics.process import ProcessMetrics
-from stalewatch.recording.stalls import StallDetector
+from stalewatch.recording.statistics import StallDetector
 from stalewatch.recording.totals import Totals
 from stalewatch.workloads import Session
 from stalewatch.workloads.options import MOST_USERS, LoadOptions

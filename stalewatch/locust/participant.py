@@ -23,7 +23,7 @@ from stalewatch.locust.report import encode
 from stalewatch.locust.secrets import Vault
 from stalewatch.locust.share import Share
 from stalewatch.locust.worker_metrics import WorkerMetrics
-from stalewatch.recording.stalls import StallDetector
+from stalewatch.recording.statistics import StallDetector
 from stalewatch.workloads.options import LoadOptions
 
 log = logging.getLogger("stalewatch")

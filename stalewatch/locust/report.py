@@ -4,11 +4,9 @@ from typing import Any
 
 import msgspec
 
-from stalewatch.checkers.distribution import Distribution
-from stalewatch.checkers.verdict import Findings, Verdict, Violation
+from stalewatch.checkers.verdict import Distribution, Findings, Verdict, Violation
 from stalewatch.recording.attempts import AttemptLog
-from stalewatch.recording.stalls import Stall
-from stalewatch.recording.statistics import KINDS, Statistics
+from stalewatch.recording.statistics import KINDS, Stall, Statistics
 from stalewatch.recording.totals import Totals
 
 DurationsState = tuple[dict[int, int], bool, int, int]

@@ -8,7 +8,7 @@ from locust.stats import StatsError
 from stalewatch.checkers.verdict import Violation
 from stalewatch.clients.protocol import Levels
 from stalewatch.history.operation import Append, Draw, Fault, Operation, Read, Write
-from stalewatch.recording.stalls import StallDetector
+from stalewatch.recording.statistics import StallDetector
 
 VIOLATION = "violation"
 """The type under which Locust shows broken guarantees."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from stalewatch.locust.report import HistoryFile, Report
-from stalewatch.recording.stalls import Stall
+from stalewatch.recording.statistics import Stall
 
 SILENCE_S = 10.0
 """How long a worker may be silent before it counts as lost. Locust's own limit is 3 s; who wakes up is taken back."""

@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from stalewatch.checkers.distribution import Distribution
-from stalewatch.checkers.verdict import Verdict, Violation, overall
+from stalewatch.checkers.verdict import Distribution, Verdict, Violation, overall
 from stalewatch.history.operation import Append, Draw, Fault, Final, Operation, Read, Write
 from stalewatch.locust.outcome import unchecked
 from stalewatch.locust.run import Run

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from stalewatch.checkers.distribution import Distribution
+from stalewatch.checkers.verdict import Distribution
 from stalewatch.metrics import families
 from stalewatch.metrics.families import Family
 from stalewatch.metrics.histogram import Histogram

@@ -10,8 +10,7 @@ from stalewatch.clients.protocol import Answer
 from stalewatch.history.clock import Clock
 from stalewatch.history.operation import Append, Draw, Fault, Final, Operation, Read, Write
 from stalewatch.history.writer import HistoryWriter
-from stalewatch.recording.stalls import NO_STALLS, Stalls
-from stalewatch.recording.statistics import Statistics
+from stalewatch.recording.statistics import NO_STALLS, Stalls, Statistics
 
 UNJUDGED_OPERATIONS = 256
 UNJUDGED_NS = 500_000_000

@@ -11,11 +11,10 @@ from typing import NamedTuple
 from stalewatch.clients.errors import BadAddress, ClientError, Failure, classify
 from stalewatch.clients.protocol import Answer, Levels, Value
 from stalewatch.history.clock import Clock
-from stalewatch.simulator.delays import DISTRIBUTIONS, probability_pending, sampler
 from stalewatch.simulator.leaderless import LeaderlessStore
 from stalewatch.simulator.multi_leader import MultiLeaderStore
 from stalewatch.simulator.options import MemoryOptions
-from stalewatch.simulator.simulated_time import SimulatedClock
+from stalewatch.simulator.simulated_time import DISTRIBUTIONS, SimulatedClock, probability_pending, sampler
 from stalewatch.simulator.single_leader import SingleLeaderStore
 from stalewatch.simulator.state import HELD, NEVER, LoggedWrite
 from stalewatch.simulator.store import (

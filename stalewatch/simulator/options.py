@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple, cast
 
 from stalewatch.clients.errors import BadAddress
 from stalewatch.clients.options import ON_OFF, number, option, options_of, whole_number
-from stalewatch.simulator.delays import DISTRIBUTIONS
+from stalewatch.simulator.simulated_time import DISTRIBUTIONS
 
 Acks = int | Literal["majority", "all"]
 
@@ -132,7 +132,7 @@ class MemoryOptions:
     )
     seed: int = 0
     service: str = "exponential"
-    """The distribution of the time from request to answer, a name in `stalewatch.simulator.delays.DISTRIBUTIONS`."""
+    """The distribution of the time from request to answer, a name in `stalewatch.simulator.simulated_time.DISTRIBUTIONS`."""
 
     lag_order: Literal["store", "key"] = "store"
     """Whether a follower applies all writes in the leader's order, or only those of each key.

@@ -19,8 +19,8 @@ from random import Random
 from stalewatch.clients.errors import ErrorTable
 from stalewatch.clients.protocol import Answer
 from stalewatch.history.clock import Clock
-from stalewatch.simulator.delays import DISTRIBUTIONS, sampler
 from stalewatch.simulator.options import MemoryOptions, Outage
+from stalewatch.simulator.simulated_time import DISTRIBUTIONS, sampler
 from stalewatch.simulator.state import HELD, MIN_PRUNED, NEVER, CommandedFaults, Log, LoggedWrite, end_open_periods
 
 

@@ -16,9 +16,8 @@ from stalewatch.clients.protocol import Answer, Body, Client, ClientSession, Doc
 from stalewatch.history.operation import Append, Operation, Write
 from stalewatch.recording.recorder import Recorder
 from stalewatch.workloads import Session, resolution
-from stalewatch.workloads.keys import KeyChoice
 from stalewatch.workloads.options import LoadOptions
-from stalewatch.workloads.register import RegisterSession, RegisterWorkload
+from stalewatch.workloads.register import KeyChoice, RegisterSession, RegisterWorkload
 
 FIELDS = ("color", "size", "place")
 PARTS = ("register", "basket", "count", "fields")

@@ -20,9 +20,8 @@ from stalewatch.clients.protocol import (
 )
 from stalewatch.recording.recorder import Recorder
 from stalewatch.workloads import Session
-from stalewatch.workloads.keys import object_keys
 from stalewatch.workloads.options import LoadOptions
-from stalewatch.workloads.register import RecordedSession, RecordedWorkload
+from stalewatch.workloads.register import RecordedSession, RecordedWorkload, object_keys
 
 
 class SharedKeysSession(RecordedSession):

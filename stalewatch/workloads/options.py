@@ -7,10 +7,12 @@ from typing import Self
 from stalewatch.clients.errors import BadAddress
 from stalewatch.clients.options import count, option, positive, seconds, share, size
 from stalewatch.workloads import WORKLOADS, workload_names
-from stalewatch.workloads.keys import DISTRIBUTIONS
 from stalewatch.workloads.resolution import NONE, STRATEGIES
 
 DEFAULT_OPERATIONS = 5000
+DISTRIBUTION_NAMES = ("uniform", "zipfian", "latest")
+"""How keys are chosen; `register.DISTRIBUTIONS` has the classes."""
+
 MOST_USERS = 10_000
 
 
@@ -55,7 +57,7 @@ class LoadOptions:
     write_ratio: float = option("--write-ratio", "fraction of operations that write", 0.3, parse=share)
     reread: float = option("--reread", "fraction of reads of a key that the session wrote recently", 0.3, parse=share)
     value_size: int = option("--value-size", "bytes of padding in a value", 0, parse=size)
-    distribution: str = option("--distribution", "distribution of keys", "uniform", choices=tuple(DISTRIBUTIONS))
+    distribution: str = option("--distribution", "distribution of keys", "uniform", choices=DISTRIBUTION_NAMES)
     seed: int = option(
         "--seed",
         "seed that makes the choice of keys and operations repeatable (default: random)",

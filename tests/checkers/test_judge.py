@@ -7,10 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stalewatch.checkers.distribution import EXACT_VALUES, Distribution
 from stalewatch.checkers.guarantee import JudgeContext
 from stalewatch.checkers.judge import GUARANTEES, Judge
-from stalewatch.checkers.verdict import Verdict, Violation, overall, wilson
+from stalewatch.checkers.verdict import EXACT_VALUES, Distribution, Verdict, Violation, overall, wilson
 from stalewatch.history.operation import Operation
 from stalewatch.history.reader import History, Source
 from tests.checkers import oracle

@@ -62,8 +62,8 @@ def tracked(pattern: str) -> list[str]:
     return listed.stdout.splitlines()
 
 
-def test_one_write_and_one_stale_read_pass_through_few_files(tmp_path: Path) -> None:
-    files = way(tmp_path)
+def test_one_write_and_one_stale_read_pass_through_few_files() -> None:
+    files = way()
     assert len(files) <= MOST_FILES, files
 
 

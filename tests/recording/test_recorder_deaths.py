@@ -22,9 +22,8 @@ from stalewatch.history.writer import HistoryWriter
 from stalewatch.recording.recorder import NEVER_ENDED, Recorder
 from stalewatch.simulator.options import MemoryOptions
 from stalewatch.simulator.simulated_time import SimulatedClock
-from stalewatch.workloads.keys import Uniform
 from stalewatch.workloads.options import LoadOptions
-from stalewatch.workloads.register import RegisterSession
+from stalewatch.workloads.register import RegisterSession, Uniform
 from tests.engine.running import PATIENCE_S, HookedClient, given_to, play, recorder_of, threaded, unheard
 
 if TYPE_CHECKING:
@@ -195,7 +194,7 @@ from pathlib import Path
 from stalewatch.simulator.options import MemoryOptions
 from stalewatch.history.clock import RealClock
 from tests.engine.running import HookedClient, recorder_of
-from stalewatch.workloads.keys import Uniform
+from stalewatch.workloads.register import Uniform
 from stalewatch.workloads.options import LoadOptions
 from stalewatch.workloads.register import RegisterSession
 

@@ -1,6 +1,6 @@
 """A process that stood still knows it, and which operations were under way."""
 
-from stalewatch.recording.stalls import LATE_NS, Stall, StallDetector
+from stalewatch.recording.statistics import LATE_NS, Stall, StallDetector
 
 SECOND = 1_000_000_000
 

@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from stalewatch.simulator.delays import DISTRIBUTIONS, probability_pending, sampler
+from stalewatch.simulator.simulated_time import DISTRIBUTIONS, probability_pending, sampler
 from tests.simulator.stores import wilson
 
 MEAN_S = 0.02

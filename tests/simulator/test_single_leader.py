@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 
 from stalewatch.clients.protocol import Answer, Value
 from stalewatch.simulator.client import MemoryClient, MemorySession
-from stalewatch.simulator.delays import DISTRIBUTIONS
 from stalewatch.simulator.options import Acks, MemoryOptions, Outage
-from stalewatch.simulator.simulated_time import SimulatedClock, run_sessions
+from stalewatch.simulator.simulated_time import DISTRIBUTIONS, SimulatedClock, run_sessions
 from stalewatch.simulator.store import Disconnected, MemoryStoreError, NodeDown, NoLeader
 from tests.simulator.stores import opened, wilson
 

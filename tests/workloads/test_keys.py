@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from stalewatch.workloads.keys import DISTRIBUTIONS, RECENT_KEYS, ZIPF_EXPONENT, KeyChoice, Latest, Uniform, Zipfian
+from stalewatch.workloads.register import DISTRIBUTIONS, RECENT_KEYS, ZIPF_EXPONENT, KeyChoice, Latest, Uniform, Zipfian
 from tests.engine.running import assert_share
 
 KEYS = [f"k{number}" for number in range(50)]

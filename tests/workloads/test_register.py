@@ -10,9 +10,8 @@ from stalewatch.history.operation import Read, Write
 from stalewatch.simulator.client import MemoryClient
 from stalewatch.simulator.options import MemoryOptions
 from stalewatch.simulator.simulated_time import SimulatedClock
-from stalewatch.workloads.keys import Uniform
 from stalewatch.workloads.options import LoadOptions
-from stalewatch.workloads.register import OWN_KEYS, RegisterSession, payload
+from stalewatch.workloads.register import OWN_KEYS, RegisterSession, Uniform, payload
 from tests.engine.running import Played, assert_share, given_to, play, recorder_of, simulated
 
 LOAD = LoadOptions(users=4, operations=3000, keys=200, seed=5)

@@ -2,11 +2,11 @@
 
 import pytest
 
+from stalewatch.engine.process_run import NAP_S, OpenLoop
 from stalewatch.history.clock import Clock
 from stalewatch.simulator.options import MemoryOptions
 from stalewatch.simulator.simulated_time import EPOCH_NS, SimulatedClock
 from stalewatch.workloads.options import LoadOptions
-from stalewatch.workloads.pacing import NAP_S, OpenLoop
 from tests.engine.running import HookedClient, Played, play, simulated
 
 SECOND_NS = 1_000_000_000
