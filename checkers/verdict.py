@@ -48,9 +48,9 @@ class Distribution:
         """Add the counts of another distribution."""
         if not other._exact and self._exact:
             self._round()
-        counts, round_too = self._counts, other._exact and not self._exact
+        counts, exact = self._counts, self._exact
         for duration_ns, times in other._counts.items():
-            counts[_rounded(duration_ns) if round_too else duration_ns] += times
+            counts[duration_ns if exact else _rounded(duration_ns)] += times
         self.count += other.count
         self.total_ns += other.total_ns
         self.max_ns = max(self.max_ns, other.max_ns)

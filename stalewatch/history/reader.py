@@ -198,7 +198,7 @@ def _reason(error: Exception) -> str:
 
 
 def _read_source(path: Path, header: Header) -> Source:
-    """Return what the last line tells: whether the file is complete, and its clock error over the whole run."""
+    """Return the source that header and last line describe: complete or not, and its clock error over the run."""
     with _file_errors(path):
         tail, truncated = _read_tail(path)
     close = _close_line(tail)

@@ -146,8 +146,8 @@ class FileRules:
     def _check_overlap(self, session: str, start: int, end: int) -> None:
         """Reject an operation that overlaps an earlier one of its session; unknown ones are exempt.
 
-        Operations may touch. So an instant at E, [E, E], may stand in the file before [s, E], although it comes after
-        it in the session's own order: that is the one case in which a start before an earlier end is no overlap.
+        Operations may touch. So an instant at E, [E, E], may be on a line before [s, E], although it comes after it in
+        the session's own order. That is the one case in which a start before an earlier end is no overlap.
         """
         last = self._session_end.get(session, NEVER)
         if start < last:

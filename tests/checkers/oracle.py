@@ -272,7 +272,7 @@ def consistent_prefix(history: History) -> Result:
 
 
 def phantom_reads(history: History) -> Result:
-    """Violated where the version "was never written, was written only by a write that started after the read ended,
+    """Violated if the version "was never written, was written only by a write that started after the read ended,
     or by one that ended in `fail`"; checked: "ok reads of a version above 0".
 
     "A read that shows a version of that [incomplete] file's keys with no recorded write is not checked".
@@ -293,7 +293,7 @@ def phantom_reads(history: History) -> Result:
 def lost_writes(history: History) -> Result:
     """Check "acknowledged writes and items that ended before that final read started".
 
-    Violated where "newer than everything that the key's last ok final read holds (version and siblings); for items:
+    Violated if "newer than everything that the key's last ok final read holds (version and siblings); for items:
     missing there". Reading: a final read without `items` says nothing about items, and one without `version` nothing
     about writes.
     """
@@ -425,7 +425,7 @@ def duplicate_items(files: Sequence[File]) -> set[Item]:
 
 
 def phantom_items(files: Sequence[File]) -> set[Item]:
-    """Return the items that "nobody appended or whose append failed".
+    """Return the items that "were never appended, or whose append failed".
 
     Reading: in the key's last ok final read, each item counted once, regardless of when the append started. Items
     without a recorded append are not counted in lists of an incomplete file, like reads in `phantom_reads`.

@@ -6,11 +6,11 @@ from tests.history.lines import CLOSE, Line, append, draw, fault, final, header,
 
 
 class Rejection(NamedTuple):
-    """Lines rejected at line `at` (the header is line 1) with a message that contains `says`, and a valid twin."""
+    """Lines rejected at line `at` (the header is line 1) with a message that contains `message`, and a valid twin."""
 
     rule: str
     at: int
-    says: str
+    message: str
     invalid: list[Line]
     valid: list[Line]
 

@@ -364,8 +364,8 @@ def test_both_codecs_accept_the_same_objects(record: dict[str, Any], more: dict[
 
 @examples(150)
 @given(HEADERS, st.dictionaries(st.sampled_from(sorted(header())) | TEXTS, VALUES, max_size=2), st.booleans())
-def test_both_codecs_accept_the_same_headers(fields: dict[str, Any], more: dict[str, Any], whole: bool) -> None:  # noqa: FBT001 # drawn
-    line = as_bytes({**fields, **more} if whole else more)
+def test_both_codecs_accept_the_same_headers(fields: dict[str, Any], more: dict[str, Any], complete: bool) -> None:  # noqa: FBT001 # drawn
+    line = as_bytes({**fields, **more} if complete else more)
     assert header_answer(PLAIN, line) == header_answer(FAST, line)
 
 

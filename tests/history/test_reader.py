@@ -38,7 +38,7 @@ LINES = [write(1, 1, 2), read(1, 3, 4), write(2, 5, None, outcome="unknown"), wr
 
 def small_file(folder: Path, suffix: str) -> Path:
     """Return a complete file that was flushed after every operation, as in a slow run."""
-    path = folder / f"whole{suffix}"
+    path = folder / f"complete{suffix}"
     with HistoryWriter(path, a_header()) as writer:
         for operation in as_operations(LINES):
             writer.add(operation)
@@ -60,20 +60,20 @@ def bad(*paths: Path) -> str:
 def test_a_file_truncated_at_any_byte_yields_its_complete_lines_and_is_incomplete(suffix: str, tmp_path: Path) -> None:
     data = small_file(tmp_path, suffix).read_bytes()
     path = tmp_path / f"cut{suffix}"
-    whole, before = as_operations(LINES), -1
+    expected, before = as_operations(LINES), -1
     for size in range(len(data)):
         path.write_bytes(data[:size])
         found = operations_or_none(path)
         if found is None:
             assert before == -1, "a longer file has a header as well"
             continue
-        assert found == whole[: len(found)]
+        assert found == expected[: len(found)]
         assert len(found) >= before
         assert not History([path]).complete
         before = len(found)
-    assert before == len(whole)
+    assert before == len(expected)
     path.write_bytes(data)
-    assert operations_of(path) == whole
+    assert operations_of(path) == expected
     assert History([path]).complete
 
 
@@ -185,7 +185,7 @@ def test_files_compressed_by_other_programs_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("flip", [0xFF, 0x01, 0x80])
 def test_no_corrupt_byte_yields_wrong_operations(suffix: str, flip: int, tmp_path: Path) -> None:
     data = small_file(tmp_path, suffix).read_bytes()
-    path, whole, rejected = tmp_path / f"corrupt{suffix}", as_operations(LINES), 0
+    path, expected, rejected = tmp_path / f"corrupt{suffix}", as_operations(LINES), 0
     for place in range(len(data)):
         path.write_bytes(data[:place] + bytes([data[place] ^ flip]) + data[place + 1 :])
         try:
@@ -194,7 +194,7 @@ def test_no_corrupt_byte_yields_wrong_operations(suffix: str, flip: int, tmp_pat
             assert str(error).startswith(f"{path}:")  # noqa: PT017 # not every flip is detected
             rejected += 1
         else:
-            assert found == (whole if complete else whole[: len(found)])
+            assert found == (expected if complete else expected[: len(found)])
     assert rejected > len(data) // 2
 
 

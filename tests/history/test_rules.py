@@ -33,7 +33,7 @@ def test_an_invalid_file_is_rejected_with_file_and_line(
     path = file_of(tmp_path, *case.invalid)
     message = bad(path)
     assert message.startswith(f"{path}:{case.at}: ")
-    assert case.says in message
+    assert case.message in message
     assert main(["check", str(path), "--json"]) == BAD_INPUT
     output = capsys.readouterr()
     assert (output.out, output.err) == ("", f"stalewatch check: {message}\n")
