@@ -36,8 +36,9 @@ class Option(NamedTuple):
 
     `field` is the attribute of the dataclass. `parse` turns text into the value or raises ValueError; `choices` limit
     the text. `omitted` is the value if the option is given neither as a flag nor by the environment variable `env`;
-    `alone` is the value of the flag without an argument. `show` turns the value into what results print. A `secret`
-    value may hold a password: it never appears on a page, in a log or in a report.
+    `alone` is the value of the flag without an argument; `aliases` are former flags, still accepted. `show` turns the
+    value into what results print. A `secret` value may hold a password: it never appears on a page, in a log or in a
+    report.
     """
 
     flag: str
@@ -51,6 +52,7 @@ class Option(NamedTuple):
     secret: bool = False
     redaction: Redaction = HIDDEN
     alone: str | None = None
+    aliases: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -127,7 +129,7 @@ def add_arguments(parser: argparse._ActionsContainer, options: Iterable[Option])
         env = f" [{one.env}]" if one.env else ""
         text = f"{one.help}{default}{env}".replace("%", "%%")
         alone: dict[str, Any] = {} if one.alone is None else {"nargs": "?", "const": one.alone}
-        parser.add_argument(one.flag, metavar=_metavar(one), help=text, **alone)
+        parser.add_argument(one.flag, *one.aliases, dest=one.name, metavar=_metavar(one), help=text, **alone)
 
 
 def _metavar(option: Option) -> str:

@@ -3,12 +3,9 @@
 from dataclasses import replace
 from typing import Any
 
-from stalewatch.clients.mongodb.options import MongoOptions
+from stalewatch.clients.mongodb.options import SPARE_CONNECTIONS, MongoOptions
 from stalewatch.clients.protocol import Client, Database, PrimaryClaims, Servers
 from stalewatch.history.clock import Clock
-
-SPARE_CONNECTIONS = 20
-"""Connections of the pool for background tasks, besides one per session."""
 
 
 def _open(options: Any, users: int, _seed: int, clock: Clock) -> Client:  # noqa: ANN401 # the row's own options

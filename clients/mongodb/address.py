@@ -5,8 +5,11 @@ password.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -16,7 +19,8 @@ from pymongo.topology_description import TopologyDescription
 from pymongo.uri_parser import parse_uri
 
 from stalewatch.clients.errors import BadAddress
-from stalewatch.clients.mongodb.options import MongoOptions
+from stalewatch.clients.mongodb.options import MODES, MongoOptions
+from stalewatch.clients.tls import TlsFiles
 
 Document = dict[str, Any]
 DriverClient = pymongo.MongoClient[Document]
@@ -80,10 +84,15 @@ class MongoAddress:
     def _client(self, uri: str, keywords: Mapping[str, object]) -> DriverClient:
         defaults = {name: value for name, value in self._defaults().items() if name.lower() not in self.settings}
         chosen = {} if self._options.retries is None else _retries(on=self._options.retries)
-        try:
-            return pymongo.MongoClient(uri, **{**defaults, **chosen, **keywords})  # type: ignore[arg-type] # keywords
-        except _BAD_URI:
-            raise BadAddress(f"--mongo-uri cannot be used: {_defect(self._uri)}") from None
+        if self._options.read_from in MODES:
+            # Tags and maxStalenessSeconds of the URI then apply to this mode, or are refused by the driver.
+            chosen = {**chosen, "readPreference": self._options.read_from}
+        with _tls_settings(self._options.tls) as tls:
+            settings = {**defaults, **chosen, **tls, **keywords}
+            try:
+                return pymongo.MongoClient(uri, **settings)  # type: ignore[arg-type] # keywords
+            except _BAD_URI:
+                raise BadAddress(f"--mongo-uri cannot be used: {_defect(self._uri, settings)}") from None
 
     def _defaults(self) -> Mapping[str, object]:
         """Return our defaults for settings that are not in the URI.
@@ -107,8 +116,31 @@ def _retries(*, on: bool) -> Mapping[str, object]:
     return {"retryWrites": on, "retryReads": on}
 
 
-def _defect(uri: str) -> str:
-    """Return what is wrong with a URI, without quoting its password: parse it again without the user."""
+@contextmanager
+def _tls_settings(files: TlsFiles) -> Iterator[Mapping[str, object]]:
+    """Yield the driver's settings for TLS, valid inside the block: the driver takes certificate and key as one file."""
+    if not any(files):
+        yield {}
+        return
+    settings: dict[str, object] = {"tls": True}
+    if files.ca:
+        settings["tlsCAFile"] = files.ca
+    if files.cert and not files.key:
+        settings["tlsCertificateKeyFile"] = files.cert
+    if not (files.cert and files.key):
+        yield settings
+        return
+    with tempfile.NamedTemporaryFile(prefix="stalewatch-", suffix=".pem") as both:  # readable by its owner alone
+        both.write(b"\n".join(Path(path).read_bytes() for path in (files.cert, files.key)))
+        both.flush()
+        yield {**settings, "tlsCertificateKeyFile": both.name}
+
+
+def _defect(uri: str, settings: Mapping[str, object] = MappingProxyType({})) -> str:
+    """Return what is wrong with a URI, or with it and other settings, without quoting its password.
+
+    It is parsed again without the user. Only if that succeeds does the fault lie in the user or the password.
+    """
     parts = _URI.fullmatch(uri)
     redacted = uri if parts is None else f"{parts['scheme']}{parts['hosts']}{parts['rest'] or ''}"
     if "@" in redacted or _SECRET_SETTINGS.search(redacted):
@@ -118,11 +150,37 @@ def _defect(uri: str) -> str:
     except _BAD_URI as error:
         said, setting = str(error).partition(" Did you mean")[0].rstrip("."), parts and _rejected_setting(parts)
         return f"{said}{f' ({setting})' if setting else ''}; {_EXPECTED}"
-    return "in the user and the password, write / ? # @ % as %2F %3F %23 %40 %25"
+    return (
+        _refused_settings(redacted, settings) or "in the user and the password, write / ? # @ % as %2F %3F %23 %40 %25"
+    )
+
+
+_READ_SETTINGS = re.compile("maxStalenessSeconds|tags", re.IGNORECASE)
+
+
+def _refused_settings(redacted: str, settings: Mapping[str, object]) -> str | None:
+    """Return why the driver refuses the settings of a URI, such as two that contradict each other; None if it does not.
+
+    Some settings need a user, who takes part with a name and a password of no meaning.
+    """
+    scheme, _, rest = redacted.partition("://")
+    try:
+        pymongo.MongoClient(f"{scheme}://user:password@{rest}", **{**settings, "connect": False}).close()  # type: ignore[arg-type] # keywords
+    except _BAD_URI as error:
+        said = str(error).rstrip(".")
+        advice = (
+            "give --read-from secondary or nearest, or remove it from the URI; " if _READ_SETTINGS.search(said) else ""
+        )
+        return f"{advice}the driver said: {said}"
+    return None
 
 
 def _rejected_setting(parts: re.Match[str]) -> str | None:
     """Return the first setting of a URI that the driver rejects, since its message may not name it."""
+    try:
+        parse_uri(f"{parts['scheme']}{parts['hosts']}/")
+    except _BAD_URI:
+        return None  # the host is wrong
     for setting in (parts["rest"] or "").partition("?")[2].split("&"):
         try:
             parse_uri(f"{parts['scheme']}{parts['hosts']}/?{setting}")

@@ -19,7 +19,7 @@ from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import ReadPreference
 from pymongo.write_concern import WriteConcern
 
-from stalewatch.clients.errors import Failure
+from stalewatch.clients.errors import ClientError, Failure
 from stalewatch.clients.mongodb.address import Document, node_name
 from stalewatch.clients.mongodb.connection import MongoConnection, connect
 from stalewatch.clients.mongodb.diagnosis import explained
@@ -240,6 +240,16 @@ def _items_of(key: str) -> Document:
     return {"_id": {"$gt": f"{key}{_SEPARATOR}", "$lt": f"{key}{_AFTER_SEPARATOR}"}}
 
 
+def _duplicate(refused: Document, documents: Collection[Document]) -> ClientError:
+    """Return the error for a key that exists, or for an index of somebody else's that allows no second document."""
+    if dict(refused.get("keyPattern", {"_id": 1})) == {"_id": 1}:
+        return key_exists(refused["op"]["_id"], documents.full_name, "--coll")
+    return ClientError(
+        f"a unique index of the collection {documents.full_name} refuses the documents of a run; choose another "
+        f"--coll; MongoDB said: {refused['errmsg']}"
+    )
+
+
 def _insert(documents: Collection[Document], keys: Sequence[str], body: Document, created: list[str]) -> None:
     """Insert one document per key, and add those that were inserted to `created`, even if not all were."""
     try:
@@ -248,6 +258,6 @@ def _insert(documents: Collection[Document], keys: Sequence[str], body: Document
         created += keys[: error.details["nInserted"]]  # in order, up to the first that failed
         for refused in error.details.get("writeErrors", []):
             if refused["code"] == _DUPLICATE_KEY:
-                raise key_exists(refused["op"]["_id"], documents.full_name, "--coll") from None
+                raise _duplicate(refused, documents) from None
         raise
     created += keys

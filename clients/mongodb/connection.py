@@ -13,19 +13,28 @@ from pymongo.write_concern import WriteConcern
 
 from stalewatch.clients.errors import BadAddress
 from stalewatch.clients.mongodb.address import Document, DriverClient, MongoAddress, PrimaryNode, node_names
-from stalewatch.clients.mongodb.diagnosis import explained, no_member, no_primary, one_server, other_set
+from stalewatch.clients.mongodb.diagnosis import (
+    arbiter,
+    explained,
+    ignored_settings,
+    no_member,
+    no_primary,
+    one_server,
+    other_set,
+    small_pool,
+)
 from stalewatch.clients.mongodb.options import MongoOptions
+from stalewatch.clients.mongodb.preconditions import check_collection, check_seeds
 from stalewatch.clients.protocol import Levels
 
 WTIMEOUT_FRACTION = 0.9
 """The fraction of the client's time-out after which a server stops waiting for followers, so that its answer still
 arrives in time."""
 
-_PREFERENCES = {
-    "primary": ReadPreference.PRIMARY,
-    "secondary": ReadPreference.SECONDARY,
-    "nearest": ReadPreference.NEAREST,
-}
+_CHOOSING = ("maxStalenessSeconds", "readPreferenceTags")
+"""Settings of a URI that choose among the members that a read preference allows."""
+
+_UNAUTHORIZED = 13
 
 
 class MongoConnection(NamedTuple):
@@ -58,6 +67,7 @@ class MongoConnection(NamedTuple):
             "write_concern": self.writes.write_concern.document,
             "read_concern": self.reads.read_concern.level,
             "read_from": self.read_from,
+            **self._chosen_members(),
             "retry_writes": driven.retry_writes,
             "retry_reads": driven.retry_reads,
             "socket_timeout_s": pool.socket_timeout,
@@ -67,6 +77,12 @@ class MongoConnection(NamedTuple):
             "max_pool_size": pool.max_pool_size,
             "driver": f"pymongo {pymongo.version}",
         }
+
+    def _chosen_members(self) -> dict[str, object]:
+        """Return the tags and the greatest staleness by which the driver chooses members to read from, if any."""
+        preference = self.reads.read_preference.document
+        shown = {"read_tags": preference.get("tags"), "max_staleness_s": preference.get("maxStalenessSeconds")}
+        return {name: value for name, value in shown.items() if value is not None}
 
     def levels(self) -> Levels:
         """Return the write concern, and the read preference with the read concern if there is one."""
@@ -85,15 +101,17 @@ def connect(options: MongoOptions) -> MongoConnection:
     """Connect, and check that documents can be written and read; raise `BadAddress` or `Unreachable`."""
     options.check()
     address = MongoAddress(options)
+    _check_settings(options, address)
     with ExitStack() as undo:
         client = undo.enter_context(address.open())
         direct = undo.enter_context(address.open_member(*options.member)) if options.member else None
         connection = _connection(options, address, client, direct)
         with explained(address, options):
             _check_primary(client, address)
+            check_seeds(client, address)
             if direct is not None:
                 _check_member(client, direct, connection.read_from)
-            _check_rights(connection)
+            _check_use(connection)
         undo.pop_all()
     return connection
 
@@ -117,11 +135,10 @@ def _collection(options: MongoOptions, client: DriverClient) -> Collection[Docum
 
 
 def _reads(options: MongoOptions, client: DriverClient) -> Collection[Document]:
-    preference = _PREFERENCES.get(options.read_from or "", client.read_preference)
     return _collection(options, client).with_options(
         read_concern=ReadConcern(options.read_concern) if options.read_concern else client.read_concern,
         # A single member has to answer whatever its state is.
-        read_preference=ReadPreference.SECONDARY_PREFERRED if options.member else preference,
+        read_preference=ReadPreference.SECONDARY_PREFERRED if options.member else client.read_preference,
     )
 
 
@@ -137,6 +154,16 @@ def _write_concern(options: MongoOptions, client: DriverClient, patience_ms: int
     return WriteConcern(**settings)
 
 
+def _check_settings(options: MongoOptions, address: MongoAddress) -> None:
+    """Raise `BadAddress` for settings of the URI that contradict the options."""
+    given = [name for name in _CHOOSING if name.lower() in address.settings]
+    if given and options.member:
+        raise ignored_settings(", ".join(given))
+    size = address.settings.get("maxpoolsize")
+    if isinstance(size, int) and 0 < size < options.sessions:  # 0 is no limit
+        raise small_pool(size, options.sessions)
+
+
 def _check_primary(client: DriverClient, address: MongoAddress) -> None:
     try:
         client.admin.command("ping")
@@ -148,12 +175,25 @@ def _check_primary(client: DriverClient, address: MongoAddress) -> None:
 
 def _check_member(client: DriverClient, direct: DriverClient, member: str) -> None:
     try:
-        actual = direct.admin.command("hello").get("setName")
+        hello = direct.admin.command("hello")
     except driver.ServerSelectionTimeoutError as error:
         raise no_member(member, error) from None
     wanted = client.topology_description.replica_set_name
-    if actual != wanted:
-        raise other_set(member, actual, wanted)
+    if hello.get("setName") != wanted:
+        raise other_set(member, hello.get("setName"), wanted)
+    if hello.get("arbiterOnly"):
+        raise arbiter(member)
+
+
+def _check_use(connection: MongoConnection) -> None:
+    """Check that a run may use the collection; a missing right that the run itself needs is named first."""
+    try:
+        check_collection(connection.writes)
+    except driver.OperationFailure as error:
+        if error.code == _UNAUTHORIZED:
+            _check_rights(connection)
+        raise
+    _check_rights(connection)
 
 
 def _check_rights(connection: MongoConnection) -> None:

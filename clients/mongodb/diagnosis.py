@@ -1,7 +1,7 @@
 """Diagnoses of a MongoDB that cannot be used, in one line each: what happened, where, and what to do next."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -14,10 +14,17 @@ from stalewatch.clients.errors import BadAddress, ClientError, Unreachable
 from stalewatch.clients.mongodb.address import DriverClient, MongoAddress, Server, node_name, node_names
 from stalewatch.clients.mongodb.errors import server_code
 from stalewatch.clients.mongodb.options import MongoOptions
+from stalewatch.clients.mongodb.preconditions import answering
 
 START_LOCAL = "start a local one with `stalewatch cluster up mongo`"
 NAME_A_USER = "name a user: mongodb://USER:PASSWORD@HOST:PORT,..."
 NEEDS_A_SET = "reads from followers, majority writes and the final linearizable reads need a replica set"
+
+_NO_MATCH = "No replica set members match selector"
+"""How pymongo begins if members answer, but none has the state or the tags that reads ask for."""
+
+_UNRESOLVED = re.compile(r"\[Errno -\d+\]|nodename nor servname|getaddrinfo failed")
+"""How socket.gaierror reads on Linux, macOS and Windows; pymongo keeps its text alone."""
 
 _APPENDED = re.compile(r"(, full error| \(configured timeouts|, Timeout: ).*")
 _REFUSED_COMMAND = re.compile(r"execute command \{ (\w+):.*")
@@ -32,26 +39,43 @@ class _Diagnosis(NamedTuple):
 
 _WRONG_USER = _Diagnosis(
     Unreachable,
-    "MongoDB at {hosts} refused the user or the password in --mongo-uri ({reason}); check both, and authSource, the "
-    "database that stores the user",
+    "MongoDB at {hosts} refused the user or the password in --mongo-uri; check both, and authSource, the database that "
+    "stores the user; it said: {reason}",
 )
 _UNSATISFIABLE = _Diagnosis(
-    BadAddress, "write concern {write_concern} can never be met by {hosts} ({reason}); ask for fewer members"
+    BadAddress, "write concern {write_concern} can never be met by {hosts}; ask for fewer members; it said: {reason}"
 )
 _TOO_LARGE = _Diagnosis(
-    ClientError, "MongoDB cannot store a value of this size ({reason}): choose a smaller --value-size"
+    ClientError, "MongoDB cannot store a value of this size; choose a smaller --value-size: {reason}"
 )
-_UNREACHABLE = _Diagnosis(Unreachable, f"MongoDB at {{hosts}}: {{reason}}; check the servers, or {START_LOCAL}")
-_OTHER = _Diagnosis(ClientError, "MongoDB at {hosts} answered with an error: {reason}; see its log")
+_BAD_NAME = _Diagnosis(BadAddress, "MongoDB at {hosts} refused the names --db {db} --coll {coll}; it said: {reason}")
+_READ_ONLY = _Diagnosis(
+    BadAddress, "{db}.{coll} cannot hold the documents of a run; choose another --coll; MongoDB said: {reason}"
+)
+_UNREACHABLE = _Diagnosis(
+    Unreachable,
+    f"MongoDB at {{hosts}} did not answer; check the servers, or {START_LOCAL}; the driver said: {{reason}}",
+)
+_NO_MEMBER = _Diagnosis(
+    Unreachable,
+    "no member of the set at {hosts} may answer these reads; start one, or ask for others by --read-from and "
+    "--mongo-uri; the driver said: {reason}",
+)
+_REJECTED = _Diagnosis(ClientError, "the driver refused a request to MongoDB at {hosts}; it said: {reason}")
+_OTHER = _Diagnosis(ClientError, "MongoDB at {hosts} answered with an error, see also its log; it said: {reason}")
 
 _BY_CODE: Mapping[int, _Diagnosis] = {
     11: _WRONG_USER,
-    13: _Diagnosis(Unreachable, "MongoDB at {hosts} denied access to {db}.{coll} ({reason}); {grant}"),
+    13: _Diagnosis(Unreachable, "MongoDB at {hosts} denied access to {db}.{coll}; {grant}; it said: {reason}"),
     18: _WRONG_USER,
+    73: _BAD_NAME,
     79: _UNSATISFIABLE,
     100: _UNSATISFIABLE,
-    10334: _TOO_LARGE,
+    121: _READ_ONLY,
+    166: _READ_ONLY,
     8000: _WRONG_USER,
+    10334: _TOO_LARGE,
+    13297: _BAD_NAME,
 }
 """Diagnoses by the server's error code."""
 
@@ -62,11 +86,21 @@ def explained(address: MongoAddress, options: MongoOptions) -> Iterator[None]:
     try:
         yield
     except driver.PyMongoError as error:
-        code = server_code(error)
-        diagnosis = _UNREACHABLE if code is None else _BY_CODE.get(code, _OTHER)
+        code = _code(error)
+        silent = _UNREACHABLE if isinstance(error, driver.ConnectionFailure) else _REJECTED
+        if str(error).startswith(_NO_MATCH):
+            silent = _NO_MEMBER
+        diagnosis = silent if code is None else _BY_CODE.get(code, _OTHER)
         raise _client_error(diagnosis, error, address, options) from error
     except InvalidDocument as error:
         raise _client_error(_TOO_LARGE, error, address, options) from error
+
+
+def _code(error: driver.PyMongoError) -> int | None:
+    """Return the server's error code; of several writes, that of the first that was refused."""
+    refused = error.details.get("writeErrors") if isinstance(error, driver.BulkWriteError) else None
+    code: int | None = refused[0]["code"] if refused else server_code(error)
+    return code
 
 
 def _client_error(diagnosis: _Diagnosis, error: Exception, address: MongoAddress, options: MongoOptions) -> ClientError:
@@ -99,18 +133,42 @@ def no_primary(topology: TopologyDescription, address: MongoAddress) -> ClientEr
     servers = topology.server_descriptions().values()
     if not servers:
         return _not_of_the_set(address)
+    if any(map(_is_unresolved, servers)):
+        return _unresolved(servers, address)
     types = {server.server_type_name for server in servers}
     if types == {"Unknown"}:
         silent = ", ".join(f"{node_name(server.address)} ({_last_error(server)})" for server in servers)
-        return Unreachable(f"no MongoDB server answers at {silent}; check --mongo-uri, or {START_LOCAL}")
+        return Unreachable(
+            f"no MongoDB server answers; check --mongo-uri, and --tls-ca if the servers use TLS, or {START_LOCAL}; the "
+            f"driver said: {silent}"
+        )
     if "RSGhost" in types:
         return Unreachable(
             f"MongoDB at {node_names(address.hosts)} runs with --replSet, but the set was never initiated: "
             f"run rs.initiate() in mongosh, or {START_LOCAL}"
         )
     return Unreachable(
-        f"replica set {topology.replica_set_name} has no primary ({', '.join(map(_state, servers))}): start the "
-        "missing members, since only a majority can elect one"
+        f"replica set {topology.replica_set_name} has no primary; start the missing members, since only a majority can "
+        f"elect one: {', '.join(map(_state, servers))}"
+    )
+
+
+def _is_unresolved(server: ServerDescription) -> bool:
+    return server.error is not None and _UNRESOLVED.search(str(server.error)) is not None
+
+
+def _unresolved(servers: Iterable[ServerDescription], address: MongoAddress) -> ClientError:
+    """Return the error for members whose names do not resolve here, such as those of containers."""
+    lacking = [server for server in servers if _is_unresolved(server)]
+    answered = answering(address)
+    names = ", ".join(sorted({server.address[0] for server in lacking}))
+    seeds = (
+        f"MongoDB at {node_names(answered)} answered, but its set has members" if answered else "MongoDB has addresses"
+    )
+    said = ", ".join(map(_state, lacking))
+    return Unreachable(
+        f"{seeds} whose names do not resolve here: {names}; for each put a line into /etc/hosts, with an address that "
+        f"reaches it from here and the name, or run the load where they resolve; the driver said: {said}"
     )
 
 
@@ -163,7 +221,29 @@ def one_server(client: DriverClient) -> ClientError:
 def no_member(member: str, error: BaseException) -> ClientError:
     """Return the error for a member to read from that does not answer."""
     return Unreachable(
-        f"no MongoDB server answers at --read-from {member} ({reason(error)}): start it, or choose another"
+        f"no MongoDB server answers at --read-from {member}; start it, or choose another; the driver said: "
+        f"{reason(error)}"
+    )
+
+
+def arbiter(member: str) -> ClientError:
+    """Return the error for a member to read from that holds no data."""
+    return BadAddress(f"--read-from {member} is an arbiter, which holds no data: choose another member")
+
+
+def ignored_settings(names: str) -> ClientError:
+    """Return the error for settings of the URI that choose among members, if all reads go to one."""
+    return BadAddress(
+        f"{names} in --mongo-uri cannot be combined with --read-from HOST:PORT, which names the member: remove one of "
+        "the two"
+    )
+
+
+def small_pool(size: int, sessions: int) -> ClientError:
+    """Return the error for a pool in which sessions would wait for each other."""
+    return BadAddress(
+        f"maxPoolSize={size} in --mongo-uri is too small for {sessions} users in one process: they would wait for our "
+        "own connections, and the waits would count as the database's; remove it, or give fewer --users"
     )
 
 

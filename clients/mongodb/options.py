@@ -5,6 +5,7 @@ from typing import Literal
 
 from stalewatch.clients.errors import BadAddress
 from stalewatch.clients.options import ON_OFF, URL, option, positive
+from stalewatch.clients.tls import TlsFiles, tls_option
 
 ReadConcernLevel = Literal["local", "majority", "linearizable"]
 
@@ -12,6 +13,9 @@ MODES = ("primary", "secondary", "nearest")
 """The read preferences by name; any other value of `--read-from` is one member's HOST:PORT."""
 
 DEFAULT_TIMEOUT_S = 2.0
+
+SPARE_CONNECTIONS = 20
+"""Connections of the pool for background tasks, besides one per session."""
 
 _PORTS = range(1, 65536)
 
@@ -92,7 +96,20 @@ class MongoOptions:
         "(default: the URI's setting, else off)",
         **ON_OFF,
     )
+    tls_ca: str | None = tls_option("ca", "MONGO")
+    tls_cert: str | None = tls_option("cert", "MONGO")
+    tls_key: str | None = tls_option("key", "MONGO")
     pool_size: int = 100
+
+    @property
+    def tls(self) -> TlsFiles:
+        """The files for TLS."""
+        return TlsFiles(self.tls_ca, self.tls_cert, self.tls_key)
+
+    @property
+    def sessions(self) -> int:
+        """The number of sessions that the pool is for."""
+        return max(1, self.pool_size - SPARE_CONNECTIONS)
 
     @property
     def member(self) -> tuple[str, int] | None:
@@ -100,7 +117,8 @@ class MongoOptions:
         return None if self.read_from is None or self.read_from in MODES else member_address(self.read_from)
 
     def check(self) -> None:
-        """Raise `BadAddress` for options that contradict each other."""
+        """Raise `BadAddress` for options that contradict each other, or files that cannot be used."""
+        self.tls.check()
         if self.read_concern == "linearizable" and self.read_from in {"secondary", "nearest"}:
             raise BadAddress(
                 f"--read-concern linearizable cannot be combined with --read-from {self.read_from}: "

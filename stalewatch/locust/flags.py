@@ -80,6 +80,8 @@ def _add(parser: Any, flag: str, options: dict[str, Option]) -> None:  # noqa: A
         choices, default = ("", *choices), ""
     parser.add_argument(
         flag,
+        *first.aliases,
+        dest=first.name,
         default=default,
         metavar=None if choices else first.name.upper(),
         choices=choices,

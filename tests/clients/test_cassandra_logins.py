@@ -19,6 +19,7 @@ from stalewatch.clusters.local.cassandra_node import Node, Ports, Settings
 from stalewatch.clusters.local.process import ServerProcess
 from stalewatch.clusters.protocol import MissingProgram
 from stalewatch.history.clock import RealClock
+from tests.clients import certificates
 from tests.clients.drill import until
 
 pytestmark = pytest.mark.server
@@ -31,13 +32,7 @@ HOST = "127.0.0.1"
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A self-signed certificate; `both.pem` next to it also holds the key."""
-    folder = tmp_path_factory.mktemp("tls")
-    cert, key = folder / "cert.pem", folder / "key.pem"
-    names = ("-subj", "/CN=node", "-addext", f"subjectAltName=IP:{HOST}")
-    made = ("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", cert, *names)
-    subprocess.run(made, check=True, capture_output=True, timeout=60)
-    (folder / "both.pem").write_text(key.read_text() + cert.read_text())
-    return cert
+    return Path(certificates.certificate(tmp_path_factory.mktemp("tls"))[1])
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 import itertools
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -27,6 +28,7 @@ from stalewatch.clusters.local.mongo import PROGRAM, MongoCluster
 from stalewatch.history.clock import RealClock
 from stalewatch.history.operation import Depends
 from tests.clients.answers import shown
+from tests.clients.certificates import certificate
 
 pytestmark = pytest.mark.server
 
@@ -398,6 +400,111 @@ def test_a_write_concern_that_can_never_be_met_is_rejected(mongo_uri: str) -> No
     assert "write concern 5 can never be met" in str(error_of(uri=mongo_uri, write_concern="5"))
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"capped": True, "size": 4096}, "is capped"),
+        ({"timeseries": {"timeField": "t"}}, "is a time series"),
+        ({"viewOn": "kv", "pipeline": []}, "is a view"),
+        ({"validator": {"email": {"$exists": True}}}, "has a validator"),
+        ({"collation": {"locale": "en", "strength": 2}}, "has a collation"),
+    ],
+)
+def test_a_collection_that_would_falsify_a_verdict_is_refused(
+    mongo_uri: str, key: str, options: dict[str, object], words: str
+) -> None:
+    with pymongo.MongoClient(mongo_uri) as admin:
+        admin["bench"].create_collection(key, **options)
+        error = error_of(uri=mongo_uri, coll=key)
+        admin["bench"].drop_collection(key)
+    assert isinstance(error, BadAddress)
+    assert f"the collection bench.{key} {words}" in str(error)
+    assert str(error).endswith("choose another --coll")
+
+
+@pytest.mark.parametrize(
+    ("index", "words"),
+    [
+        ({"expireAfterSeconds": 60}, "has the TTL index since_1"),
+        ({"unique": True}, "has the unique index since_1"),
+    ],
+)
+def test_an_index_that_deletes_or_refuses_documents_is_refused(
+    mongo_uri: str, key: str, index: dict[str, object], words: str
+) -> None:
+    with pymongo.MongoClient(mongo_uri) as admin:
+        admin["bench"][key].create_index("since", **index)
+        error = error_of(uri=mongo_uri, coll=key)
+        admin["bench"].drop_collection(key)
+    assert f"the collection bench.{key} {words}" in str(error)
+
+
+def test_harmless_properties_and_odd_names_are_accepted(connect: Opener, mongo_uri: str, key: str) -> None:
+    odd = f"Order {key} ünïcode.x-'\""
+    with pymongo.MongoClient(mongo_uri) as admin:
+        admin["bench"].create_collection(odd, validator={"a": 1}, validationAction="warn")
+        admin["bench"][odd].create_index("other")
+        client = connect(coll=odd)
+        client.preload([key], "")
+        assert client.session("a").write(key, Value(1, "a")).outcome == "ok"
+        assert client.final(key).version == 1
+        admin["bench"].drop_collection(odd)
+
+
+def test_a_unique_index_that_appears_later_is_not_taken_for_another_run(
+    connect: Opener, mongo_uri: str, key: str
+) -> None:
+    with pymongo.MongoClient(mongo_uri) as admin:
+        client = connect(coll=key)
+        admin["bench"][key].create_index("email", unique=True)
+        with pytest.raises(ClientError, match=r"a unique index .*MongoDB said: E11000 .*email_1"):
+            client.preload(["a", "b"], "")
+        admin["bench"].drop_collection(key)
+
+
+def test_names_that_the_server_refuses_are_named(connect: Opener) -> None:
+    connect().preload(["case"], "")
+    connect().remove(["case"])
+    for chosen in ({"db": "BENCH"}, {"coll": "x" * 300}):
+        with pytest.raises(BadAddress, match=r"refused the names --db .* --coll .*; it said: "):
+            connect(**chosen).preload(["a"], "")
+
+
+def test_seeds_are_members_of_one_set_each_named_once(mongo: MongoCluster, mongo_uri: str, guarded: str) -> None:
+    first = mongo.nodes()[0]
+    alias = first.replace("127.0.0.1", "localhost")
+    assert f"names {first} twice" in str(error_of(uri=f"mongodb://{first},{first}/?replicaSet=rs0"))
+    assert f"{first}, {alias} are both {first}" in str(error_of(uri=mongo_uri.replace(first, f"{first},{alias}")))
+    assert "names members of two replica sets" in str(
+        error_of(uri=f"mongodb://{mongo.nodes()[0]},{mongo.nodes()[1]},{guarded}/?replicaSet=rs0")
+    )
+
+
+def test_names_of_members_that_do_not_resolve_are_listed(mongo: MongoCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    resolve, first = socket.getaddrinfo, mongo.nodes()[0]
+
+    def lacking(host: str, *more: object, **named: object) -> list[object]:
+        if host == "127.0.0.1":
+            raise socket.gaierror(-2, "Name or service not known")
+        return resolve(host, *more, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", lacking)
+    error = error_of(uri=f"mongodb://{first.replace('127.0.0.1', 'localhost')}/?replicaSet=rs0")
+    assert f"localhost:{first.rpartition(':')[2]} answered, but its set has members whose names do not" in str(error)
+    assert "127.0.0.1; for each put a line into /etc/hosts" in str(error)
+    assert "Name or service not known" in str(error)
+
+
+def test_tags_and_staleness_of_the_uri_are_honoured_and_shown(connect: Opener, mongo_uri: str) -> None:
+    uri = f"{mongo_uri}&readPreferenceTags=dc:nowhere"
+    settings = connect(uri=f"{uri}&readPreferenceTags=&maxStalenessSeconds=90", read_from="secondary").settings()
+    assert (settings["read_from"], settings["max_staleness_s"]) == ("secondary", 90)
+    assert settings["read_tags"] == [{"dc": "nowhere"}, {}]
+    error = error_of(uri=uri, read_from="secondary", timeout_s=0.5)
+    assert "no member of the set at" in str(error)
+    assert "dc" in str(error).partition("the driver said: ")[2]
+
+
 def test_a_direct_connection_is_rejected(mongo: MongoCluster) -> None:
     assert "remove directConnection" in str(error_of(uri=f"mongodb://{mongo.nodes()[0]}/?directConnection=true"))
 
@@ -433,12 +540,12 @@ def test_a_set_without_a_primary_is_reported_with_the_states_of_its_members(brea
 
 
 @contextmanager
-def server(folder: Path, *arguments: str) -> Iterator[str]:
+def server(folder: Path, *arguments: str, **settings: object) -> Iterator[str]:
     port = ports.free(1)[0]
     command = [programs.find(PROGRAM), "--dbpath", folder, "--port", str(port), "--bind_ip", "127.0.0.1"]
     process = subprocess.Popen([*command, "--nounixsocket", "--logpath", folder / "log", *arguments])
     try:
-        with pymongo.MongoClient("127.0.0.1", port, directConnection=True) as client:
+        with pymongo.MongoClient("127.0.0.1", port, directConnection=True, **settings) as client:
             client.admin.command("ping")
         yield f"127.0.0.1:{port}"
     finally:
@@ -474,6 +581,36 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield node
 
 
+@pytest.fixture(scope="module")
+def encrypted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, tuple[str, str, str]]]:
+    """A set of one member that speaks TLS alone, to clients with a certificate of its own authority."""
+    folder = tmp_path_factory.mktemp("encrypted")
+    ca, cert, key = certificate(folder)
+    tls = ("--tlsMode", "requireTLS", "--tlsCAFile", ca, "--tlsCertificateKeyFile", str(folder / "both.pem"))
+    admin = {"tls": True, "tlsCAFile": ca, "tlsCertificateKeyFile": str(folder / "both.pem")}
+    with server(folder, "--replSet", "rs0", *tls, **admin) as node:
+        with pymongo.MongoClient(f"mongodb://{node}", directConnection=True, **admin) as client:
+            client.admin.command("replSetInitiate", {"_id": "rs0", "members": [{"_id": 0, "host": node}]})
+            until(lambda: client.admin.command("hello")["isWritablePrimary"])
+        yield node, (ca, cert, key)
+
+
+def test_certificates_come_from_flags(encrypted: tuple[str, tuple[str, str, str]], key: str) -> None:
+    node, (ca, cert, private) = encrypted
+    chosen = {"uri": f"mongodb://{node}/?replicaSet=rs0", "tls_ca": ca, "timeout_s": 1}
+    both = str(Path(cert).with_name("both.pem"))
+    for files in ({"tls_cert": cert, "tls_key": private}, {"tls_cert": both}):
+        client = MongoDatabaseClient(MongoOptions(**chosen, **files, read_from=node), RealClock())
+        client.prepare()
+        client.preload([key], "")
+        assert client.session("a").read(key).outcome == "ok"
+        client.remove([key])
+        client.close()
+    assert "TLS" in (said := str(error_of(uri=chosen["uri"], timeout_s=1)))
+    assert "the driver said: " in said
+    assert "certificate verify failed" in str(error_of(uri=f"{chosen['uri']}&tls=true", timeout_s=1))
+
+
 def test_a_user_with_rights_can_read_from_one_member(guarded: str, key: str) -> None:
     options = MongoOptions(uri=f"mongodb://writer:hunter2%2F@{guarded}/?replicaSet=rs0", read_from=guarded)
     client = MongoDatabaseClient(options, RealClock())
@@ -492,9 +629,21 @@ def test_a_user_with_rights_can_read_from_one_member(guarded: str, key: str) -> 
         ("writer:hunter3@", "bench", "refused the user or the password"),
         ("stranger:hunter2%2F@", "bench", "refused the user or the password"),
         ("", "bench", "name a user"),
-        ("nobody:hunter2%2F@", "bench", "denied access to bench.kv (not authorized on bench to find)"),
-        ("reader:hunter2%2F@", "bench", "denied access to bench.kv (not authorized on bench to update)"),
-        ("updater:hunter2%2F@", "bench", "denied access to bench.kv (not authorized on bench to insert)"),
+        (
+            "nobody:hunter2%2F@",
+            "bench",
+            "denied access to bench.kv; grant the user readWrite on bench; it said: not authorized on bench to find",
+        ),
+        (
+            "reader:hunter2%2F@",
+            "bench",
+            "denied access to bench.kv; grant the user readWrite on bench; it said: not authorized on bench to update",
+        ),
+        (
+            "updater:hunter2%2F@",
+            "bench",
+            "denied access to bench.kv; grant the user readWrite on bench; it said: not authorized on bench to insert",
+        ),
         ("writer:hunter2%2F@", "elsewhere", "grant the user readWrite on elsewhere"),
     ],
 )

@@ -1,5 +1,7 @@
 """The options of the MongoDB client, and errors that need no server."""
 
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +12,7 @@ from stalewatch.clients.mongodb.client import MongoDatabaseClient
 from stalewatch.clients.mongodb.options import MongoOptions
 from stalewatch.clients.options import options_of, parse_options
 from stalewatch.history.clock import RealClock
+from tests.clients.certificates import certificate
 
 NOWHERE = "mongodb://127.0.0.1:1/?replicaSet=rs0"
 
@@ -112,6 +115,10 @@ def test_a_malformed_uri_is_rejected_without_quoting_its_password(uri: str) -> N
         ("postgres://h/", "scheme"),
         ("mongodb://h/?tls=true&tlsCAFile=/no/such/file", "/no/such/file"),
         ("mongodb://h/?w=0", "w=1"),
+        ("mongodb://h/?replicaSet=rs0&maxStalenessSeconds=90", "give --read-from secondary"),
+        ("mongodb://h/?replicaSet=rs0&maxStalenessSeconds=90", "primary cannot be combined with maxStalenessSeconds"),
+        ("mongodb://me:hunter2@h/?readPreferenceTags=dc:a", "primary cannot be combined with tags"),
+        ("mongodb://me:hunter2@h/?maxPoolSize=5", "maxPoolSize=5 in --mongo-uri is too small for 80 users"),
     ],
 )
 def test_a_malformed_uri_is_rejected_with_the_reason(uri: str, words: str) -> None:
@@ -170,3 +177,36 @@ def test_one_member_is_opened_with_the_same_user_and_settings(uri: str, host: st
     assert set(member.topology_description._topology_settings.seeds) == {(host, 7)}
     assert (pool._credentials is not None) == ("me" in uri)
     assert (pool._ssl_context is not None) == tls
+
+
+def test_a_wrong_host_is_not_blamed_on_a_setting() -> None:
+    assert "replicaSet=rs0 (" not in (said := str(error_of("mongodb://h:99999/?replicaSet=rs0&w=1")))
+    assert "(replicaSet=rs0)" not in said
+
+
+def test_a_member_cannot_be_combined_with_settings_that_choose_members() -> None:
+    for setting in ("maxStalenessSeconds=90&readPreference=secondary", "readPreferenceTags=dc:a"):
+        words = str(error_of(f"{NOWHERE}&{setting}", read_from="h:1"))
+        assert f"{setting.partition('=')[0]} in --mongo-uri cannot be combined with --read-from HOST:PORT" in words
+
+
+def test_tls_files_become_settings_of_the_driver(tmp_path: Path) -> None:
+    ca, cert, key = certificate(tmp_path)
+    for chosen in ({"tls_ca": ca}, {"tls_ca": ca, "tls_cert": cert, "tls_key": key}):
+        address = MongoAddress(MongoOptions(uri=NOWHERE, **chosen))
+        with address.open() as client, address.open_member("h", 1) as member:
+            assert client.options.pool_options._ssl_context is not None
+            assert member.options.pool_options._ssl_context is not None
+
+
+@pytest.mark.parametrize(
+    ("chosen", "words"),
+    [
+        ({"tls_ca": "/no/such/file"}, "--tls-ca /no/such/file: No such file"),
+        ({"tls_ca": __file__}, "--tls-ca .* not a file of certificates"),
+        ({"tls_cert": __file__}, "--tls-cert .* not a certificate with its key"),
+        ({"tls_key": __file__}, "--tls-key needs its certificate"),
+    ],
+)
+def test_tls_files_that_cannot_be_used_are_named(chosen: dict[str, str], words: str) -> None:
+    assert re.search(words, str(error_of(NOWHERE, **chosen)))
