@@ -28,6 +28,7 @@ DATABASE = Database(
     addresses=("hosts",),
     default_port=DEFAULT_PORT,
     servers=_servers,
+    connections_per_user=0,  # all sessions share one to each node
     cluster="stalewatch.clusters.local.cassandra:CassandraCluster",
     lab_cluster="stalewatch.clusters.lab.clusters:CassandraLab",
     compose_cluster="stalewatch.clusters.compose.clusters:CassandraCompose",

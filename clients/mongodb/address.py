@@ -30,6 +30,13 @@ Server = tuple[str, int | None]
 HEARTBEAT_S = 1.0
 CONNECT_S = 1.0
 
+CONNECTING_MS = 20
+"""How much longer a session may wait for a connection with each other session that waits for one.
+
+Opening connections is our own work: 2000 sessions that start at once saturate a core for seconds, and if their wait
+ended after the time-out of an answer, a third of their operations would fail with no fault of the database's.
+"""
+
 _BAD_URI = (PyMongoError, ValueError, OSError)  # OSError: a certificate that cannot be read
 _URI = re.compile(r"(?P<scheme>mongodb(?:\+srv)?://)(?P<user>[^@/?]*@)?(?P<hosts>[^@/?]+)(?P<rest>[/?][^@]*)?")
 _SECRET_SETTINGS = re.compile("password|authmechanismproperties", re.IGNORECASE)
@@ -104,7 +111,8 @@ class MongoAddress:
             "appName": "stalewatch",
             "socketTimeoutMS": timeout_ms,
             "serverSelectionTimeoutMS": timeout_ms,
-            "waitQueueTimeoutMS": timeout_ms,
+            "waitQueueTimeoutMS": timeout_ms + CONNECTING_MS * self._options.sessions,
+            "maxConnecting": max(2, self._options.sessions // 100),
             "connectTimeoutMS": int(min(CONNECT_S, self._options.timeout_s / 2) * 1000),
             "heartbeatFrequencyMS": int(HEARTBEAT_S * 1000),
             "maxPoolSize": self._options.pool_size,

@@ -83,7 +83,7 @@ ERRORS: ErrorTable = {
     pymongo_errors.PyMongoError: "unknown",
     # The network. Never sent: no server was found, or no connection was free.
     pymongo_errors.ServerSelectionTimeoutError: "fail",
-    pymongo_errors.WaitQueueTimeoutError: "fail",
+    pymongo_errors.WaitQueueTimeoutError: "fail",  # our own limit: see MongoAddress
     # Possibly sent: only the answer is missing.
     pymongo_errors.ConnectionFailure: "unknown",
     pymongo_errors.AutoReconnect: _lost_connection,

@@ -49,7 +49,7 @@ class MongoOptions:
 
     `write_concern` is ``majority`` or a number of members as text (default 1). `journal` asks members to acknowledge
     from their journal. `read_from` is one of `MODES` or a member's HOST:PORT (default primary). `timeout_s` limits,
-    each on its own, server selection, the wait for a connection and the wait for an answer, unless the URI does.
+    each on its own, server selection and the wait for an answer, unless the URI does.
     `pool_size` should be at least the number of sessions. `retries` are the driver's silent ones (default off).
     """
 
@@ -86,7 +86,7 @@ class MongoOptions:
     )
     timeout_s: float = option(
         "--timeout",
-        "longest wait in seconds for a server, for a free connection and for an answer, each",
+        "longest wait in seconds for a server and for an answer, each",
         DEFAULT_TIMEOUT_S,
         parse=positive,
     )

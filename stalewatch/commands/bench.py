@@ -15,6 +15,7 @@ from stalewatch.commands import outputs
 from stalewatch.commands.exits import DONE, MISSED, UNREACHABLE, USAGE
 from stalewatch.commands.outputs import tell
 from stalewatch.engine.process_run import connected
+from stalewatch.engine.result import why_nothing_succeeded
 from stalewatch.history.compression import MissingCodec
 from stalewatch.metrics.faults import Faults
 from stalewatch.metrics.serving import serving
@@ -23,8 +24,8 @@ from stalewatch.reports.progress import progress
 from stalewatch.workloads.options import LoadOptions
 
 EXITS = (
-    "Exit codes: 0 done and expectations met, 1 an expectation missed, 2 usage, 3 no database reached or no rights, "
-    "130 Ctrl-C (after the table)."
+    "Exit codes: 0 done and expectations met, 1 an expectation missed, 2 usage, 3 no database reached, no rights or no "
+    "operation succeeded, 130 Ctrl-C (after the table)."
 )
 
 
@@ -71,4 +72,6 @@ def _bench(arguments: argparse.Namespace) -> int:
     missed = expect.missed(expectations, result)
     for line in missed:
         print(line)
-    return run.received[0] if run.received else MISSED if missed else DONE
+    if run.received:
+        return run.received[0]
+    return UNREACHABLE if why_nothing_succeeded(result) else MISSED if missed else DONE

@@ -48,7 +48,7 @@ Under Locust: `--report-json`, `--report`, `--history-dir`, `--keep`, `--metrics
 | 0 | done, and expectations met |
 | 1 | an expectation was missed |
 | 2 | wrong usage, or a malformed address |
-| 3 | no database reached, wrong password, or missing rights |
+| 3 | no database reached, wrong password, missing rights, or no operation succeeded |
 | 130 | Ctrl-C, after the result was printed |
 
 `stalewatch check` has its own: 0 valid, 1 invalid, 2 unknown, 64 bad input.

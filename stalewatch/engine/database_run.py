@@ -88,6 +88,8 @@ class DatabaseRun:
         self.collector = Collector(recorder, self.attempts, on_write_error)
         self.unread = 0
         """Written keys that could not be read in the end."""
+        self.unread_error: str | None = None
+        """The error of one of them."""
         self.final_reads_s: float | None = None
         """How long it took to read every written key finally; None if that did not succeed."""
 
@@ -115,7 +117,7 @@ class DatabaseRun:
         begin = self.client.clock.now()
         finals = FinalReads(self.client, self.recorder, self.workload, abandoned)
         finals.run(report)
-        self.unread = finals.unread
+        self.unread, self.unread_error = finals.unread, finals.error
         if not finals.unread:
             self.final_reads_s = (self.client.clock.now() - begin) / 1e9
 

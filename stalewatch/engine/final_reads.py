@@ -36,6 +36,8 @@ class FinalReads:
         """The failure after which no more keys are tried."""
         self.unread = self._total
         """Keys that could not be read, or not yet."""
+        self.error: str | None = None
+        """The error of one of them."""
 
     def run(self, report: Report) -> None:
         """Read all keys and report the progress."""
@@ -67,6 +69,8 @@ class FinalReads:
                 for name, answer in answers:
                     self._recorder.end_final(name, start, answer)
                 self.unread -= not failed
+                if failed:
+                    self.error = failed.error
                 return
             self._clock.sleep(RETRY_S)
 

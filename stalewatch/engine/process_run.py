@@ -15,6 +15,7 @@ from stalewatch.clients.errors import ClientError
 from stalewatch.clients.options import public_values
 from stalewatch.clients.protocol import Database
 from stalewatch.engine.database_run import DatabaseRun, RunSpec, collect_garbage_rarely, connect, with_local_cluster
+from stalewatch.engine.process_limits import require_files
 from stalewatch.engine.result import run_result
 from stalewatch.engine.threads import Progress, Report, Threads
 from stalewatch.history.clock import Clock, RealClock
@@ -248,6 +249,8 @@ class ProcessRun:
             extra={
                 "interrupted": self.load.interrupted,
                 "final_reads_s": self.run.final_reads_s,
+                "unread_keys": self.run.unread,
+                "unread_error": self.run.unread_error,
                 **(extra or {}),
             },
         )
@@ -268,6 +271,7 @@ def connected(
 
     Raises a `ClientError` or a `ClusterError`.
     """
+    require_files(database, load.users)
     options = with_local_cluster(database, options, log)
     if database.addresses:  # setting up what is missing may take a while
         log(f"preparing {database.name}")

@@ -87,6 +87,17 @@ def _milliseconds(times: Distribution) -> dict[str, float | None]:
     }
 
 
+def why_nothing_succeeded(result: Mapping[str, Any]) -> str | None:
+    """Return the first words about a run of which no operation succeeded; None if one did."""
+    counts: Mapping[str, Mapping[str, int]] = result["operations"]
+    if any(row["ok"] for row in counts.values()):
+        return None
+    attempted = sum(sum(row.values()) for row in counts.values())
+    errors = sorted(result["errors"], key=lambda row: row["count"], reverse=True)
+    said = f", most often with {errors[0]['error']}" if errors else ""
+    return f"no operation succeeded: {attempted} attempted{said}; nothing was tested"
+
+
 def run_result(
     totals: Totals,
     *,

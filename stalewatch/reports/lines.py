@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from stalewatch.engine.result import why_nothing_succeeded
 from stalewatch.reports.words import drill_sentence
 
 Result = Mapping[str, Any]
@@ -23,7 +24,8 @@ DOCUMENT_PARTS = {
 
 
 def plain_lines(result: Result) -> Iterator[str]:
-    """Yield the lines of a run's JSON result."""
+    """Yield the lines of a run's JSON result, and before them what keeps the others from meaning much."""
+    yield from _warnings(result)
     for kind in ("write", "read"):
         yield f"{kind} avg/p95 ms: {_average_p95(result['latency'][kind]['service_ms'])}"
         response = result["latency"][kind]["response_ms"]
@@ -43,6 +45,17 @@ def plain_lines(result: Result) -> Iterator[str]:
     if result.get("interrupted"):
         yield "interrupted: no final reads were made, so lost writes were not checked"
     yield f"verdict: {result['verdict']}"
+
+
+def _warnings(result: Result) -> Iterator[str]:
+    fruitless = why_nothing_succeeded(result)
+    if fruitless is not None:
+        yield fruitless
+    if result.get("unread_keys"):
+        yield (
+            f"final reads of {result['unread_keys']} keys failed, so their writes were not checked for losses: "
+            f"{result['unread_error']}"
+        )
 
 
 def _guarantees(result: Result) -> Iterator[str]:

@@ -13,6 +13,7 @@ from typing import Any, cast
 import pytest
 
 from stalewatch.checkers.judge import GUARANTEES
+from stalewatch.clients.protocol import Answer
 from stalewatch.commands.main import main
 from stalewatch.history.operation import Operation
 from stalewatch.history.reader import History
@@ -127,10 +128,29 @@ def test_the_plain_lines_are_as_documented_and_never_wrapped(columns: str) -> No
 
 
 def test_the_plain_lines_are_printed_even_if_nothing_could_be_checked(capsys: pytest.CaptureFixture[str]) -> None:
-    assert here("--ops", 1, "--refusals", 1) == 0
+    assert here("--ops", 1, "--refusals", 1) == 3
     lines = capsys.readouterr().out.splitlines()
     assert_lines(lines)
     assert "stale_read_rate: n/a (0/0, no evidence)" in lines
+
+
+def test_a_run_in_which_nothing_succeeded_says_so_first_and_is_no_success(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = tmp_path / "result.json"
+    assert here("--ops", 40, "--refusals", 1, "--expect", "stale_reads=0", "--json", report) == 3
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first == "no operation succeeded: 40 attempted, most often with Refused; nothing was tested"
+    assert json.loads(report.read_text())["verdict"] == "unknown"
+    assert here("--ops", 40, "--refusals", 0.9, "--seed", 1) == 0
+    assert capsys.readouterr().out.startswith("write avg")
+
+
+def test_final_reads_that_fail_are_told_first(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(MemoryClient, "final", lambda _self, _key: Answer("unknown", error="TableIsGone"))
+        assert here("--ops", 20, "--seed", 1, "--keys", 5) == 0
+    assert re.match(r"final reads of \d keys failed, .*losses: TableIsGone\n", capsys.readouterr().out)
 
 
 def test_an_open_loop_adds_response_times(capsys: pytest.CaptureFixture[str]) -> None:

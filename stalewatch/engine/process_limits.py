@@ -1,0 +1,25 @@
+"""Limits of this process that a run could hit, checked before it: an error of ours must not count as the database's."""
+
+from stalewatch.clients.errors import BadAddress
+from stalewatch.clients.protocol import Database
+
+SPARE_FILES = 100
+"""Open files besides the sessions' connections: modules, the history, pollers, background tasks."""
+
+
+def require_files(database: Database, users: int) -> None:
+    """Let this process open as many files as its users need connections; raise `BadAddress` if the system forbids it."""
+    try:
+        import resource  # noqa: PLC0415 # Unix only
+    except ImportError:
+        return
+    needed = users * database.connections_per_user + SPARE_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise BadAddress(
+            f"--users {users} needs up to {needed} open files, but this process may open {hard} (ulimit -n); that is a "
+            f"limit of ours, not of {database.label}: raise it, or give fewer users per process"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))

@@ -1,0 +1,51 @@
+"""Limits of the process: open files are raised if possible, and otherwise said to be ours before the run."""
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stalewatch.clients.databases import DATABASES
+from stalewatch.clients.errors import BadAddress
+from stalewatch.engine.process_limits import SPARE_FILES, require_files
+
+ROOT = Path(__file__).parents[2]
+USERS = 500
+NEEDED = USERS * DATABASES["mongo"].connections_per_user + SPARE_FILES
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ((256, NEEDED), (NEEDED, NEEDED)),
+        ((256, resource.RLIM_INFINITY), (NEEDED, resource.RLIM_INFINITY)),
+        ((NEEDED, 10**6), None),
+        ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), None),
+    ],
+)
+def test_the_limit_is_raised_as_far_as_needed(
+    before: tuple[int, int], after: tuple[int, int] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raised = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _kind: before)
+    monkeypatch.setattr(resource, "setrlimit", lambda _kind, limits: raised.append(limits))
+    require_files(DATABASES["mongo"], USERS)
+    assert raised == ([] if after is None else [after])
+
+
+def test_a_limit_that_cannot_be_raised_is_said_to_be_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _kind: (256, NEEDED - 1))
+    with pytest.raises(BadAddress, match=rf"--users {USERS} .* may open {NEEDED - 1} \(ulimit -n\).*limit of ours"):
+        require_files(DATABASES["mongo"], USERS)
+    require_files(DATABASES["cassandra"], USERS)  # its sessions share connections
+    require_files(DATABASES["memory"], USERS)
+
+
+def test_the_bench_refuses_before_it_connects() -> None:
+    line = [sys.executable, "bench.py", "mongo", "--mongo-uri", "mongodb://127.0.0.1:1/", "--users", "2000"]
+    limited = ["bash", "-c", 'ulimit -n 256; exec "$@"', "bench", *line]
+    done = subprocess.run(limited, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "limit of ours, not of MongoDB" in done.stderr
