@@ -3,7 +3,6 @@
 import logging
 import secrets
 import socket
-import ssl
 import sys
 import time
 from collections import Counter
@@ -31,7 +30,8 @@ from cassandra.query import PreparedStatement, tuple_factory
 
 from stalewatch.clients.cassandra.diagnosis import explained
 from stalewatch.clients.cassandra.options import COORDINATORS, CassandraClientOptions, address
-from stalewatch.clients.cassandra.schema import Values, ensure_registers, write_path
+from stalewatch.clients.cassandra.preconditions import check_hosts
+from stalewatch.clients.cassandra.schema import Values, ensure_registers, quoted, write_path
 from stalewatch.clients.errors import BadAddress
 from stalewatch.clients.preload import key_exists
 
@@ -173,7 +173,7 @@ class CassandraAccess:
 
     def _register_statements(self) -> RegisterStatements:
         options, path = self.options, write_path(self.options)
-        table = f"{options.keyspace}.{options.table}"
+        table = quoted(options)
         # A server caches prepared statements by their text, with the table's properties as of then or of its last
         # start, so a changed read repair would have no effect. Every client therefore uses a text of its own.
         read = f"SELECT d FROM {table} WHERE k = ? /* {secrets.token_hex(4)} */"  # noqa: S608 # validated names
@@ -224,6 +224,7 @@ class CassandraAccess:
 def connect(options: CassandraClientOptions) -> CassandraAccess:
     """Connect, create the keyspace and table if missing, and prepare statements; raise `ClientError` on failure."""
     options.check()
+    check_hosts(options)
     with ExitStack() as undo, explained(options):
         cluster = open_cluster(options)
         undo.callback(cluster.shutdown)
@@ -240,7 +241,7 @@ def open_cluster(options: CassandraClientOptions) -> Cluster:
         options.contact_points,
         execution_profiles={EXEC_PROFILE_DEFAULT: _profile(options)},
         auth_provider=PlainTextAuthProvider(options.username, options.password) if options.username else None,
-        ssl_context=_tls(options) if options.tls else None,
+        ssl_context=options.tls_files.context() if options.encrypted else None,
         connect_timeout=CONNECT_S,
         control_connection_timeout=CONNECT_S,
         reconnection_policy=ConstantReconnectionPolicy(RECONNECT_S, max_attempts=None),
@@ -279,13 +280,3 @@ def _profile(options: CassandraClientOptions) -> ExecutionProfile:
         request_timeout=options.timeout_s,
         row_factory=tuple_factory,
     )
-
-
-def _tls(options: CassandraClientOptions) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=options.tls_ca)
-        if options.client_cert:
-            context.load_cert_chain(options.client_cert, options.client_key)
-    except OSError as error:  # ssl.SSLError is one
-        raise BadAddress(f"--tls-ca, --client-cert, --client-key: {error}") from None
-    return context

@@ -17,6 +17,7 @@ from cassandra import (
 from cassandra.cluster import NoHostAvailable
 from cassandra.connection import ConnectionException
 from cassandra.protocol import ErrorMessage
+from cassandra.protocol import RequestValidationException as RefusedMessage
 
 from stalewatch.clients.cassandra.options import CassandraClientOptions
 from stalewatch.clients.errors import BadAddress, ClientError, Unreachable
@@ -48,51 +49,52 @@ def _no_answer(error: BaseException, options: CassandraClientOptions) -> ClientE
     center = f" in the data center {options.data_center}" if options.data_center else ""
     check = "--hosts, --port and --data-center" if center else "--hosts and --port"
     return Unreachable(
-        f"no Cassandra node{center} answers at {options.hosts} ({_line(error)}); check {check}, or {START_LOCAL}"
+        f"no Cassandra node{center} answers at {options.hosts}; check {check}, and --tls-ca if the nodes use TLS, or "
+        f"{START_LOCAL}; the driver said: {_line(error)}"
     )
 
 
 def _timed_out(error: BaseException, options: CassandraClientOptions) -> ClientError:
     return Unreachable(
-        f"Cassandra at {options.hosts} did not answer in time ({_line(error)}); check that its nodes are healthy, or "
-        "give a longer --timeout"
+        f"Cassandra at {options.hosts} did not answer in time; check that its nodes are healthy, or give a longer "
+        f"--timeout; the driver said: {_line(error)}"
     )
 
 
 def _login_refused(error: BaseException, options: CassandraClientOptions) -> ClientError:
     user = f"the user {options.username}" if options.username else "connections without a user name"
     return Unreachable(
-        f"Cassandra at {options.hosts} refuses {user} ({type(error).__name__}): give --username, and the password in "
-        "STALEWATCH_CASSANDRA_PASSWORD"
+        f"Cassandra at {options.hosts} refuses {user}; give --username, and the password in "
+        f"STALEWATCH_CASSANDRA_PASSWORD; it said: {_line(error)}"
     )
 
 
 def _not_allowed(error: BaseException, options: CassandraClientOptions) -> ClientError:
     return Unreachable(
-        f"Cassandra at {options.hosts} does not allow the user {options.username} to do this ({_line(error)}): "
-        f"grant CREATE, MODIFY and SELECT on the keyspace {options.keyspace}"
+        f"Cassandra at {options.hosts} does not allow the user {options.username} to do this; grant CREATE, MODIFY and "
+        f"SELECT on the keyspace {options.keyspace}; it said: {_line(error)}"
     )
 
 
 def _too_few_replicas(error: BaseException, options: CassandraClientOptions) -> ClientError:
     return Unreachable(
-        f"too few replicas of {options.keyspace}.{options.table} are up ({_line(error)}): start the nodes that are "
-        "down; keys are created at consistency level ALL"
+        f"too few replicas of {options.keyspace}.{options.table} are up; start the nodes that are down, since keys are "
+        f"created at consistency level ALL; Cassandra said: {_line(error)}"
     )
 
 
 def _request_refused(error: BaseException, options: CassandraClientOptions) -> ClientError:
-    return ClientError(f"Cassandra at {options.hosts} refused the request: {_line(error)}")
+    return ClientError(f"Cassandra at {options.hosts} refused a request; it said: {_line(error)}")
 
 
 def _server_error(error: BaseException, options: CassandraClientOptions) -> ClientError:
     return ClientError(
-        f"Cassandra at {options.hosts} answered with an error ({_line(error)}); see the logs of its nodes"
+        f"Cassandra at {options.hosts} answered with an error, see also the logs of its nodes; it said: {_line(error)}"
     )
 
 
 def _unknown_host(error: BaseException, options: CassandraClientOptions) -> ClientError:
-    return BadAddress(f"--hosts {options.hosts}: none of these names resolves to an address ({type(error).__name__})")
+    return BadAddress(f"--hosts {options.hosts}: none of these names resolves to an address here; {_line(error)}")
 
 
 _DIAGNOSES: Mapping[type[BaseException], _Diagnosis] = {
@@ -102,6 +104,7 @@ _DIAGNOSES: Mapping[type[BaseException], _Diagnosis] = {
     Timeout: _timed_out,
     OperationTimedOut: _timed_out,
     RequestValidationException: _request_refused,
+    RefusedMessage: _request_refused,  # such as a syntax error, which the driver passes on as a message
     RequestExecutionException: _server_error,
     ErrorMessage: _server_error,
     UnresolvableContactPoints: _unknown_host,

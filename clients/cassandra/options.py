@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from stalewatch.clients.errors import BadAddress
 from stalewatch.clients.options import ON_OFF, count, option, port, positive
+from stalewatch.clients.tls import TlsFiles, tls_option
 
 DEFAULT_PORT = 9042
 DEFAULT_TIMEOUT_S = 3.0
@@ -21,7 +22,7 @@ COORDINATORS = ("any", "token", "pinned", "split")
 another for reads. Any other value is the HOST:PORT of one node."""
 
 _PORTS = range(1, 65536)
-_IDENTIFIER = re.compile(r"[a-zA-Z]\w{0,47}", re.ASCII)
+_IDENTIFIER = re.compile(r"\w{1,48}", re.ASCII)
 _SPECULATION = re.compile(r"never|always|\d+(\.\d+)?(p|percentile|ms)", re.IGNORECASE)
 _SKEWED = re.compile(r"skewed:0*([1-9]\d*)", re.ASCII)
 _NODE = re.compile(r"(?P<host>\[[^\]]+\]|[^\[\]:,\s]+)(:(?P<port>\d+))?")
@@ -76,10 +77,13 @@ def timestamp_source(text: str) -> str:
 
 
 def identifier(text: str) -> str:
-    """Return the name of a keyspace or table in lower case, as Cassandra stores it; raise ValueError if invalid."""
+    """Return the name of a keyspace or table unchanged; raise ValueError if Cassandra allows no such name.
+
+    Statements quote it, so upper case is kept, and reserved words and names that start with a digit are fine.
+    """
     if not _IDENTIFIER.fullmatch(text):
-        raise ValueError("must start with a letter, followed by at most 47 letters, digits and underscores")
-    return text.lower()
+        raise ValueError("must consist of 1 to 48 letters, digits and underscores (A-Z, a-z, 0-9, _)")
+    return text
 
 
 def speculation(text: str) -> str:
@@ -120,17 +124,16 @@ class CassandraClientOptions:
         env="STALEWATCH_CASSANDRA_PASSWORD",
         secret=True,
     )
-    tls_ca: str | None = option(
-        "--tls-ca",
-        "use TLS, and trust servers whose certificate is signed by the authority in this file",
-        env="STALEWATCH_CASSANDRA_TLS_CA",
+    tls: bool = option(
+        "--tls",
+        "on: use TLS; without --tls-ca, the system's store (or SSL_CERT_FILE) says which authorities to trust",
+        default=False,
+        alone="on",
+        **ON_OFF,
     )
-    client_cert: str | None = option(
-        "--client-cert", "client certificate, if the servers require one", env="STALEWATCH_CASSANDRA_CLIENT_CERT"
-    )
-    client_key: str | None = option(
-        "--client-key", "private key of the client certificate", env="STALEWATCH_CASSANDRA_CLIENT_KEY"
-    )
+    tls_ca: str | None = tls_option("ca", "CASSANDRA")
+    tls_cert: str | None = tls_option("cert", "CASSANDRA", aliases=("--client-cert",))
+    tls_key: str | None = tls_option("key", "CASSANDRA", aliases=("--client-key",))
     data_center: str | None = option(
         "--data-center", "data center whose nodes receive requests (default: all data centers)"
     )
@@ -212,9 +215,14 @@ class CassandraClientOptions:
         return int(found[1]) if found else 0
 
     @property
-    def tls(self) -> bool:
+    def tls_files(self) -> TlsFiles:
+        """The files for TLS."""
+        return TlsFiles(self.tls_ca, self.tls_cert, self.tls_key)
+
+    @property
+    def encrypted(self) -> bool:
         """Whether connections are encrypted."""
-        return bool(self.tls_ca or self.client_cert)
+        return self.tls or any(self.tls_files)
 
     def check(self) -> None:
         """Raise `BadAddress` for options that contradict each other."""
@@ -225,5 +233,4 @@ class CassandraClientOptions:
             )
         if bool(self.username) != bool(self.password):
             raise BadAddress("a user name without a password, or a password without a user name: give both or neither")
-        if self.client_key and not self.client_cert:
-            raise BadAddress("--client-key needs its certificate: give --client-cert too")
+        self.tls_files.check()

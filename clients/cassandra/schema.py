@@ -12,18 +12,10 @@ from typing import Any, NamedTuple
 from cassandra.cluster import Session
 
 from stalewatch.clients.cassandra.options import CassandraClientOptions
-from stalewatch.clients.errors import BadAddress, ClientError
+from stalewatch.clients.cassandra.preconditions import TableLayout, check_keyspace, check_table
+from stalewatch.clients.errors import BadAddress
 from stalewatch.clients.protocol import Answer, Value
 from stalewatch.history.operation import Depends
-
-
-class TableLayout(NamedTuple):
-    """A table: the suffix of its name, its columns with their types, and its primary key."""
-
-    suffix: str
-    columns: Mapping[str, str]
-    key: str
-
 
 REGISTERS = TableLayout("", {"k": "text", "d": "frozen<tuple<bigint, text, text, bigint, text, text>>"}, "k")
 """The key; version, author, the three parts of the dependency, and padding."""
@@ -158,23 +150,24 @@ def ensure_registers(
     }
     changed = {name: value for name, value in wanted.items() if value and not _same(value, properties[name])}
     if changed:
-        _change(session, f"ALTER TABLE {options.keyspace}.{options.table} WITH {_properties(changed)}")
+        _change(session, f"ALTER TABLE {quoted(options)} WITH {_properties(changed)}")
     return TableSettings(replicas, **{**properties, **changed})
 
 
 def ensure_table(session: Session, options: CassandraClientOptions, layout: TableLayout) -> str:
-    """Find or create another table, and return its name; raise `ClientError` if one with other columns exists.
+    """Find or create another table, and return its quoted name; raise `ClientError` for one that does not fit.
 
     Not to be called by several processes at once: each might create the table, and one of the two would be dropped
     along with its rows.
     """
     if _find_table(session, options, layout) is None:
         _create_table(session, options, layout)
-    return _name(options, layout)
+    return quoted(options, layout)
 
 
-def _name(options: CassandraClientOptions, layout: TableLayout) -> str:
-    return f"{options.keyspace}.{options.table}{layout.suffix}"
+def quoted(options: CassandraClientOptions, layout: TableLayout = REGISTERS) -> str:
+    """Return the name of a table for a statement: quoted, it may have upper case, or be a reserved word."""
+    return f'"{options.keyspace}"."{options.table}{layout.suffix}"'
 
 
 def _same(one: str, other: str) -> bool:
@@ -186,6 +179,7 @@ def _find_keyspace(session: Session, options: CassandraClientOptions) -> Mapping
     row = _first(session, query, [options.keyspace])
     if row is None:
         return None
+    check_keyspace(options.keyspace, row[0])
     found = {name: value for name, value in row[0].items() if name != "class"}
     if options.rf is not None and set(found.values()) != {str(options.rf)}:
         shown = ", ".join(f"{name} {value}" for name, value in sorted(found.items()))
@@ -208,30 +202,21 @@ def _create_keyspace(
     placement = ", ".join(f"'{name}': {replicas}" for name in data_centers)
     _change(
         session,
-        f"CREATE KEYSPACE IF NOT EXISTS {options.keyspace} "
+        f'CREATE KEYSPACE IF NOT EXISTS "{options.keyspace}" '
         f"WITH replication = {{'class': 'NetworkTopologyStrategy', {placement}}}",
     )
     return dict.fromkeys(data_centers, str(replicas))
 
 
 def _find_table(session: Session, options: CassandraClientOptions, layout: TableLayout) -> dict[str, str] | None:
-    where = "WHERE keyspace_name = %s AND table_name = %s"
-    name = [options.keyspace, f"{options.table}{layout.suffix}"]
-    row = _first(session, f"SELECT read_repair, speculative_retry FROM system_schema.tables {where}", name)  # noqa: S608 # constants of this function
-    if row is None:
-        return None
-    columns = session.execute(f"SELECT column_name, type FROM system_schema.columns {where}", name)  # noqa: S608 # as above
-    if dict(columns) != layout.columns:
-        raise ClientError(
-            f"the table {_name(options, layout)} exists with columns other than {_columns(layout)}: use another --table"
-        )
-    return {"read_repair": row[0], "speculative_retry": row[1]}
+    found = check_table(session, options.keyspace, f"{options.table}{layout.suffix}", layout)
+    return None if found is None else {name: found[name] for name in _NEW_TABLE}
 
 
 def _create_table(session: Session, options: CassandraClientOptions, layout: TableLayout) -> dict[str, str]:
     _change(
         session,
-        f"CREATE TABLE IF NOT EXISTS {_name(options, layout)} ({_columns(layout)}, PRIMARY KEY ({layout.key})) "
+        f"CREATE TABLE IF NOT EXISTS {quoted(options, layout)} ({_columns(layout)}, PRIMARY KEY ({layout.key})) "
         f"WITH {_properties(_NEW_TABLE)}",
     )
     return dict(_NEW_TABLE)

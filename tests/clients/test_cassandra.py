@@ -10,6 +10,7 @@ from random import Random
 import pytest
 
 from stalewatch.clients.cassandra.client import CassandraDatabaseClient
+from stalewatch.clients.cassandra.diagnosis import explained
 from stalewatch.clients.cassandra.options import CassandraClientOptions
 from stalewatch.clients.errors import BadAddress, ClientError, Unreachable
 from stalewatch.clients.protocol import Answer, Value
@@ -262,9 +263,64 @@ def test_keyspace_and_table_are_created_as_requested_and_otherwise_unchanged(con
     with pytest.raises(BadAddress, match=r"--rf 3: .* exists with a different number of replicas \(dc1 2\)"):
         connect(keyspace=keyspace, rf=3)
     client._access.session.execute(f"CREATE TABLE {keyspace}.other (k text PRIMARY KEY)", timeout=30)
-    with pytest.raises(ClientError, match=r"other exists with columns other than"):
-        connect(keyspace=keyspace, table="other")
     drop(client, keyspace)
+
+
+D = "d frozen<tuple<bigint, text, text, bigint, text, text>>"
+
+
+@pytest.mark.parametrize(
+    ("statement", "words"),
+    [
+        (f"TABLE {{}} (k text PRIMARY KEY, {D}) WITH default_time_to_live = 6", "has default_time_to_live = 6"),
+        (f"TABLE {{}} (k text, {D}, PRIMARY KEY (k, d))", r"it has d .* \(clustering\), a run needs d .* \(regular\)"),
+        (
+            f"TABLE {{}} (k text, c int, {D} STATIC, PRIMARY KEY (k, c))",
+            r"it has c int \(clustering\), a run needs no c",
+        ),
+        (f"TABLE {{}} (k text, {D}, PRIMARY KEY ((k, d)))", r"it has d .* \(partition key\), a run needs"),
+        ("TABLE {} (k text PRIMARY KEY)", "it has no d, a run needs d frozen"),
+        ("TABLE {} (k text PRIMARY KEY, d counter)", r"it has d counter \(regular\)"),
+    ],
+)
+def test_a_table_that_would_falsify_a_verdict_is_refused(connect: Opener, statement: str, words: str) -> None:
+    table = f"found_{secrets.token_hex(4)}"
+    session = connect()._access.session
+    session.execute(f"CREATE {statement.format(f'bench.{table}')}", timeout=30)
+    with pytest.raises(BadAddress, match=rf"the table bench\.{table} .*{words}.*; use another --table"):
+        connect(table=table)
+    session.execute(f"DROP TABLE bench.{table}", timeout=30)
+
+
+def test_keyspaces_of_cassandra_itself_are_refused(connect: Opener) -> None:
+    with pytest.raises(BadAddress, match=r"the keyspace system has LocalStrategy.*another --keyspace"):
+        connect(keyspace="system")
+
+
+@pytest.mark.parametrize("chosen", [{"coordinator": "token"}, {"lwt": True, "read_cl": "SERIAL"}])
+def test_names_in_upper_case_and_reserved_words_are_quoted(
+    connect: Opener, key: str, chosen: dict[str, object]
+) -> None:
+    client = connect(keyspace="Select", table="order", rf=1, **chosen)
+    client.preload([key], "")
+    session = client.session("a")
+    assert session.write(key, value(1, client.clock.now())).outcome == "ok"
+    assert client.final(key).version == 1
+    client.create_lists([key])
+    assert session.append(key, "a-1").outcome == "ok"
+    assert client.final_items(key).items == ["a-1"]
+    client.create_counters([key])
+    assert session.draw(key).version == 1
+    with pytest.raises(ClientError, match=r"already exists in Select\.order_counters"):
+        client.create_counters([key])
+    assert connect(keyspace="Select", table="order", read_repair="none", **chosen).settings()["read_repair"] == "NONE"
+    client._access.session.execute('DROP KEYSPACE "Select"', timeout=30)
+
+
+def test_a_statement_that_cassandra_refuses_is_told_in_its_words(connect: Opener) -> None:
+    client = connect()
+    with pytest.raises(ClientError, match=r"refused a request; it said: .*Syntax error"), explained(client._options):
+        client._access.session.execute("SELECT FROM order")
 
 
 @pytest.mark.parametrize(

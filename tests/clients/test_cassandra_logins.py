@@ -96,8 +96,11 @@ def reader(address: str) -> str:
     ("chosen", "words"),
     [
         ({}, r"refuses connections without a user name.*--username.*STALEWATCH_CASSANDRA_PASSWORD"),
-        ({"username": "cassandra", "password": "secret"}, r"refuses the user cassandra .*--username"),
-        ({"username": "nobody", "password": "secret"}, r"refuses the user nobody "),
+        (
+            {"username": "cassandra", "password": "secret"},
+            r"refuses the user cassandra; .*--username.* it said: .*incorrect",
+        ),
+        ({"username": "nobody", "password": "secret"}, r"refuses the user nobody; .* it said: "),
     ],
 )
 def test_a_refused_login_is_reported_without_the_password(address: str, chosen: dict[str, str], words: str) -> None:

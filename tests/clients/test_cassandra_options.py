@@ -1,5 +1,8 @@
 """Options of the Cassandra client: parsing, defaults, contradictions, and addresses without a node."""
 
+import argparse
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -8,7 +11,9 @@ from stalewatch.clients.cassandra.client import CassandraDatabaseClient
 from stalewatch.clients.cassandra.options import CassandraClientOptions
 from stalewatch.clients.errors import BadAddress, Unreachable
 from stalewatch.clients.options import add_arguments, options_of, parse_options, public_values
+from stalewatch.clients.tls import TlsFiles
 from stalewatch.history.clock import RealClock
+from tests.clients.certificates import certificate
 
 
 def given(**more: str) -> SimpleNamespace:
@@ -41,7 +46,7 @@ def test_flags_become_options() -> None:
         read_repair="none",
         speculative_retry="99p",
         timeout_s=0.5,
-        keyspace="bench",
+        keyspace="Bench",
     )
     assert options.contact_points == (("db1", 9050), ("db2", 9043), ("::1", 9044))
 
@@ -95,7 +100,7 @@ def test_without_hosts_the_error_says_how_to_start_a_ring(monkeypatch: pytest.Mo
         ("read_repair", "maybe"),
         ("speculative_retry", "often"),
         ("speculative_retry", "99p'; DROP"),
-        ("keyspace", "1bench"),
+        ("keyspace", "b" * 49),
         ("keyspace", "bench; DROP"),
         ("table", "k" * 49),
         ("timeout", "0"),
@@ -123,7 +128,7 @@ def test_clock_skew_is_parsed(text: str, skew_ms: int) -> None:
         ({"lwt": True, "timestamps": "server"}, "--timestamps server"),
         ({"username": "me"}, "password"),
         ({"password": "secret"}, "user name"),
-        ({"client_key": "key.pem"}, "--client-cert"),
+        ({"tls_key": "key.pem"}, "--tls-cert"),
         ({"tls_ca": "no-such-file.pem"}, "--tls-ca"),
     ],
 )
@@ -136,7 +141,11 @@ def test_contradictory_options_are_refused(chosen: dict[str, object], words: str
 @pytest.mark.parametrize(
     ("hosts", "kind", "words"),
     [
-        ("127.0.0.1:9", Unreachable, "no Cassandra node answers at 127.0.0.1:9 .*cluster up cassandra"),
+        (
+            "127.0.0.1:9",
+            Unreachable,
+            "no Cassandra node answers at 127.0.0.1:9; .*cluster up cassandra.*the driver said: .*refused",
+        ),
         ("nowhere.invalid", BadAddress, "none of these names resolves to an address"),
     ],
 )
@@ -144,3 +153,37 @@ def test_hosts_without_a_node_are_named_with_a_remedy(hosts: str, kind: type[Exc
     with pytest.raises(kind, match=words) as caught:
         CassandraDatabaseClient(CassandraClientOptions(hosts=hosts), RealClock()).prepare()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("flags", [("--tls-cert", "--tls-key"), ("--client-cert", "--client-key")])
+def test_former_flags_of_the_client_certificate_are_accepted(flags: tuple[str, str]) -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser, options_of(CassandraClientOptions))
+    parsed = parser.parse_args(["--hosts", "db1", flags[0], "cert.pem", flags[1], "key.pem"])
+    options = parse_options(CassandraClientOptions, parsed, {})
+    assert (options.tls_cert, options.tls_key, options.encrypted) == ("cert.pem", "key.pem", True)
+
+
+def test_tls_without_files_trusts_the_system_with_one_context_a_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not CassandraClientOptions(hosts="db1").encrypted
+    options = CassandraClientOptions(hosts="db1", tls=True)
+    assert options.encrypted
+    assert options.tls_files.context() is CassandraClientOptions(hosts="db2", tls=True).tls_files.context()
+    monkeypatch.setenv("SSL_CERT_FILE", certificate(tmp_path)[0])
+    trusting = TlsFiles(cert=str(tmp_path / "both.pem")).context()
+    assert [dict(*one["subject"])["commonName"] for one in trusting.get_ca_certs()] == ["node"]
+
+
+@pytest.mark.parametrize(
+    ("hosts", "words"),
+    [
+        ("127.0.0.1,127.0.0.1", "127.0.0.1:9042 and 127.0.0.1:9042 are both 127.0.0.1:9042"),
+        ("127.0.0.1,127.0.0.2,127.0.0.1:9042", "127.0.0.1:9042 and 127.0.0.1:9042 are both 127.0.0.1:9042"),
+        ("::1,[0:0:0:0:0:0:0:1]:9042", "names one node twice"),
+    ],
+)
+def test_a_node_that_is_named_twice_is_refused(hosts: str, words: str) -> None:
+    with pytest.raises(BadAddress, match=re.escape(words)):
+        CassandraDatabaseClient(CassandraClientOptions(hosts=hosts), RealClock()).prepare()
