@@ -46,7 +46,7 @@ def check_hosts(options: CassandraClientOptions) -> None:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except OSError:
             continue  # the driver says which names do not resolve
-        places = frozenset(f"{address[0]}:{address[1]}" for *_, address in found)
+        places = frozenset(":".join(map(str, place[:2])) for *_, place in found)
         if places in named:
             raise BadAddress(
                 f"--hosts names one node twice: {named[places]} and {host}:{port} are both "

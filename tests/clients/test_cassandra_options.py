@@ -181,7 +181,7 @@ def test_tls_without_files_trusts_the_system_with_one_context_a_process(
     [
         ("127.0.0.1,127.0.0.1", "127.0.0.1:9042 and 127.0.0.1:9042 are both 127.0.0.1:9042"),
         ("127.0.0.1,127.0.0.2,127.0.0.1:9042", "127.0.0.1:9042 and 127.0.0.1:9042 are both 127.0.0.1:9042"),
-        ("::1,[0:0:0:0:0:0:0:1]:9042", "names one node twice"),
+        ("[::1],[0:0:0:0:0:0:0:1]:9042", "names one node twice"),
     ],
 )
 def test_a_node_that_is_named_twice_is_refused(hosts: str, words: str) -> None:
