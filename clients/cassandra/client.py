@@ -17,7 +17,7 @@ from stalewatch.clients.cassandra.diagnosis import explained
 from stalewatch.clients.cassandra.errors import explain
 from stalewatch.clients.cassandra.lists_and_counters import DRAW_ATTEMPTS, CassandraCounters, CassandraLists, Draws
 from stalewatch.clients.cassandra.options import CassandraClientOptions
-from stalewatch.clients.cassandra.schema import StoredValue, dependency, stored, write_path
+from stalewatch.clients.cassandra.schema import StoredValue, dependency, shown, stored, write_path
 from stalewatch.clients.cassandra.servers import PendingHints
 from stalewatch.clients.errors import Failure
 from stalewatch.clients.preload import removed_on_failure
@@ -58,7 +58,7 @@ class CassandraDatabaseClient:
         access, create, options = self._access, self.write_path.create_values, self._options
         value, time_us = stored(Value(0, "", payload=payload)), self._now_us() - self._skew_us
         with explained(options):
-            access.refuse_existing(keys, f"{options.keyspace}.{options.table}", access.statements.read_all_replicas)
+            access.refuse_existing(keys, shown(options), access.statements.read_all_replicas)
         with removed_on_failure(self.remove) as created, explained(options):
             created.extend(keys)  # even those whose creation times out, since it may be applied
             access.execute_each(access.statements.create, [create(key, value, time_us) for key in keys])

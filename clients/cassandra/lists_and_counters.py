@@ -18,7 +18,7 @@ from cassandra.cluster import ResponseFuture
 from cassandra.query import PreparedStatement
 
 from stalewatch.clients.cassandra.connection import CassandraAccess
-from stalewatch.clients.cassandra.schema import COUNTERS, LISTS, Values, ensure_table
+from stalewatch.clients.cassandra.schema import COUNTERS, LISTS, Values, ensure_table, shown
 from stalewatch.clients.protocol import Answer
 
 DRAW_ATTEMPTS = 50
@@ -37,7 +37,7 @@ class CassandraLists:
         options = access.options
         self._access = access
         self._timestamped = not options.lwt and options.timestamps != "server"
-        self._table = table = ensure_table(access.session, options, LISTS)
+        table = ensure_table(access.session, options, LISTS)
         timestamp = " USING TIMESTAMP ?" if self._timestamped else ""
         condition = " IF NOT EXISTS" if options.lwt else ""
         insert = f"INSERT INTO {table} (k, i) VALUES (?, ?){condition}{timestamp}"  # noqa: S608 # a validated name
@@ -54,7 +54,7 @@ class CassandraLists:
 
     def refuse_existing(self, keys: Sequence[str]) -> None:
         """Raise `ClientError` if any of the lists has items."""
-        self._access.refuse_existing(keys, self._table, self._read_first)
+        self._access.refuse_existing(keys, shown(self._access.options, LISTS), self._read_first)
 
     def final(self, key: str) -> tuple[list[str | int], ResponseFuture]:
         """Return the items that any replica has, and the future of the first page, which knows its coordinator.
@@ -81,7 +81,7 @@ class CassandraCounters:
 
     def __init__(self, access: CassandraAccess) -> None:
         self._access = access
-        self._table = table = ensure_table(access.session, access.options, COUNTERS)
+        table = ensure_table(access.session, access.options, COUNTERS)
         update = f"UPDATE {table} SET n = ? WHERE k = ? IF n = ?"  # noqa: S608 # a validated name
         self.increment = access.prepare(update, access.options.write_cl)
         self._create = access.prepare(f"INSERT INTO {table} (k, n) VALUES (?, 0) IF NOT EXISTS", "ALL")  # noqa: S608 # as above
@@ -90,7 +90,8 @@ class CassandraCounters:
 
     def refuse_existing(self, keys: Sequence[str]) -> None:
         """Raise `ClientError` if any of the counters exists."""
-        self._access.refuse_existing(keys, self._table, self._read, lambda row: row is not None and row[0] is not None)
+        name = shown(self._access.options, COUNTERS)
+        self._access.refuse_existing(keys, name, self._read, lambda row: row is not None and row[0] is not None)
 
     def create(self, keys: Sequence[str]) -> None:
         """Create counters at 0, on all replicas."""

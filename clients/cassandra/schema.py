@@ -170,6 +170,11 @@ def quoted(options: CassandraClientOptions, layout: TableLayout = REGISTERS) -> 
     return f'"{options.keyspace}"."{options.table}{layout.suffix}"'
 
 
+def shown(options: CassandraClientOptions, layout: TableLayout = REGISTERS) -> str:
+    """Return the name of a table for a message."""
+    return f"{options.keyspace}.{options.table}{layout.suffix}"
+
+
 def _same(one: str, other: str) -> bool:
     return one.upper().removesuffix("ERCENTILE") == other.upper().removesuffix("ERCENTILE")
 
