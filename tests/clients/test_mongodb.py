@@ -516,6 +516,21 @@ def test_the_member_to_read_from_must_answer_and_belong_to_the_set(mongo_uri: st
     )
 
 
+def test_an_arbiter_to_read_from_is_named_and_not_called_silent(tmp_path: Path) -> None:
+    folders = [tmp_path / "data", tmp_path / "arbiter"]
+    for folder in folders:
+        folder.mkdir()
+    with server(folders[0], "--replSet", "rs0") as data, server(folders[1], "--replSet", "rs0") as arbiter:
+        members = [{"_id": 0, "host": data}, {"_id": 1, "host": arbiter, "arbiterOnly": True}]
+        with pymongo.MongoClient(f"mongodb://{data}", directConnection=True) as client:
+            client.admin.command("replSetInitiate", {"_id": "rs0", "members": members})
+            until(lambda: client.admin.command("hello")["isWritablePrimary"])
+        with pymongo.MongoClient(f"mongodb://{arbiter}", directConnection=True) as client:
+            until(lambda: client.admin.command("hello").get("arbiterOnly"))
+        error = error_of(uri=f"mongodb://{data}/?replicaSet=rs0", read_from=arbiter)
+    assert str(error) == f"--read-from {arbiter} is an arbiter, which holds no data: choose another member"
+
+
 @pytest.mark.parametrize("options", ["", "?replicaSet=rs0"])
 def test_a_standalone_server_is_rejected(loner: str, options: str) -> None:
     error = error_of(uri=f"mongodb://{loner}/{options}", timeout_s=0.5)
