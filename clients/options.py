@@ -36,7 +36,7 @@ class Option(NamedTuple):
 
     `field` is the attribute of the dataclass. `parse` turns text into the value or raises ValueError; `choices` limit
     the text. `omitted` is the value if the option is given neither as a flag nor by the environment variable `env`;
-    `alone` is the value of the flag without an argument; `aliases` are former flags, still accepted. `show` turns the
+    `alone` is the value of the flag without an argument; `aliases` are other flags for it. `show` turns the
     value into what results print. A `secret` value may hold a password: it never appears on a page, in a log or in a
     report.
     """
@@ -53,11 +53,12 @@ class Option(NamedTuple):
     redaction: Redaction = HIDDEN
     alone: str | None = None
     aliases: tuple[str, ...] = ()
+    dest: str = ""
 
     @property
     def name(self) -> str:
-        """The attribute that argparse derives from the flag; also the option's name in results."""
-        return self.flag.lstrip("-").replace("-", "_")
+        """The attribute of parsed arguments: `dest`, or derived from the flag; also the option's name in results."""
+        return self.dest or self.flag.lstrip("-").replace("-", "_")
 
     @property
     def default_text(self) -> str | None:

@@ -10,14 +10,21 @@ from stalewatch.clients.options import option
 
 _HELP: Mapping[str, str] = {
     "ca": "use TLS, and trust servers whose certificate is signed by an authority in this file (PEM)",
-    "cert": "use TLS with this client certificate (PEM), if the servers require one",
-    "key": "private key of the client certificate, unless the certificate's file contains it",
+    "cert": "use TLS with this client certificate (PEM), if the servers require one (under Locust: --client-cert)",
+    "key": "private key of the client certificate, unless the certificate's file contains it (under Locust: --client-key)",
 }
 
 
-def tls_option(kind: str, database: str, **details: Any) -> Any:  # noqa: ANN401 # a field stands for its value
+_CLIENT: Mapping[str, Mapping[str, Any]] = {
+    kind: {"aliases": (f"--client-{kind}",), "dest": f"client_{kind}"} for kind in ("cert", "key")
+}
+"""Locust has flags ``--tls-cert`` and ``--tls-key`` of its own, for its web page; there the other names are ours."""
+
+
+def tls_option(kind: str, database: str) -> Any:  # noqa: ANN401 # a field stands for its value
     """Return the field of an options' dataclass for ``--tls-ca``, ``--tls-cert`` or ``--tls-key``."""
-    return option(f"--tls-{kind}", _HELP[kind], env=f"STALEWATCH_{database}_TLS_{kind.upper()}", **details)
+    env = f"STALEWATCH_{database}_TLS_{kind.upper()}"
+    return option(f"--tls-{kind}", _HELP[kind], env=env, **_CLIENT.get(kind, {}))
 
 
 class TlsFiles(NamedTuple):

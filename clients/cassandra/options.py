@@ -132,8 +132,8 @@ class CassandraClientOptions:
         **ON_OFF,
     )
     tls_ca: str | None = tls_option("ca", "CASSANDRA")
-    tls_cert: str | None = tls_option("cert", "CASSANDRA", aliases=("--client-cert",))
-    tls_key: str | None = tls_option("key", "CASSANDRA", aliases=("--client-key",))
+    tls_cert: str | None = tls_option("cert", "CASSANDRA")
+    tls_key: str | None = tls_option("key", "CASSANDRA")
     data_center: str | None = option(
         "--data-center", "data center whose nodes receive requests (default: all data centers)"
     )

@@ -78,9 +78,9 @@ def _add(parser: Any, flag: str, options: dict[str, Option]) -> None:  # noqa: A
     choices = first.choices if all(option.choices == first.choices for option in every) else None
     if choices and default is None:  # the form shows the first choice where nothing is chosen
         choices, default = ("", *choices), ""
+    taken = parser._option_string_actions  # noqa: SLF001 # argparse does not say it publicly; Locust's own come first
     parser.add_argument(
-        flag,
-        *first.aliases,
+        *(one for one in (flag, *first.aliases) if one not in taken),
         dest=first.name,
         default=default,
         metavar=None if choices else first.name.upper(),
