@@ -11,7 +11,7 @@ from stalewatch.clients.options import option
 _HELP: Mapping[str, str] = {
     "ca": "use TLS, and trust servers whose certificate is signed by an authority in this file (PEM)",
     "cert": "use TLS with this client certificate (PEM), if the servers require one (under Locust: --client-cert)",
-    "key": "private key of the client certificate, unless the certificate's file contains it (under Locust: --client-key)",
+    "key": "private key of the client certificate, unless that file contains it (under Locust: --client-key)",
 }
 
 
