@@ -4,6 +4,7 @@ from tests.reports.results import result, with_counts, with_latency, with_stalen
 
 def test_a_run_without_operations_has_no_evidence() -> None:
     assert list(plain_lines(result())) == [
+        "no operation succeeded: 0 attempted; nothing was tested",
         "write avg/p95 ms: n/a / n/a",
         "read avg/p95 ms: n/a / n/a",
         "stale_read_rate: n/a (0/0, no evidence)",
@@ -35,6 +36,7 @@ def test_each_rate_is_that_of_its_guarantee() -> None:
 
 def test_service_and_response_times_are_separate_lines() -> None:
     made = with_latency(with_latency(result(), "write", avg=1.234, p95=4.567), "read", "response_ms", avg=10, p95=20)
+    made["operations"]["write"]["ok"] = 1
     lines = list(plain_lines(made))
     assert lines[:3] == [
         "write avg/p95 ms: 1.23 / 4.57",
