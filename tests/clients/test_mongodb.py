@@ -511,7 +511,7 @@ def test_a_direct_connection_is_rejected(mongo: MongoCluster) -> None:
 
 def test_the_member_to_read_from_must_answer_and_belong_to_the_set(mongo_uri: str, loner: str) -> None:
     assert "belongs to no replica set, not to rs0" in str(error_of(uri=mongo_uri, read_from=loner))
-    assert "no MongoDB server answers at --read-from 127.0.0.1:1 " in str(
+    assert "no MongoDB server answers at --read-from 127.0.0.1:1; " in str(
         error_of(uri=mongo_uri, read_from="127.0.0.1:1", timeout_s=0.5)
     )
 
