@@ -16,7 +16,7 @@ from stalewatch.commands.exits import DONE, MISSED, UNREACHABLE, USAGE
 from stalewatch.commands.outputs import log
 from stalewatch.engine.process_run import connected
 from stalewatch.history.compression import MissingCodec
-from stalewatch.metrics.faults import Faults
+from stalewatch.metrics.nodes import Faults
 from stalewatch.metrics.serving import serving
 from stalewatch.reports import expect, page
 from stalewatch.reports.progress import progress

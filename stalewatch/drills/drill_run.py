@@ -23,7 +23,7 @@ from stalewatch.engine.threads import Report
 from stalewatch.faults.guardian import NotUndone
 from stalewatch.history.clock import Clock
 from stalewatch.history.operation import Fault
-from stalewatch.metrics.faults import Faults
+from stalewatch.metrics.nodes import Faults
 from stalewatch.metrics.serving import serving
 from stalewatch.recording.attempts import AttemptLog
 from stalewatch.workloads.options import LoadOptions
