@@ -92,7 +92,7 @@ def _states(servers: Servers) -> list[NodeState]:
 
 @contextmanager
 def serving(run: ProcessRun, port: int | None, faults: Faults, report_line: Callable[[str], None]) -> Iterator[None]:
-    """Serve a run in one process while the block runs and until the last counts are scraped; do nothing if port is None.
+    """Serve a run in one process while the block runs and until the last counts are scraped; do nothing without a port.
 
     Raises OSError for a port that is taken, `BadAddress` if prometheus-client is missing.
     """

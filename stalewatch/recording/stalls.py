@@ -12,7 +12,7 @@ LATE_NS = 500_000_000
 """How late a heartbeat must be to count as a stall; a busy but healthy process stays below this."""
 
 RECENT = 16
-"""How many stalls are remembered for operations that are yet to be judged: fewer fit into the time they wait."""
+"""How many stalls are remembered for operations that are not judged yet; more cannot happen while these wait."""
 
 
 class Stall(NamedTuple):
@@ -25,7 +25,7 @@ class Stall(NamedTuple):
 class StallDetector:
     """Notices when the whole process stalls: a long computation, a garbage collection, a stopped process.
 
-    An operation that was in flight then ends late because its answer lay unread. That latency is ours, not the
+    An operation in flight at that time ends late because its answer was not read. That latency is ours, not the
     database's, so it is left out. Verdicts and staleness need no such care: a read's start is taken before its request
     is sent and a write's end after its answer was read, and a late end only lowers floors and shortens staleness. So
     our own delay never makes a read count as stale, or as staler.

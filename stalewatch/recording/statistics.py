@@ -1,4 +1,4 @@
-"""Counts and latencies of operations, beside what the judge finds."""
+"""Counts and latencies of operations."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ ACCUMULATED = ("outcomes", "errors", "service", "response", "stalled", "last_ok"
 
 
 class Statistics:
-    """Outcomes, errors and latencies by kind: ``read``, or ``write`` (appends and draws too); latencies of ok operations.
+    """Outcomes, errors and latencies (of ok operations) by kind: ``read``, or ``write`` for writes, appends and draws.
 
     A subscriber of the recorder. Statistics of several workers, or of several periods, add up.
     """
@@ -70,7 +70,7 @@ class Statistics:
         """Count nothing: what only the end can decide happened at no particular second."""
 
     def drain(self) -> "Statistics":
-        """Return what was counted since the last call."""
+        """Return the counts since the last call."""
         drained = Statistics()
         vars(drained).update({name: value for name, value in vars(self).items() if name in ACCUMULATED})
         self._reset()
@@ -84,7 +84,7 @@ class Statistics:
         return second
 
     def merge(self, other: "Statistics") -> None:
-        """Add what was counted elsewhere, or later."""
+        """Add the counts of another worker or a later period."""
         for kind in KINDS:
             self.outcomes[kind] += other.outcomes[kind]
             self.service[kind].merge(other.service[kind])
