@@ -20,12 +20,11 @@ from stalewatch.clients.databases import DATABASES
 from stalewatch.clients.errors import BadAddress, ClientError
 from stalewatch.clients.options import parse_options
 from stalewatch.clusters.protocol import Cluster, ClusterError
-from stalewatch.drills import broken
-from stalewatch.drills.chosen import FLAGS, Chosen, choose
+from stalewatch.drills.catalogue import FLAGS, BadDrill, ScheduledDrill, apply_options
+from stalewatch.drills.clusters import prepared_cluster
 from stalewatch.drills.drill_run import DrillRun
-from stalewatch.drills.figures import Load
-from stalewatch.drills.plan import BadDrill
-from stalewatch.drills.timeline import Cut
+from stalewatch.drills.recovery import LoadTimes
+from stalewatch.drills.timeline import DrillCutShort
 from stalewatch.history.clock import RealClock
 from stalewatch.history.operation import FORMAT, FORMAT_VERSION, Fault, Header
 from stalewatch.history.writer import HistoryWriter
@@ -73,7 +72,7 @@ class Notes:
 class Drilling:
     """One run's drill, in a greenlet beside it."""
 
-    def __init__(self, environment: Environment, run: Run, chosen: Chosen, cluster: Cluster) -> None:
+    def __init__(self, environment: Environment, run: Run, chosen: ScheduledDrill, cluster: Cluster) -> None:
         (database,) = run.databases
         clock = RealClock()
         self._run = run
@@ -101,8 +100,8 @@ class Drilling:
                 begun = self._begun = self._await_load()
                 if begun is not None:
                     drill.perform(begun, lambda: run.ending)
-                if begun is None or drill.timeline.cut:
-                    raise Cut("the load ended before the drill did; give -t more")
+                if begun is None or drill.timeline.cut_short:
+                    raise DrillCutShort("the load ended before the drill did; give -t more")
         except (ClientError, ClusterError) as error:
             self._trouble = error
             log.error("the drill cannot be done: %s", error)  # noqa: TRY400 # the message says it all
@@ -128,10 +127,10 @@ class Drilling:
         self._drill.close(lambda: self._run.hurried)
         self._write()
         attempts = self._run.totals.attempts or AttemptLog()
-        load = Load(self._begun or self._run.stopped_ns, self._run.stopped_ns)
+        load = LoadTimes(self._begun or self._run.stopped_ns, self._run.stopped_ns)
         read_finally = attempts.read_finally and self._run.complete
         result = self._drill.result(attempts, load, read_finally=read_finally, error=self._trouble)
-        return Aside(result, UNREACHABLE if self._trouble or self._drill.timeline.trouble else 0)
+        return Aside(result, UNREACHABLE if self._trouble or self._drill.timeline.failure else 0)
 
     def _write(self) -> None:
         """Write the faults as a history of their own beside the workers'."""
@@ -150,7 +149,7 @@ class Drilling:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with HistoryWriter(folder / f"{self._run.name}-faults.jsonl", header) as history:
-                for fault in sorted(self._drill.timeline.noted, key=lambda one: (one.end is None, one.end)):
+                for fault in sorted(self._drill.timeline.faults, key=lambda one: (one.end is None, one.end)):
                     history.add(fault)
         except OSError as error:
             log.error("%s: %s", error.filename or folder, error.strerror or error)  # noqa: TRY400 # it says it all
@@ -173,17 +172,17 @@ def take_part(environment: Environment, runner: Runner | None, **_: Any) -> None
     gevent.spawn(environment.events.test_start.add_listener, begin)
 
 
-def _made_ready(environment: Environment, options: Namespace) -> tuple[Chosen, Cluster]:
+def _made_ready(environment: Environment, options: Namespace) -> tuple[ScheduledDrill, Cluster]:
     """Return the drill and the cluster, whole; end the process with one line where that cannot be."""
     databases = sorted({str(getattr(one, "database", "")) for one in environment.user_classes})
     try:
         if len(databases) != 1:
             raise BadDrill(f"--drill {options.drill}: a drill breaks one database, and these users load {databases}")
         options.database, options.fault = databases[0], options.drill
-        chosen = Chosen.of(options)
-        choose(options, chosen.drill)
+        chosen = ScheduledDrill.from_arguments(options)
+        apply_options(options, chosen.drill)
         lent = ExitStack()
-        cluster = lent.enter_context(broken.at_hand(options, chosen.drill, log.info))
+        cluster = lent.enter_context(prepared_cluster(options, chosen.drill, log.info))
         if cluster is None:
             raise BadDrill(f"--drill {options.drill}: the simulated store is broken by: stalewatch drill memory")
         environment.events.quit.add_listener(lambda **_: lent.close())

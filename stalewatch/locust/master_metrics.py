@@ -21,11 +21,9 @@ from stalewatch.locust.interrupts import Interrupts
 from stalewatch.locust.roster import State
 from stalewatch.locust.run import Run
 from stalewatch.locust.secrets import Vault
-from stalewatch.metrics.exposition import registry
-from stalewatch.metrics.faults import Faults
 from stalewatch.metrics.meter import Meter, Reading
-from stalewatch.metrics.nodes import NodeMetrics
-from stalewatch.metrics.server import MetricsServer, Target, discovery
+from stalewatch.metrics.nodes import Faults, NodeMetrics
+from stalewatch.metrics.server import MetricsServer, Target, discovery, registry
 from stalewatch.metrics.serving import poll_servers, run_readings
 from stalewatch.recording.totals import no_totals
 

@@ -9,9 +9,8 @@ from ipaddress import ip_address
 from locust.runners import Runner, WorkerRunner
 
 from stalewatch.locust.share import Share
-from stalewatch.metrics.exposition import registry
 from stalewatch.metrics.meter import Reading
-from stalewatch.metrics.server import MetricsServer
+from stalewatch.metrics.server import MetricsServer, registry
 
 log = logging.getLogger("stalewatch")
 
