@@ -8,8 +8,7 @@ from stalewatch.clusters.local import home
 from stalewatch.clusters.local.cluster import LocalCluster
 from stalewatch.clusters.local_clusters import LOCAL, kind
 from stalewatch.clusters.protocol import ClusterError, NodeStatus
-
-DONE, UNREACHABLE, INTERRUPTED = 0, 3, 130
+from stalewatch.exit_codes import DONE, INTERRUPTED, UNREACHABLE
 
 _LAB = (
     "the cluster in a network of its own, without a way out, whose links a drill can cut, slow and make to lose; needs "

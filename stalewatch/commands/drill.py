@@ -19,12 +19,11 @@ from stalewatch.drills.drill_run import Drilled, DrillSettings, drilled
 from stalewatch.drills.plan import BadDrill, Drill
 from stalewatch.drills.side_by_side import show
 from stalewatch.drills.variations import Variation, variations
+from stalewatch.exit_codes import DONE, MISSED, UNREACHABLE, USAGE
 from stalewatch.history.compression import MissingCodec
 from stalewatch.reports import expect, page
 from stalewatch.reports.progress import progress
 from stalewatch.workloads.options import LoadOptions
-
-DONE, MISSED, USAGE, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
 
 AFTER_S = 30.0
 """How long the load goes on, where nobody says so, after the last fault is over."""

@@ -2,10 +2,10 @@
 
 from locust import task
 
-from stalewatch.locust.user import SessionUser
+from stalewatch.locust import DatabaseUser
 
 
-class _MixedUser(SessionUser):
+class _MixedUser(DatabaseUser):
     abstract = True
     database = "memory"
 

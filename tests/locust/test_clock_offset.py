@@ -2,7 +2,6 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
-
 from stalewatch.locust.clock_offset import DRIFT_SHARE, ClockOffset, Sample
 
 SECOND = 1_000_000_000

@@ -1,14 +1,14 @@
 """What the master knows of its workers."""
 
 import pytest
+from stalewatch.locust.report import Report, counts_of, decode, encode, verdict_rows
+from stalewatch.locust.roster import Roster
 
 from stalewatch.checkers.distribution import Distribution
 from stalewatch.checkers.findings import Findings
 from stalewatch.checkers.judge import Judge
 from stalewatch.engine.result import guarantees
 from stalewatch.history.operation import Read, Write
-from stalewatch.locust.report import Report, counts_of, decode, encode, verdict_rows
-from stalewatch.locust.roster import Roster
 from stalewatch.recording.stalls import Stall
 from stalewatch.recording.statistics import Statistics
 from stalewatch.recording.totals import no_totals

@@ -3,6 +3,9 @@
 from pathlib import Path
 
 import pytest
+from stalewatch.locust.report import HistoryFile
+from stalewatch.locust.roster import Member
+from stalewatch.locust.salvage import salvage
 
 from stalewatch.checkers.judge import Judge
 from stalewatch.commands.check import judge_files
@@ -10,9 +13,6 @@ from stalewatch.engine.result import check_result
 from stalewatch.history.operation import FORMAT, FORMAT_VERSION, Header, Operation, Read, Write
 from stalewatch.history.reader import History
 from stalewatch.history.writer import HistoryWriter
-from stalewatch.locust.report import HistoryFile
-from stalewatch.locust.roster import Member
-from stalewatch.locust.salvage import salvage
 from stalewatch.recording.totals import no_totals
 
 RUN = "r1"

@@ -7,11 +7,11 @@ from importlib.metadata import version
 import msgpack
 import pytest
 import zmq
+from stalewatch.locust.secrets import Vault
 
 from stalewatch.clients.mongodb.options import MongoClientOptions
 from stalewatch.clients.options import options_of
 from stalewatch.clusters.local import ports
-from stalewatch.locust.secrets import Vault
 from tests.locust.conftest import Swarm
 
 MONGO = "locustfiles/mongo_users.py"
