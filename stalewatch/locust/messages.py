@@ -1,9 +1,9 @@
-"""The messages between master and workers: their names, and the report that a worker sends.
+"""The messages between master and workers: their names, a worker's reports, and what clock messages tell it.
 
 Locust's own messages and these share one namespace.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -39,6 +39,9 @@ REFUSED = "stalewatch-refused"
 RUN, TARGET = "stalewatch_run", "stalewatch_users"
 """The run's name and the target number of users, among Locust's parsed options: every spawn message contains those, so
 that workers that join late get them too."""
+
+MAX_DRIFT = 1000e-6
+"""How much two clocks may drift apart, in seconds per second: NTP slews each by at most half, one up, one down."""
 
 DistributionState = tuple[dict[int, int], bool, int, int]
 
@@ -192,3 +195,54 @@ def _verdict(row: VerdictRow) -> Verdict:
 
 encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder(WorkerReport).decode
+
+
+class ClockSample(NamedTuple):
+    """One exchange of CLOCK messages: when ours was sent and the answer came, and the master's time in it, in ns."""
+
+    sent: int
+    received: int
+    master: int
+
+    @property
+    def offset_ns(self) -> float:
+        """The master's clock minus ours, if the answer was written halfway."""
+        return self.master - (self.sent + self.received) / 2
+
+    @property
+    def error_ns(self) -> float:
+        """The largest possible error of the offset: the answer may have been written at any time in between."""
+        return (self.received - self.sent) / 2
+
+
+class ClockOffset:
+    """The offset of the master's clock that a run uses, and a bound of its error at any time of the run.
+
+    The offset never changes during a run, or times would jump. At each sample the true offset is within half a round
+    trip of the sample's; between samples it drifts by `MAX_DRIFT` at most. So shortly after a sample the error is
+    bounded by the difference between that sample and the offset in use, plus half its round trip, plus the drift since.
+    The history states the largest bound of the run. A bound from the shortest round trip at the start alone would be
+    wrong an hour later: at 1000 ppm two clocks are 3.6 s apart by then.
+    """
+
+    def __init__(self, samples: list[ClockSample]) -> None:
+        """Use the sample with the shortest round trip; there must be at least one."""
+        best = min(samples, key=lambda sample: sample.error_ns)
+        self.offset_ns = round(best.offset_ns)
+        self._bound_ns = best.error_ns
+        self._at = best.received
+        self._worst_ns = self._bound_ns
+
+    def add(self, sample: ClockSample) -> None:
+        """Update the bound with a later exchange; a slow one does not improve it, but does no harm."""
+        drifted_ns = self._drifted(sample.received)
+        self._worst_ns = max(self._worst_ns, drifted_ns)
+        self._bound_ns = min(drifted_ns, abs(sample.offset_ns - self.offset_ns) + sample.error_ns)
+        self._at = sample.received
+
+    def error_ns(self, now: int) -> int:
+        """Return the bound of the error from the start until now, a time of our own clock."""
+        return round(max(self._worst_ns, self._drifted(now)))
+
+    def _drifted(self, now: int) -> float:
+        return self._bound_ns + MAX_DRIFT * max(0, now - self._at)

@@ -150,7 +150,7 @@ def _check(namespace: Namespace, databases: Collection[str]) -> None:
 
 
 def _start_clusters(namespace: Namespace, secrets: Secrets, databases: Collection[str]) -> None:
-    """Start local clusters for databases without an address before `-t` counts; otherwise the first user starts them."""
+    """Start local clusters for databases without an address before `-t` counts; otherwise the first user does."""
     for name in databases:
         database = DATABASES[name]
         if database.lacks_address(parse_options(database.options, secrets.restored(namespace))):

@@ -155,8 +155,9 @@ def salvage(worker: WorkerRecord, run: str, folder: Path | None) -> Totals:
 
     A worker writes its operations to the file in the order in which they are judged, and before it reports them. So the
     file starts with everything that was reported, and continues with what was done until the worker died, except for
-    the last second, which was not written yet. Judging the file from the start and dropping the findings about the reported
-    operations adds exactly the rest. A worker that died before its first report may have left files in `folder`.
+    the last second, which was not written yet. Judging the file from the start and dropping the findings about the
+    reported operations adds exactly the rest. A worker that died before its first report may have left files in
+    `folder`.
     """
     left = folder.glob(f"{run}-w{worker.worker}-*") if folder else ()
     files = worker.histories or [HistoryFile(str(path), 0, 0, finished=False) for path in left]

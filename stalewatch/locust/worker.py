@@ -16,10 +16,11 @@ from locust.runners import Runner, WorkerRunner
 from stalewatch.clients.options import parse_options
 from stalewatch.history.clock import RealClock
 from stalewatch.locust import messages
+from stalewatch.locust.messages import ClockOffset, ClockSample
 from stalewatch.locust.metrics import WorkerMetrics
 from stalewatch.locust.open_database import WorkerRunSettings
 from stalewatch.locust.options import Secrets, path
-from stalewatch.locust.worker_run import ClockOffset, ClockSample, WorkerRun
+from stalewatch.locust.worker_run import WorkerRun
 from stalewatch.recording.stalls import StallDetector
 from stalewatch.workloads.options import LoadOptions
 

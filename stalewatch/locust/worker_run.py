@@ -1,77 +1,22 @@
-"""One worker's run: the databases that its users need, its reports, and how far its clock is from the master's."""
+"""One worker's run: the databases that its users need, and its reports."""
 
 import logging
 import socket
 from collections.abc import Iterator
 from itertools import count
-from typing import NamedTuple
 
 import gevent
 from gevent.event import Event
 
 from stalewatch.engine.database_run import added_up
 from stalewatch.engine.threads import Progress
-from stalewatch.locust.messages import WorkerReport, counts_of, verdict_rows
+from stalewatch.locust.messages import ClockOffset, WorkerReport, counts_of, verdict_rows
 from stalewatch.locust.open_database import OpenDatabase, RunFailure, WorkerRunSettings
 from stalewatch.metrics.families import SCHEDULER_LAG
 from stalewatch.metrics.meter import NS, Reading
 from stalewatch.recording.totals import Totals
 
 log = logging.getLogger("stalewatch")
-
-MAX_DRIFT = 1000e-6
-"""How much two clocks may drift apart, in seconds per second: NTP slews each by at most half, one up, one down."""
-
-
-class ClockSample(NamedTuple):
-    """One exchange: when the request left and the answer came by our clock, and the master's time in it, in ns."""
-
-    sent: int
-    received: int
-    master: int
-
-    @property
-    def offset_ns(self) -> float:
-        """The master's clock minus ours, if the answer was written halfway."""
-        return self.master - (self.sent + self.received) / 2
-
-    @property
-    def error_ns(self) -> float:
-        """The largest possible error of the offset: the answer may have been written at any time in between."""
-        return (self.received - self.sent) / 2
-
-
-class ClockOffset:
-    """The offset of the master's clock that a run uses, and a bound of its error at any time of the run.
-
-    The offset never changes during a run, or times would jump. At each sample the true offset is within half a round
-    trip of the sample's; between samples it drifts by `MAX_DRIFT` at most. So shortly after a sample the error is
-    bounded by the difference between that sample and the offset in use, plus half its round trip, plus the drift since.
-    The history states the largest bound of the run. A bound from the shortest round trip at the start alone would be
-    wrong an hour later: at 1000 ppm two clocks are 3.6 s apart by then.
-    """
-
-    def __init__(self, samples: list[ClockSample]) -> None:
-        """Use the sample with the shortest round trip; there must be at least one."""
-        best = min(samples, key=lambda sample: sample.error_ns)
-        self.offset_ns = round(best.offset_ns)
-        self._bound_ns = best.error_ns
-        self._at = best.received
-        self._worst_ns = self._bound_ns
-
-    def add(self, sample: ClockSample) -> None:
-        """Update the bound with a later exchange; a slow one does not improve it, but does no harm."""
-        drifted_ns = self._drifted(sample.received)
-        self._worst_ns = max(self._worst_ns, drifted_ns)
-        self._bound_ns = min(drifted_ns, abs(sample.offset_ns - self.offset_ns) + sample.error_ns)
-        self._at = sample.received
-
-    def error_ns(self, now: int) -> int:
-        """Return the bound of the error from the start until now, a time of our own clock."""
-        return round(max(self._worst_ns, self._drifted(now)))
-
-    def _drifted(self, now: int) -> float:
-        return self._bound_ns + MAX_DRIFT * max(0, now - self._at)
 
 
 class WorkerRun:
