@@ -1,4 +1,4 @@
-"""Users of whom the first worker's process computes for seven seconds without a pause."""
+"""Users of a simulated store; the first worker computes for seven seconds without yielding."""
 
 import time
 from typing import Any

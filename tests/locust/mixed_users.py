@@ -1,4 +1,4 @@
-"""Users of a simulated store of three kinds side by side."""
+"""Users of a simulated store with three different workloads."""
 
 from locust import task
 
@@ -15,7 +15,7 @@ class _MixedUser(DatabaseUser):
 
 
 class RegisterUser(_MixedUser):
-    """Does what `--workload` says: one thing or several."""
+    """Has the workload of `--workload`."""
 
 
 class LedgerUser(_MixedUser):
