@@ -12,9 +12,9 @@ from stalewatch.clients.options import add_arguments as add_options
 from stalewatch.clients.options import options_of, parse_options
 from stalewatch.clusters.protocol import ClusterError
 from stalewatch.commands import outputs
-from stalewatch.commands.exits import DONE, MISSED, UNREACHABLE, USAGE
 from stalewatch.commands.outputs import log
 from stalewatch.engine.process_run import connected
+from stalewatch.exit_codes import DONE, MISSED, UNREACHABLE, USAGE
 from stalewatch.history.compression import MissingCodec
 from stalewatch.metrics.nodes import Faults
 from stalewatch.metrics.serving import serving

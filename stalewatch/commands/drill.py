@@ -12,8 +12,8 @@ from stalewatch.clients.options import add_arguments as add_options
 from stalewatch.clients.options import count, options_of, parse_options, positive, seconds, with_values
 from stalewatch.clusters.protocol import ClusterError, Reachable
 from stalewatch.commands import outputs
-from stalewatch.commands.exits import DONE, MISSED, UNREACHABLE, USAGE
 from stalewatch.commands.outputs import log
+from stalewatch.exit_codes import DONE, MISSED, UNREACHABLE, USAGE
 from stalewatch.history.compression import MissingCodec
 from stalewatch.reports import expect, page
 from stalewatch.reports.progress import progress
