@@ -8,7 +8,7 @@ import msgpack
 import pytest
 import zmq
 
-from stalewatch.clients.mongodb.options import MongoClientOptions
+from stalewatch.clients.mongodb.options import MongoOptions
 from stalewatch.clients.options import options_of
 from stalewatch.clusters.local import ports
 from stalewatch.locust.options import Secrets
@@ -20,7 +20,7 @@ WITH_SECRETS, REDACTED = "mongodb://carol:s3cret@127.0.0.1:1/?replicaSet=rs0", "
 
 def secrets_of(given: str | None, environ: dict[str, str]) -> tuple[Secrets, Namespace]:
     namespace = Namespace(mongo_uri=given)
-    return Secrets(options_of(MongoClientOptions), namespace, environ), namespace
+    return Secrets(options_of(MongoOptions), namespace, environ), namespace
 
 
 def test_options_that_are_sent_contain_neither_user_nor_password() -> None:
