@@ -50,7 +50,8 @@ class Interrupts:
         self._leave_start: Callable[[int], BaseException | None] = lambda _: None
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored, or handled by others
             gevent.signal_handler(signal.SIGINT, self._on_interrupt)
-        gevent.signal_handler(signal.SIGTERM, self._on_terminate)
+        # Locust sets its own handler of SIGTERM once it has started.
+        gevent.signal_handler(signal.SIGTERM, self._left_start, signal.SIGTERM)
 
     def on_interrupt(self, hurry: Callable[[], bool]) -> None:
         """Call `hurry` at every Ctrl-C; it hurries an end that is under way, and returns whether one is."""
@@ -69,10 +70,6 @@ class Interrupts:
             _raise_in_main(KeyboardInterrupt())
         else:
             log.warning("ending without the rest of the final reads; press Ctrl-C again to exit at once")
-
-    def _on_terminate(self) -> None:
-        """Do nothing once Locust has set its own handler, after the start."""
-        self._left_start(signal.SIGTERM)
 
     def _left_start(self, number: int) -> bool:
         error = self._leave_start(128 + number)

@@ -166,16 +166,17 @@ def consistency_rows(run: MasterRun | None) -> list[TabRow]:
     """
     totals = _shown(run)
     newest = {violation.guarantee: violation for violation in _newest(run)}
-    verdicts = totals.findings.verdicts.values()
     rows = [
-        _row(verdict.name, verdict=verdict.verdict.replace("_", " "))
-        | _figures(verdict)
-        | ({"witness": proof(newest[verdict.name], run)} if verdict.name in newest else {})
-        for verdict in verdicts
+        _row(
+            guarantee=verdict.name,
+            verdict=verdict.verdict.replace("_", " "),
+            witness=proof(newest[verdict.name], run) if verdict.name in newest else "",
+            **_figures(verdict),
+        )
+        for verdict in totals.findings.verdicts.values()
     ]
-    operations = f"{totals.operations} operations"
     whole = overall(totals.findings.verdicts, complete=run is None or run.complete)
-    rows.append(_row("whole run", verdict=whole, witness=operations))
+    rows.append(_row(guarantee="whole run", verdict=whole, witness=f"{totals.operations} operations"))
     rows += _worker_rows(run)
     return [{"name": f"{number:04}", **row} for number, row in enumerate(rows)]
 
@@ -186,17 +187,8 @@ def _shown(run: MasterRun | None) -> Totals:
     return run.outcome.totals if run.outcome is not None and not run.reset else run.shown
 
 
-def _row(guarantee: str, checked: int | str = "", verdict: str = "", witness: str = "") -> TabRow:
-    return {
-        "guarantee": guarantee,
-        "checked": checked,
-        "violated": "",
-        "rate": "",
-        "interval": "",
-        "verdict": verdict,
-        "staleness": "",
-        "witness": witness,
-    }
+def _row(**cells: str | int) -> TabRow:
+    return {**{column["key"]: "" for column in CONSISTENCY.structure}, **cells}
 
 
 def _figures(verdict: Verdict) -> TabRow:
@@ -224,7 +216,8 @@ def _worker_rows(run: MasterRun | None) -> Iterator[TabRow]:
         if worker.lost or (run.outcome is not None and not worker.complete):
             notes.append(unchecked(worker) or "")
         if notes:
-            yield _row(f"worker {worker.worker}", worker.operations, worker.state, "; ".join(notes))
+            name, witness = f"worker {worker.worker}", "; ".join(notes)
+            yield _row(guarantee=name, checked=worker.operations, verdict=worker.state, witness=witness)
 
 
 def witness_rows(run: MasterRun | None) -> list[TabRow]:

@@ -17,7 +17,7 @@ def test_a_met_expectation_exits_with_0_even_if_requests_failed(swarm: Swarm) ->
 
 
 def test_a_missed_expectation_exits_with_1(swarm: Swarm) -> None:
-    pid = swarm.alone("--headless", "--processes", "2", *LOAD, *STALE, "--expect", "read_your_writes=0")
+    pid = swarm.alone("--headless", "--processes", "2", *LOAD, "-t", "4s", *STALE, "--expect", "read_your_writes=0")
     assert swarm.code(pid) == 1
     assert "expected read_your_writes=0: it is" in swarm.log(pid)
 
