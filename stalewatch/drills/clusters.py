@@ -91,7 +91,7 @@ def breakable(cluster: Cluster | None, client: Client) -> Cluster:
     if cluster is not None:
         return cluster
     assert isinstance(client, MemoryClient)  # noqa: S101 # the only database without servers
-    return cast("Cluster", MemoryCluster(client))  # by structure: the simulator may not import clusters
+    return cast("Cluster", MemoryCluster(client))  # it has the operations that faults use
 
 
 class NoTarget(ClusterError):
