@@ -29,7 +29,7 @@ _KEYS: "WeakKeyDictionary[object, frozenset[str]]" = WeakKeyDictionary()
 
 
 class UserError(Exception):
-    """A mistake in a locustfile: an operation that its workload does not have, or a key of another run."""
+    """A mistake in a locustfile: an operation that the workload lacks, or a key that the worker does not have."""
 
 
 class UserSession:
@@ -55,10 +55,13 @@ class UserSession:
         index = self._index(kind)
         session = self._sessions[index]
         if key is not None and not _has_key(self._workloads[index], key):
-            raise UserError(f"{kind}({key!r}): not a key of this run; choose one of keys({kind!r})")
+            raise UserError(f"{kind}({key!r}): not one of this worker's keys; choose one of keys({kind!r})")
         if kind in {"append", "draw"}:
-            with _replaced(session, "_random", session._random if key is None else _Always(key)):  # noqa: SLF001
+            if key is None:
                 session.step(due)
+            else:
+                with _replaced(session, "_random", _Always(key)):
+                    session.step(due)
         elif key is not None:
             getattr(session, kind)(key, due)
         else:
@@ -139,19 +142,19 @@ class DatabaseUser(User):
         self._opened.perform(session.step, due)
 
     def read(self, key: str | None = None) -> None:
-        """Read a key of the run, or one that the workload chooses, such as one that this user wrote recently."""
+        """Read one of this worker's keys, or one that the workload chooses, often one that this user wrote recently."""
         self._perform("read", key)
 
     def write(self, key: str | None = None) -> None:
-        """Write the next version of a key of the run, or of one that the workload chooses."""
+        """Write the next version of one of this worker's keys, or of one that the workload chooses."""
         self._perform("write", key)
 
     def append(self, key: str | None = None) -> None:
-        """Append a unique item to a list of the run, or to one that the workload chooses."""
+        """Append a unique item to one of this worker's lists, or to one that the workload chooses."""
         self._perform("append", key)
 
     def draw(self, key: str | None = None) -> None:
-        """Draw an id from a counter of the run, or from one that the workload chooses."""
+        """Draw an id from one of this worker's counters, or from one that the workload chooses."""
         self._perform("draw", key)
 
     def keys(self, kind: str = "write") -> Sequence[str]:

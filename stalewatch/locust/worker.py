@@ -140,14 +140,9 @@ class Worker:
         sent = self._own_clock.now()
         answer = self._clock_answers[sent] = AsyncResult()
         self._runner.send_message(messages.CLOCK, {"sent": sent})
-        try:
-            sample: ClockSample = answer.get(timeout=CLOCK_WAIT_S)
-        except gevent.Timeout:
-            return None
-        else:
-            return sample
-        finally:
-            del self._clock_answers[sent]
+        sample: ClockSample | None = answer.wait(CLOCK_WAIT_S)
+        del self._clock_answers[sent]
+        return sample
 
     def _on_clock(self, msg: Any, **_: Any) -> None:  # noqa: ANN401 # Locust's message
         received, answer = self._own_clock.now(), self._clock_answers.get(msg.data["sent"])
