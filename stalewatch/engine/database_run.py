@@ -8,6 +8,7 @@ import pkgutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,11 @@ class DatabaseRun:
         """Written keys whose final read failed."""
         self.final_reads_s: float | None = None
         """How long the final reads took; None if they did not cover every written key."""
+
+    @cached_property
+    def keys_by_kind(self) -> Mapping[str, Mapping[str, None]]:
+        """The keys for each kind of operation, in order, made to be searched."""
+        return {kind: dict.fromkeys(keys) for kind, keys in self.workload.keys_by_kind().items()}
 
     @property
     def keys(self) -> Sequence[str]:

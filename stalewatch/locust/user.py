@@ -1,10 +1,8 @@
 """The base class of users: each user is one session of a database, scheduled by Locust."""
 
 import random
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, ClassVar
-from weakref import WeakKeyDictionary
+from collections.abc import Sequence
+from typing import ClassVar
 
 import gevent
 from gevent import GreenletExit
@@ -15,17 +13,7 @@ from stalewatch.engine.database_run import DatabaseRun
 from stalewatch.locust import plugin
 from stalewatch.locust.open_database import OpenDatabase
 from stalewatch.locust.worker import Worker, worker_of
-
-WORKLOADS_OF = {
-    "read": ("register", "conflict"),
-    "write": ("register", "conflict"),
-    "append": ("ledger",),
-    "draw": ("sequence",),
-}
-"""The workloads whose sessions perform each kind of operation."""
-
-_KEYS: "WeakKeyDictionary[object, frozenset[str]]" = WeakKeyDictionary()
-"""The keys of each workload, for all its sessions."""
+from stalewatch.workloads import WORKLOADS
 
 
 class UserError(Exception):
@@ -33,78 +21,35 @@ class UserError(Exception):
 
 
 class UserSession:
-    """A user's session; a mix of workloads has one of each, of which it finds the one that an operation needs."""
+    """A user's session in a run, which checks what a locustfile asks of it."""
 
     def __init__(self, run: DatabaseRun, name: str) -> None:
-        self._names = run.workload_names
-        session: Any = run.session(name)
-        self.step: Callable[[int | None], None] = session.step
+        session = run.session(name)
+        self.step = session.step
         """Perform the workload's next operation."""
-        mixed = len(self._names) > 1
-        self._sessions: Sequence[Any] = session._sessions if mixed else [session]  # noqa: SLF001 # a mix in this order
-        workload: Any = run.workload
-        self._workloads: Sequence[Any] = workload._workloads if mixed else [workload]  # noqa: SLF001 # as above
+        self._workloads = run.workload_names
+        self._operations = session.operations()
+        self._keys = run.keys_by_kind
 
     def keys(self, kind: str) -> Sequence[str]:
         """Return the keys for a kind of operation; raise `UserError` if the run's workload has none."""
-        keys: Sequence[str] = self._workloads[self._index(kind)].keys
-        return keys
+        self._require(kind)
+        return list(self._keys[kind])
 
     def perform(self, kind: str, key: str | None, due: int | None) -> None:
         """Perform an operation of that kind on a key, or on one that the workload chooses (raises `UserError`)."""
-        index = self._index(kind)
-        session = self._sessions[index]
-        if key is not None and not _has_key(self._workloads[index], key):
+        self._require(kind)
+        if key is not None and key not in self._keys[kind]:
             raise UserError(f"{kind}({key!r}): not one of this worker's keys; choose one of keys({kind!r})")
-        if kind in {"append", "draw"}:
-            if key is None:
-                session.step(due)
-            else:
-                with _replaced(session, "_random", _Always(key)):
-                    session.step(due)
-        elif key is not None:
-            getattr(session, kind)(key, due)
-        else:
-            with _replaced(session, "_write_ratio", float(kind == "write")):
-                session.step(due)
+        self._operations[kind](key, due)
 
-    def _index(self, kind: str) -> int:
-        for name in WORKLOADS_OF[kind]:
-            if name in self._names:
-                return self._names.index(name)
-        needed, found = WORKLOADS_OF[kind][0], ",".join(self._names)
-        raise UserError(
-            f"{kind}() needs the {needed} workload, but this user has {found}: use --workload {needed}, or set "
-            f"workload = {needed!r} in its class"
-        )
-
-
-def _has_key(workload: Any, key: str) -> bool:  # noqa: ANN401 # a `Workload`
-    keys = _KEYS.get(workload)
-    if keys is None:
-        keys = _KEYS[workload] = frozenset(workload.keys)
-    return key in keys
-
-
-class _Always:
-    """A random choice that is always the same."""
-
-    def __init__(self, key: str) -> None:
-        self._key = key
-
-    def choice(self, _keys: Sequence[str]) -> str:
-        return self._key
-
-
-@contextmanager
-def _replaced(session: object, name: str, value: object) -> Iterator[None]:
-    """Replace how a session chooses its next operation, for one step."""
-    before = getattr(session, name)
-    setattr(session, name, value)
-    try:
-        yield
-    finally:
-        setattr(session, name, before)
+    def _require(self, kind: str) -> None:
+        if kind not in self._operations:
+            needed = next(name for name, spec in WORKLOADS.items() if kind in spec.kinds)
+            raise UserError(
+                f"{kind}() needs the {needed} workload, but this user has {','.join(self._workloads)}: use --workload "
+                f"{needed}, or set workload = {needed!r} in its class"
+            )
 
 
 class DatabaseUser(User):

@@ -58,7 +58,7 @@ def test_operations_can_be_sent_to_given_keys(swarm: Swarm) -> None:
 
 
 def test_on_start_gets_a_session_with_and_without_super(swarm: Swarm) -> None:
-    log = run(swarm, "-u", "6", "-t", "3s", "WithSuperUser", "WithoutSuperUser", "StartingUser")
+    log = run(swarm, "-u", "6", "-t", "6s", "WithSuperUser", "WithoutSuperUser", "StartingUser")
     result = swarm.result()
     assert_agrees(result, swarm.histories, workers=3)  # a file for each workload
     counts = Counter(one["op"] for one in operations(swarm))
