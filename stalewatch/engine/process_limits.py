@@ -8,7 +8,7 @@ SPARE_FILES = 100
 
 
 def require_files(database: Database, users: int) -> None:
-    """Let this process open as many files as its users need connections; raise `BadAddress` if the system forbids it."""
+    """Let this process open as many files as its users need; raise `BadAddress` if the system forbids it."""
     try:
         import resource  # noqa: PLC0415 # Unix only
     except ImportError:
