@@ -34,16 +34,20 @@ HIDDEN = Redaction(lambda _value: "", lambda _redacted, own: own)
 class Option(NamedTuple):
     """One option of a dataclass.
 
+    `one_process` options are for runs in one process: Locust, whose workers end at different times, lacks them.
+
     `field` is the attribute of the dataclass. `parse` turns text into the value or raises ValueError; `choices` limit
     the text. `omitted` is the value if the option is given neither as a flag nor by the environment variable `env`;
-    `alone` is the value of the flag without an argument. `show` turns the value into what results print. A `secret`
-    value may hold a password: it never appears on a page, in a log or in a report.
+    `alone` is the value of the flag without an argument; `aliases` are other flags for it. `show` turns the
+    value into what results print. A `secret` value may hold a password: it never appears on a page, in a log or in a
+    report.
     """
 
     flag: str
     help: str
     field: str = ""
     omitted: Any = None
+    one_process: bool = False
     choices: tuple[str, ...] | None = None
     parse: Callable[[str], Any] = str
     show: Callable[[Any], Any] = lambda value: value
@@ -51,11 +55,13 @@ class Option(NamedTuple):
     secret: bool = False
     redaction: Redaction = HIDDEN
     alone: str | None = None
+    aliases: tuple[str, ...] = ()
+    dest: str = ""
 
     @property
     def name(self) -> str:
-        """The attribute that argparse derives from the flag; also the option's name in results."""
-        return self.flag.lstrip("-").replace("-", "_")
+        """The attribute of parsed arguments: `dest`, or derived from the flag; also the option's name in results."""
+        return self.dest or self.flag.lstrip("-").replace("-", "_")
 
     @property
     def default_text(self) -> str | None:
@@ -127,7 +133,7 @@ def add_arguments(parser: argparse._ActionsContainer, options: Iterable[Option])
         env = f" [{one.env}]" if one.env else ""
         text = f"{one.help}{default}{env}".replace("%", "%%")
         alone: dict[str, Any] = {} if one.alone is None else {"nargs": "?", "const": one.alone}
-        parser.add_argument(one.flag, metavar=_metavar(one), help=text, **alone)
+        parser.add_argument(one.flag, *one.aliases, dest=one.name, metavar=_metavar(one), help=text, **alone)
 
 
 def _metavar(option: Option) -> str:

@@ -58,14 +58,19 @@ def add_arguments(parser: Any, databases: Collection[str]) -> None:  # noqa: ANN
 
 def options_of_all(databases: Iterable[str]) -> list[Option]:
     """Return the options of the load and of these databases."""
-    return [*LOAD, *(option for database in databases for option in DATABASES[database].flags())]
+    return [*LOAD, *(option for database in databases for option in _flags(database))]
+
+
+def _flags(database: str) -> list[Option]:
+    """Return the options of a database that runs in several processes have."""
+    return [option for option in DATABASES[database].flags() if not option.one_process]
 
 
 def _by_flag(databases: Iterable[str]) -> dict[str, dict[str, Option]]:
     """Return every flag once, with what it is to each of those who have it."""
     found: dict[str, dict[str, Option]] = {option.flag: {"": option} for option in LOAD}
     for database in databases:
-        for option in DATABASES[database].flags():
+        for option in _flags(database):
             found.setdefault(option.flag, {})[database] = option
     return found
 
@@ -78,8 +83,10 @@ def _add(parser: Any, flag: str, options: dict[str, Option]) -> None:  # noqa: A
     choices = first.choices if all(option.choices == first.choices for option in every) else None
     if choices and default is None:  # the form shows the first choice where nothing is chosen
         choices, default = ("", *choices), ""
+    taken = parser._option_string_actions  # noqa: SLF001 # argparse does not say it publicly; Locust's own come first
     parser.add_argument(
-        flag,
+        *(one for one in (flag, *first.aliases) if one not in taken),
+        dest=first.name,
         default=default,
         metavar=None if choices else first.name.upper(),
         choices=choices,
