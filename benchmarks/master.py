@@ -23,7 +23,7 @@ from stalewatch.checkers.judge import Judge
 from stalewatch.clusters.local.ports import free
 from stalewatch.history.operation import Read, Write
 from stalewatch.locust import messages
-from stalewatch.locust.report import Report, counts_of, encode, verdict_rows
+from stalewatch.locust.messages import WorkerReport, counts_of, encode, verdict_rows
 from stalewatch.recording.statistics import Statistics
 
 WORKERS = 50
@@ -104,7 +104,7 @@ class SimulatedWorker:
 
     def _encoded(self, judge: Judge, statistics: Statistics, *, last: bool) -> bytes:
         return encode(
-            Report(
+            WorkerReport(
                 run=self.run,
                 worker=self.index,
                 number=self._number,
@@ -121,11 +121,11 @@ class SimulatedWorker:
                 settings={},
                 histories=[],
                 clock_error_ns=0,
-                trouble=None,
+                failure=None,
                 exit_code=0,
                 last=last,
-                whole=True,
-                beyond={},
+                ended_cleanly=True,
+                extra_results={},
                 counting_from_ns=1,
             )
         )

@@ -16,8 +16,8 @@ from stalewatch.checkers.judge import Judge
 from stalewatch.engine.database_run import DatabaseRun
 from stalewatch.history.clock import RealClock
 from stalewatch.history.operation import Operation
-from stalewatch.metrics.exposition import registry
 from stalewatch.metrics.process import ProcessMetrics
+from stalewatch.metrics.server import registry
 from stalewatch.recording.recorder import Recorder
 from stalewatch.simulator.client import MemoryClient
 from stalewatch.simulator.options import MemoryOptions

@@ -1,4 +1,4 @@
-"""Which files of this project one write and one stale read of `bench.py memory` enter, in the order of their first call.
+"""Which files of this project one write and one stale read of `bench.py memory` enter, in order.
 
     python -m benchmarks.way_of_an_operation
 

@@ -1,8 +1,8 @@
 """The guarantees of reads beside `stale_reads`: each is a class with its definition.
 
-read_your_writes, monotonic_reads and consistent_prefix are the session guarantees of Terry et al. 1994: what a session may
-expect from its own past. They follow the session's own order and need no clock. read_regressions, phantom_reads and conflicts
-compare the reads of all sessions.
+read_your_writes, monotonic_reads and consistent_prefix are the session guarantees of Terry et al. 1994: what a session
+may expect from its own past. They follow the session's own order and need no clock. read_regressions, phantom_reads and
+conflicts compare the reads of all sessions.
 """
 
 from collections.abc import Iterable

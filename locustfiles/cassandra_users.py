@@ -1,20 +1,19 @@
 """Users of a Cassandra ring: `locust -f locustfiles/cassandra_users.py --write-cl QUORUM --read-cl ONE`.
 
-Without `--hosts` a ring of three nodes is started on this machine.
+Without `--hosts` a local ring of three nodes is started.
 """
 
 from locust import task
 
-import stalewatch.locust.drill  # noqa: F401 # brings --drill
-from stalewatch.locust.user import SessionUser
+from stalewatch.locust import DatabaseUser
 
 
-class CassandraUser(SessionUser):
-    """Reads and writes rows at the consistency levels that are asked for."""
+class CassandraUser(DatabaseUser):
+    """Reads and writes rows at the chosen consistency levels."""
 
     database = "cassandra"
 
     @task
-    def read_or_write(self) -> None:
-        """Write a key, read one that it wrote lately, or read any."""
+    def next_operation(self) -> None:
+        """Perform the workload's next operation."""
         self.step()

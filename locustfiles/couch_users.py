@@ -1,21 +1,20 @@
 """Users of two CouchDB leaders: `locust -f locustfiles/couch_users.py --write-to both --read-from a`.
 
-Without `--couch-a` and `--couch-b` two leaders are started on this machine. `--workload conflict --resolve union` edits
-documents and resolves their conflicts.
+Without `--couch-a` and `--couch-b` two local leaders are started. With `--workload conflict --resolve union` users edit
+documents, and their conflicts are resolved.
 """
 
 from locust import task
 
-import stalewatch.locust.drill  # noqa: F401 # brings --drill
-from stalewatch.locust.user import SessionUser
+from stalewatch.locust import DatabaseUser
 
 
-class CouchUser(SessionUser):
-    """Reads and writes documents at the leaders that are asked for, or edits parts of them."""
+class CouchUser(DatabaseUser):
+    """Reads and writes documents, or edits parts of them, at the chosen leaders."""
 
     database = "couch"
 
     @task
-    def read_or_write(self) -> None:
-        """Write a key, read one that it wrote lately, or read any."""
+    def next_operation(self) -> None:
+        """Perform the workload's next operation."""
         self.step()

@@ -1,19 +1,19 @@
 """Users of a simulated store, without any server: `locust -f locustfiles/memory_users.py`.
 
-The place to learn what is shown where, and the client that costs next to nothing. Every worker has a store of its own.
+Good for finding out what is shown where, and for measuring stalewatch itself. Every worker has its own store.
 """
 
 from locust import task
 
-from stalewatch.locust.user import SessionUser
+from stalewatch.locust import DatabaseUser
 
 
-class MemoryUser(SessionUser):
-    """Reads and writes registers of a leader and its lagging followers (`--topology` has others)."""
+class MemoryUser(DatabaseUser):
+    """Reads and writes registers of a leader with lagging followers; see `--topology` for others."""
 
     database = "memory"
 
     @task
-    def read_or_write(self) -> None:
-        """Write a key, read one that it wrote lately, or read any."""
+    def next_operation(self) -> None:
+        """Perform the workload's next operation."""
         self.step()

@@ -1,16 +1,15 @@
-"""Users of three kinds side by side on a MongoDB replica set: `locust -f locustfiles/mongo_mix_users.py`.
+"""Users of a MongoDB replica set with three workloads: `locust -f locustfiles/mongo_mix_users.py`.
 
-Of every ten users six read and write, three append to lists and one draws ids; a class named on the command line runs
-alone. Users who each do all of it in turn: `mongo_users.py --workload register,ledger,sequence`.
+Of ten users six read and write, three append to lists, and one draws ids; to run only some classes, name them on the
+command line. For users who do all of it in turn: `mongo_users.py --workload register,ledger,sequence`.
 """
 
 from locust import task
 
-import stalewatch.locust.drill  # noqa: F401 # brings --drill
-from stalewatch.locust.user import SessionUser
+from stalewatch.locust import DatabaseUser
 
 
-class MongoRegisterUser(SessionUser):
+class MongoRegisterUser(DatabaseUser):
     """Reads and writes documents, and often reads again what it has just written."""
 
     database = "mongo"
@@ -18,31 +17,31 @@ class MongoRegisterUser(SessionUser):
     weight = 6
 
     @task
-    def read_or_write(self) -> None:
-        """Write a key, read one that it wrote lately, or read any."""
+    def next_operation(self) -> None:
+        """Perform the workload's next operation."""
         self.step()
 
 
-class MongoLedgerUser(SessionUser):
-    """Appends items to lists: in the end it is known exactly which of them are lost."""
+class MongoLedgerUser(DatabaseUser):
+    """Appends unique items to lists, so that lost ones can be counted exactly."""
 
     database = "mongo"
     workload = "ledger"
     weight = 3
 
     @task
-    def append(self) -> None:
-        """Append an item that nobody else appends."""
-        self.step()
+    def append_item(self) -> None:
+        """Append an item to a list."""
+        self.append()
 
 
-class MongoSequenceUser(SessionUser):
-    """Draws ids from counters: none may come twice, nor be smaller than one before."""
+class MongoSequenceUser(DatabaseUser):
+    """Draws ids from counters: no id may be drawn twice, or be smaller than an earlier one."""
 
     database = "mongo"
     workload = "sequence"
 
     @task
-    def draw(self) -> None:
-        """Draw the next id of a counter."""
-        self.step()
+    def draw_id(self) -> None:
+        """Draw an id from a counter."""
+        self.draw()

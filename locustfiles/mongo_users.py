@@ -1,20 +1,19 @@
 """Users of a MongoDB replica set: `locust -f locustfiles/mongo_users.py`.
 
-Without `--mongo-uri` a local one is started.
+Without `--mongo-uri` a local replica set is started.
 """
 
 from locust import task
 
-import stalewatch.locust.drill  # noqa: F401 # brings --drill
-from stalewatch.locust.user import SessionUser
+from stalewatch.locust import DatabaseUser
 
 
-class MongoUser(SessionUser):
+class MongoUser(DatabaseUser):
     """Reads and writes documents, and often reads again what it has just written."""
 
     database = "mongo"
 
     @task
-    def read_or_write(self) -> None:
-        """Write a key, read one that it wrote lately, or read any."""
+    def next_operation(self) -> None:
+        """Perform the workload's next operation."""
         self.step()

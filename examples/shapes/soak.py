@@ -1,8 +1,8 @@
-"""Many users for long, with a wave in it: what comes only with time, such as a follower that falls behind for good.
+"""Many users for hours, in waves: for problems that need time, such as a follower that falls behind for good.
 
     locust -f locustfiles/mongo_users.py,examples/shapes/soak.py -u 100 -r 10 -t 8h
 
-It lives outside `locustfiles/`, since a shape among the files that `-f` loads takes `-u -r -t` away from everyone.
+It is not in `locustfiles/`, because a shape in any file that `-f` loads overrides `-u -r -t` for all users.
 """
 
 from math import cos, pi
@@ -12,16 +12,16 @@ from locust import LoadTestShape
 DEFAULT_TIME_S = 3600
 WAVE_S = 600
 LOW = 0.5
-"""The share of `-u` that is there when the wave is low."""
+"""The fraction of `-u` at the low point of a wave."""
 
 
 class Soak(LoadTestShape):
-    """Between half of `-u` users and all of them, in waves of ten minutes, for `-t` (default: an hour)."""
+    """Between half and all of `-u` users, in waves of ten minutes, for `-t` (default: an hour)."""
 
     use_common_options = True
 
     def tick(self) -> tuple[int, float] | None:
-        """Return how many users there are to be now, and how many start a second; None at the end."""
+        """Return the number of users and how many to start per second; None at the end."""
         assert self.runner is not None  # noqa: S101 # Locust sets it before the first tick
         options = self.runner.environment.parsed_options
         now_s = self.get_run_time()

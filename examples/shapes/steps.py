@@ -1,8 +1,8 @@
-"""Users in five equal steps, to find the load at which staleness begins to grow.
+"""Users in five equal steps, to find the load at which staleness starts to grow.
 
     locust -f locustfiles/mongo_users.py,examples/shapes/steps.py -u 200 -r 20 -t 10m
 
-It lives outside `locustfiles/`, since a shape among the files that `-f` loads takes `-u -r -t` away from everyone.
+It is not in `locustfiles/`, because a shape in any file that `-f` loads overrides `-u -r -t` for all users.
 """
 
 from math import ceil
@@ -14,12 +14,12 @@ DEFAULT_TIME_S = 300
 
 
 class StepLoad(LoadTestShape):
-    """A fifth of `-u` users first, then two fifths, ..., each for a fifth of `-t` (default: 5 minutes)."""
+    """A fifth of `-u` users, then two fifths, and so on, each for a fifth of `-t` (default: 5 minutes)."""
 
     use_common_options = True
 
     def tick(self) -> tuple[int, float] | None:
-        """Return how many users there are to be now, and how many start a second; None at the end."""
+        """Return the number of users and how many to start per second; None at the end."""
         assert self.runner is not None  # noqa: S101 # Locust sets it before the first tick
         options = self.runner.environment.parsed_options
         whole_s = options.run_time or DEFAULT_TIME_S

@@ -12,11 +12,11 @@ from stalewatch.clients.options import add_arguments as add_options
 from stalewatch.clients.options import options_of, parse_options
 from stalewatch.clusters.protocol import ClusterError
 from stalewatch.commands import outputs
-from stalewatch.commands.exits import DONE, MISSED, UNREACHABLE, USAGE
-from stalewatch.commands.outputs import tell
+from stalewatch.commands.outputs import log
 from stalewatch.engine.process_run import connected
+from stalewatch.exit_codes import DONE, MISSED, UNREACHABLE, USAGE
 from stalewatch.history.compression import MissingCodec
-from stalewatch.metrics.faults import Faults
+from stalewatch.metrics.nodes import Faults
 from stalewatch.metrics.serving import serving
 from stalewatch.reports import expect, page
 from stalewatch.reports.progress import progress
@@ -46,15 +46,15 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         return _bench(arguments)
     except (BadAddress, MissingCodec, page.PageUnavailable) as error:
-        tell(f"{arguments.prog}: {error}")
+        log(f"{arguments.prog}: {error}")
         return USAGE
     except (ClientError, ClusterError) as error:
-        tell(f"{arguments.prog}: {error}")
+        log(f"{arguments.prog}: {error}")
         return UNREACHABLE
     except BrokenPipeError:
         raise
     except OSError as error:
-        tell(f"{arguments.prog}: {error.filename or 'file'}: {error.strerror or error}")
+        log(f"{arguments.prog}: {error.filename or 'file'}: {error.strerror or error}")
         return USAGE
 
 
@@ -63,8 +63,8 @@ def _bench(arguments: argparse.Namespace) -> int:
     load = parse_options(LoadOptions, arguments)
     options: object = parse_options(database.options, arguments)
     expectations = outputs.require(arguments)
-    with connected(database, options, load, tell, history=arguments.history, keep=arguments.keep) as run:
-        run.perform(progress(), serving(run, arguments.metrics_port, Faults(), tell))
+    with connected(database, options, load, log, history=arguments.history, keep=arguments.keep) as run:
+        run.perform(progress(), serving(run, arguments.metrics_port, Faults(), log))
         totals = run.totals()
         result = run.result(totals)
     outputs.deliver(arguments, totals.findings, result)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from stalewatch.checkers.files import judge_files
 from stalewatch.checkers.judge import Judge
-from stalewatch.commands.exits import BAD_INPUT
 from stalewatch.engine.result import check_result
+from stalewatch.exit_codes import BAD_INPUT
 from stalewatch.history.reader import BadHistory
 from stalewatch.reports.table import COLUMNS, rows, show
 

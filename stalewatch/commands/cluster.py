@@ -8,7 +8,7 @@ from stalewatch.clusters.local import home
 from stalewatch.clusters.local.cluster import LocalCluster
 from stalewatch.clusters.local_clusters import LOCAL, cluster_class
 from stalewatch.clusters.protocol import ClusterError, NodeStatus
-from stalewatch.commands.exits import DONE, INTERRUPTED, UNREACHABLE
+from stalewatch.exit_codes import DONE, INTERRUPTED, UNREACHABLE
 
 _LAB = (
     "use the cluster in an isolated network, whose links a drill can cut, delay and make lossy; needs root, and can "

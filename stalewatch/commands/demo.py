@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import stalewatch
-from stalewatch.commands.exits import DONE
+from stalewatch.exit_codes import DONE
 
 RESULTS = Path("results") / "demo"
 SCENARIOS = (("1", "secondary"), ("majority", "primary"), ("majority", "secondary"))

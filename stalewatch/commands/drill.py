@@ -1,42 +1,42 @@
-"""`stalewatch drill`: arguments, what they do, exit codes."""
+"""`stalewatch drill`: break a cluster under load, once or several times, and report what its users saw."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from copy import copy
 from pathlib import Path
-from typing import Any
 
 from stalewatch.clients.databases import BREAKABLE, DATABASES
 from stalewatch.clients.errors import BadAddress, ClientError
 from stalewatch.clients.options import add_arguments as add_options
 from stalewatch.clients.options import count, options_of, parse_options, positive, seconds, with_values
-from stalewatch.clusters.protocol import ClusterError
+from stalewatch.clusters.protocol import ClusterError, Reachable
 from stalewatch.commands import outputs
-from stalewatch.commands.outputs import tell
-from stalewatch.drills import broken
-from stalewatch.drills.chosen import FLAGS, Chosen, choose, drills
-from stalewatch.drills.drill_run import Drilled, DrillSettings, drilled
-from stalewatch.drills.plan import BadDrill, Drill
-from stalewatch.drills.side_by_side import show
-from stalewatch.drills.variations import Variation, variations
+from stalewatch.commands.outputs import log
+from stalewatch.exit_codes import DONE, MISSED, UNREACHABLE, USAGE
 from stalewatch.history.compression import MissingCodec
 from stalewatch.reports import expect, page
 from stalewatch.reports.progress import progress
 from stalewatch.workloads.options import LoadOptions
 
-DONE, MISSED, USAGE, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
+try:
+    from stalewatch.drills.catalogue import FLAGS, BadDrill, ScheduledDrill, all_drills, apply_options, defaults_of
+except ModuleNotFoundError as error:
+    log(f"stalewatch: drills need {error.name}: pip install {error.name}")
+    sys.exit(USAGE)
+
+from stalewatch.drills.clusters import prepared_cluster
+from stalewatch.drills.drill_run import DrillSettings, FinishedDrill, run_drill
+from stalewatch.drills.repeats import Variation, show_comparison, variations
 
 AFTER_S = 30.0
-"""How long the load goes on, where nobody says so, after the last fault is over."""
+"""Default of --after: how long the load continues after the last fault."""
 
-LATE_S = 240.0
-"""How long the load waits, where nobody says how long it lasts, for a node that takes its time to serve again."""
+MAX_DELAY_S = 240.0
+"""How long the load may wait for a node that is slow to serve again, if there is no --duration."""
 
 RATE = "400"
-"""Operations a second where nobody says so: as many as come would leave servers on this machine no time to recover."""
-
-WORKLOADS = {"mongo": "register,ledger,sequence", "memory": "register,ledger,sequence", "cassandra": "register,ledger"}
-"""What the sessions do where nobody says so, by database: a ledger knows exactly what is lost, a sequence which ids."""
+"""Default of --rate: an unlimited load would leave servers on this machine no time to recover."""
 
 EXITS = (
     "Exit codes: 0 done and expectations met, 1 an expectation missed, 2 usage, 3 a database or cluster that cannot be "
@@ -45,11 +45,11 @@ EXITS = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add databases and options to the parser of ``stalewatch drill``."""
+    """Add the databases and their options."""
     parser.epilog = EXITS
-    parser.add_argument("--list", action="store_true", help="say which drills there are, and what they teach")
+    parser.add_argument("--list", action="store_true", help="list the drills, what they teach and what to expect")
     parser.add_argument(
-        "--drills", dest="own", type=Path, metavar="FILE", help="your own drills, a TOML file (see docs/drills.md)"
+        "--drills", dest="own", type=Path, metavar="FILE", help="a TOML file with your own drills (see docs/drills.md)"
     )
     databases = parser.add_subparsers(dest="database", metavar="DATABASE")
     for name, database in ((name, DATABASES[name]) for name in BREAKABLE):
@@ -60,132 +60,140 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         outputs.add_arguments(one.add_argument_group("output"))
 
 
-def _add_drill(group: Any) -> None:  # noqa: ANN401 # argparse's group is private
-    group.add_argument("--fault", metavar="DRILL", required=True, help="which drill: one of `stalewatch drill --list`")
-    for flag, options in FLAGS.items():
-        group.add_argument(flag, **options)
+def _add_drill(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--fault", metavar="DRILL", required=True, help="the drill; see `stalewatch drill --list`")
+    for flag, details in FLAGS.items():
+        group.add_argument(flag, **details)
     group.add_argument(
         "--after",
         type=seconds,
         default=AFTER_S,
         metavar="S",
-        help=f"seconds of load after the last fault is over (default {AFTER_S:g}), where no --duration says otherwise",
+        help=f"seconds of load after the last fault, if there is no --duration (default {AFTER_S:g})",
     )
     group.add_argument(
-        "--repeat", type=count, default=1, metavar="N", help="do it so many times, and show how figures vary"
+        "--repeat", type=count, default=1, metavar="N", help="run the drill N times, and show how the figures vary"
     )
     group.add_argument(
         "--vary",
         action="append",
         default=[],
         metavar="OPTION=A,B",
-        help="do it for each value, side by side: write-concern=1,majority; several options go together",
+        help="run the drill for each value and compare: write-concern=1,majority; several options vary together",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Do what the arguments say, and return the exit code."""
+    """List the drills or run one, and return the exit code."""
     try:
         if arguments.list or arguments.database is None:
             return _list(arguments)
-        return _drill(arguments, Chosen.of(arguments))
+        return _run_drills(arguments, ScheduledDrill.from_arguments(arguments))
     except (BadDrill, BadAddress, MissingCodec, page.PageUnavailable) as error:
-        tell(f"stalewatch: {error}")
+        log(f"stalewatch: {error}")
         return USAGE
     except (ClientError, ClusterError) as error:
-        tell(f"stalewatch: {error}")
+        log(f"stalewatch: {error}")
         return UNREACHABLE
     except BrokenPipeError:
         raise
     except OSError as error:
-        tell(f"stalewatch: {error.filename or 'file'}: {error.strerror or error}")
+        log(f"stalewatch: {error.filename or 'file'}: {error.strerror or error}")
         return USAGE
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    _tell_of(drills(arguments.own))
+    for drill in all_drills(arguments.own).values():
+        print(f"{drill.name} ({', '.join(drill.databases)})")
+        for label, text in (("", drill.teaches), ("expect: ", drill.expect)):
+            if text:
+                print(f"    {label}{text}")
     if not arguments.list:
-        tell("stalewatch: which database? stalewatch drill mongo --fault kill-primary")
+        log("stalewatch: which database? For example: stalewatch drill mongo --fault kill-primary")
     return DONE if arguments.list else USAGE
 
 
-def _tell_of(drills: dict[str, Drill]) -> None:
-    for drill in drills.values():
-        print(f"{drill.name} ({', '.join(drill.databases)})")
-        for what, text in (("", drill.teaches), ("expect: ", drill.expect)):
-            if text:
-                print(f"    {what}{text}")
-
-
-def _drill(arguments: argparse.Namespace, chosen: Chosen) -> int:
+def _run_drills(arguments: argparse.Namespace, scheduled: ScheduledDrill) -> int:
+    """Run every variation of a drill, and show and write the results."""
     expectations = outputs.require(arguments)
     each = variations(arguments.vary, arguments.repeat)
-    _choose(arguments, chosen)
+    _set_defaults(arguments, scheduled)
     runs = [_varied(arguments, variation, number, len(each)) for number, variation in enumerate(each, start=1)]
-    loads = [parse_options(LoadOptions, mine) for mine in runs]
-    done: list[Drilled] = []
+    loads = [parse_options(LoadOptions, one) for one in runs]
+    name, finished = scheduled.drill.name, list[FinishedDrill]()
     try:
-        with broken.at_hand(arguments, chosen.drill, tell) as found:
-            for variation, mine, load in zip(each, runs, loads, strict=True):
+        with prepared_cluster(arguments, scheduled.drill, log) as cluster:
+            for variation, one, load in zip(each, runs, loads, strict=True):
                 if len(each) > 1:
-                    tell(f"{chosen.drill.name} {len(done) + 1}/{len(each)}: {variation.words or 'again'}")
-                options: object = parse_options(DATABASES[mine.database].options, mine)
-                if found is not None:
-                    found.ensure(tell)
-                    options = with_values(options, found.client_options())
-                settings = DrillSettings(mine.after_s, mine.history, mine.keep, mine.metrics_port, tell, progress)
-                done.append(drilled(DATABASES[mine.database], options, load, chosen, found, settings))
-                outputs.show(done[-1].findings, done[-1].result)
-                if done[-1].received or done[-1].trouble:
+                    log(f"{name} {len(finished) + 1}/{len(each)}: {variation.label or 'repeat'}")
+                finished.append(_run_once(one, load, scheduled, cluster))
+                outputs.show(finished[-1].findings, finished[-1].result)
+                if finished[-1].received or finished[-1].failure:
                     break
-    finally:  # what was done stands, whatever ended the rest
-        if done:
-            outputs.write(arguments, [one.result for one in done])
-    if len(done) > 1:
-        show(chosen.drill.name, list(zip(each, (one.result for one in done), strict=False)))
-    return _exit_code(done, expectations)
+    finally:  # whatever ends the rest, these results count
+        if finished:
+            outputs.write(arguments, [one.result for one in finished])
+    if len(finished) > 1:
+        show_comparison(name, list(zip(each, (one.result for one in finished), strict=False)))
+    return _exit_code(finished, expectations)
 
 
-def _exit_code(done: Sequence[Drilled], expectations: Sequence[expect.Expectation]) -> int:
-    missed = [line for one in done for line in expect.missed(expectations, one.result)]
+def _run_once(
+    arguments: argparse.Namespace, load: LoadOptions, scheduled: ScheduledDrill, cluster: Reachable | None
+) -> FinishedDrill:
+    database = DATABASES[arguments.database]
+    options: object = parse_options(database.options, arguments)
+    if cluster is not None:
+        cluster.ensure(log)
+        options = with_values(options, cluster.client_options())
+    settings = DrillSettings(
+        arguments.after_s, arguments.history, arguments.keep, arguments.metrics_port, log, progress
+    )
+    return run_drill(database, options, load, scheduled, cluster, settings)
+
+
+def _exit_code(finished: Sequence[FinishedDrill], expectations: Sequence[expect.Expectation]) -> int:
+    missed = [line for one in finished for line in expect.missed(expectations, one.result)]
     for line in missed:
         print(line)
-    last = done[-1]
+    last = finished[-1]
     if last.received:
         return last.received[0]
-    return UNREACHABLE if last.trouble else MISSED if missed else DONE
+    return UNREACHABLE if last.failure else MISSED if missed else DONE
 
 
-def _choose(arguments: argparse.Namespace, chosen: Chosen) -> None:
-    """Choose what nobody chose: as the drill says, else how long and with which workload."""
+def _set_defaults(arguments: argparse.Namespace, scheduled: ScheduledDrill) -> None:
+    """Set what the user did not choose: the drill's own options, then rate, duration and workload."""
     if arguments.ops is not None:
-        raise BadDrill("--ops: a drill lasts for a time, not for a number of operations; give --duration")
-    choose(arguments, chosen.drill)
+        raise BadDrill("--ops: a drill lasts for a time, not for a number of operations; use --duration")
+    apply_options(arguments, scheduled.drill)
     arguments.after_s = None
     if arguments.rate is None:
         arguments.rate = RATE
     if arguments.duration is None:
-        arguments.duration, arguments.after_s = str(chosen.over_s + LATE_S + arguments.after), arguments.after
-    elif positive(arguments.duration) <= chosen.over_s:
-        raise BadDrill(f"--duration {arguments.duration}: the last fault is over at {chosen.over_s:g} s; give more")
+        arguments.duration, arguments.after_s = str(scheduled.end_s + MAX_DELAY_S + arguments.after), arguments.after
+    elif positive(arguments.duration) <= scheduled.end_s:
+        raise BadDrill(
+            f"--duration {arguments.duration}: too short, since the last fault ends after {scheduled.end_s:g} s"
+        )
     if arguments.workload is None:
-        arguments.workload = WORKLOADS.get(arguments.database)
+        arguments.workload = defaults_of(arguments.database).workload
 
 
-def _varying(database: str) -> set[str]:
+def _varied(arguments: argparse.Namespace, variation: Variation, number: int, total: int) -> argparse.Namespace:
+    """Return the arguments of one run; each of several histories gets a number in its name."""
+    varied = copy(arguments)
+    for flag, value in variation.options.items():
+        name = flag.replace("-", "_")
+        if name not in _variable_options(arguments.database):
+            raise BadAddress(f"--vary {flag}: not an option of {arguments.database} or of the load that can vary")
+        setattr(varied, name, value)
+    if total > 1 and varied.history is not None:
+        varied.history = varied.history.with_name(f"{number}-{varied.history.name}")
+    return varied
+
+
+def _variable_options(database: str) -> set[str]:
     row = DATABASES[database]
     options = (*row.flags(), *options_of(LoadOptions))
     return {option.name for option in options if option.field not in row.addresses} - {"ops", "duration"}
-
-
-def _varied(arguments: argparse.Namespace, variation: Variation, number: int, of: int) -> argparse.Namespace:
-    """Return the arguments of one run; several histories are told apart by a number in their names."""
-    mine = copy(arguments)
-    for flag, value in variation.options.items():
-        name = flag.replace("-", "_")
-        if name not in _varying(arguments.database):
-            raise BadAddress(f"--vary {flag}: no option of {arguments.database} or of the load that can vary")
-        setattr(mine, name, value)
-    if of > 1 and mine.history is not None:
-        mine.history = mine.history.with_name(f"{number}-{mine.history.name}")
-    return mine

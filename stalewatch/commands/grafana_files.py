@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from stalewatch.commands.exits import DONE, USAGE
+from stalewatch.exit_codes import DONE, USAGE
 
 DATA = Path(__file__).parents[1] / "data"
 PATTERNS = (

@@ -4,7 +4,7 @@ import argparse
 import ast
 from pathlib import Path
 
-from stalewatch.commands.exits import DONE
+from stalewatch.exit_codes import DONE
 
 FOLDER = Path(__file__).parents[1] / "data" / "locustfiles"
 SUFFIX = "_users.py"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from stalewatch import __version__
-from stalewatch.commands.exits import BAD_INPUT, BROKEN_PIPE, INTERRUPTED, OUTPUT_ERROR, USAGE
+from stalewatch.exit_codes import BAD_INPUT, BROKEN_PIPE, INTERRUPTED, OUTPUT_ERROR, USAGE
 
 PROG = "stalewatch"
 

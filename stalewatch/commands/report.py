@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from stalewatch.checkers.judge import GUARANTEES
-from stalewatch.commands.exits import DONE, USAGE
+from stalewatch.exit_codes import DONE, USAGE
 from stalewatch.reports import page
 from stalewatch.reports.table import show_side_by_side, stale_sentence
 

@@ -1,1 +1,1 @@
-"""Failover drills: a timeline of faults over load, and what it measured."""
+"""Failover drills: a timeline of faults under load, and what it measured."""

@@ -1,6 +1,6 @@
-"""One drill: faults beside a load, what watches the servers meanwhile, and what all of that measured.
+"""One drill: faults under a load, the observers of the servers, and the result of it all.
 
-`DrillRun` is the same for a load in one process and for Locust's workers; `drilled` does a whole drill in one process.
+`DrillRun` is the same for a load in one process and for Locust's workers; `run_drill` does it all in one process.
 """
 
 import threading
@@ -13,18 +13,17 @@ from stalewatch.checkers.verdict import Findings
 from stalewatch.clients.errors import ClientError
 from stalewatch.clients.protocol import Database
 from stalewatch.clusters.protocol import Cluster, ClusterError, Reachable
-from stalewatch.drills import broken
-from stalewatch.drills.chosen import Chosen
-from stalewatch.drills.figures import Load, figures
-from stalewatch.drills.observers import UNSEEN, Observers
-from stalewatch.drills.recovery import NS
-from stalewatch.drills.timeline import LOOK_S, Cut, Notes, Timeline
+from stalewatch.drills.catalogue import ScheduledDrill
+from stalewatch.drills.clusters import breakable, require
+from stalewatch.drills.observers import NOTHING_OBSERVED, Observers
+from stalewatch.drills.recovery import NS, LoadTimes, figures
+from stalewatch.drills.timeline import POLL_S, DrillCutShort, FaultNotes, Timeline, fault_guard
 from stalewatch.engine.process_run import ProcessRun, connected
 from stalewatch.engine.threads import Report
 from stalewatch.faults.guardian import NotUndone
 from stalewatch.history.clock import Clock
 from stalewatch.history.operation import Fault
-from stalewatch.metrics.faults import Faults
+from stalewatch.metrics.nodes import Faults
 from stalewatch.metrics.serving import serving
 from stalewatch.recording.attempts import AttemptLog
 from stalewatch.workloads.options import LoadOptions
@@ -33,17 +32,18 @@ Log = Callable[[str], None]
 
 
 class DrillRun:
-    """One drill over one load; `cluster` is None for a simulated store, which `breakable` breaks by its own commands.
+    """One drill under one load.
 
-    `notes` records the faults; `faults` shows them in the metrics.
+    `target` is the cluster to break, or what breaks a simulated store, for which `cluster` is None. `notes` records the
+    faults; `faults` shows them in the metrics.
     """
 
     def __init__(
         self,
-        chosen: Chosen,
+        drill: ScheduledDrill,
         cluster: Reachable | Cluster | None,
-        breakable: Cluster,
-        notes: Notes,
+        target: Cluster,
+        notes: FaultNotes,
         *,
         database: str,
         options: object,
@@ -52,46 +52,48 @@ class DrillRun:
         faults: Faults,
         log: Log,
     ) -> None:
-        """Raise `BadDrill` or a `ClusterError` for a drill that this cluster cannot do."""
-        broken.require(chosen.drill, breakable)
-        self._chosen = chosen
+        """Raise `BadDrill` or a `ClusterError` if this cluster cannot suffer the drill."""
+        require(drill.drill, target)
+        self._drill = drill
         self._cluster = cluster
-        self._target = (database, options)
+        self._database = database
+        self._options = options
         self._run = run
         self._clock = clock
         self._faults = faults
         self._log = log
         self._observers: Observers | None = None
-        self.timeline = Timeline(chosen.drill.steps, breakable, notes, clock, log, [self._show])
+        self.timeline = Timeline(drill.drill.steps, target, notes, clock, log, [self._show])
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
-        """Watch the servers while the block runs, and undo every fault after it, whatever happens.
+        """Observe the servers while the block runs, and undo every fault after it, whatever happens.
 
-        Raises a `ClientError` if the servers cannot be watched.
+        Raises a `ClientError` if the observers cannot connect.
         """
         cluster = self._cluster
         if cluster is not None:
-            database, options = self._target
-            self._observers = Observers(database, options, cluster.nodes(), self._run, self._clock, self._log)
-            self.timeline.before_healing = self._observers.rest
-        with broken.guard(cluster) as self.timeline.guard:
+            self._observers = Observers(
+                self._database, self._options, cluster.nodes(), self._run, self._clock, self._log
+            )
+            self.timeline.before_healing = self._observers.before_healing
+        with fault_guard(cluster) as self.timeline.guard:
             yield
 
-    def perform(self, begun: int, over: Callable[[], bool]) -> None:
-        """Do the drill's steps; `begun` is when operations began to count, `over` returns whether the load is."""
+    def perform(self, counting_from_ns: int, over: Callable[[], bool]) -> None:
+        """Perform the drill's steps; operations count from that moment; `over` returns whether the load has ended."""
         try:
-            self.timeline.run(begun + round(self._chosen.at * NS), self._chosen.lasts, over)
+            self.timeline.run(counting_from_ns + round(self._drill.start_s * NS), self._drill.fault_s, over)
         finally:
             self.healed()
 
     def healed(self) -> None:
-        """Let the observers know that nothing is broken any more."""
+        """Inform the observers that no fault is active any more."""
         if self._observers is not None:
-            self._observers.heal(self.timeline.healed)
+            self._observers.healed(self.timeline.healed_ns)
 
     def close(self, hurried: Callable[[], bool]) -> None:
-        """Wait until the replicas agree, unless in a hurry, and drop the connections."""
+        """Wait until the replicas agree, unless `hurried` returns true, and close the observers' connections."""
         if self._observers is not None:
             self._observers.close(hurried)
 
@@ -100,32 +102,32 @@ class DrillRun:
         show(fault.fault, fault.node or "")
 
     def result(
-        self, attempts: AttemptLog, load: Load, *, read_finally: bool, error: Exception | None = None
+        self, attempts: AttemptLog, load: LoadTimes, *, read_finally: bool, error: Exception | None = None
     ) -> Mapping[str, Any]:
         """Return the fields that a drill adds to the JSON result of its run."""
-        trouble = error or self.timeline.trouble
+        failure = error or self.timeline.failure
         return {
-            "drill": self._chosen.drill.name,
-            "drill_trouble": trouble and str(trouble),
-            **figures(attempts, self.timeline.noted, load, read_finally=read_finally),
-            **(self._observers.figures() if self._observers else UNSEEN),
+            "drill": self._drill.drill.name,
+            "drill_trouble": failure and str(failure),
+            **figures(attempts, self.timeline.faults, load, read_finally=read_finally),
+            **(self._observers.figures() if self._observers else NOTHING_OBSERVED),
         }
 
 
-class Drilled(NamedTuple):
-    """A drill that is over."""
+class FinishedDrill(NamedTuple):
+    """The outcome of a drill."""
 
     findings: Findings
     result: dict[str, Any]
     received: list[int]
     """Exit codes that signals ask for."""
 
-    trouble: ClusterError | ClientError | None
+    failure: ClusterError | ClientError | None
     """Why the drill could not be completed."""
 
 
 class DrillSettings(NamedTuple):
-    """What a drill in one process needs beside its load: the load goes on for `after_s` once the last fault is over."""
+    """Settings of a drill in one process apart from its load, which ends `after_s` after the last fault."""
 
     after_s: float | None
     history: Path | None
@@ -135,86 +137,89 @@ class DrillSettings(NamedTuple):
     progress: Callable[[], AbstractContextManager[Report]]
 
 
-def drilled(
+def run_drill(
     database: Database,
     options: object,
     load: LoadOptions,
-    chosen: Chosen,
+    scheduled: ScheduledDrill,
     cluster: Reachable | None,
     settings: DrillSettings,
-) -> Drilled:
-    """Do a drill in this process; `cluster` is None for a simulated store.
+) -> FinishedDrill:
+    """Run a drill in this process; `cluster` is None for a simulated store.
 
     Raises a `ClientError` or a `ClusterError` if it cannot start.
     """
-    log = settings.log
-    with connected(
-        database, options, load, log, history=settings.history, keep=settings.keep, log_attempts=True
-    ) as one:
-        faults = Faults()
-        run = one.run
+    history, keep, log = settings.history, settings.keep, settings.log
+    with connected(database, options, load, log, history=history, keep=keep, log_attempts=True) as process:
+        faults, run = Faults(), process.run
         drill = DrillRun(
-            chosen,
+            scheduled,
             cluster,
-            broken.breakable(cluster, run.client),
+            breakable(cluster, run.client),
             run.recorder,
             database=database.name,
-            options=one.spec.options,
+            options=process.spec.options,
             run=run.name,
             clock=run.client.clock,
             faults=faults,
             log=log,
         )
-        beside = _BesideLoad(one, drill, settings.after_s)
+        background = _BackgroundDrill(process, drill, settings.after_s)
         try:
-            one.perform(settings.progress(), serving(one, settings.metrics_port, faults, log), beside.whole())
+            metrics = serving(process, settings.metrics_port, faults, log)
+            process.perform(settings.progress(), metrics, background.whole())
         except NotUndone as error:  # what was measured until then counts
-            drill.timeline.trouble = error
-        totals = one.totals()
-        attempts = totals.attempts or AttemptLog()
-        measured = drill.result(
-            attempts,
-            Load(run.recorder.counting_from_ns, one.load.ended_ns),
-            read_finally=attempts.read_finally and run.final_reads_s is not None,
-        )
-        result = one.result(totals, measured)
-    return Drilled(totals.findings, result, one.received, drill.timeline.trouble)
+            drill.timeline.failure = error
+        return _finished(process, drill)
 
 
-class _BesideLoad:
-    """Runs a drill in a thread beside the sessions of a load in the same process."""
+def _finished(process: ProcessRun, drill: DrillRun) -> FinishedDrill:
+    run, totals = process.run, process.totals()
+    attempts = totals.attempts or AttemptLog()
+    measured = drill.result(
+        attempts,
+        LoadTimes(run.recorder.counting_from_ns, process.load.ended_ns),
+        read_finally=attempts.read_finally and run.final_reads_s is not None,
+    )
+    return FinishedDrill(totals.findings, process.result(totals, measured), process.received, drill.timeline.failure)
 
-    def __init__(self, one: ProcessRun, drill: DrillRun, after_s: float | None) -> None:
-        self._one = one
+
+class _BackgroundDrill:
+    """Runs a drill in a thread of its own next to the sessions of a load in the same process."""
+
+    def __init__(self, process: ProcessRun, drill: DrillRun, after_s: float | None) -> None:
+        self._process = process
         self._drill = drill
         self._after_s = after_s
         self._begun = False
         self._over = threading.Event()
-        one.load.background["drill"] = self._perform
+        process.load.background["drill"] = self._perform
 
     @contextmanager
     def whole(self) -> Iterator[None]:
-        """Watch the servers while the load runs, and wait until everything is healed.
+        """Observe the servers while the load runs, and wait until every fault is undone.
 
-        An interrupted load does not wait so long for its threads. Another Ctrl-C ends this wait; then the guardian
-        heals: two that heal at a time would disturb each other.
+        An interrupted load does not wait that long for its threads. Another Ctrl-C ends this wait, and then the
+        guardian undoes the faults: two that do so at the same time would disturb each other.
         """
         try:
             with self._drill.guarded():
                 yield
-                while self._begun and not self._over.wait(LOOK_S):
+                while self._begun and not self._over.wait(POLL_S):
                     pass
         finally:
-            self._drill.close(lambda: self._one.load.interrupted)
+            self._drill.close(lambda: self._process.load.interrupted)
 
-    def _perform(self, begun: int, over: Callable[[], bool]) -> None:
+    def _perform(self, counting_from_ns: int, over: Callable[[], bool]) -> None:
         self._begun = True
-        timeline, load = self._drill.timeline, self._one.load
+        timeline, load = self._drill.timeline, self._process.load
         try:
-            self._drill.perform(begun, over)
-            if timeline.cut and not load.interrupted:
-                timeline.trouble = timeline.trouble or Cut("the load ended before the drill did; give --duration more")
+            self._drill.perform(counting_from_ns, over)
+            if timeline.cut_short and not load.interrupted:
+                timeline.failure = timeline.failure or DrillCutShort(
+                    "the load ended before the drill did; use a longer --duration"
+                )
         finally:
             if self._after_s is not None:
-                load.end_at(self._one.run.client.clock.now() + round(self._after_s * NS))
+                load.end_at(self._process.run.client.clock.now() + round(self._after_s * NS))
             self._over.set()

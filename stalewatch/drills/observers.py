@@ -1,26 +1,145 @@
-"""What watches the servers while a drill breaks them: who says that it leads, and when all replicas agree again."""
+"""Observers of the servers during a drill: which of them claim to be primary, and when all replicas agree again."""
 
+import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
 
 from stalewatch.clients.databases import DATABASES
 from stalewatch.clients.errors import ClientError
-from stalewatch.drills import convergence
+from stalewatch.clients.options import with_values
+from stalewatch.clients.protocol import Client, ClientSession, Value
+from stalewatch.drills.catalogue import defaults_of
 from stalewatch.drills.primaries import PrimaryWatch
 from stalewatch.drills.recovery import NS
 from stalewatch.history.clock import Clock
 
-AGREE_S = 60.0
-"""How long replicas have to agree once the load is over."""
+AGREEMENT_TIMEOUT_S = 60.0
+"""How long replicas may take to agree after the load has ended."""
+
+KEYS = 20
+WRITE_EVERY_S = 0.25
+COMPARE_EVERY_S = 0.1
+SESSION = "probe"
 
 
-UNSEEN: Mapping[str, Any] = {"probed": False, "two_primaries_s": None, "converged_s": None}
-"""What is known where nothing watched."""
+class ConvergenceProbe:
+    """Measures when, after the faults, all replicas first return the same for every one of its keys.
+
+    It has its own keys, which it writes until the first fault is undone and never after: the load's keys change all the
+    time, and a write to a node that is back hides that the node missed earlier ones. Each replica is read through a
+    client whose reads all go to that node, at the level at which it answers by itself.
+    """
+
+    def __init__(self, client: Client, replicas: Sequence[Client], run: str) -> None:
+        self.converged_ns: int | None = None
+        """When all replicas first returned the same."""
+        self._client = client
+        self._clock: Clock = client.clock
+        self._replicas = [replica.session(SESSION) for replica in replicas]
+        self._keys = [f"{run}-probe-{number}" for number in range(KEYS)]
+        self._written = False
+        self._writes_over = threading.Event()
+        self._healed = threading.Event()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="probe", daemon=True)
+
+    def open(self) -> None:
+        """Create the keys and start to write them (raises a `ClientError`)."""
+        self._client.preload(self._keys, "")
+        self._thread.start()
+
+    def stop_writes(self) -> None:
+        """Stop writing: what a node has missed so far must reach it in some other way than by another write."""
+        self._writes_over.set()
+
+    def compare(self) -> None:
+        """Compare the replicas from now on."""
+        self._writes_over.set()
+        self._healed.set()
+
+    def close(self, timeout_s: float, hurried: Callable[[], bool], log: Callable[[str], None]) -> None:
+        """Wait until the replicas agree, at most `timeout_s`, and delete the keys (raises a `ClientError`)."""
+        if self._healed.is_set() and timeout_s and self._thread.is_alive() and not hurried():
+            log(f"waiting until all replicas agree, at most {timeout_s:.0f} s")
+        deadline = time.monotonic() + timeout_s
+        while self._thread.is_alive() and time.monotonic() < deadline and not hurried():
+            self._thread.join(COMPARE_EVERY_S)
+        self._over.set()
+        self._writes_over.set()
+        self._healed.set()
+        self._thread.join()
+        self._client.remove(self._keys)
+
+    def _run(self) -> None:
+        version = 0
+        session = self._client.session(SESSION)
+        while not self._writes_over.wait(WRITE_EVERY_S):
+            version += 1
+            self._write_keys(session, version)
+        self._healed.wait()
+        while self._written and not self._over.is_set():
+            moment = self._clock.now()
+            if self._replicas_agree():
+                self.converged_ns = moment
+                return
+            self._over.wait(COMPARE_EVERY_S)
+
+    def _write_keys(self, session: ClientSession, version: int) -> None:
+        for key in self._keys:
+            if self._writes_over.is_set():
+                return
+            try:
+                answer = session.write(key, Value(version, SESSION, start_ns=self._clock.now()))
+                self._written = self._written or answer.outcome == "ok"
+            except Exception as error:  # noqa: BLE001 # during an outage; each driver has its own exceptions
+                self._client.explain(error)
+
+    def _replicas_agree(self) -> bool:
+        with ThreadPoolExecutor(max(1, len(self._replicas))) as pool:
+            contents = list(pool.map(self._contents, self._replicas))
+        return None not in contents and all(one == contents[0] for one in contents)
+
+    def _contents(self, replica: ClientSession) -> list[object] | None:
+        """Return what one replica returns for every key; None if it does not answer."""
+        try:
+            return [self._content(replica, key) for key in self._keys]
+        except Exception:  # noqa: BLE001 # whatever it is, this replica did not answer
+            return None
+
+    @staticmethod
+    def _content(replica: ClientSession, key: str) -> object:
+        answer = replica.read(key)
+        if answer.outcome != "ok":
+            raise ConnectionError(answer.error)
+        return answer.version, sorted(answer.siblings or ())
+
+
+def _connected_probe(
+    database: str, options: object, nodes: Sequence[str], run: str, clock: Clock, undo: ExitStack
+) -> ConvergenceProbe | None:
+    """Return a probe of these nodes, whose connections `undo` closes; None if nodes cannot be read one by one."""
+    single_node = defaults_of(database).single_node
+    if single_node is None:
+        return None
+
+    def client(values: Mapping[str, str]) -> Client:
+        opened = DATABASES[database].open(with_values(options, values), 2, 0, clock)
+        undo.callback(opened.close)
+        opened.prepare()
+        return opened
+
+    return ConvergenceProbe(client({}), [client({**single_node, "read_from": node}) for node in nodes], run)
+
+
+NOTHING_OBSERVED: Mapping[str, Any] = {"probed": False, "two_primaries_s": None, "converged_s": None}
+"""The figures of a drill without observers."""
 
 
 class Observers:
-    """Open from before the load until after it; `heal` tells that nothing is broken any more."""
+    """All observers of one drill, from before the load until after it."""
 
     def __init__(
         self,
@@ -29,50 +148,50 @@ class Observers:
         nodes: Sequence[str],
         run: str,
         clock: Clock,
-        tell: Callable[[str], None],
+        log: Callable[[str], None],
     ) -> None:
-        """Connect; raises a `ClientError` where that fails."""
-        self._tell = tell
-        self._healed: int | None = None
+        """Connect to the servers; raises a `ClientError` if that fails."""
+        self._log = log
+        self._healed_ns: int | None = None
         with ExitStack() as undo:
             claims = DATABASES[database].claims
             self._watch = None if claims is None else PrimaryWatch(claims(options), clock)
             if self._watch is not None:
                 undo.callback(self._watch.close)
                 self._watch.open()
-            self._probe = convergence.opened(database, options, nodes, run, clock, undo)
+            self._probe = _connected_probe(database, options, nodes, run, clock, undo)
             if self._probe is not None:
                 self._probe.open()
             self._connections = undo.pop_all()
 
-    def rest(self) -> None:
-        """Write nothing more that could hide what a node missed: a fault is about to be undone."""
+    def before_healing(self) -> None:
+        """Stop the probe's writes, which could hide what a node missed: a fault is about to be undone."""
         if self._probe is not None:
-            self._probe.rest()
+            self._probe.stop_writes()
 
-    def heal(self, moment: int | None) -> None:
-        """Look from now on whether the replicas agree; nothing is broken since that moment (None: nothing ever was)."""
-        self._healed = moment
+    def healed(self, moment_ns: int | None) -> None:
+        """Check from now on whether the replicas agree; the last fault ended at that moment (None: there was none)."""
+        self._healed_ns = moment_ns
         if self._probe is not None:
-            self._probe.heal()
+            self._probe.compare()
 
     def close(self, hurried: Callable[[], bool]) -> None:
-        """Wait until the replicas agree, unless somebody is in a hurry, and drop the connections."""
+        """Wait until the replicas agree, unless `hurried` returns true, and close the connections."""
         try:
             if self._probe is not None:
-                patience_s = 0.0 if self._healed is None else AGREE_S
-                self._probe.close(patience_s, hurried, self._tell)
+                timeout_s = 0.0 if self._healed_ns is None else AGREEMENT_TIMEOUT_S
+                self._probe.close(timeout_s, hurried, self._log)
         except ClientError as error:
-            self._tell(f"keys of the probe are left behind: {error}")
+            self._log(f"the convergence probe left its keys in the database: {error}")
         finally:
             self._connections.close()
 
     def figures(self) -> Mapping[str, Any]:
-        """Return what was seen, by the fields of a drill's result."""
-        agreed = self._probe.converged if self._probe else None
-        known = agreed is not None and self._healed is not None
+        """Return what was observed, as fields of a drill's result."""
+        agreed_ns, healed_ns = self._probe.converged_ns if self._probe else None, self._healed_ns
+        known = agreed_ns is not None and healed_ns is not None
         return {
             "probed": self._probe is not None,
             "two_primaries_s": list(self._watch.bounds()) if self._watch else None,
-            "converged_s": max(0, agreed - self._healed) / NS if known else None,  # type: ignore[operator] # `known`
+            "converged_s": max(0, agreed_ns - healed_ns) / NS if known else None,  # type: ignore[operator] # `known`
         }

@@ -1,26 +1,29 @@
-"""How long an outage lasted: recovery times, from when attempts ended and how.
+"""What a drill measured, from the attempt log: recovery times, lost writes, and the phases before, during and after.
 
-The first success after a fault would be the wrong measure: a primary that was cut off acknowledges writes for seconds
-more, and these may be gone later. So the longest silence between two successes counts, wherever it lies.
+The first success after a fault would be the wrong measure of recovery: a primary that was cut off acknowledges writes
+for seconds more, and these may be lost later. So the longest gap between two successes counts, wherever it lies.
 """
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import merge
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from stalewatch.history.operation import Outcome
-from stalewatch.recording.attempts import Attempts
+from stalewatch.checkers.verdict import Distribution
+from stalewatch.history.operation import Fault, Outcome
+from stalewatch.recording.attempts import NEVER, AttemptLog, Attempts, LostWrite
 
 NS = 1_000_000_000
 WINDOW_NS = 3 * NS
-"""How long service must be good to count as back for good."""
+"""How long service must be good to count as recovered."""
 
 GOOD_PERCENT = 99
 """The share of attempts that must be ok."""
+
+KINDS = ("read", "write")
 
 
 class Gap(NamedTuple):
@@ -31,13 +34,13 @@ class Gap(NamedTuple):
 
     @property
     def length(self) -> int:
-        """How long it is."""
+        """Its length."""
         return self.end - self.start
 
 
 @dataclass(frozen=True)
 class Recovery:
-    """What became of one kind of operation, in seconds; None where it never came back, or nothing tells."""
+    """How one kind of operation recovered, in seconds; None if it never did, or nothing is known."""
 
     rto_s: float | None
     sustained_rto_s: float | None
@@ -47,43 +50,31 @@ class Recovery:
     """Attempts that ended within the gap, by outcome."""
 
 
-NOTHING = Recovery(None, None, 0, None, {})
-"""What is known where nothing was broken."""
+NO_FAULT = Recovery(None, None, 0, None, {})
+"""The recovery if nothing was broken."""
 
 
-class _Ended(NamedTuple):
-    """All attempts of a kind, by their end."""
-
-    ends: Sequence[int]
-    ok: Sequence[int]
-    """The ends of those that were ok."""
-
-
-def recovery(attempts: Iterable[Attempts], fault_start: int, run_end: int) -> Recovery:
-    """Return how one kind of operation recovered from a fault that began then, in a run that ended then."""
-    mine = list(attempts)
-    ended = _Ended(sorted(end for one in mine for end in one.ends), _ok(mine))
-    gap = longest_gap(ended.ends, ended.ok, fault_start, run_end)
-    sustained = None if gap is None else sustained_from(ended.ends, ended.ok, gap.end, run_end)
+def recovery(attempts: Sequence[Attempts], fault_start: int, run_end: int) -> Recovery:
+    """Return how operations recovered from a fault that started then, in a run that ended then."""
+    ends = sorted(end for one in attempts for end in one.ends)
+    ok = sorted(end for one in attempts if one.outcome == "ok" for end in one.ends)
+    gap = longest_gap(ends, ok, fault_start, run_end)
+    sustained = None if gap is None else sustained_from(ends, ok, gap.end, run_end)
     return Recovery(
         None if gap is None else gap.length / NS,
         None if gap is None or sustained is None else (sustained - gap.start) / NS,
-        degraded(mine, fault_start, run_end),
+        degraded(attempts, fault_start, run_end),
         gap,
-        {} if gap is None else outcomes(mine, gap.start, gap.end),
+        {} if gap is None else outcomes(attempts, gap.start, gap.end),
     )
 
 
-def _ok(attempts: Iterable[Attempts]) -> list[int]:
-    return sorted(end for one in attempts if one.outcome == "ok" for end in one.ends)
-
-
 def longest_gap(ends: Sequence[int], ok: Sequence[int], fault_start: int, run_end: int) -> Gap | None:
-    """Return the longest gap that overlaps the time from the fault on; None where the longest silence never ended.
+    """Return the longest gap that overlaps the time from the fault on; None if a longer silence never ended.
 
-    `ends` are the ends of all attempts, `ok` of the successes among them, both rising; `run_end` is when sessions were
-    told to end. After the last success there is a silence only if something was tried in vain: where all went well,
-    the last read may end before the last write, by more than there ever was between two reads.
+    `ends` are the ends of all attempts, `ok` those of the successes, both sorted; `run_end` is when sessions were told
+    to stop. The time after the last success counts as silence only if a later attempt failed: if all went well, the
+    last read may end before the last write by more than the time between any two reads.
     """
     first = max(0, bisect_right(ok, fault_start) - 1)
     gaps = [Gap(*pair) for pair in pairwise(ok[first:])]
@@ -93,11 +84,11 @@ def longest_gap(ends: Sequence[int], ok: Sequence[int], fault_start: int, run_en
 
 
 def sustained_from(ends: Sequence[int], ok: Sequence[int], gap_end: int, run_end: int) -> int | None:
-    """Return the start of the first good window that starts at or after the gap's end; None where there is none.
+    """Return the start of the first good window that starts at or after the gap's end; None if there is none.
 
-    `ends` are the ends of all attempts, `ok` of the successes among them, both rising. What a window holds changes only
-    where an attempt leaves it, right after its end, or enters it, right after its end less the window: these starts
-    alone need a look, in their order.
+    `ends` are the ends of all attempts, `ok` those of the successes, both sorted. What a window holds changes only when
+    an attempt leaves it, right after its end, or enters it, right after its end less the window. So only these starts
+    need a look, in their order.
     """
     return next((start for start in _starts(ends, gap_end, run_end) if _is_good(ends, ok, start)), None)
 
@@ -119,7 +110,7 @@ def _is_good(ends: Sequence[int], ok: Sequence[int], start: int) -> bool:
 
 
 def _good(ok: int, attempts: int) -> bool:
-    return 100 * ok >= GOOD_PERCENT * attempts  # in whole numbers, for 0.99 is none
+    return 100 * ok >= GOOD_PERCENT * attempts  # in integers: no float is exactly 0.99
 
 
 def _within(moments: Sequence[int], start: int, end: int) -> int:
@@ -130,7 +121,7 @@ def _within(moments: Sequence[int], start: int, end: int) -> int:
 def degraded(attempts: Sequence[Attempts], fault_start: int, run_end: int) -> int:
     """Return how many of the seconds from the fault on were below 99 %.
 
-    A second in which no attempt ended counts where one was under way that failed: in an outage all may be waiting.
+    A second in which no attempt ended counts if one that failed was in flight: in an outage all of them may be waiting.
     """
     ended: Counter[int] = Counter()
     ok: Counter[int] = Counter()
@@ -154,3 +145,117 @@ def outcomes(attempts: Iterable[Attempts], start: int, end: int) -> dict[str, in
     for one in attempts:
         counts[one.outcome] += sum(start < moment < end for moment in one.ends)
     return {str(outcome): count for outcome, count in counts.items()}
+
+
+class LoadTimes(NamedTuple):
+    """When operations began to count, and when the sessions were told to stop (ns)."""
+
+    start: int
+    end: int
+
+
+class Phase(NamedTuple):
+    """A part of the run: the operations that started at or after its start and before its end."""
+
+    name: str
+    start: int
+    end: int
+
+
+def figures(log: AttemptLog, faults: Sequence[Fault], load: LoadTimes, *, read_finally: bool) -> dict[str, Any]:
+    """Return the figures of a drill as fields of its JSON result; the names of some are fixed by the file format.
+
+    `read_finally` tells whether every written key was read at the end.
+    """
+    first = min((one.start for one in faults), default=None)
+    return {
+        "faults": [_fault(one, load) for one in faults],
+        "recovery": {kind: _recovery(_of(log, kind), first, load) for kind in KINDS},
+        "rpo": _rpo(log, read_finally=read_finally),
+        "phases": {phase.name: _phase(log, phase) for phase in _phases(faults)} if faults else {},
+    }
+
+
+def _of(log: AttemptLog, kind: str) -> list[Attempts]:
+    return [one for one in log.attempts.values() if one.kind == kind]
+
+
+def _fault(fault: Fault, load: LoadTimes) -> dict[str, Any]:
+    return {
+        "fault": fault.fault,
+        "node": fault.node,
+        "start": fault.start,
+        "end": fault.end,
+        "start_s": (fault.start - load.start) / NS,
+        "end_s": None if fault.end is None else (fault.end - load.start) / NS,
+    }
+
+
+def _recovery(attempts: Sequence[Attempts], fault_start: int | None, load: LoadTimes) -> dict[str, Any]:
+    found = NO_FAULT if fault_start is None else recovery(attempts, fault_start, load.end)
+    return {
+        "rto_s": found.rto_s,
+        "sustained_rto_s": found.sustained_rto_s,
+        "degraded_s": found.degraded_s,
+        "attempts": sum(len(one.ends) for one in attempts),
+        "gap": None if found.gap is None else list(found.gap),
+        "meanwhile": found.meanwhile,
+    }
+
+
+def _rpo(log: AttemptLog, *, read_finally: bool) -> dict[str, Any]:
+    """Return how many acknowledged writes were lost, which, and over how long a time.
+
+    Superseded writes are counted apart: the register was already newer when they came, so they had no state to lose.
+    """
+    lost = [loss for loss in log.losses if not loss.superseded]
+    ends = [loss.end for loss in lost if loss.end is not None]
+    all_timed = len(ends) == len(lost)  # the times of losses older than the judge's horizon are unknown
+    return {
+        "lost_writes": len(lost) if read_finally or lost else None,
+        "span_s": (max(ends) - min(ends)) / NS if ends and all_timed else None,
+        "exact": read_finally and not log.registers,
+        "superseded": len(log.losses) - len(lost),
+        "lost_items": sum(loss.item for loss in lost) if read_finally else None,
+        "appended": log.appended,
+        "items": [_loss(loss) for loss in sorted(lost, key=lambda loss: loss.end or 0)],
+    }
+
+
+def _loss(loss: LostWrite) -> dict[str, Any]:
+    return {"key": loss.key, "lost": loss.what, "start": loss.start, "end": loss.end}
+
+
+def _phases(faults: Sequence[Fault]) -> Iterable[Phase]:
+    begun = min(one.start for one in faults)
+    healed = max(NEVER if one.end is None else one.end for one in faults)
+    return Phase("before", 0, begun), Phase("during", begun, healed), Phase("after", healed, NEVER)
+
+
+def _phase(log: AttemptLog, phase: Phase) -> dict[str, Any]:
+    def within(moment: int) -> bool:
+        return phase.start <= moment < phase.end
+
+    return {
+        "operations": {kind: _started(_of(log, kind), phase) for kind in KINDS},
+        "latency_ms": {kind: _latency(_of(log, kind), phase) for kind in KINDS},
+        "violations": {name: sum(map(within, starts)) for name, starts in log.violations.items()},
+    }
+
+
+def _started(attempts: Sequence[Attempts], phase: Phase) -> Mapping[str, int]:
+    return outcomes([one._replace(ends=one.starts) for one in attempts], phase.start - 1, phase.end)
+
+
+def _latency(attempts: Sequence[Attempts], phase: Phase) -> dict[str, float | None]:
+    """Return the mean and percentiles of the ok operations' service times, in milliseconds."""
+    times = Distribution()
+    for one in attempts:
+        if one.outcome == "ok":
+            for start, end in zip(one.starts, one.ends, strict=True):
+                if phase.start <= start < phase.end:
+                    times.add(end - start)
+    if not times.count:
+        return dict.fromkeys(("avg", "p50", "p95"))
+    p50, p95 = times.quantiles_ns(0.5, 0.95)
+    return {"avg": times.mean_ns / 1e6, "p50": p50 / 1e6, "p95": p95 / 1e6}

@@ -1,36 +1,37 @@
-"""Does a drill's steps in their time, and notes what was done."""
+"""The timeline of a drill: starts and ends its faults on time, and records them."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from stalewatch.clients.errors import ClientError
 from stalewatch.clusters.protocol import Cluster, ClusterError
-from stalewatch.drills.plan import Step
+from stalewatch.drills.catalogue import DrillStep
+from stalewatch.drills.clusters import NoTarget, TargetNodes, resolve_target
 from stalewatch.drills.recovery import NS
-from stalewatch.drills.targets import Group, NoTarget, groups
 from stalewatch.faults.catalogue import FAULTS
 from stalewatch.faults.catalogue import PlannedFault as Fault
+from stalewatch.faults.guardian import guarded
 from stalewatch.history.clock import Clock
-from stalewatch.history.operation import Fault as Noted
+from stalewatch.history.operation import Fault as RecordedFault
 
-LOOK_S = 0.05
-PATIENCE_S = 15.0
-"""How long a step waits for somebody who has the role that it is meant for."""
-
+POLL_S = 0.05
+TARGET_TIMEOUT_S = 15.0
+"""How long a step waits for a node to have the role that it targets."""
 
 Over = Callable[[], bool]
-"""Says that the load is over."""
+"""Returns whether the load is over."""
 
-Act = Callable[[Over], None]
-
-
-class Cut(ClusterError):
-    """The load was over before the drill was."""
+Action = Callable[[Over], None]
 
 
-class Guard(Protocol):
-    """Begins and ends faults, and knows which stand."""
+class DrillCutShort(ClusterError):
+    """The load ended before the drill did."""
+
+
+class FaultGuard(Protocol):
+    """Begins and ends faults, and knows which are active."""
 
     def begin(self, fault: Fault) -> None:
         """Begin a fault."""
@@ -42,7 +43,7 @@ class Guard(Protocol):
 
 
 class Unguarded:
-    """Begins and ends faults of what ends with this process, such as a simulated store."""
+    """Begins and ends faults of something that ends with this process, such as a simulated store."""
 
     def begin(self, fault: Fault) -> None:
         """Begin a fault."""
@@ -53,163 +54,170 @@ class Unguarded:
         fault.end()
 
 
-class Notes(Protocol):
-    """Notes what is broken, as it happens: a recorder does."""
+def fault_guard(cluster: Cluster | None) -> AbstractContextManager[FaultGuard]:
+    """Return a guard that undoes every fault of the cluster, whatever happens to this process."""
+    return nullcontext(Unguarded()) if cluster is None else guarded(cluster)
 
-    def begin_fault(self, fault: str, node: str) -> Noted:
-        """Note that a fault is on at a node from now on."""
+
+class FaultNotes(Protocol):
+    """Records faults as they happen; a recorder is one."""
+
+    def begin_fault(self, fault: str, node: str) -> RecordedFault:
+        """Record that a fault is active at a node from now on."""
         ...
 
-    def end_fault(self, noted: Noted) -> None:
-        """Note that it is over now."""
+    def end_fault(self, noted: RecordedFault) -> None:
+        """Record that it ends now."""
         ...
 
 
-Watcher = Callable[[Noted], None]
-"""Is told when a fault has begun at a node, and again when it has an end."""
+class _ActiveFault(NamedTuple):
+    """A fault that is not undone yet, with its records, one a node."""
+
+    fault: Fault
+    records: list[RecordedFault]
 
 
 class Timeline:
-    """One drill's faults over one load; `run` does them, in a session of the clock of their own."""
+    """The faults of one drill under one load; `run` is a session of the clock.
+
+    `watchers` are called with each record when its fault begins and when it ends.
+    """
 
     def __init__(
         self,
-        steps: Sequence[Step],
+        steps: Sequence[DrillStep],
         cluster: Cluster,
-        notes: Notes,
+        notes: FaultNotes,
         clock: Clock,
-        tell: Callable[[str], None],
-        watchers: Sequence[Watcher] = (),
+        log: Callable[[str], None],
+        watchers: Sequence[Callable[[RecordedFault], None]] = (),
     ) -> None:
-        self.noted: list[Noted] = []
-        """What was done to whom; the end of what still stands is None."""
-        self.guard: Guard = Unguarded()
+        self.faults: list[RecordedFault] = []
+        """Every fault so far; the end of an active one is None."""
+        self.guard: FaultGuard = Unguarded()
         self.before_healing: Callable[[], None] = lambda: None
-        """Is called before each fault is undone."""
-        self.trouble: ClusterError | ClientError | None = None
-        """Why the drill could not go on."""
-        self.cut = False
-        """The load was over before the drill was."""
+        """Called before each fault is undone."""
+        self.failure: ClusterError | ClientError | None = None
+        """Why the drill could not be completed."""
+        self.cut_short = False
+        """Whether the load ended before the drill did."""
         self._steps = sorted(steps, key=lambda step: step.after)
         self._cluster = cluster
         self._notes = notes
         self._clock = clock
-        self._tell = tell
+        self._log = log
         self._watchers = watchers
-        self._standing: list[tuple[Fault, list[Noted]]] = []
+        self._active: list[_ActiveFault] = []
 
     @property
-    def begun(self) -> int | None:
-        """When the first fault began."""
-        return min((one.start for one in self.noted), default=None)
-
-    @property
-    def healed(self) -> int | None:
-        """When the last fault ended; None while one stands."""
-        ends = [one.end for one in self.noted]
+    def healed_ns(self) -> int | None:
+        """When the last fault ended; None while one is active."""
+        ends = [one.end for one in self.faults]
         return None if not ends or None in ends else max(end for end in ends if end is not None)
 
-    def run(self, at: int, lasts_s: float, over: Over) -> None:
-        """Do the steps, the first `after` counting from the moment `at`; undo what stands where it is `over` before.
+    def run(self, start_ns: int, fault_s: float, over: Over) -> None:
+        """Perform the steps, whose `after` counts from `start_ns`; stop early if the load is `over`.
 
-        A `ClusterError` ends the drill and stands in `trouble`; what stands is undone then too.
+        A `ClusterError` stops the drill too and becomes its `failure`. Active faults are undone in any case.
         """
         try:
-            for moment, act in self._acts(at, lasts_s):
+            for moment, act in self._actions(start_ns, fault_s):
                 if not self._wait(moment, over):
-                    self.cut = True
+                    self.cut_short = True
                     break
                 act(over)
         except (ClusterError, ClientError) as error:
-            self.trouble = error
-            self._tell(f"the drill cannot go on: {error}")
+            self.failure = error
+            self._log(f"the drill cannot continue: {error}")
         finally:
-            self._undo()
+            self._undo_all()
 
-    def _acts(self, at: int, lasts_s: float) -> list[tuple[int, Act]]:
-        """Return what is to be done, in order: the begin of each step and its end.
+    def _actions(self, start_ns: int, fault_s: float) -> list[tuple[int, Action]]:
+        """Return what to do at which moment, in order: the begin and the end of each step.
 
-        One whose nodes are met one after another is a single act: each waits for the one before. What ends at the same
-        time ends in the reverse order of its begin, before anything else begins.
+        A step that breaks nodes one after another is a single action, since each waits for the one before. Faults that
+        end at the same time end in the reverse order of their begin, before any other fault begins.
         """
-        acts: list[tuple[int, int, Act]] = []
-        for place, step in enumerate(self._steps, start=1):
-            start, lasts = at + round(step.after * NS), lasts_s if step.lasts is None else step.lasts
+        actions: list[tuple[int, int, Action]] = []
+        for number, step in enumerate(self._steps, start=1):
+            begin, lasts_s = start_ns + round(step.after * NS), fault_s if step.lasts is None else step.lasts
             if step.on == "each":
-                acts.append((start, place, partial(self._rolling, step, lasts)))
+                actions.append((begin, number, partial(self._roll, step, lasts_s)))
                 continue
-            mine: list[Fault] = []
-            acts.append((start, place, partial(self._begin_all, step, mine)))
-            acts.append((start + round(lasts * NS), -place, partial(self._end_all, mine)))
-        return [(moment, act) for moment, _, act in sorted(acts, key=lambda act: act[:2])]
+            begun: list[Fault] = []
+            actions.append((begin, number, partial(self._begin_step, step, begun)))
+            actions.append((begin + round(lasts_s * NS), -number, partial(self._end_step, begun)))
+        return [(moment, act) for moment, _, act in sorted(actions, key=lambda action: action[:2])]
 
-    def _rolling(self, step: Step, lasts_s: float, over: Over) -> None:
-        for nodes in self._groups(step, over):
+    def _roll(self, step: DrillStep, lasts_s: float, over: Over) -> None:
+        """Break one group of nodes after another."""
+        for nodes in self._target(step, over):
             if over():
-                self.cut = True
+                self.cut_short = True
                 return
             fault = self._begin(step, nodes)
             self._wait(self._clock.now() + round(lasts_s * NS), over)
             self._end(fault)
 
-    def _begin_all(self, step: Step, begun: list[Fault], over: Over) -> None:
-        begun.extend(self._begin(step, nodes) for nodes in self._groups(step, over))
+    def _begin_step(self, step: DrillStep, begun: list[Fault], over: Over) -> None:
+        begun.extend(self._begin(step, nodes) for nodes in self._target(step, over))
 
-    def _groups(self, step: Step, over: Over) -> Sequence[Group]:
-        """Return whom the step is for; wait a little where an election is still under way."""
-        patience_ends = self._clock.now() + round(PATIENCE_S * NS)
-        while True:
-            try:
-                return groups(self._cluster, step.on)
-            except NoTarget:
-                if over() or self._clock.now() >= patience_ends:
-                    raise
-            self._clock.sleep(LOOK_S)
-
-    def _end_all(self, faults: Sequence[Fault], _over: Over) -> None:
-        for fault in faults:
+    def _end_step(self, begun: Sequence[Fault], _over: Over) -> None:
+        for fault in begun:
             self._end(fault)
 
-    def _begin(self, step: Step, nodes: Sequence[str]) -> Fault:
+    def _target(self, step: DrillStep, over: Over) -> Sequence[TargetNodes]:
+        """Return the nodes that a step targets; wait a little in case an election is in progress."""
+        deadline_ns = self._clock.now() + round(TARGET_TIMEOUT_S * NS)
+        while True:
+            try:
+                return resolve_target(self._cluster, step.on)
+            except NoTarget:
+                if over() or self._clock.now() >= deadline_ns:
+                    raise
+            self._clock.sleep(POLL_S)
+
+    def _begin(self, step: DrillStep, nodes: Sequence[str]) -> Fault:
         fault = FAULTS[step.fault].make(self._cluster, nodes, step.parameters)
-        self._tell(f"{fault.name}: {', '.join(nodes)}")
-        noted = [self._notes.begin_fault(fault.name, node) for node in nodes]
-        self.noted.extend(noted)
-        self._standing.append((fault, noted))
-        self._show(noted)
+        self._log(f"{fault.name}: {', '.join(nodes)}")
+        records = [self._notes.begin_fault(fault.name, node) for node in nodes]
+        self.faults.extend(records)
+        self._active.append(_ActiveFault(fault, records))
+        self._show(records)
         self.guard.begin(fault)
         return fault
 
     def _end(self, fault: Fault) -> None:
         self.before_healing()
-        self._tell(f"undoing {fault.name}: {', '.join(fault.nodes)}")
+        self._log(f"undoing {fault.name}: {', '.join(fault.nodes)}")
         self.guard.end(fault)
-        (place,) = (place for place, (standing, _) in enumerate(self._standing) if standing is fault)
-        _, noted = self._standing.pop(place)
-        for one in noted:
-            self._notes.end_fault(one)
-        self._show(noted)
-        self._tell(f"{fault.name} is over: {', '.join(fault.nodes)}")
+        (active,) = (one for one in self._active if one.fault is fault)
+        self._active = [one for one in self._active if one is not active]
+        for record in active.records:
+            self._notes.end_fault(record)
+        self._show(active.records)
+        self._log(f"{fault.name} is over: {', '.join(fault.nodes)}")
 
-    def _show(self, noted: Sequence[Noted]) -> None:
-        for one in noted:
+    def _show(self, records: Sequence[RecordedFault]) -> None:
+        for record in records:
             for watch in self._watchers:
-                watch(one)
+                watch(record)
 
-    def _undo(self) -> None:
-        """Undo what stands, the newest first: it was done to what the others had left."""
-        for fault, _ in reversed(list(self._standing)):
+    def _undo_all(self) -> None:
+        """Undo the active faults, the newest first: it hit a cluster that the others had changed."""
+        for fault, _ in reversed(self._active):
             try:
                 self._end(fault)
-            except Exception as error:  # noqa: BLE001 # whatever it is, the others are undone; the guard tries again
-                told = f"{', '.join(fault.nodes)}: {fault.name} was not undone: {error or type(error).__name__}"
-                self.trouble = self.trouble or ClusterError(told)
-                self._tell(told)
+            except Exception as error:  # noqa: BLE001 # whatever it is, undo the others; the guard tries this one again
+                message = f"{', '.join(fault.nodes)}: {fault.name} was not undone: {error or type(error).__name__}"
+                self.failure = self.failure or ClusterError(message)
+                self._log(message)
 
     def _wait(self, moment: int, over: Over) -> bool:
-        """Wait for a moment; return False where it is over before."""
+        """Wait for a moment; return False if the load is over before."""
         while (left := moment - self._clock.now()) > 0:
             if over():
                 return False
-            self._clock.sleep(min(LOOK_S, left / NS))
+            self._clock.sleep(min(POLL_S, left / NS))
         return True

@@ -8,6 +8,7 @@ import pkgutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,20 +30,20 @@ from stalewatch.workloads.mix import make_workload
 from stalewatch.workloads.options import LoadOptions
 
 YOUNG_OBJECTS = 10_000
-"""After how many new objects, net, Python collects garbage; its own 700 costs a tenth of an operation's time.
+"""Net new objects between garbage collections; Python's own 700 costs a tenth of an operation's time.
 
-What belongs to a request lives until the request's timeout is due (in cassandra-driver, with cycles in it). A collection
-every few dozen operations finds nearly all of it alive and passes it on to older generations, to be looked at again and
+The objects of a request live until its timeout is due (in cassandra-driver, with reference cycles). A collection every
+few dozen operations finds nearly all of them alive and promotes them to older generations, only to scan them again and
 again.
 """
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunSpec:
-    """What one process does in a run on one database; `options` are the database's, `shown_options` go into the history.
+    """One process's work in a run on one database; `options` are the database's, `shown_options` go into the history.
 
-    `workload` is a name, or several separated by commas; keys are numbered from `first_key`. `log_attempts` keeps what
-    drills measure from.
+    `workload` is a name, or several separated by commas; keys are numbered from `first_key`. `log_attempts` keeps the
+    attempt log, from which drills measure.
     """
 
     run: str
@@ -60,7 +61,7 @@ class RunSpec:
 
 
 class DatabaseRun:
-    """A client that is connected, a recorder, and the workload whose sessions use them."""
+    """A connected client, a recorder, and the workload whose sessions use them."""
 
     def __init__(
         self,
@@ -87,9 +88,14 @@ class DatabaseRun:
             recorder.subscribe(self.attempts)
         self.collector = Collector(recorder, self.attempts, on_write_error)
         self.unread = 0
-        """Written keys that could not be read in the end."""
+        """Written keys whose final read failed."""
         self.final_reads_s: float | None = None
-        """How long it took to read every written key finally; None if that did not succeed."""
+        """How long the final reads took; None if they did not cover every written key."""
+
+    @cached_property
+    def keys_by_kind(self) -> Mapping[str, Mapping[str, None]]:
+        """The keys for each kind of operation, in order, made to be searched."""
+        return {kind: dict.fromkeys(keys) for kind, keys in self.workload.keys_by_kind().items()}
 
     @property
     def keys(self) -> Sequence[str]:
@@ -135,7 +141,7 @@ class DatabaseRun:
         return self.collector.drain()
 
     def extra_results(self) -> Mapping[str, object]:
-        """Return what the workload knows beyond the guarantees, once the run has ended."""
+        """Return the workload's results beyond the guarantees, once the run has ended."""
         return {**self.workload.extra_results(), "workloads": sorted(self.workload_names)}
 
 
@@ -201,7 +207,7 @@ def with_local_cluster(database: Database, options: object, log: Callable[[str],
 
 
 def collect_garbage_rarely() -> None:
-    """Collect garbage now and rarely from now on, and never what is loaded already: it lives as long as the process.
+    """Collect garbage now and rarely from now on, and never what exists already: it lives as long as the process.
 
     For the command that owns the process, once everything is ready for the load.
     """
@@ -223,7 +229,7 @@ def added_up(results: Iterator[Mapping[str, Any]] | Sequence[Mapping[str, Any]])
     return total
 
 
-def _sum(one: Any, other: Any) -> Any:  # noqa: ANN401 # whatever a workload knows
+def _sum(one: Any, other: Any) -> Any:  # noqa: ANN401 # any result of a workload
     if isinstance(one, Mapping):
         return added_up((one, other))
     if isinstance(one, list):

@@ -1,4 +1,4 @@
-"""The final reads: what every written key holds in the end, read at the level that proves loss."""
+"""The final reads: what every written key holds at the end, read at the level that proves loss."""
 
 from collections.abc import Callable, Sequence
 
@@ -20,7 +20,7 @@ READERS = 20
 class FinalReads:
     """Reads the written keys of one workload with several readers, until `abandoned` returns True.
 
-    A read that fails is repeated until the servers had time to recover; then its key goes unchecked.
+    A failed read is repeated until the servers have had time to recover; then its key goes unchecked.
     """
 
     def __init__(self, client: Client, recorder: Recorder, workload: Workload, abandoned: Callable[[], bool]) -> None:
@@ -58,7 +58,7 @@ class FinalReads:
         """Read a key until it succeeds; after the recovery time the first failure ends all tries."""
         while True:
             start = self._clock.now()
-            answers = self._asked(key)
+            answers = self._answers(key)
             failed = next((answer for _, answer in answers if answer.outcome != "ok"), None)
             late = self._clock.now() >= self._deadline_ns
             if late and failed:
@@ -70,10 +70,10 @@ class FinalReads:
                 return
             self._clock.sleep(RETRY_S)
 
-    def _asked(self, key: str) -> Sequence[tuple[str, Answer]]:
+    def _answers(self, key: str) -> Sequence[tuple[str, Answer]]:
         if self._given_up:
             return [(key, self._given_up)]
         try:
             return self._workload.final(key)
-        except Exception as error:  # noqa: BLE001 # whatever it was, the read did not succeed
+        except Exception as error:  # noqa: BLE001 # whatever the error, the read did not succeed
             return [(key, Answer("unknown", error=self._client.explain(error).error))]

@@ -1,4 +1,4 @@
-"""A run in one process, without Locust: sessions as threads, and an orderly end at Ctrl-C."""
+"""A run in one process, without Locust: sessions as threads, and a clean end at Ctrl-C."""
 
 import secrets
 import signal
@@ -58,7 +58,7 @@ class OpenLoop:
 Log = Callable[[str], None]
 
 BackgroundTask = Callable[[int, Callable[[], bool]], None]
-"""Runs beside the sessions of a load; takes when operations start to count (ns), and what returns whether it is over."""
+"""Runs next to the sessions of a load; called with when operations start to count (ns) and whether the load is over."""
 
 
 class ThreadedLoad:
@@ -75,7 +75,7 @@ class ThreadedLoad:
         self.ended_ns = 0
         """When the sessions were told to end, or had done all operations."""
         self.background: dict[str, BackgroundTask] = {}
-        """Tasks beside the sessions, by name and on the same clock; the load lasts until they have ended."""
+        """Tasks next to the sessions, by name and on the same clock; the load lasts until they have ended."""
         self._clock = run.client.clock
         self._options = run.load
         self._operations = float("inf") if run.load.operations is None else run.load.operations
@@ -90,7 +90,7 @@ class ThreadedLoad:
         self.interrupted = True
 
     def end_at(self, moment: int) -> None:
-        """Let the load last until that moment (ns) at most."""
+        """End the load at that moment (ns) at the latest."""
         self._deadline_ns = min(self._deadline_ns, moment)
 
     def perform(self, report: Report) -> None:
@@ -121,7 +121,7 @@ class ThreadedLoad:
         return lambda: self._in_an_open_loop(session, pace)
 
     def _in_a_closed_loop(self, session: Session) -> None:
-        """Start each operation as soon as the last one ends, so that a slow database gets less load."""
+        """Start each operation when the last one ends, so that a slow database gets less load."""
         while self._take():
             session.step()
 
@@ -138,17 +138,17 @@ class ThreadedLoad:
         return self.interrupted or self._threads.crash is not None or now >= self._deadline_ns
 
     def _take(self) -> bool:
-        """Take one of the operations that are left; those of the warm-up are free."""
+        """Take one of the remaining operations; those of the warm-up do not count."""
         now = self._clock.now()
         if self._ended(now):
             return False
         if now < self._load_ns:
             return True
-        self._started = number = next(self._numbers)  # one step, so that no two sessions take the same
+        self._started = number = next(self._numbers)  # atomic, so that no two sessions take the same
         return number <= self._operations
 
     def progress(self) -> Progress:
-        """Return how far the load is."""
+        """Return the progress of the load."""
         options, now = self._options, self._clock.now()
         if now < self._load_ns:
             return Progress("warm-up", options.warmup_s - (self._load_ns - now) / 1e9, options.warmup_s, "s")
@@ -205,9 +205,9 @@ class ProcessRun:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """End the run in order at the first Ctrl-C or SIGTERM, and at once at the second.
+        """End the run cleanly at the first Ctrl-C or SIGTERM, and at once at the second.
 
-        The second may strike in any greenlet, gevent's own included; from there SystemExit reaches the main one silently.
+        The second may arrive in any greenlet, even gevent's own; from there SystemExit reaches the main one silently.
         """
 
         def stop(number: int, _frame: object) -> None:
@@ -281,7 +281,7 @@ def connected(
     Raises a `ClientError` or a `ClusterError`.
     """
     options = with_local_cluster(database, options, log)
-    if database.addresses:  # setting up what is missing may take a while
+    if database.addresses:  # creating a missing schema may take a while
         log(f"preparing {database.name}")
     shown = {**public_values(options), **public_values(load)}
     spec = RunSpec(

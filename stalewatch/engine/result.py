@@ -1,4 +1,4 @@
-"""The JSON result of a run, put together in this one place; the field names are fixed."""
+"""The JSON result of a run, assembled only here; the field names are fixed."""
 
 import json
 from collections.abc import Mapping
@@ -99,7 +99,7 @@ def run_result(
 ) -> dict[str, Any]:
     """Return the JSON result of a run.
 
-    `workload_results` holds ``workloads``, their names, and what they know beyond the guarantees.
+    `workload_results` holds ``workloads``, their names, and their results beyond the guarantees.
     """
     return {
         **check_result(totals.findings),

@@ -14,7 +14,7 @@ REPORT_S = 0.1
 
 
 class Progress(NamedTuple):
-    """How far a phase is, in operations, keys or seconds."""
+    """The progress of a phase, in operations, keys or seconds."""
 
     phase: str
     done: float
@@ -28,17 +28,17 @@ Report = Callable[[Progress], None]
 class Threads:
     """Runs functions as sessions of a clock, each in its own thread, until all have ended.
 
-    One that raises ends the wait for all; its error is raised again.
+    If one raises, the wait for all ends, and its error is raised again.
     """
 
     def __init__(self, clock: Clock, interrupted: Callable[[], bool]) -> None:
         self._clock = clock
         self._interrupted = interrupted
         self.crash: BaseException | None = None
-        """What ended a function that should not have ended that way."""
+        """The error of a function that raised one."""
 
     def run(self, work: Mapping[str, Callable[[], None]], report: Callable[[], None]) -> None:
-        """Run each function in a thread of its name; call `report` every now and then, and when all have ended."""
+        """Run each function in a thread of its name; call `report` regularly, and when all have ended."""
         self._clock.expect(len(work))
         threads = [
             threading.Thread(target=self._guarded, args=(name, function), name=name, daemon=True)
@@ -65,7 +65,7 @@ class Threads:
         try:
             self._clock.join(name)
             function()
-        except BaseException as error:  # noqa: BLE001 # raised again by the thread that waits
+        except BaseException as error:  # noqa: BLE001 # raised again by the waiting thread
             self.crash = error
         finally:
             self._clock.leave()

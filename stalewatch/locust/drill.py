@@ -1,141 +1,147 @@
-"""Drills under Locust: `--drill NAME` on the master breaks the cluster while any number of workers loads it.
+"""Drills under Locust: with `--drill NAME` the master breaks the cluster while any number of workers loads it.
 
-The master does the drill, for it is one; workers report what recovery times are made of, beside all else.
+The drill runs in the master because there is only one. Workers report their attempts, from which recovery times are
+computed.
 """
 
 import logging
 import sys
 from argparse import Namespace
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, NamedTuple
 
 import gevent
 from gevent.event import Event
-from locust import events
 from locust.env import Environment
 from locust.exception import StopTest
-from locust.runners import Runner, WorkerRunner
 
 from stalewatch.clients.databases import DATABASES
 from stalewatch.clients.errors import BadAddress, ClientError
 from stalewatch.clients.options import parse_options
 from stalewatch.clusters.protocol import Cluster, ClusterError
-from stalewatch.drills import broken
-from stalewatch.drills.chosen import FLAGS, Chosen, choose
+from stalewatch.drills.catalogue import FLAGS, BadDrill, ScheduledDrill, apply_options
+from stalewatch.drills.clusters import prepared_cluster
 from stalewatch.drills.drill_run import DrillRun
-from stalewatch.drills.figures import Load
-from stalewatch.drills.plan import BadDrill
-from stalewatch.drills.timeline import Cut
+from stalewatch.drills.recovery import LoadTimes
+from stalewatch.drills.timeline import DrillCutShort
+from stalewatch.exit_codes import UNREACHABLE, USAGE
 from stalewatch.history.clock import RealClock
 from stalewatch.history.operation import FORMAT, FORMAT_VERSION, Fault, Header
 from stalewatch.history.writer import HistoryWriter
-from stalewatch.locust import flags
-from stalewatch.locust.coordinator import coordinator_of
-from stalewatch.locust.master_metrics import faults_of
-from stalewatch.locust.part import UNREACHABLE, USAGE
-from stalewatch.locust.run import Aside, Run
+from stalewatch.locust.master import Master
+from stalewatch.locust.master_run import BackgroundResult, MasterRun
+from stalewatch.locust.metrics import faults_of
+from stalewatch.locust.options import path
+from stalewatch.metrics.nodes import Faults
 from stalewatch.recording.attempts import AttemptLog
 
 log = logging.getLogger("stalewatch")
 
 LOOK_S = 0.1
 MASTER = -1
-"""The worker number of the master's own history file, which holds the faults."""
+"""The worker number in the master's history file, which contains the faults."""
 
 
-def add_arguments(parser: Any, **_: Any) -> None:  # noqa: ANN401 # Locust's parser is not typed
+def add_arguments(parser: Any) -> None:  # noqa: ANN401 # Locust's parser is not typed
     """Add the options of a drill."""
     parser.add_argument(
         "--drill",
         metavar="NAME",
-        help="break the cluster: a name of `stalewatch drill --list`",
+        help="break the cluster during the test; for names see `stalewatch drill --list`",
         include_in_web_ui=False,
     )
     for flag, options in FLAGS.items():
         parser.add_argument(flag, **options, include_in_web_ui=False)
 
 
-class Notes:
-    """Notes faults by the master's clock."""
+class FaultRecorder:
+    """Creates the history's faults, with times of the master's clock."""
 
     def __init__(self, clock: RealClock) -> None:
         self._clock = clock
 
     def begin_fault(self, fault: str, node: str) -> Fault:
-        """Note that a fault is on at a node from now on."""
+        """Return a fault that starts now."""
         return Fault(fault=fault, node=node, start=self._clock.now(), end=None)
 
     def end_fault(self, noted: Fault) -> None:
-        """Note that it is over now."""
+        """End a fault now."""
         noted.end = self._clock.now()
 
 
-class Drilling:
-    """One run's drill, in a greenlet beside it."""
+class PreparedDrill(NamedTuple):
+    """A drill, and the running cluster that it breaks."""
 
-    def __init__(self, environment: Environment, run: Run, chosen: Chosen, cluster: Cluster) -> None:
+    chosen: ScheduledDrill
+    cluster: Cluster
+
+
+class DrillTask:
+    """The drill of one run, in its own greenlet."""
+
+    def __init__(self, run: MasterRun, prepared: PreparedDrill, faults: Faults) -> None:
         (database,) = run.databases
         clock = RealClock()
         self._run = run
         self._over = Event()
-        self._trouble: Exception | None = None
-        self._begun: int | None = None
+        self._failure: Exception | None = None
+        self._started_ns: int | None = None
         self._drill = DrillRun(
-            chosen,
-            cluster,
-            cluster,
-            Notes(clock),
+            prepared.chosen,
+            prepared.cluster,
+            prepared.cluster,
+            FaultRecorder(clock),
             database=database,
             options=parse_options(DATABASES[database].options, run.options),
             run=run.name,
             clock=clock,
-            faults=faults_of(environment),
+            faults=faults,
             log=log.info,
         )
-        gevent.spawn(self._go)
+        gevent.spawn(self._perform)
 
-    def _go(self) -> None:
+    def _perform(self) -> None:
         run, drill = self._run, self._drill
         try:
             with drill.guarded():
-                begun = self._begun = self._await_load()
-                if begun is not None:
-                    drill.perform(begun, lambda: run.ending)
-                if begun is None or drill.timeline.cut:
-                    raise Cut("the load ended before the drill did; give -t more")
+                started_ns = self._started_ns = self._await_load()
+                if started_ns is not None:
+                    drill.perform(started_ns, lambda: run.ending)
+                if started_ns is None or drill.timeline.cut_short:
+                    raise DrillCutShort("the load ended before the drill did; give -t more")
         except (ClientError, ClusterError) as error:
-            self._trouble = error
-            log.error("the drill cannot be done: %s", error)  # noqa: TRY400 # the message says it all
+            self._failure = error
+            log.error("the drill failed: %s", error)  # noqa: TRY400 # the message is complete
         except Exception as error:
-            self._trouble = error
-            log.exception("the drill ended by a fault of its own")
+            self._failure = error
+            log.exception("the drill failed with an unexpected error")
         finally:
             drill.healed()
             self._over.set()
 
     def _await_load(self) -> int | None:
-        """Return when the first worker's operations began to count; None if the run ends before."""
+        """Return when the first worker's operations started to count; None if the run ends before."""
         while not self._run.ending:
-            counting = [member.counting_from_ns for member in self._run.roster if member.counting_from_ns]
+            counting = [worker.counting_from_ns for worker in self._run.workers if worker.counting_from_ns]
             if counting:
                 return min(counting)
             gevent.sleep(LOOK_S)
         return None
 
-    def end(self) -> Aside:
-        """Wait until everything is healed and the replicas agree, and return what was measured."""
+    def end(self) -> BackgroundResult:
+        """Wait until every fault is undone and the replicas agree, and return what was measured."""
         self._over.wait()
         self._drill.close(lambda: self._run.hurried)
-        self._write()
+        self._write_faults()
         attempts = self._run.totals.attempts or AttemptLog()
-        load = Load(self._begun or self._run.stopped_ns, self._run.stopped_ns)
+        load = LoadTimes(self._started_ns or self._run.stopped_ns, self._run.stopped_ns)
         read_finally = attempts.read_finally and self._run.complete
-        result = self._drill.result(attempts, load, read_finally=read_finally, error=self._trouble)
-        return Aside(result, UNREACHABLE if self._trouble or self._drill.timeline.trouble else 0)
+        result = self._drill.result(attempts, load, read_finally=read_finally, error=self._failure)
+        return BackgroundResult(result, UNREACHABLE if self._failure or self._drill.timeline.failure else 0)
 
-    def _write(self) -> None:
-        """Write the faults as a history of their own beside the workers'."""
-        folder = flags.path(self._run.options, "history_dir")
+    def _write_faults(self) -> None:
+        """Write the faults to a history file of their own, next to the workers'."""
+        folder = path(self._run.options, "history_dir")
         if folder is None:
             return
         header = Header(
@@ -150,51 +156,41 @@ class Drilling:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with HistoryWriter(folder / f"{self._run.name}-faults.jsonl", header) as history:
-                for fault in sorted(self._drill.timeline.noted, key=lambda one: (one.end is None, one.end)):
+                for fault in sorted(self._drill.timeline.faults, key=lambda one: (one.end is None, one.end)):
                     history.add(fault)
         except OSError as error:
-            log.error("%s: %s", error.filename or folder, error.strerror or error)  # noqa: TRY400 # it says it all
+            log.error("%s: %s", error.filename or folder, error.strerror or error)  # noqa: TRY400 # it is complete
 
 
-def take_part(environment: Environment, runner: Runner | None, **_: Any) -> None:  # noqa: ANN401 # Locust's extras
-    """Make the cluster ready, on the master, and begin the drill with every run."""
-    options = environment.parsed_options
-    if runner is None or options is None or not options.drill or isinstance(runner, WorkerRunner):
-        return
-    chosen, cluster = _made_ready(environment, options)
-
-    def begin(**_: Any) -> None:  # noqa: ANN401 # Locust's extras
-        coordinator = coordinator_of(environment)
-        if coordinator is None or coordinator.run is None:
-            raise StopTest("there is no run to do a drill beside")
-        coordinator.run.beside = Drilling(environment, coordinator.run, chosen, cluster)
-
-    # Locust's init event goes on to the coordinator, whose run must have begun before the drill does.
-    gevent.spawn(environment.events.test_start.add_listener, begin)
-
-
-def _made_ready(environment: Environment, options: Namespace) -> tuple[Chosen, Cluster]:
-    """Return the drill and the cluster, whole; end the process with one line where that cannot be."""
+def prepare(environment: Environment, namespace: Namespace) -> PreparedDrill:
+    """Return the drill that the options name, and its cluster, started; exit with a message if that fails."""
     databases = sorted({str(getattr(one, "database", "")) for one in environment.user_classes})
     try:
         if len(databases) != 1:
-            raise BadDrill(f"--drill {options.drill}: a drill breaks one database, and these users load {databases}")
-        options.database, options.fault = databases[0], options.drill
-        chosen = Chosen.of(options)
-        choose(options, chosen.drill)
-        lent = ExitStack()
-        cluster = lent.enter_context(broken.at_hand(options, chosen.drill, log.info))
+            raise BadDrill(f"--drill {namespace.drill}: a drill breaks one database, but these users load {databases}")
+        namespace.database, namespace.fault = databases[0], namespace.drill
+        chosen = ScheduledDrill.from_arguments(namespace)
+        apply_options(namespace, chosen.drill)
+        resources = ExitStack()
+        cluster = resources.enter_context(prepared_cluster(namespace, chosen.drill, log.info))
         if cluster is None:
-            raise BadDrill(f"--drill {options.drill}: the simulated store is broken by: stalewatch drill memory")
-        environment.events.quit.add_listener(lambda **_: lent.close())
+            raise BadDrill(f"--drill {namespace.drill}: to break the simulated store, use `stalewatch drill memory`")
+        environment.events.quit.add_listener(lambda **_: resources.close())
     except (BadDrill, BadAddress, OSError) as error:
         print(f"locust: {error}", file=sys.stderr)
         sys.exit(USAGE)
     except (ClientError, ClusterError) as error:
         print(f"locust: {error}", file=sys.stderr)
         sys.exit(UNREACHABLE)
-    return chosen, cluster
+    return PreparedDrill(chosen, cluster)
 
 
-events.init_command_line_parser.add_listener(add_arguments)
-events.init.add_listener(take_part)
+def run_with_every_test(environment: Environment, master: Master, prepared: PreparedDrill) -> None:
+    """Start the drill with every test; call this after the master listens, which has to start the run first."""
+
+    def start(**_: Any) -> None:  # noqa: ANN401 # Locust's extras
+        if master.run is None:
+            raise StopTest("the drill cannot start: there is no run")
+        master.run.background = DrillTask(master.run, prepared, faults_of(environment))
+
+    environment.events.test_start.add_listener(start)

@@ -1,7 +1,7 @@
 """The health check of the image: `python -m stalewatch.locust.health [PID]` (default: the container's first process).
 
-A master listens for workers, and a worker is connected to its master. What takes no part in a distributed run, such as
-a bench, is well as long as it is there.
+A master is healthy if it listens for workers, a worker if it is connected to its master. A process that is neither,
+such as a bench, is healthy as long as it exists.
 """
 
 import argparse
@@ -10,44 +10,44 @@ from collections.abc import Sequence
 
 import psutil
 
-LOCUSTS_PORT = "5557"
+DEFAULT_PORT = "5557"
 
 
-def trouble(pid: int) -> str | None:
-    """Return what is wrong with a process and those that it started, in words; None where nothing is."""
+def problem(pid: int) -> str | None:
+    """Return what is wrong with a process and its children; None if nothing is."""
     try:
         first = psutil.Process(pid)
         processes = [first, *first.children(recursive=True)]
-        parts = [part for part in map(_part, processes) if part.master or part.worker]
-        return _trouble(parts[0], processes) if parts else None
+        roles = [role for role in map(_role, processes) if role.master or role.worker]
+        return _problem(roles[0], processes) if roles else None
     except psutil.NoSuchProcess as error:
-        return f"process {error.pid} is gone"
+        return f"process {error.pid} does not exist"
 
 
-def _part(process: psutil.Process) -> argparse.Namespace:
-    """Return which part a process plays, by its command line."""
+def _role(process: psutil.Process) -> argparse.Namespace:
+    """Return the role of a process, from its command line."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--master", action="store_true")
     parser.add_argument("--worker", action="store_true")
-    parser.add_argument("--master-bind-port", default=LOCUSTS_PORT)
-    parser.add_argument("--master-port", default=LOCUSTS_PORT)
+    parser.add_argument("--master-bind-port", default=DEFAULT_PORT)
+    parser.add_argument("--master-port", default=DEFAULT_PORT)
     return parser.parse_known_args(process.cmdline())[0]
 
 
-def _trouble(part: argparse.Namespace, processes: Sequence[psutil.Process]) -> str | None:
+def _problem(role: argparse.Namespace, processes: Sequence[psutil.Process]) -> str | None:
     connections = [one for process in processes for one in process.net_connections("tcp")]
-    if part.master:
-        port = int(part.master_bind_port)
+    if role.master:
+        port = int(role.master_bind_port)
         listens = any(one.status == psutil.CONN_LISTEN and one.laddr.port == port for one in connections)
         return None if listens else f"the master does not listen for workers on port {port}"
-    port = int(part.master_port)
-    talks = any(one.status == psutil.CONN_ESTABLISHED and one.raddr.port == port for one in connections)
-    return None if talks else f"the worker has no connection to its master's port {port}"
+    port = int(role.master_port)
+    connected = any(one.status == psutil.CONN_ESTABLISHED and one.raddr.port == port for one in connections)
+    return None if connected else f"the worker is not connected to its master's port {port}"
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Say what is wrong, and return 1 then."""
-    found = trouble(int(arguments[0]) if arguments else 1)
+    """Print what is wrong, and return 1 if anything is."""
+    found = problem(int(arguments[0]) if arguments else 1)
     if found:
         print(found)
     return 1 if found else 0

@@ -1,26 +1,245 @@
-"""What master and workers say to each other beside Locust's own messages; Locust's message types are one namespace."""
+"""The messages between master and workers: their names, a worker's reports, and what clock messages tell it.
+
+Locust's own messages and these share one namespace.
+"""
+
+from typing import Any, NamedTuple
+
+import msgspec
+
+from stalewatch.checkers.verdict import Distribution, Findings, Verdict, Violation
+from stalewatch.recording.attempts import AttemptLog
+from stalewatch.recording.statistics import KINDS, Stall, Statistics
+from stalewatch.recording.totals import Totals
 
 REPORT = "stalewatch-report"
-"""Worker to master, every second and at its end: an encoded `stalewatch.locust.report.Report`."""
+"""Worker to master, every second and at its end: an encoded `WorkerReport`."""
 
 CLOCK = "stalewatch-clock"
-"""Worker to master and back: when the question left, and the master's time."""
+"""Worker to master and back: when the request was sent, and the master's time."""
 
 DRAIN = "stalewatch-drain"
-"""Master to worker: end your sessions, make the final reads, send your last report of this run."""
+"""Master to worker: end your sessions, make the final reads, and send your last report of this run."""
 
 IDLE = "stalewatch-idle"
-"""Worker to master: there is nothing to drain here, of this run."""
+"""Worker to master: there is nothing to drain for this run."""
 
 USERS = "stalewatch-users"
-"""Master to worker: how many users there are to be at all workers together, among whom `--rate` is divided."""
+"""Master to worker: the target number of users over all workers, who share `--rate`."""
 
 TURN, TURN_OVER = "stalewatch-turn", "stalewatch-turn-over"
-"""Worker to master: may I open a database; and back: now. Worker to master: I have opened it, or could not."""
+"""Opening a database. TURN asks the master for permission, and grants it; TURN_OVER tells the master how it went."""
 
 REFUSED = "stalewatch-refused"
 """Master to worker: your reports belong to another run than mine."""
 
 RUN, TARGET = "stalewatch_run", "stalewatch_users"
-"""What travels in Locust's parsed options, and so with every spawn message, to late joiners too: the run's name, and
-the users that there are to be."""
+"""The run's name and the target number of users, among Locust's parsed options: every spawn message contains those, so
+that workers that join late get them too."""
+
+MAX_DRIFT = 1000e-6
+"""How much two clocks may drift apart, in seconds per second: NTP slews each by at most half, one up, one down."""
+
+DistributionState = tuple[dict[int, int], bool, int, int]
+
+
+class VerdictRow(msgspec.Struct, array_like=True):
+    """The findings about one guarantee since the last report."""
+
+    name: str
+    checked: int
+    violated: int
+    causes: dict[str, int]
+    staleness: DistributionState
+    at_least: int
+    witnesses: list[Violation]
+    applicable: bool
+    behind: dict[int, int] = {}
+
+
+class Counts(msgspec.Struct, array_like=True):
+    """The statistics since the last report."""
+
+    outcomes: dict[str, dict[str, int]]
+    errors: list[tuple[str, str, str, int]]
+    service: dict[str, DistributionState]
+    response: dict[str, DistributionState]
+    stalled: int
+    seconds: dict[int, dict[str, int]]
+    last_ok: dict[str, int] = {}
+
+
+class HistoryFile(msgspec.Struct, array_like=True):
+    """A history file that a worker writes on its own machine."""
+
+    path: str
+    counting_from_ns: int
+    """When operations start to count, after the warm-up."""
+    reported: int
+    """How many of its operations, from the first on, this report and earlier ones cover."""
+    finished: bool
+    """Whether what only the end decides, such as lost writes, has been reported too."""
+
+
+class WorkerReport(msgspec.Struct, array_like=True):
+    """One report; `number` rises by one from 0, so that a missing report is noticed."""
+
+    run: str
+    worker: int
+    number: int
+    host: str
+    phase: str
+    done: float
+    total: float
+    unit: str
+    verdicts: list[VerdictRow]
+    counts: Counts
+    duplicate_items: int
+    phantom_items: int
+    stalls: list[Stall]
+    settings: dict[str, dict[str, Any]]
+    """Driver settings in force, by database."""
+    histories: list[HistoryFile]
+    clock_error_ns: int | None
+    failure: str | None
+    """Why the worker cannot go on, or what went wrong in its run."""
+    exit_code: int
+    """The exit code for the failure."""
+    last: bool
+    """Whether the worker's run is over and no report follows."""
+    ended_cleanly: bool
+    """Whether nothing went wrong that leaves part of the worker's run out."""
+    extra_results: dict[str, Any]
+    """The workloads' results beyond the guarantees; only in the last report."""
+    counting_from_ns: int | None
+    """When its first operations started to count, by the master's clock."""
+    metrics: str | None = None
+    """Where the worker serves its metrics, as HOST:PORT."""
+    attempts: dict[str, Any] | None = None
+    """The packed `AttemptLog`, during a drill."""
+
+    @property
+    def operations(self) -> int:
+        """How many operations were counted since the last report."""
+        return sum(sum(outcomes.values()) for outcomes in self.counts.outcomes.values())
+
+    def totals(self) -> Totals:
+        """Return what was found and counted, in the form that adds up."""
+        attempts = None if self.attempts is None else AttemptLog.unpacked(self.attempts)
+        return Totals(self._findings(), self._statistics(), attempts)
+
+    def _findings(self) -> Findings:
+        return Findings(
+            {row.name: _verdict(row) for row in self.verdicts},
+            duplicate_items=self.duplicate_items,
+            phantom_items=self.phantom_items,
+        )
+
+    def _statistics(self) -> Statistics:
+        statistics, counts = Statistics(), self.counts
+        for kind in KINDS:
+            statistics.outcomes[kind].update(counts.outcomes[kind])
+            statistics.service[kind] = Distribution.restored(*counts.service[kind])
+            statistics.response[kind] = Distribution.restored(*counts.response[kind])
+        statistics.errors.update({(kind, outcome, error): times for kind, outcome, error, times in counts.errors})
+        statistics.stalled = counts.stalled
+        statistics.last_ok.update(counts.last_ok)
+        for second, numbers in counts.seconds.items():
+            statistics.second(second).update(numbers)
+        return statistics
+
+
+def verdict_rows(findings: Findings) -> list[VerdictRow]:
+    """Return the rows of the guarantees about which there is something to report."""
+    return [
+        VerdictRow(
+            verdict.name,
+            verdict.checked,
+            verdict.violated,
+            verdict.causes,
+            verdict.staleness.state(),
+            verdict.at_least,
+            verdict.witnesses,
+            verdict.applicable,
+            verdict.behind,
+        )
+        for verdict in findings.verdicts.values()
+        if verdict.checked or not verdict.applicable
+    ]
+
+
+def counts_of(statistics: Statistics) -> Counts:
+    """Return the statistics in the form that is sent."""
+    return Counts(
+        {kind: dict(counts) for kind, counts in statistics.outcomes.items()},
+        [(*name, times) for name, times in statistics.errors.items()],
+        {kind: times.state() for kind, times in statistics.service.items()},
+        {kind: times.state() for kind, times in statistics.response.items()},
+        statistics.stalled,
+        {second: dict(numbers) for second, numbers in statistics.seconds.items()},
+        statistics.last_ok,
+    )
+
+
+def _verdict(row: VerdictRow) -> Verdict:
+    verdict = Verdict(row.name, row.checked, row.violated, at_least=row.at_least, applicable=row.applicable)
+    verdict.causes.update(row.causes)
+    verdict.behind.update(row.behind)
+    verdict.staleness = Distribution.restored(*row.staleness)
+    verdict.witnesses = row.witnesses
+    return verdict
+
+
+encode = msgspec.msgpack.Encoder().encode
+decode = msgspec.msgpack.Decoder(WorkerReport).decode
+
+
+class ClockSample(NamedTuple):
+    """One exchange of CLOCK messages: when ours was sent and the answer came, and the master's time in it, in ns."""
+
+    sent: int
+    received: int
+    master: int
+
+    @property
+    def offset_ns(self) -> float:
+        """The master's clock minus ours, if the answer was written halfway."""
+        return self.master - (self.sent + self.received) / 2
+
+    @property
+    def error_ns(self) -> float:
+        """The largest possible error of the offset: the answer may have been written at any time in between."""
+        return (self.received - self.sent) / 2
+
+
+class ClockOffset:
+    """The offset of the master's clock that a run uses, and a bound of its error at any time of the run.
+
+    The offset never changes during a run, or times would jump. At each sample the true offset is within half a round
+    trip of the sample's; between samples it drifts by `MAX_DRIFT` at most. So shortly after a sample the error is
+    bounded by the difference between that sample and the offset in use, plus half its round trip, plus the drift since.
+    The history states the largest bound of the run. A bound from the shortest round trip at the start alone would be
+    wrong an hour later: at 1000 ppm two clocks are 3.6 s apart by then.
+    """
+
+    def __init__(self, samples: list[ClockSample]) -> None:
+        """Use the sample with the shortest round trip; there must be at least one."""
+        best = min(samples, key=lambda sample: sample.error_ns)
+        self.offset_ns = round(best.offset_ns)
+        self._bound_ns = best.error_ns
+        self._at = best.received
+        self._worst_ns = self._bound_ns
+
+    def add(self, sample: ClockSample) -> None:
+        """Update the bound with a later exchange; a slow one does not improve it, but does no harm."""
+        drifted_ns = self._drifted(sample.received)
+        self._worst_ns = max(self._worst_ns, drifted_ns)
+        self._bound_ns = min(drifted_ns, abs(sample.offset_ns - self.offset_ns) + sample.error_ns)
+        self._at = sample.received
+
+    def error_ns(self, now: int) -> int:
+        """Return the bound of the error from the start until now, a time of our own clock."""
+        return round(max(self._worst_ns, self._drifted(now)))
+
+    def _drifted(self, now: int) -> float:
+        return self._bound_ns + MAX_DRIFT * max(0, now - self._at)

@@ -1,11 +1,13 @@
-"""How stalewatch gets into Locust: its options, and in every process the sides that it plays."""
+"""How stalewatch gets into Locust: its options, its parts in every process, and Ctrl-C."""
 
 import logging
+import signal
 import sys
 from argparse import Namespace
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
+import gevent
 from locust import User, events
 from locust.argument_parser import get_parser
 from locust.env import Environment
@@ -14,84 +16,145 @@ from locust.runners import MasterRunner, Runner, WorkerRunner
 from stalewatch.clients.databases import DATABASES
 from stalewatch.clients.errors import BadAddress
 from stalewatch.clients.options import parse_options
-from stalewatch.clusters.local_clusters import addresses
+from stalewatch.clusters.local_clusters import cluster
 from stalewatch.clusters.protocol import ClusterError
-from stalewatch.locust import flags
-from stalewatch.locust.coordinator import Coordinator
-from stalewatch.locust.interrupts import Interrupts
-from stalewatch.locust.master_metrics import MasterMetrics
-from stalewatch.locust.part import UNREACHABLE, USAGE
-from stalewatch.locust.participant import Participant
-from stalewatch.locust.secrets import Vault
+from stalewatch.exit_codes import UNREACHABLE, USAGE
+from stalewatch.locust import drill, options
+from stalewatch.locust.master import Master
+from stalewatch.locust.metrics import MasterMetrics
+from stalewatch.locust.options import Secrets
 from stalewatch.locust.web import ConsistencyPages
+from stalewatch.locust.worker import Worker
 from stalewatch.reports import page
 
 log = logging.getLogger("stalewatch")
 
 NOISY = ("cassandra", "pymongo")
-"""Drivers that log every lost connection, tracebacks and all."""
+"""Drivers that log every lost connection with its traceback; errors are recorded as answers anyway."""
+
+LEAVE_AT_ONCE = 3
+
+
+class Interrupts:
+    """Ctrl-C: the first ends the run, the second skips the final reads, the third exits at once.
+
+    Handles SIGINT between two greenlets, and SIGTERM until Locust does. Python would raise KeyboardInterrupt in the
+    greenlet that happens to run: that of a session, of the reports, or of the workers' messages. That greenlet would
+    die, and nobody would do its work. Here it is raised only in the main greenlet, where Locust waits for it, and not
+    there either while the run is ending.
+    """
+
+    def __init__(self) -> None:
+        self._times = 0
+        self._hurriers: list[Callable[[], bool]] = []
+        self._leave_start: Callable[[int], BaseException | None] = lambda _: None
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored, or handled by others
+            gevent.signal_handler(signal.SIGINT, self._on_interrupt)
+        # Locust sets its own handler of SIGTERM once it has started.
+        gevent.signal_handler(signal.SIGTERM, self._left_start, signal.SIGTERM)
+
+    def on_interrupt(self, hurry: Callable[[], bool]) -> None:
+        """Call `hurry` at every Ctrl-C; it hurries an end that is under way, and returns whether one is."""
+        self._hurriers.append(hurry)
+
+    def on_start(self, leave_start: Callable[[int], BaseException | None]) -> None:
+        """Call `leave_start` first, with the exit code; it returns what to raise if Locust is still starting."""
+        self._leave_start = leave_start
+
+    def _on_interrupt(self) -> None:
+        if self._left_start(signal.SIGINT):
+            return
+        self._times += 1
+        under_way = [hurry() for hurry in self._hurriers]
+        if not any(under_way) or self._times >= LEAVE_AT_ONCE:
+            _raise_in_main(KeyboardInterrupt())
+        else:
+            log.warning("ending without the rest of the final reads; press Ctrl-C again to exit at once")
+
+    def _left_start(self, number: int) -> bool:
+        error = self._leave_start(128 + number)
+        if error is not None:
+            _raise_in_main(error)
+        return error is not None
+
+
+def _raise_in_main(error: BaseException) -> None:
+    gevent.get_hub().handle_system_error(type(error), error)
 
 
 def install(base: type[User]) -> None:
-    """Register with Locust, once; the loaded subclasses of `base` say which databases there are options for."""
+    """Register with Locust, once; the loaded subclasses of `base` decide which databases have options."""
 
     def add_arguments(parser: Any, **_: Any) -> None:  # noqa: ANN401 # Locust's parser is not typed
-        flags.add_arguments(parser, _databases(_subclasses(base)))
+        options.add_arguments(parser, _databases(_subclasses(base)))
+        drill.add_arguments(parser)
 
-    def take_part(environment: Environment, runner: Runner | None, **_: Any) -> None:  # noqa: ANN401 # Locust's extras
+    def on_init(environment: Environment, runner: Runner | None, **_: Any) -> None:  # noqa: ANN401 # Locust's extras
         if runner is None or environment.parsed_options is None:
             return
-        for driver in NOISY:  # what they say of a server stands in the answers; a worker's log goes to the page
+        for driver in NOISY:
             logging.getLogger(driver).setLevel(logging.CRITICAL)
-        options = flags.options_of_all(_databases(_subclasses(base)))
-        # A worker that joins a running test has the master's options already, in place of its own.
-        own = get_parser().parse_args() if isinstance(runner, WorkerRunner) else environment.parsed_options
-        vault = Vault(options, own)
-        interrupts = Interrupts()
-        if not isinstance(runner, WorkerRunner):
-            # On the page classes may be picked, and options changed; its form is checked when it is sent.
-            at_once = environment.parsed_options.headless or environment.parsed_options.autostart
-            _require_sense(environment.parsed_options, chosen(environment) if at_once else [])
-            if _starts_here_at_once(environment.parsed_options, runner):
-                _start_clusters(environment.parsed_options, vault, chosen(environment))
-            coordinator = Coordinator(environment, runner, interrupts, chosen)
-            MasterMetrics.serve(environment, runner, coordinator, vault, interrupts)
-            if environment.web_ui is not None:
-                ConsistencyPages(environment.web_ui, coordinator, chosen)
-        if not isinstance(runner, MasterRunner):
-            Participant(environment, runner, interrupts, vault)
+        _start(environment, environment.parsed_options, runner, _databases(_subclasses(base)), chosen)
 
     def chosen(environment: Environment) -> Collection[str]:
         return _databases(one for one in environment.user_classes if issubclass(one, base))
 
     events.init_command_line_parser.add_listener(add_arguments)
-    events.init.add_listener(take_part)
+    events.init.add_listener(on_init)
 
 
-def _require_sense(options: Namespace, databases: Collection[str]) -> None:
-    """End the process with one line where an option makes no sense."""
+def _start(
+    environment: Environment,
+    namespace: Namespace,
+    runner: Runner,
+    databases: Collection[str],
+    databases_of: Callable[[Environment], Collection[str]],
+) -> None:
+    """Start the master or the worker in this process, or both."""
+    is_worker = isinstance(runner, WorkerRunner)
+    drilled = None if is_worker or not namespace.drill else drill.prepare(environment, namespace)
+    # A worker that joins a running test has the master's options already, in place of its own.
+    secrets = Secrets(options.all_options(databases), get_parser().parse_args() if is_worker else namespace)
+    interrupts = Interrupts()
+    if not is_worker:
+        # On the page, classes can be picked and options changed; its form is checked when it is submitted.
+        at_once = namespace.headless or namespace.autostart
+        _check(namespace, databases_of(environment) if at_once else [])
+        if at_once and not (isinstance(runner, MasterRunner) and not namespace.processes):  # all users are here
+            _start_clusters(namespace, secrets, databases_of(environment))
+        master = Master(environment, runner, databases_of)
+        interrupts.on_interrupt(master.on_interrupt)
+        interrupts.on_start(master.leave_start)
+        if namespace.metrics_port:
+            interrupts.on_interrupt(MasterMetrics(environment, runner, lambda: master.run, secrets).hurry)
+        if environment.web_ui is not None:
+            ConsistencyPages(environment.web_ui, master, databases_of)
+        if drilled is not None:
+            drill.run_with_every_test(environment, master, drilled)
+    if not isinstance(runner, MasterRunner):
+        interrupts.on_interrupt(Worker(environment, runner, secrets).on_interrupt)
+
+
+def _check(namespace: Namespace, databases: Collection[str]) -> None:
+    """Exit with a message if an option is invalid."""
     try:
-        flags.check(options, databases)
-        if flags.path(options, "report") is not None:
+        options.check(namespace, databases)
+        if options.path(namespace, "report") is not None:
             page.require()
     except (BadAddress, page.PageUnavailable) as error:
         print(f"locust: {error}", file=sys.stderr)
         sys.exit(USAGE)
 
 
-def _starts_here_at_once(options: Namespace, runner: Runner) -> bool:
-    """Tell whether a run begins by itself whose users are all on this machine."""
-    many = isinstance(runner, MasterRunner) and not options.processes
-    return bool(options.headless or options.autostart) and not many
-
-
-def _start_clusters(options: Namespace, vault: Vault, databases: Collection[str]) -> None:
-    """Start the local clusters that no address stands for, before the clock of `-t` runs; else the first user does."""
-    for database in databases:
-        row = DATABASES[database]
-        if row.lacks_address(parse_options(row.options, vault.opened(options))):
+def _start_clusters(namespace: Namespace, secrets: Secrets, databases: Collection[str]) -> None:
+    """Start local clusters for databases without an address before `-t` counts; otherwise the first user does."""
+    for name in databases:
+        database = DATABASES[name]
+        if database.lacks_address(parse_options(database.options, secrets.restored(namespace))):
+            local = cluster(name)
             try:
-                vars(options).update(addresses(database, log.info))
+                local.ensure(log.info)
+                vars(namespace).update(local.client_options())
             except ClusterError as error:
                 print(f"locust: {error}", file=sys.stderr)
                 sys.exit(UNREACHABLE)

@@ -1,54 +1,213 @@
-"""The JSON result of a run under Locust, from what its workers reported."""
+"""What a run under Locust came to: its JSON result, the lines and files, and what lost workers left behind."""
 
+import json
+import logging
 from argparse import Namespace
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
+import gevent
+
+from stalewatch.checkers.guarantee import JudgeContext
+from stalewatch.checkers.judge import Judge
 from stalewatch.clients.databases import DATABASES
 from stalewatch.clients.options import parse_options, public_values
 from stalewatch.engine.database_run import added_up
 from stalewatch.engine.result import run_result
-from stalewatch.locust import flags
-from stalewatch.locust.outcome import Outcome, worker_row
-from stalewatch.locust.run import Aside, Run
-from stalewatch.reports import expect
+from stalewatch.exit_codes import DONE, MISSED
+from stalewatch.history.operation import Operation
+from stalewatch.history.reader import BadHistory, History
+from stalewatch.locust import options
+from stalewatch.locust.master_run import BackgroundResult, MasterRun, RunOutcome, WorkerRecord
+from stalewatch.locust.messages import HistoryFile
+from stalewatch.recording.attempts import AttemptLog
+from stalewatch.recording.statistics import Statistics
+from stalewatch.recording.totals import Totals
+from stalewatch.reports import expect, page
+from stalewatch.reports.lines import plain_lines
+from stalewatch.reports.table import COLUMNS, rows, show
 from stalewatch.workloads import workload_names
 from stalewatch.workloads.options import LoadOptions
 
-DONE, MISSED = 0, 1
+log = logging.getLogger("stalewatch")
+
+SLICE = 2000
+"""How many operations are judged before other greenlets run, which takes about 10 ms."""
+
+NO_FINAL_READS = "final reads are missing, so lost writes were not looked for, or not on all keys"
 
 
-def outcome(run: Run, aside: Aside) -> Outcome:
-    """Say what the totals of all workers mean, and what came of what went on beside them."""
-    totals, members = run.totals, list(run.roster)
+def outcome(run: MasterRun, background: BackgroundResult) -> RunOutcome:
+    """Return what the totals of all workers come to, with the result of the background task."""
+    totals, workers = run.totals, list(run.workers)
     totals.findings.complete = run.complete
-    settings = {database: found for member in members for database, found in member.settings.items()}
+    settings = {database: found for worker in workers for database, found in worker.settings.items()}
     databases = sorted(settings) or list(run.databases)
     result = run_result(
         totals,
         database=",".join(databases),
         run=run.name,
-        options=_options(run.options, databases) | {"users": run.users, "driver": _of_one(settings)},
+        options=_options(run.options, databases) | {"users": run.users, "driver": _by_database(settings)},
         duration_s=run.duration_s,
-        workload_results=_workload_results(run.options, [member.beyond for member in members]),
-        extra={**aside.result, "workers": [worker_row(member) for member in members]},
+        workload_results=_workload_results(run.options, [worker.extra_results for worker in workers]),
+        extra={**background.result, "workers": [worker_row(worker) for worker in workers]},
     )
-    missed = expect.missed(flags.expectations(run.options), result)
-    trouble = max((aside.exit_code, *(member.exit_code for member in members)))
-    return Outcome(result, totals, missed, trouble or (MISSED if missed else DONE))
+    missed = expect.missed(options.expectations(run.options), result)
+    failed = max((background.exit_code, *(worker.exit_code for worker in workers)))
+    return RunOutcome(result, totals, missed, failed or (MISSED if missed else DONE))
 
 
-def _workload_results(options: Namespace, told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return what workloads know beyond the guarantees, and their names: the options' if no worker reported any."""
-    return {"workloads": sorted(workload_names(parse_options(LoadOptions, options).workload)), **added_up(told)}
+def _workload_results(namespace: Namespace, reported: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the workloads' results beyond the guarantees, and their names: the options' if no worker reported any."""
+    return {"workloads": sorted(workload_names(parse_options(LoadOptions, namespace).workload)), **added_up(reported)}
 
 
-def _options(options: Namespace, databases: Collection[str]) -> dict[str, Any]:
-    """Return the options in force; those of several databases by database, for flags may mean different things."""
-    each = {database: public_values(parse_options(DATABASES[database].options, options)) for database in databases}
-    return flags.shown_load(parse_options(LoadOptions, options)) | _of_one(each)
+def _options(namespace: Namespace, databases: Collection[str]) -> dict[str, Any]:
+    """Return the options in force; if there are several databases, by database: flags may mean different things."""
+    each = {database: public_values(parse_options(DATABASES[database].options, namespace)) for database in databases}
+    return options.public_load(parse_options(LoadOptions, namespace)) | _by_database(each)
 
 
-def _of_one(by_database: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Return what is there for the one database, or everything by database where there are several."""
-    return next(iter(by_database.values())) if len(by_database) == 1 else dict(by_database)
+def _by_database(values: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return the values of the only database, or all of them by database."""
+    return next(iter(values.values())) if len(values) == 1 else dict(values)
+
+
+def print_outcome(outcome: RunOutcome) -> None:
+    """Print the lines and the table that the bench prints, and lines about workers."""
+    for line in (*plain_lines(outcome.result), *worker_lines(outcome.result["workers"])):
+        print(line)
+    title = f"{outcome.result['database']} {outcome.result['run']}"
+    show(title, COLUMNS, rows(outcome.totals.findings.verdicts))
+    for line in outcome.missed:
+        print(line, flush=True)
+
+
+def write_files(result: dict[str, Any], namespace: Namespace) -> list[str]:
+    """Write the files that the options ask for; return a line for each one that cannot be written."""
+    writers: dict[str, Callable[[Path], object]] = {
+        "report_json": lambda path: path.write_text(json.dumps(result, indent=1) + "\n"),
+        "report": lambda path: page.write(path, [result]),
+    }
+    failures = []
+    for name, write in writers.items():
+        path = options.path(namespace, name)
+        try:
+            if path is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write(path)
+        except OSError as error:
+            failures.append(f"{path}: {error.strerror or error}")
+    return failures
+
+
+def worker_row(worker: WorkerRecord) -> dict[str, Any]:
+    """Return a worker's row in the JSON result."""
+    return {
+        "worker": worker.worker,
+        "id": worker.client_id,
+        "host": worker.host,
+        "state": worker.state,
+        "operations": worker.operations,
+        "clock_error_ns": worker.clock_error_ns,
+        "stalls": [{"start": stall.start, "end": stall.end} for stall in worker.stalls],
+        "stood_still_s": worker.stalled_ns / 1e9,
+        "histories": [file.path for file in worker.histories],
+        "trouble": worker.failure,
+        "unchecked": unchecked(worker),
+    }
+
+
+def unchecked(worker: WorkerRecord) -> str | None:
+    """Return what could not be checked of a worker; None if everything was."""
+    if worker.complete:
+        return None
+    if worker.gap:
+        return "at least one of its reports never arrived, and what it contained is not counted"
+    if worker.done:
+        return f"its run did not end cleanly, see its log; {NO_FINAL_READS}"
+    if not worker.lost:
+        return f"its run had not ended when the verdict was made; {NO_FINAL_READS}"
+    if worker.salvaged:
+        return f"counted to the end of its history file, which lacks at most its last second; {NO_FINAL_READS}"
+    return (
+        f"its last report came {worker.silent_s:.1f} s before the verdict, and what it did after its last report is "
+        f"not counted; {NO_FINAL_READS}"
+    )
+
+
+def worker_lines(workers: Iterable[dict[str, Any]]) -> Iterator[str]:
+    """Yield lines about the workers that stalled, failed, or could not be checked completely."""
+    for row in workers:
+        name = f"worker {row['worker']} ({row['id']})"
+        if row["stood_still_s"]:
+            yield f"{name} stalled for {row['stood_still_s']:.1f} s: latencies of operations in flight are left out"
+        if row["trouble"]:
+            yield f"{name}: {row['trouble']}"
+        if row["unchecked"]:
+            yield f"{name} is {row['state']}: {row['unchecked']}"
+
+
+def salvage(worker: WorkerRecord, run: str, folder: Path | None) -> Totals:
+    """Return what a lost worker did after its last report, if all of its history files can be read on this machine.
+
+    A worker writes its operations to the file in the order in which they are judged, and before it reports them. So the
+    file starts with everything that was reported, and continues with what was done until the worker died, except for
+    the last second, which was not written yet. Judging the file from the start and dropping the findings about the
+    reported operations adds exactly the rest. A worker that died before its first report may have left files in
+    `folder`.
+    """
+    left = folder.glob(f"{run}-w{worker.worker}-*") if folder else ()
+    files = worker.histories or [HistoryFile(str(path), 0, 0, finished=False) for path in left]
+    found = [file for file in files if _is_readable(file, run, worker.worker)]
+    totals = Totals()
+    if not found or len(found) < len(files):
+        return totals
+    try:
+        for file in found:
+            totals.merge(_unreported(file))
+    except BadHistory as error:
+        log.warning("cannot use the history of worker %d: %s", worker.worker, error)
+        return Totals()
+    worker.operations += totals.operations
+    worker.salvaged = True
+    return totals
+
+
+def _is_readable(file: HistoryFile, run: str, worker: int) -> bool:
+    path = Path(file.path)
+    if not path.is_file():  # it may be on another machine
+        return False
+    try:
+        header = History([path]).headers[0]
+    except BadHistory:
+        return False
+    return header.run == run and header.worker == worker
+
+
+def _unreported(file: HistoryFile) -> Totals:
+    """Return the totals of the operations in the file that were not reported."""
+    history = History([Path(file.path)])
+    judge = Judge(JudgeContext(tuple(history.sources), history.horizon_ns))
+    statistics, attempts = Statistics(), AttemptLog()
+    statistics.counting_from_ns = file.counting_from_ns
+    operations = _in_slices(history)
+    for operation, source in islice(operations, file.reported):
+        judge.observe(operation, source)
+    judge.drain()
+    for operation, source in operations:
+        violations = judge.observe(operation, source)
+        attempts.on_operation(operation, violations)
+        statistics.on_operation(operation, violations)
+    if not file.finished:
+        attempts.on_end(judge.finish())
+    return Totals(judge.findings(), statistics, attempts)
+
+
+def _in_slices(history: History) -> Iterator[tuple[Operation, int]]:
+    for count, pair in enumerate(history.operations()):
+        yield pair
+        if count % SLICE == 0:
+            gevent.sleep(0)

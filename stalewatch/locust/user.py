@@ -1,66 +1,174 @@
-"""The base of all user classes: one user is one session, on Locust's scheduling."""
+"""The base class of users: each user is one session of a database, scheduled by Locust."""
 
 import random
+from collections.abc import Sequence
 from typing import ClassVar
 
 import gevent
+from gevent import GreenletExit
 from locust import User
-from locust.exception import StopUser
+from locust.env import Environment
 
+from stalewatch.engine.database_run import DatabaseRun
 from stalewatch.locust import plugin
-from stalewatch.locust.part import DatabaseUsers
-from stalewatch.locust.participant import participant_of
-from stalewatch.workloads import Session
+from stalewatch.locust.open_database import OpenDatabase
+from stalewatch.locust.worker import Worker, worker_of
+from stalewatch.workloads import WORKLOADS
 
 
-class SessionUser(User):
-    """Reads and writes as the workload and the load's options say; a subclass names the database and has the task.
+class UserError(Exception):
+    """A mistake in a locustfile: an operation that the workload lacks, or a key that the worker does not have."""
 
-    Without `--rate` an operation follows the last at once (closed loop). With it, operations are due at fixed times
-    whatever happened (open loop): one that is late starts at once, and its lateness counts in its response time.
+
+class UserSession:
+    """A user's session in a run, which checks what a locustfile asks of it."""
+
+    def __init__(self, run: DatabaseRun, name: str) -> None:
+        session = run.session(name)
+        self.step = session.step
+        """Perform the workload's next operation."""
+        self._workloads = run.workload_names
+        self._operations = session.operations()
+        self._keys = run.keys_by_kind
+
+    def keys(self, kind: str) -> Sequence[str]:
+        """Return the keys for a kind of operation; raise `UserError` if the run's workload has none."""
+        self._require(kind)
+        return list(self._keys[kind])
+
+    def perform(self, kind: str, key: str | None, due: int | None) -> None:
+        """Perform an operation of that kind on a key, or on one that the workload chooses (raises `UserError`)."""
+        self._require(kind)
+        if key is not None and key not in self._keys[kind]:
+            raise UserError(f"{kind}({key!r}): not one of this worker's keys; choose one of keys({kind!r})")
+        self._operations[kind](key, due)
+
+    def _require(self, kind: str) -> None:
+        if kind not in self._operations:
+            needed = next(name for name, spec in WORKLOADS.items() if kind in spec.kinds)
+            raise UserError(
+                f"{kind}() needs the {needed} workload, but this user has {','.join(self._workloads)}: use --workload "
+                f"{needed}, or set workload = {needed!r} in its class"
+            )
+
+
+class DatabaseUser(User):
+    """A user who performs operations on a database; a subclass sets `database` and has tasks.
+
+    Tasks call `step` for the workload's next operation, or `read`, `write`, `append` and `draw` for one of their own
+    choice. Without `--rate`, the user waits for `wait_time` between tasks (closed loop; default: no wait). With it,
+    operations are due at fixed times whatever happened before (open loop), and `wait_time` is ignored: an operation
+    that is late starts at once, and its lateness counts in its response time.
     """
 
     abstract = True
     database: ClassVar[str]
     workload: ClassVar[str | None] = None
-    """What the sessions do; None: what `--workload` says."""
+    """What sessions do; None: what `--workload` says."""
+
+    def __init__(self, environment: Environment) -> None:
+        super().__init__(environment)
+        self._session: UserSession | None = None
+        self._due: int | None = None
+        """When the next operation is due, in an open loop."""
+        self._idle = False
+        """Whether no operation was performed since the last wait."""
+        if getattr(environment.parsed_options, "rate", None):
+            self.wait_time = self._time_until_due  # type: ignore[method-assign] # in place of the class's own
 
     def on_start(self) -> None:
-        """Open the session, once the database is open."""
-        self._session: Session | None = None
-        self._due: int | None = None
-        self._participant = participant_of(self.environment)
-        share = self._participant.share()
-        if share is None or share.over:
-            return
-        self._clock, self._rate = share.setting.clock, share.setting.load.rate
-        self._part: DatabaseUsers = share.part(self.database, self.workload)
-        self._session = self._part.session(share.session_name())
-        if self._rate is not None:  # spread the users over their period, or all would start as one
-            self._due = self._clock.now() + round(random.random() * self._period_ns)
-            gevent.sleep(self._left_s)
-
-    def wait_time(self) -> float:
-        """Return the seconds until the next operation is due."""
-        if self._due is None:
-            return 0
-        self._due += round(self._period_ns)
-        return self._left_s
+        """Open the session. A subclass need not call this: the first operation opens the session too."""
+        self._open()
 
     def step(self) -> None:
-        """Do the session's next operation; the user ends with the run."""
-        if self._session is None or self._part.over:
-            raise StopUser
-        self._part.step(self._session, self._due)
+        """Perform the workload's next operation."""
+        session = self._open()
+        due = self._await_due()
+        self._opened.perform(session.step, due)
+
+    def read(self, key: str | None = None) -> None:
+        """Read one of this worker's keys, or one that the workload chooses, often one that this user wrote recently."""
+        self._perform("read", key)
+
+    def write(self, key: str | None = None) -> None:
+        """Write the next version of one of this worker's keys, or of one that the workload chooses."""
+        self._perform("write", key)
+
+    def append(self, key: str | None = None) -> None:
+        """Append a unique item to one of this worker's lists, or to one that the workload chooses."""
+        self._perform("append", key)
+
+    def draw(self, key: str | None = None) -> None:
+        """Draw an id from one of this worker's counters, or from one that the workload chooses."""
+        self._perform("draw", key)
+
+    def keys(self, kind: str = "write") -> Sequence[str]:
+        """Return the keys of this worker for operations of a kind: ``read``, ``write``, ``append`` or ``draw``."""
+        session = self._open()
+        try:
+            return session.keys(kind)
+        except UserError as error:
+            raise self._failed(error) from None
+
+    def _perform(self, kind: str, key: str | None) -> None:
+        session = self._open()
+        due = self._await_due()
+        try:
+            self._opened.perform(session.perform, kind, key, due)
+        except UserError as error:
+            raise self._failed(error) from None
+
+    def _failed(self, error: UserError) -> GreenletExit:
+        self._opened.fail(f"{type(self).__name__}: {error}")
+        return GreenletExit()
+
+    def _open(self) -> UserSession:
+        """Return the session; it is opened once the database is open. The user ends with the run.
+
+        It ends by GreenletExit, since Locust logs the traceback of a StopUser in `on_start`.
+        """
+        if self._session is None:
+            self._worker: Worker = worker_of(self.environment)
+            run = self._worker.run()
+            if run is None or run.over:
+                raise GreenletExit
+            self._clock, self._rate = run.settings.clock, run.settings.load.rate
+            self._opened: OpenDatabase = run.open(self.database, self.workload)
+            database_run = self._opened.wait_until_open()
+            if database_run is None:
+                raise GreenletExit
+            self._session = UserSession(database_run, run.session_name())
+            if self._rate is not None:  # spread the users over their period, or all would start together
+                self._due = self._clock.now() + round(random.random() * self._period_ns)
+        if self._opened.over:
+            raise GreenletExit
+        return self._session
+
+    def _await_due(self) -> int | None:
+        """Wait until the next operation is due, and return that time; None in a closed loop."""
+        due, self._idle = self._due, False
+        if due is None:
+            return None
+        if (left_ns := due - self._clock.now()) > 0:
+            gevent.sleep(left_ns / 1e9)
+            if self._opened.over:
+                raise GreenletExit
+        self._due = due + round(self._period_ns)
+        return due
+
+    def _time_until_due(self) -> float:
+        """Return the seconds until the next operation is due; a task without any operation skips one."""
+        if self._due is None:
+            return 0
+        if self._idle:
+            self._due += round(self._period_ns)
+        self._idle = True
+        return max(0, self._due - self._clock.now()) / 1e9
 
     @property
     def _period_ns(self) -> float:
-        """How long it is from one operation of this user to the next, when all users together have the rate."""
-        return self._participant.users / (self._rate or 1) * 1e9
-
-    @property
-    def _left_s(self) -> float:
-        return max(0, (self._due or 0) - self._clock.now()) / 1e9
+        """The time from one operation of this user to the next, if all users together have the rate."""
+        return self._worker.users / (self._rate or 1) * 1e9
 
 
-plugin.install(SessionUser)
+plugin.install(DatabaseUser)

@@ -1,1 +1,1 @@
-"""What Prometheus is shown of a run: every family in one table, its numbers, and how they are served."""
+"""The metrics of a run: a table of families, the numbers, and the server that exposes them to Prometheus."""

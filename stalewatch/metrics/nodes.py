@@ -1,14 +1,15 @@
-"""What a database's servers reported of themselves last, and how often the primary changed."""
+"""Metrics of a database's servers: what they report about themselves, and the faults injected into them."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from stalewatch.clients.protocol import NodeState
 from stalewatch.metrics import families
-from stalewatch.metrics.meter import Reading
+from stalewatch.metrics.meter import Meter, Reading
 
 
 class NodeMetrics:
-    """The servers of one database in one run."""
+    """The servers of one database in one run: their last reported state, and how often the primary changed."""
 
     def __init__(self, run: str, database: str) -> None:
         self._labels = (run, database)
@@ -16,7 +17,7 @@ class NodeMetrics:
         self._primary: str | None = None
         self._changes = 0
 
-    def saw(self, states: Iterable[NodeState]) -> None:
+    def update(self, states: Iterable[NodeState]) -> None:
         """Replace the state of every server; the state of a known server that is missing becomes unknown."""
         self._seen = {**dict.fromkeys(self._seen), **{state.node: state for state in states}}
         primaries = [state.node for state in self._seen.values() if state is not None and state.primary]
@@ -35,3 +36,36 @@ class NodeMetrics:
             if state is not None and state.lag_s is not None:
                 yield Reading(families.REPLICATION_LAG, labels, state.lag_s)
         yield Reading(families.PRIMARY_CHANGES, self._labels, self._changes)
+
+
+class Faults:
+    """The faults in a process's runs, as reported by the injector; one that has ended is 0, so charts show its end."""
+
+    def __init__(self) -> None:
+        self._active: dict[tuple[str, str], bool] = {}
+
+    def begin(self, fault: str, node: str) -> None:
+        """Show a fault, such as ``kill``, as active on a node."""
+        self._active[fault, node] = True
+
+    def end(self, fault: str, node: str) -> None:
+        """Show a fault as over."""
+        self._active[fault, node] = False
+
+    @contextmanager
+    def on(self, fault: str, node: str) -> Iterator[None]:
+        """Show a fault as active while the block runs."""
+        self.begin(fault, node)
+        try:
+            yield
+        finally:
+            self.end(fault, node)
+
+    def forget(self) -> None:
+        """Drop the faults that have ended, for a new run."""
+        self._active = {name: True for name, active in self._active.items() if active}
+
+    def readings(self, meter: Meter) -> Iterator[Reading]:
+        """Yield every fault, with the labels of the meter's run."""
+        for (fault, node), active in self._active.items():
+            yield meter.reading(families.FAULT_ACTIVE, active, fault, node)

@@ -14,9 +14,8 @@ from stalewatch.clients.errors import BadAddress, ClientError
 from stalewatch.clients.protocol import Database, NodeState, NoServerAnswers, Servers
 from stalewatch.engine.process_run import ProcessRun
 from stalewatch.metrics import families
-from stalewatch.metrics.faults import Faults
 from stalewatch.metrics.meter import NS, Meter, Reading
-from stalewatch.metrics.nodes import NodeMetrics
+from stalewatch.metrics.nodes import Faults, NodeMetrics
 from stalewatch.metrics.process import ProcessMetrics
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ def poll_servers(database: Database, options: object, nodes: NodeMetrics, over: 
         return
     try:
         while not over.is_set():
-            nodes.saw(_states(servers))
+            nodes.update(_states(servers))
             over.wait(POLL_EVERY_S)
     except ClientError as error:
         log.warning("%s: replication lag is not shown: %s", database.name, error)
@@ -92,10 +91,10 @@ def _states(servers: Servers) -> list[NodeState]:
 
 
 @contextmanager
-def serving(run: ProcessRun, port: int | None, faults: Faults, tell: Callable[[str], None]) -> Iterator[None]:
-    """Serve a run in one process while the block runs and until the last counts were scraped; do nothing without a port.
+def serving(run: ProcessRun, port: int | None, faults: Faults, report_line: Callable[[str], None]) -> Iterator[None]:
+    """Serve a run in one process while the block runs and until the last counts are scraped; do nothing without a port.
 
-    Raises OSError for a port that is taken, `BadAddress` if a package is missing: the bare bench has none.
+    Raises OSError for a port that is taken, `BadAddress` if prometheus-client is missing.
     """
     if port is None:
         yield
@@ -105,12 +104,12 @@ def serving(run: ProcessRun, port: int | None, faults: Faults, tell: Callable[[s
     metrics.watch(run.run)
     nodes = NodeMetrics(run.spec.run, database.name)
     server = _server(port, run, metrics, nodes, faults)
-    tell(f"metrics: http://{server.address}/metrics, /sd")
+    report_line(f"metrics: http://{server.address}/metrics, /sd")
     polled = (database, run.spec.options, nodes, over)
     threading.Thread(target=poll_servers, args=polled, name="servers", daemon=True).start()
     try:
         yield
-        server.linger(tell)
+        server.linger(report_line)
     finally:
         over.set()
         server.close()
@@ -118,7 +117,6 @@ def serving(run: ProcessRun, port: int | None, faults: Faults, tell: Callable[[s
 
 def _server(port: int, run: ProcessRun, metrics: ProcessMetrics, nodes: NodeMetrics, faults: Faults) -> "MetricsServer":
     try:
-        from stalewatch.metrics.exposition import registry  # noqa: PLC0415
         from stalewatch.metrics.server import (  # noqa: PLC0415
             LOOPBACK,
             WORKER,
@@ -126,6 +124,7 @@ def _server(port: int, run: ProcessRun, metrics: ProcessMetrics, nodes: NodeMetr
             Target,
             discovery,
             exposing,
+            registry,
         )
     except ModuleNotFoundError as error:
         raise BadAddress(f"--metrics-port needs {error.name}: pip install prometheus-client") from None

@@ -1,7 +1,7 @@
-"""What drills measure from: when every attempt started and ended, when guarantees were violated, and what was lost.
+"""The attempt log, from which drills measure: every attempt's start and end, violations by time, and lost writes.
 
-Histories hold the same; this is the form in which workers on other machines can report it to a master, at 17 bytes an
-attempt. Times are nanoseconds of the run's clock. Logs of several workers add up.
+Histories hold the same; this is the compact form in which workers report it to a master on another machine, at 17 bytes
+an attempt. Times are nanoseconds of the run's clock. Logs of several workers add up.
 """
 
 from array import array
@@ -43,7 +43,7 @@ NEVER = (1 << 63) - 1
 
 
 class AttemptLog:
-    """A subscriber of a recorder; `drain` returns what came since the last call, `merge` adds what others saw."""
+    """A subscriber of a recorder; `drain` returns the log since the last call, `merge` adds another log."""
 
     def __init__(self) -> None:
         self.attempts: dict[tuple[str, Outcome], Attempts] = {}
@@ -72,7 +72,7 @@ class AttemptLog:
             self._starts(violation.guarantee).append(_culprit(violation).start)
 
     def on_end(self, violations: Iterable[Violation]) -> None:
-        """Add what only the end of the run could decide: lost writes, and reads whose write never came."""
+        """Add violations that only the end of the run could decide: lost writes, and reads whose write never came."""
         for violation in violations:
             culprit = _culprit(violation)
             if not isinstance(culprit, Final):  # a loss older than the judge's horizon has no known time
@@ -81,7 +81,7 @@ class AttemptLog:
                 self.losses.append(_lost(culprit))
 
     def drain(self) -> "AttemptLog":
-        """Return what came since the last call."""
+        """Return the log since the last call."""
         drained = AttemptLog()
         for name, value in vars(self).items():
             setattr(self, name, vars(drained)[name])
@@ -89,7 +89,7 @@ class AttemptLog:
         return drained
 
     def merge(self, other: "AttemptLog") -> None:
-        """Add what another worker saw, or the same one later."""
+        """Add the log of another worker, or a later one of the same worker."""
         for attempts in other.attempts.values():
             mine = self._of(attempts.kind, attempts.outcome)
             mine.starts.extend(attempts.starts)
@@ -103,7 +103,7 @@ class AttemptLog:
             self.finals[outcome] += count
 
     def packed(self) -> dict[str, Any]:
-        """Return the log as it is sent, with times as bytes."""
+        """Return the log in the form in which it is sent, with times as bytes."""
         return {
             "attempts": [
                 (one.kind, one.outcome, one.starts.tobytes(), one.ends.tobytes()) for one in self.attempts.values()
@@ -117,7 +117,7 @@ class AttemptLog:
 
     @classmethod
     def unpacked(cls, packed: Mapping[str, Any]) -> "AttemptLog":
-        """Return a log that was packed on a machine of the same byte order."""
+        """Return the log that was packed on a machine with the same byte order."""
         log = cls()
         for kind, outcome, starts, ends in packed["attempts"]:
             log.attempts[kind, outcome] = Attempts(kind, outcome, array("q", starts), array("q", ends))
@@ -129,7 +129,7 @@ class AttemptLog:
 
     @property
     def read_finally(self) -> bool:
-        """Whether every written key was read in the end."""
+        """Whether the final read of every written key succeeded."""
         return self.finals["ok"] > 0 and not self.finals["fail"] and not self.finals["unknown"]
 
     def _of(self, kind: str, outcome: Outcome) -> Attempts:

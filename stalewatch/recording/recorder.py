@@ -1,4 +1,4 @@
-"""The recorder: gives operations their versions and times, and hands them to the judge in the order of their end."""
+"""The recorder: gives operations their versions and times, and passes them to the judge in the order of their end."""
 
 import threading
 from collections.abc import Sequence
@@ -21,14 +21,14 @@ NEVER_ENDED = "never ended"
 
 
 class Subscriber(Protocol):
-    """Hears of every operation, in the order of their end: statistics, metrics, Locust's requests, a drill's log."""
+    """Receives every operation, in the order of their end: statistics, metrics, Locust's requests, an attempt log."""
 
     def on_operation(self, operation: Operation, violations: Sequence[Violation]) -> None:
-        """Take an operation and the violations that it showed."""
+        """Receive an operation and its violations."""
         ...
 
     def on_end(self, violations: Sequence[Violation]) -> None:
-        """Take the violations that only the end of the run could decide, such as lost writes; called once."""
+        """Receive the violations that only the end of the run could decide, such as lost writes; called once."""
         ...
 
 
@@ -37,9 +37,9 @@ class Recorder:
 
     Two pairs of actions must be one step each, under the lock, or verdicts would blame the database for our own delays:
 
-    * Taking a write's version and its start. Otherwise a thread that is held up in between would start version 5 after
+    * Taking a write's version and its start. Otherwise a thread that is delayed in between would start version 5 after
       version 6, and write starts would not rise with versions, on which the proof of linearizability rests.
-    * Taking an operation's end and handing it to the judge. Otherwise a write that ended first could reach the judge
+    * Taking an operation's end and passing it to the judge. Otherwise a write that ended first could reach the judge
       after a read that it makes stale.
 
     Operations are judged in batches, in their order: right after a driver's call the judge's code and data are in no
@@ -81,7 +81,7 @@ class Recorder:
         self.statistics.counting_from_ns = moment
 
     def subscribe(self, subscriber: Subscriber) -> None:
-        """Let it hear of every operation from now on."""
+        """Pass every operation to this subscriber from now on."""
         self._subscribers.append(subscriber)
 
     def begin_write(self, session: str, key: str, due: int | None = None) -> Write:
@@ -166,9 +166,9 @@ class Recorder:
     def begin_fault(self, fault: str, node: str) -> Fault:
         """Return a fault that is active at a node from now until `end_fault`."""
         with self._lock:
-            noted = Fault(fault=fault, node=node, start=self.clock.now(), end=None)
-            self._faults[id(noted)] = noted
-        return noted
+            record = Fault(fault=fault, node=node, start=self.clock.now(), end=None)
+            self._faults[id(record)] = record
+        return record
 
     def end_fault(self, noted: Fault) -> None:
         """Record a fault that ends now; `finish` records those that never ended."""
@@ -201,7 +201,7 @@ class Recorder:
             return self.judge.drain(), self.statistics.drain()
 
     def finish(self, clock_error_ns: int | None = 0) -> Sequence[Violation]:
-        """Record what never ended, and return what the judge decides at the end; the history file ends here."""
+        """Record operations that never ended, and return what the judge decides at the end; close the history file."""
         with self._lock:
             if self._finished:
                 return ()
@@ -230,7 +230,7 @@ class Recorder:
             self._judge()
 
     def _judge(self) -> None:
-        """Write what waits to the history file and judge it, each operation once whatever fails.
+        """Write the waiting operations to the history file and judge them, each once whatever fails.
 
         If one were judged again, later operations would already be in the register: a perfect store would seem to go
         back in time.

@@ -1,4 +1,4 @@
-"""Counts and latencies of operations, beside what the judge finds."""
+"""Counts and latencies of operations."""
 
 import threading
 from collections import Counter, deque
@@ -15,7 +15,7 @@ LATE_NS = 500_000_000
 """How late a heartbeat must be to count as a stall; a busy but healthy process stays below this."""
 
 RECENT = 16
-"""How many stalls are remembered for operations that are yet to be judged: fewer fit into the time they wait."""
+"""How many stalls are remembered for operations that are yet to be judged: more cannot happen while these wait."""
 
 
 class Stall(NamedTuple):
@@ -113,7 +113,7 @@ ACCUMULATED = ("outcomes", "errors", "service", "response", "stalled", "last_ok"
 
 
 class Statistics:
-    """Outcomes, errors and latencies by kind: ``read``, or ``write`` (appends and draws too); latencies of ok operations.
+    """Outcomes, errors and latencies (of ok operations) by kind: ``read``, or ``write`` for writes, appends and draws.
 
     A subscriber of the recorder. Statistics of several workers, or of several periods, add up.
     """
@@ -165,7 +165,7 @@ class Statistics:
         """Count nothing: what only the end can decide happened at no particular second."""
 
     def drain(self) -> "Statistics":
-        """Return what was counted since the last call."""
+        """Return the counts since the last call."""
         drained = Statistics()
         vars(drained).update({name: value for name, value in vars(self).items() if name in ACCUMULATED})
         self._reset()
@@ -179,7 +179,7 @@ class Statistics:
         return second
 
     def merge(self, other: "Statistics") -> None:
-        """Add what was counted elsewhere, or later."""
+        """Add the counts of another worker or a later period."""
         for kind in KINDS:
             self.outcomes[kind] += other.outcomes[kind]
             self.service[kind].merge(other.service[kind])

@@ -1,4 +1,4 @@
-"""Everything that was found and counted, in a form that adds up over periods, workloads and workers."""
+"""All findings and counts, in a form that adds up over periods, workloads and workers."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ class Totals:
     attempts: AttemptLog | None = None
 
     def merge(self, other: "Totals") -> None:
-        """Add what another worker found and counted, or the same one later."""
+        """Add the totals of another worker, or later ones of the same worker."""
         self.findings.merge(other.findings)
         self.statistics.merge(other.statistics)
         if other.attempts is not None:
@@ -38,7 +38,7 @@ def no_totals() -> Totals:
 
 
 class Collector:
-    """Drains a recorder bit by bit, shows each bit to the watchers, and keeps the sum until `drain`.
+    """Drains a recorder in increments, passes each to the watchers, and keeps their sum until `drain`.
 
     `on_write_error` is called once if the history file cannot be written any more; without it the error is raised.
     """
@@ -56,7 +56,7 @@ class Collector:
         self._totals = Totals()
 
     def collect(self) -> None:
-        """Judge what was recorded so far, and show it to the watchers."""
+        """Judge what was recorded since the last call, and pass the new totals to the watchers."""
         new = Totals(*self._drained(), None if self._attempts is None else self._attempts.drain())
         for watch in self.watchers:
             watch(new)
@@ -72,7 +72,7 @@ class Collector:
             return self._recorder.drain()
 
     def drain(self) -> Totals:
-        """Return what was found and counted since the last call."""
+        """Return the totals since the last call."""
         self.collect()
         drained, self._totals = self._totals, Totals()
         return drained

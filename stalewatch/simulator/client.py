@@ -234,7 +234,7 @@ class MemoryClient:
         """Do nothing: there is no connection."""
 
 
-class LostWrite(NamedTuple):
+class DroppedWrite(NamedTuple):
     """A write that the store had accepted, and that a failover or a wiped disk lost."""
 
     key: str
@@ -264,11 +264,11 @@ class Truth:
         with self._store.synchronized(self._clock):
             return self._store.siblings(key, self._store.index(node), moment)
 
-    def lost(self) -> list[LostWrite]:
+    def lost(self) -> list[DroppedWrite]:
         """Return the acknowledged writes that were lost, in the order of their loss."""
         with self._store.synchronized(self._clock):
             lost = [write for write in self._store.lost if write.acknowledged]
-        return [LostWrite(write.key, write.value.version, write.item, write.superseded) for write in lost]
+        return [DroppedWrite(write.key, write.value.version, write.item, write.superseded) for write in lost]
 
     def applied(self, key: str, version: int) -> dict[str, int]:
         """Return when each node applied a version, or will; raise ValueError if the store does not hold it."""

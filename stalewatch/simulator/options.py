@@ -99,12 +99,12 @@ class MemoryOptions:
     write_to: str = option("--write-to", "any, home or a node, if several nodes take writes", "")
     """The coordinator in a quorum, or the leader if there are two: any, home (determined by the key), or a node."""
 
-    write_acks: Acks = option(  # noqa: RUF009 # returns a field
+    write_acks: Acks = option(  # returns a field
         "--write-acks", "nodes that must acknowledge a write: a number, majority or all", 1, parse=_acks
     )
     """How many nodes must have a write before it is acknowledged."""
 
-    read_acks: Acks = option(  # noqa: RUF009 # returns a field
+    read_acks: Acks = option(  # returns a field
         "--read-acks", "replicas of a quorum that must answer a read: a number, majority or all", 1, parse=_acks
     )
 
@@ -132,7 +132,7 @@ class MemoryOptions:
     )
     seed: int = 0
     service: str = "exponential"
-    """The distribution of the time from request to answer, a name in `stalewatch.simulator.simulated_time.DISTRIBUTIONS`."""
+    """The distribution of the time from request to answer, a name in `simulated_time.DISTRIBUTIONS`."""
 
     lag_order: Literal["store", "key"] = "store"
     """Whether a follower applies all writes in the leader's order, or only those of each key.

@@ -3,10 +3,13 @@
 The class of a workload is imported when it is first used. Several names, separated by commas, make a mix.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from stalewatch.clients.protocol import Answer, ClientSession
+
+Perform = Callable[[str | None, int | None], None]
+"""Performs an operation on a key, or on one that the session chooses; takes the key and when it was due (ns)."""
 
 
 class Session(Protocol):
@@ -16,6 +19,10 @@ class Session(Protocol):
         """Perform one operation; `due` (ns) is when it should have started, in an open loop."""
         ...
 
+    def operations(self) -> Mapping[str, Perform]:
+        """Return what the session can do, by kind: ``read``, ``write``, ``append``, ``draw``."""
+        ...
+
 
 class Workload(Protocol):
     """What the sessions of one run do, which background tasks run with them, and how the final state is read."""
@@ -23,6 +30,10 @@ class Workload(Protocol):
     @property
     def keys(self) -> Sequence[str]:
         """The keys that the workload creates, uses and deletes."""
+        ...
+
+    def keys_by_kind(self) -> Mapping[str, Sequence[str]]:
+        """Return the keys for each kind of operation."""
         ...
 
     def preload(self) -> None:
@@ -66,11 +77,13 @@ class WorkloadSpec(NamedTuple):
 
     `workload` is a class as MODULE:CLASS; its arguments are a client, a recorder, the run's keys and the `LoadOptions`.
     `exact` is whether the lost writes that it counts are all there are, not just a lower bound; None if it counts none.
+    `kinds` are the kinds of operations that its sessions perform.
     """
 
     help: str
     workload: str
     exact: bool | None = False
+    kinds: tuple[str, ...] = ("read", "write")
 
 
 WORKLOADS: Mapping[str, WorkloadSpec] = {
@@ -79,9 +92,13 @@ WORKLOADS: Mapping[str, WorkloadSpec] = {
         "unique items appended to lists, so that every loss is counted",
         "stalewatch.workloads.ledger:LedgerWorkload",
         exact=True,
+        kinds=("append",),
     ),
     "sequence": WorkloadSpec(
-        "ids drawn from the database's own counters", "stalewatch.workloads.ledger:SequenceWorkload", exact=None
+        "ids drawn from the database's own counters",
+        "stalewatch.workloads.ledger:SequenceWorkload",
+        exact=None,
+        kinds=("draw",),
     ),
     "conflict": WorkloadSpec(
         "documents with a register, a counter, a basket and fields, edited at several leaders",

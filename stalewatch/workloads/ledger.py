@@ -4,7 +4,7 @@ Applications append orders to a ledger and number them from a sequence. No item 
 are counted exactly, whereas a register gives only a lower bound; and no id may be drawn twice.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from random import Random
 from typing import ClassVar
 
@@ -19,7 +19,7 @@ from stalewatch.clients.protocol import (
     LedgerSession,
 )
 from stalewatch.recording.recorder import Recorder
-from stalewatch.workloads import Session
+from stalewatch.workloads import WORKLOADS, Perform, Session
 from stalewatch.workloads.options import LoadOptions
 from stalewatch.workloads.register import RecordedSession, RecordedWorkload, object_keys
 
@@ -51,15 +51,25 @@ class AppendingSession(SharedKeysSession):
     _appended = 0
 
     def step(self, due: int | None = None) -> None:
-        """Append an item that nobody else appends; `due` (ns) is when it should have started, in an open loop."""
+        """Append an item to a random list; `due` (ns) is when it should have started, in an open loop."""
+        self.append(self._random.choice(self._keys), due)
+
+    def operations(self) -> Mapping[str, Perform]:
+        """Return appends."""
+        return {"append": lambda key, due: self.append(key or self._random.choice(self._keys), due)}
+
+    def append(self, key: str, due: int | None = None) -> None:
+        """Append an item that no other session appends."""
         self._appended += 1
-        key, item = self._random.choice(self._keys), f"{self.name}-{self._appended}"
+        item = f"{self.name}-{self._appended}"
         append = self._recorder.begin_append(self.name, key, item, due)
         self._perform(append, lambda: self._session.append(key, item))
 
 
 class LedgerWorkload(RecordedWorkload):
     """Sessions that append to lists; raises `BadAddress` if the database has none."""
+
+    kinds = WORKLOADS["ledger"].kinds
 
     def __init__(self, client: Client, recorder: Recorder, keys: Sequence[str], options: LoadOptions) -> None:
         if not isinstance(client, Ledger):
@@ -91,14 +101,23 @@ class NumberingSession(SharedKeysSession):
     _session: DrawingSession
 
     def step(self, due: int | None = None) -> None:
-        """Draw an id; `due` (ns) is when it should have started, in an open loop."""
-        key = self._random.choice(self._keys)
+        """Draw an id from a random counter; `due` (ns) is when it should have started, in an open loop."""
+        self.draw(self._random.choice(self._keys), due)
+
+    def operations(self) -> Mapping[str, Perform]:
+        """Return draws."""
+        return {"draw": lambda key, due: self.draw(key or self._random.choice(self._keys), due)}
+
+    def draw(self, key: str, due: int | None = None) -> None:
+        """Draw an id from the counter."""
         draw = self._recorder.begin_draw(self.name, key, due)
         self._perform(draw, lambda: self._session.draw(key))
 
 
 class SequenceWorkload(RecordedWorkload):
     """Sessions that draw ids; raises `BadAddress` if the database has no counters."""
+
+    kinds = WORKLOADS["sequence"].kinds
 
     def __init__(self, client: Client, recorder: Recorder, keys: Sequence[str], options: LoadOptions) -> None:
         if not isinstance(client, Counters):

@@ -8,7 +8,7 @@ from random import Random
 from stalewatch.clients.errors import ClientError
 from stalewatch.clients.protocol import Answer, Client, ClientSession
 from stalewatch.recording.recorder import Recorder
-from stalewatch.workloads import WORKLOADS, Session, Workload, workload_names
+from stalewatch.workloads import WORKLOADS, Perform, Session, Workload, workload_names
 from stalewatch.workloads.options import LoadOptions
 
 
@@ -32,6 +32,10 @@ class MixedSession:
         """Perform one operation of one of the workloads."""
         self._random.choice(self._sessions).step(due)
 
+    def operations(self) -> Mapping[str, Perform]:
+        """Return what the sessions of all workloads can do."""
+        return {kind: perform for session in self._sessions for kind, perform in session.operations().items()}
+
 
 class Mix:
     """Several workloads that share a client and a recorder."""
@@ -42,6 +46,10 @@ class Mix:
         self._owner = {key: workload for workload in workloads for key in workload.keys}
         self._client = client
         self._seed = options.seed
+
+    def keys_by_kind(self) -> Mapping[str, Sequence[str]]:
+        """Return the keys for each kind of operation, of all workloads."""
+        return {kind: keys for workload in self._workloads for kind, keys in workload.keys_by_kind().items()}
 
     def preload(self) -> None:
         """Create the keys of all workloads; if one fails, delete what the others created."""

@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 from math import log2
 from random import Random
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from stalewatch.clients.protocol import Answer, Client, ClientSession, Value
 from stalewatch.history.operation import Append, Draw, Write
 from stalewatch.recording.recorder import Recorder
-from stalewatch.workloads import Session
+from stalewatch.workloads import WORKLOADS, Perform, Session
 from stalewatch.workloads.options import LoadOptions
 
 ZIPF_EXPONENT = 0.99
@@ -151,11 +151,17 @@ class RecordedSession:
 class RecordedWorkload:
     """The common parts of workloads: final reads of the keys that were written, and no background tasks."""
 
+    kinds: ClassVar[tuple[str, ...]]
+
     def __init__(self, client: Client, recorder: Recorder, keys: Sequence[str], options: LoadOptions) -> None:
         self.keys = keys
         self._client = client
         self._recorder = recorder
         self._options = options
+
+    def keys_by_kind(self) -> Mapping[str, Sequence[str]]:
+        """Return the keys for each kind of operation."""
+        return dict.fromkeys(self.kinds, self.keys)
 
     def start_background(self) -> None:
         """Do nothing: there are no background tasks."""
@@ -196,13 +202,23 @@ class RegisterSession(RecordedSession):
 
     def step(self, due: int | None = None) -> None:
         """Perform one operation; `due` (ns) is when it should have started, in an open loop."""
-        random = self._random
-        if random.random() < self._write_ratio:
-            self.write(self._keys.choose_to_write(random), due)
-        elif self._own and random.random() < self._reread:
-            self.read(self._recently_written(), due)
+        if self._random.random() < self._write_ratio:
+            self.write(self._keys.choose_to_write(self._random), due)
         else:
-            self.read(self._keys.choose(random), due)
+            self.read(self._key_to_read(), due)
+
+    def operations(self) -> Mapping[str, Perform]:
+        """Return reads and writes."""
+        return {
+            "read": lambda key, due: self.read(key or self._key_to_read(), due),
+            "write": lambda key, due: self.write(key or self._keys.choose_to_write(self._random), due),
+        }
+
+    def _key_to_read(self) -> str:
+        random = self._random
+        if self._own and random.random() < self._reread:
+            return self._recently_written()
+        return self._keys.choose(random)
 
     def _recently_written(self) -> str:
         """Return a key that the session wrote recently."""
@@ -232,6 +248,8 @@ class RegisterSession(RecordedSession):
 
 class RegisterWorkload(RecordedWorkload):
     """Sessions that read and write keys."""
+
+    kinds = WORKLOADS["register"].kinds
 
     def __init__(self, client: Client, recorder: Recorder, keys: Sequence[str], options: LoadOptions) -> None:
         super().__init__(client, recorder, keys, options)

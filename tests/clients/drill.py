@@ -33,6 +33,7 @@ class Drill:
         load = load or LoadOptions(operations=None, duration_s=ENDLESS_S)
         self.run = ThreadedLoad(DatabaseRun(self.client, self.recorder, load, name))
         self.run.run.create_keys()
+        self.keys = self.run.run.keys
 
     def on_operation(self, operation: Operation, _: Sequence[Violation]) -> None:
         self.operations.append(operation)

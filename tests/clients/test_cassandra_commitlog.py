@@ -27,7 +27,7 @@ def count_lost(ring: CassandraCluster) -> int:
     ring.restart(node)
     reader = CassandraDatabaseClient(CassandraClientOptions(hosts=ring.uri(), coordinator=node), RealClock())
     reader.prepare()
-    for key in drill.run.keys:
+    for key in drill.keys:
         drill.read(key, reader)
     reader.close()
     stale = drill.end()["stale_reads"]

@@ -108,13 +108,13 @@ def regressed_from_acknowledged(drill: Drill, verdicts: dict[str, Verdict]) -> l
 def write_without(ring: CassandraCluster, node: str, drill: Drill) -> None:
     """Kill a node, and write every key while it is down."""
     ring.kill(node)
-    assert {drill.write(key) for key in drill.run.keys} <= {"ok", "unknown"}
+    assert {drill.write(key) for key in drill.keys} <= {"ok", "unknown"}
 
 
 def final_error(drill: Drill) -> str | None:
     """Return why a final read proves nothing; until hints are flushed, that is the dead node itself."""
     try:
-        return drill.client.final(drill.run.keys[0]).error
+        return drill.client.final(drill.keys[0]).error
     except NoHostAvailable as error:
         return drill.client.explain(error).error
 
@@ -123,7 +123,7 @@ def count_stale(drill: Drill, node: CassandraDatabaseClient) -> int:
     """Read every key from one node, and return how many reads were stale."""
     drill.recorder.settle()
     before = drill.recorder.judge.verdicts()["stale_reads"].violated
-    for key in drill.run.keys:
+    for key in drill.keys:
         drill.read(key, node)
     drill.recorder.settle()
     return int(drill.recorder.judge.verdicts()["stale_reads"].violated - before)
@@ -168,7 +168,7 @@ def test_without_hints_a_node_stays_stale_until_read_repair_or_a_repair(
     ring.restart(node)
     reader = through(node)
     assert count_stale(drill, reader) == KEYS
-    half = drill.run.keys[: KEYS // 2]
+    half = drill.keys[: KEYS // 2]
     for read_repair, left in (("none", KEYS), ("blocking", KEYS - len(half))):
         quorums = through(node, read_cl="ALL", read_repair=read_repair)
         for key in half:
@@ -187,10 +187,10 @@ def test_losing_a_disk_loses_writes_at_one_and_any_but_not_at_quorum(
     drills = {level: Drill(ring.uri(), f"{name}{level}", LoadOptions(keys=KEYS), write_cl=level) for level in LEVELS}
     clients = {level: through(first, write_cl=level, timeout_s=10.0) for level in LEVELS}
     ring.kill(third)
-    acknowledged = {"QUORUM": [drills["QUORUM"].write(key, clients["QUORUM"]) for key in drills["QUORUM"].run.keys]}
+    acknowledged = {"QUORUM": [drills["QUORUM"].write(key, clients["QUORUM"]) for key in drills["QUORUM"].keys]}
     ring.kill(second)
     for level in ("ONE", "ANY"):
-        acknowledged[level] = [drills[level].write(key, clients[level]) for key in drills[level].run.keys]
+        acknowledged[level] = [drills[level].write(key, clients[level]) for key in drills[level].keys]
     ring.wipe(first)
     ring.start(print)
     lost = {level: drills[level].end()["lost_writes"] for level in LEVELS}
@@ -208,7 +208,7 @@ LEVELS = ("ANY", "ONE", "QUORUM")
 def lost_with(timestamps: str, ring: CassandraCluster, name: str) -> Verdict:
     load = LoadOptions(operations=1500, users=6, keys=20, write_ratio=0.5)
     drill = Drill(ring.uri(), name, load, write_cl="QUORUM", read_cl="QUORUM", timestamps=timestamps)
-    drill.run.load(lambda _: None)
+    drill.run.perform(lambda _: None)
     return drill.end()["lost_writes"]
 
 
@@ -230,7 +230,7 @@ def test_version_timestamps_lose_nothing(ring: CassandraCluster, name: str) -> N
 def test_conditional_writes_are_linearizable(ring: CassandraCluster, name: str) -> None:
     load = LoadOptions(operations=600, users=4, keys=10, write_ratio=0.5)
     drill = Drill(ring.uri(), name, load, write_cl="QUORUM", read_cl="SERIAL", lwt=True)
-    drill.run.load(lambda _: None)
+    drill.run.perform(lambda _: None)
     verdicts = drill.end()
     assert drill.recorder.judge.verdict() == "valid", verdicts
     assert verdicts["stale_reads"].checked > 100

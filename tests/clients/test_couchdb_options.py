@@ -8,7 +8,7 @@ from stalewatch.clients.couchdb.options import PASSWORD, USERNAME, CouchOptions,
 from stalewatch.clients.databases import DATABASES
 from stalewatch.clients.errors import BadAddress
 from stalewatch.clients.options import parse_options
-from stalewatch.locust.flags import _by_flag, options_of_all
+from stalewatch.locust.options import _by_flag, all_options
 
 A, B = "http://admin:s3cret@127.0.0.1:5984", "http://admin:s3cret@127.0.0.1:5985"
 
@@ -121,7 +121,7 @@ def test_illegal_database_names_are_rejected(name: str) -> None:
 
 def test_locusts_workers_which_end_at_different_times_cannot_remove_replication() -> None:
     assert "remove_replication" in {one.name for one in DATABASES["couch"].flags()}
-    assert "remove_replication" not in {one.name for one in options_of_all(["couch"])}
+    assert "remove_replication" not in {one.name for one in all_options(["couch"])}
     assert "--remove-replication" not in _by_flag(["couch"])
 
 

@@ -359,11 +359,11 @@ def test_resolvers_lose_no_basket_item_during_or_after_a_partition(
     with running([*options, *load, *pace, "--json", str(report)], history) as started:
         for _ in range(3):
             size = history.stat().st_size if history.exists() else 0
-            eventually(lambda: history.exists() and history.stat().st_size > size + 20_000)  # noqa: B023 # at once
+            eventually(lambda: history.exists() and history.stat().st_size > size + 8_000)  # noqa: B023 # at once
             for link in links:
                 link.cut()
             size = history.stat().st_size
-            eventually(lambda: history.stat().st_size > size + 20_000)  # noqa: B023 # at once
+            eventually(lambda: history.stat().st_size > size + 8_000)  # noqa: B023 # at once
             for link in links:
                 link.heal()
         started.communicate(timeout=TIMEOUT_S)

@@ -1,4 +1,4 @@
-"""Drills as a user does them, and what their history files say of the same run."""
+"""Drills run from the command line, and the figures of the same run computed from its history files."""
 
 import json
 import os
@@ -24,11 +24,11 @@ NS = 1_000_000_000
 KIND = {Read: "read", Write: "write", Append: "write", Draw: "write"}
 
 BRIEF = ("--at", "3", "--for", "6", "--duration", "16", "--users", "10", "--keys", "200")
-"""A drill that is over soon: an election takes four seconds of it."""
+"""A short drill, of which an election takes four seconds."""
 
 
 class Done(NamedTuple):
-    """A drill that is over."""
+    """A finished drill."""
 
     code: int
     results: list[dict[str, Any]]
@@ -50,7 +50,7 @@ class Done(NamedTuple):
 def start(
     database: str, fault: str, *options: str, home: Path, folder: Path, outputs: bool = True
 ) -> "subprocess.Popen[str]":
-    """Start the command, in a session of its own."""
+    """Start the command in a process session of its own."""
     files = ("--json", str(folder / "result.json"), "--history", str(folder / "history.jsonl")) if outputs else ()
     return subprocess.Popen(
         [sys.executable, "-m", "stalewatch", "drill", database, "--fault", fault, *options, *files],
@@ -61,16 +61,16 @@ def start(
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=let_ctrl_c_through,  # noqa: PLW1509 # nothing else runs between
+        preexec_fn=accept_ctrl_c,  # noqa: PLW1509 # no other thread runs
     )
 
 
-def let_ctrl_c_through() -> None:
+def accept_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def drill(database: str, fault: str, *options: str, home: Path, folder: Path, timeout_s: float = 280) -> Done:
-    """Do a drill to its end."""
+    """Run a drill and wait for its end."""
     with start(database, fault, *options, home=home, folder=folder) as process:
         out, err = process.communicate(timeout=timeout_s)
     written = folder / "result.json"
@@ -80,7 +80,7 @@ def drill(database: str, fault: str, *options: str, home: Path, folder: Path, ti
 
 
 def ended(histories: Sequence[Path], kind: str) -> list[tuple[int, str]]:
-    """Return when each attempt of a kind ended, and how, over all files."""
+    """Return the end and the outcome of each attempt of a kind, over all files."""
     operations = [one for one, _ in History(list(histories)).operations()]
     return sorted(
         (one.end, one.outcome)
@@ -94,14 +94,14 @@ def faults(histories: Sequence[Path]) -> list[Fault]:
 
 
 def recovery_time_s(histories: Sequence[Path], kind: str) -> float:
-    """Return the longest time between successes from the first fault on, straight from the definition."""
+    """Return the longest time between successes from the first fault on, by the definition."""
     broken = min(one.start for one in faults(histories))
     ok = [end for end, outcome in ended(histories, kind) if outcome == "ok"]
     return max(b - a for a, b in pairwise(ok) if b >= broken) / NS
 
 
 def elections(cluster: MongoCluster) -> list[float]:
-    """Return when members won elections, in seconds of the epoch, by what their logs say."""
+    """Return when members won elections, in seconds since the epoch, by their logs."""
     return sorted(
         datetime.fromisoformat(json.loads(line)["t"]["$date"]).timestamp()
         for log in cluster.folder.glob("*/server.log")
@@ -111,7 +111,7 @@ def elections(cluster: MongoCluster) -> list[float]:
 
 
 def figure(out: str, name: str) -> str:
-    """Return what a plain line says."""
+    """Return the value of a plain line."""
     found = re.search(rf"^{re.escape(name)}: (.*)$", out, re.MULTILINE)
     if found is None:
         pytest.fail(f"no line {name!r} in:\n{out}")

@@ -1,27 +1,30 @@
-"""`stalewatch drill` before anything is broken: what it lists, what it refuses, and what it says then."""
+"""`stalewatch drill` on the command line: its list of drills, the usage errors, and comparisons of several runs."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from stalewatch.clients.errors import BadAddress
 from stalewatch.commands.main import main
-from stalewatch.drills.plan import catalogue
-from stalewatch.drills.variations import variations
+from stalewatch.drills.catalogue import bundled_drills
+from stalewatch.drills.repeats import variations
 
+ROOT = Path(__file__).parents[2]
 Capture = pytest.CaptureFixture[str]
 
 
-def test_the_list_says_what_each_drill_teaches(capsys: Capture) -> None:
+def test_the_list_shows_what_each_drill_teaches(capsys: Capture) -> None:
     assert main(["drill", "--list"]) == 0
     out = capsys.readouterr().out
-    for drill in catalogue().values():
+    for drill in bundled_drills().values():
         assert f"{drill.name} (" in out
         assert drill.teaches in out
         assert f"expect: {drill.expect}" in out
 
 
-def test_ones_own_are_listed_too(capsys: Capture, tmp_path: Path) -> None:
+def test_the_users_own_drills_are_listed_too(capsys: Capture, tmp_path: Path) -> None:
     mine = tmp_path / "mine.toml"
     mine.write_text("[mine]\nteaches = 'something'\nsteps = [{ fault = 'kill', on = 'all' }]")
     assert main(["drill", "--drills", str(mine), "--list"]) == 0
@@ -29,21 +32,21 @@ def test_ones_own_are_listed_too(capsys: Capture, tmp_path: Path) -> None:
 
 
 REFUSED = {
-    "no database": (["drill"], "which database?"),
-    "no drill": (["drill", "mongo", "--fault", "no-such"], "kill-primary"),
-    "another database's": (["drill", "memory", "--fault", "link-down"], "no drill of memory"),
-    "too short": (["drill", "memory", "--fault", "kill-primary", "--duration", "20"], "over at 30 s; give more"),
+    "no database": (["drill"], "which database? For example: stalewatch drill mongo"),
+    "an unknown drill": (["drill", "mongo", "--fault", "no-such"], "kill-primary"),
+    "a drill for other databases": (["drill", "memory", "--fault", "link-down"], "memory has no drill 'link-down'"),
+    "too short": (["drill", "memory", "--fault", "kill-primary", "--duration", "20"], "the last fault ends after 30 s"),
     "an address": (
         ["drill", "mongo", "--fault", "kill-primary", "--mongo-uri", "mongodb://u:hidden@127.0.0.1:1/?replicaSet=rs0"],
         "leave the address out",
     ),
-    "an unknown option": (
+    "an unknown option to vary": (
         ["drill", "memory", "--fault", "kill-primary", "--vary", "colour=red"],
-        "no option of memory",
+        "not an option of memory",
     ),
-    "a value that is none": (["drill", "memory", "--fault", "kill-primary", "--vary", "users=none"], "--users"),
-    "no file": (["drill", "memory", "--fault", "x", "--drills", "/nowhere.toml"], "/nowhere.toml"),
-    "a folder that is none": (
+    "a bad value to vary": (["drill", "memory", "--fault", "kill-primary", "--vary", "users=none"], "--users"),
+    "a missing file": (["drill", "memory", "--fault", "x", "--drills", "/nowhere.toml"], "/nowhere.toml"),
+    "a missing folder": (
         ["drill", "memory", "--fault", "kill-primary", "--json", "/nowhere/result.json"],
         "/nowhere/result.json",
     ),
@@ -51,36 +54,43 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_makes_no_sense_is_refused_before_anything_is_broken(name: str, capsys: Capture) -> None:
-    arguments, told = REFUSED[name]
+def test_bad_usage_is_refused_before_anything_is_broken(name: str, capsys: Capture) -> None:
+    arguments, message = REFUSED[name]
     assert main(arguments) == 2
     shown = capsys.readouterr()
-    assert told in shown.err
+    assert message in shown.err
     assert "hidden" not in shown.err + shown.out
 
 
-def test_a_fault_that_there_is_not_is_named(capsys: Capture, tmp_path: Path) -> None:
+def test_an_unknown_fault_is_named(capsys: Capture, tmp_path: Path) -> None:
     mine = tmp_path / "mine.toml"
     mine.write_text("[mine]\nsteps = [{ fault = 'melt', on = 'all' }]")
     assert main(["drill", "mongo", "--drills", str(mine), "--fault", "mine"]) == 2
     assert "no fault 'melt'" in capsys.readouterr().err
 
 
-def test_values_of_several_options_go_together_and_repeats_stand_outside() -> None:
+def test_the_package_that_drills_need_is_named_if_it_is_missing() -> None:
+    script = "import sys; sys.modules['msgspec'] = None; from stalewatch.commands.main import main; main(['drill'])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 2
+    assert done.stderr == "stalewatch: drills need msgspec: pip install msgspec\n"
+
+
+def test_options_vary_together_and_repeats_are_the_outer_loop() -> None:
     found = variations(["write-cl=ONE,QUORUM", "read-cl=ONE,ALL", "rf=3"], 2)
-    assert [one.words for one in found] == [
+    assert [one.label for one in found] == [
         "--write-cl ONE --read-cl ONE --rf 3",
         "--write-cl QUORUM --read-cl ALL --rf 3",
     ] * 2
 
 
 @pytest.mark.parametrize("vary", [["a"], ["a="], ["=1"], ["a=1,2", "b=1,2,3"]])
-def test_variations_that_do_not_fit_are_refused(vary: list[str]) -> None:
+def test_variations_that_do_not_match_are_refused(vary: list[str]) -> None:
     with pytest.raises(BadAddress, match="--vary"):
         variations(vary, 1)
 
 
-def test_drills_that_vary_stand_side_by_side(capsys: Capture, tmp_path: Path) -> None:
+def test_variations_are_compared_in_a_table(capsys: Capture, tmp_path: Path) -> None:
     short = (
         "--at",
         "1",

@@ -1,4 +1,4 @@
-"""Drills on real leaders: one dies and the other goes on; the link breaks and nobody notices until they agree again."""
+"""Drills on two real leaders: one dies and the other continues; the link breaks and conflicts appear."""
 
 from pathlib import Path
 
@@ -10,9 +10,9 @@ from tests.drills.conftest import BRIEF, drill
 pytestmark = pytest.mark.server
 
 
-def test_the_other_leader_goes_on(leaders: CouchCluster, tmp_path: Path) -> None:
-    there = ("--write-to", "b", "--read-from", "b", "--rate", "200")
-    done = drill("couch", "kill-leader", *BRIEF, *there, home=leaders.home, folder=tmp_path)
+def test_the_other_leader_continues(leaders: CouchCluster, tmp_path: Path) -> None:
+    leader_b = ("--write-to", "b", "--read-from", "b", "--rate", "200")
+    done = drill("couch", "kill-leader", *BRIEF, *leader_b, home=leaders.home, folder=tmp_path)
     assert done.code == 0, done.err
     for kind in ("read", "write"):
         assert done.result["recovery"][kind]["rto_s"] < 2
@@ -21,7 +21,7 @@ def test_the_other_leader_goes_on(leaders: CouchCluster, tmp_path: Path) -> None
     assert done.result["converged_s"] is not None
 
 
-def test_leaders_that_part_gather_conflicts_and_lose_nothing(leaders: CouchCluster, tmp_path: Path) -> None:
+def test_separated_leaders_have_conflicts_and_lose_nothing(leaders: CouchCluster, tmp_path: Path) -> None:
     both = ("--write-to", "both", "--read-from", "same", "--rate", "200")
     done = drill("couch", "link-down", *BRIEF, *both, home=leaders.home, folder=tmp_path)
     assert done.code == 0, done.err

@@ -1,4 +1,4 @@
-"""Drills on simulated stores: what is known to be right is never called wrong, and what is lost is found."""
+"""Drills on simulated stores, whose truth is known: no false violations, and every loss is found."""
 
 import json
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from stalewatch.commands.main import main
 FAULTS = ("kill-primary", "pause-primary", "isolate-primary", "isolate-primary-from-all", "kill-all")
 SHORT = ("--at", "1", "--for", "3", "--duration", "8", "--users", "4", "--keys", "20", "--rate", "100")
 REPEATS = 20
-"""By fault: a hundred in all."""
+"""Seeds by fault, a hundred runs in all."""
 
 Drill = Callable[..., dict[str, Any]]
 
@@ -30,9 +30,7 @@ def drill(tmp_path: Path) -> Drill:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_linearizable_store_loses_nothing_and_shows_nothing_wrong_whatever_befalls_it(
-    drill: Drill, fault: str
-) -> None:
+def test_a_linearizable_store_violates_nothing_under_any_fault(drill: Drill, fault: str) -> None:
     for seed in range(REPEATS):
         result = drill(fault, "--topology", "linearizable", "--seed", str(seed), "--timeouts", "0.02")
         wrong = {name: row["violated"] for name, row in result["guarantees"].items() if row["violated"]}
@@ -44,7 +42,7 @@ def test_a_linearizable_store_loses_nothing_and_shows_nothing_wrong_whatever_bef
         assert result["duplicate_items"] == result["phantom_items"] == 0
 
 
-def test_the_same_fault_makes_a_leader_with_followers_lose_its_tail(drill: Drill) -> None:
+def test_a_leader_with_followers_loses_the_writes_of_the_isolated_side(drill: Drill) -> None:
     result = drill("isolate-primary", "--topology", "leader", "--seed", "1")
     assert result["rpo"]["lost_items"] > 0
     assert result["guarantees"]["unique_ids"]["violated"] > 0
@@ -54,27 +52,27 @@ def test_the_same_fault_makes_a_leader_with_followers_lose_its_tail(drill: Drill
     assert result["phases"]["during"]["violations"]["unique_ids"] > 0
 
 
-def test_a_seeded_drill_is_the_same_each_time(drill: Drill) -> None:
+def test_a_seeded_drill_is_repeatable(drill: Drill) -> None:
     one, other = (drill("kill-primary", "--topology", "leader", "--seed", "7") for _ in range(2))
     assert one == other
 
 
-def test_nobody_leads_for_the_time_of_the_takeover(drill: Drill) -> None:
+def test_writes_are_unavailable_during_the_takeover(drill: Drill) -> None:
     result = drill("kill-primary", "--topology", "leader", "--seed", "2")
     assert result["recovery"]["write"]["rto_s"] == pytest.approx(1, abs=0.2)
     assert result["recovery"]["write"]["sustained_rto_s"] is not None
 
 
-def test_a_drill_that_finds_nobody_to_break_ends_and_says_so(
+def test_a_drill_without_a_primary_to_break_ends_with_a_message(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     mine = tmp_path / "mine.toml"
     steps = ("[[twice.steps]]\nfault = 'kill'\non = 'primary'", "[[twice.steps]]\nfault='kill'\non='primary'\nafter=1")
     mine.write_text("\n".join(steps))
     result = tmp_path / "result.json"
-    asked = ("--drills", str(mine), "--fault", "twice", "--topology", "linearizable", "--json", str(result))
-    assert main(["drill", "memory", *SHORT, *asked]) == 3
+    options = ("--drills", str(mine), "--fault", "twice", "--topology", "linearizable", "--json", str(result))
+    assert main(["drill", "memory", *SHORT, *options]) == 3
     found = json.loads(result.read_text())
-    assert "has no primary just now" in found["drill_trouble"]
+    assert "has no primary at the moment" in found["drill_trouble"]
     assert [fault["end"] is not None for fault in found["faults"]] == [True]
     assert "the drill was not completed: memory has no primary" in capsys.readouterr().out

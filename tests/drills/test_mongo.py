@@ -1,4 +1,4 @@
-"""Drills on a real replica set: what their figures say is what servers' logs and history files say."""
+"""Drills on a real replica set: their figures agree with the servers' logs and with the history files."""
 
 import signal
 import subprocess
@@ -29,11 +29,11 @@ from tests.locust.conftest import assert_agrees as assert_histories_agree
 pytestmark = pytest.mark.server
 
 TIMEOUT_S = 2.0
-"""How long an operation may take by default."""
+"""The default timeout of an operation."""
 
 
 def assert_agrees(done: Done) -> None:
-    """Hold the verdict against the history, every count, and the recovery against its definition."""
+    """Compare every count of the verdict with the history, and the recovery times with their definition."""
     for result, history in zip(done.results, done.histories, strict=True):
         again = check_result(judge_files([history]).findings())
         for name, row in again["guarantees"].items():
@@ -42,11 +42,11 @@ def assert_agrees(done: Done) -> None:
             }, name
         for kind, found in result["recovery"].items():
             assert found["rto_s"] == pytest.approx(recovery_time_s([history], kind)), kind
-        noted = [(one.fault, one.node, one.start, one.end) for one in faults([history])]
-        assert noted == [(one["fault"], one["node"], one["start"], one["end"]) for one in result["faults"]]
+        recorded = [(one.fault, one.node, one.start, one.end) for one in faults([history])]
+        assert recorded == [(one["fault"], one["node"], one["start"], one["end"]) for one in result["faults"]]
 
 
-def test_writes_are_back_when_the_servers_log_says_so(whole: MongoCluster, tmp_path: Path) -> None:
+def test_writes_recover_when_the_server_log_has_a_new_primary(whole: MongoCluster, tmp_path: Path) -> None:
     done = drill("mongo", "kill-primary", *BRIEF, home=whole.home, folder=tmp_path)
     assert done.code == 0, done.err
     assert_agrees(done)
@@ -63,7 +63,7 @@ def test_writes_are_back_when_the_servers_log_says_so(whole: MongoCluster, tmp_p
     assert all(node.healthy for node in whole.status())
 
 
-def test_a_split_brain_loses_what_one_side_acknowledged_and_no_majority_write(lab: MongoLab, tmp_path: Path) -> None:
+def test_a_split_brain_loses_w1_writes_and_no_majority_write(lab: MongoLab, tmp_path: Path) -> None:
     levels = ("--vary", "write-concern=1,majority")
     done = drill("mongo", "isolate-primary", *BRIEF, *levels, home=lab.home, folder=tmp_path)
     assert done.code == 0, done.err
@@ -84,7 +84,7 @@ def test_a_split_brain_loses_what_one_side_acknowledged_and_no_majority_write(la
     assert "--write-concern majority " in done.out
 
 
-def test_a_primary_that_stood_still_loses_no_majority_write_and_linearizable_reads_are_never_stale(
+def test_a_paused_primary_loses_no_majority_write_and_has_no_stale_linearizable_reads(
     whole: MongoCluster, tmp_path: Path
 ) -> None:
     levels = ("--write-concern", "majority", "--read-concern", "linearizable")
@@ -96,15 +96,15 @@ def test_a_primary_that_stood_still_loses_no_majority_write_and_linearizable_rea
     assert done.result["guarantees"]["unique_ids"]["verdict"] == "holds"
 
 
-def test_ctrl_c_in_the_middle_of_a_split_leaves_nothing_behind(lab: MongoLab, tmp_path: Path) -> None:
-    assert lab  # where there can be none, this is skipped
+def test_ctrl_c_during_a_split_leaves_nothing_behind(lab: MongoLab, tmp_path: Path) -> None:
+    assert lab  # the fixture skips this test if labs are impossible
     mine = MongoLab(tmp_path / "home")
     with start("mongo", "isolate-primary", "--at", "1", "--for", "60", home=mine.home, folder=tmp_path) as process:
         assert process.stderr is not None
         for line in process.stderr:
             if line.startswith("isolate:"):
                 break
-        time.sleep(0.5)  # the rules are being made, or stand
+        time.sleep(0.5)  # the firewall rules are being made, or are in force
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
@@ -128,19 +128,17 @@ def _guards(process: psutil.Process, home: str) -> bool:
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_workers_of_locust_see_the_outage_that_the_log_tells_of(
-    whole: MongoCluster, swarm: Swarm, workers: int
-) -> None:
+def test_locust_workers_see_the_outage_of_the_server_log(whole: MongoCluster, swarm: Swarm, workers: int) -> None:
     options = ("--headless", "-u", "12", "-r", "100", "-t", "16s", "--keys", "100")
-    asked = ("--drill", "kill-primary", "--at", "3", "--for", "6")
+    faulty = ("--drill", "kill-primary", "--at", "3", "--for", "6")
     env = {"STALEWATCH_HOME": str(whole.home)}
     users = "locustfiles/mongo_users.py"
-    master = swarm.master("--expect-workers", str(workers), *options, *asked, locustfile=users, env=env)
+    master = swarm.master("--expect-workers", str(workers), *options, *faulty, locustfile=users, env=env)
     for _ in range(workers):
         swarm.worker(locustfile=users, env=env)
     assert swarm.code(master) == 0, swarm.log(master)
     result, files = swarm.result(), sorted(swarm.histories.glob("*.jsonl"))
-    assert len(files) == workers + 1  # the master's own holds the faults
+    assert len(files) == workers + 1  # one of them is the master's, which has the faults
     assert_histories_agree(result, swarm.histories)
     for kind, found in result["recovery"].items():
         assert found["rto_s"] == pytest.approx(recovery_time_s(files, kind), abs=0.05), kind

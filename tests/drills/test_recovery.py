@@ -1,4 +1,4 @@
-"""Recovery times against a brute-force reading of their definition, and each rule by an example and its twin."""
+"""Recovery times against a brute-force version of their definition, and each rule by an example and its twin."""
 
 from array import array
 from collections.abc import Sequence
@@ -26,52 +26,52 @@ def seconds(*values: float) -> list[int]:
     return [round(value * S) for value in values]
 
 
-def test_the_longest_silence_counts_wherever_it_lies_after_the_fault() -> None:
-    # As with a primary that is cut off: it acknowledges for 2 s more, and then nobody does for 4 s.
+def test_the_longest_gap_counts_wherever_it_lies_after_the_fault() -> None:
+    # As with a primary that is cut off: it acknowledges writes for 2 s more, and then none are for 4 s.
     ok = seconds(1, 2, 3, 4, 5, 9, 10)
     assert longest_gap(ok, ok, 3 * S, 10 * S) == (5 * S, 9 * S)
 
 
-def test_a_silence_before_the_fault_is_no_outage_of_it() -> None:
+def test_a_gap_before_the_fault_does_not_count() -> None:
     ok = seconds(1, 6, 7, 8, 9.5, 10)
     assert longest_gap(ok, ok, 7 * S, 10 * S) == (8 * S, round(9.5 * S))
 
 
-def test_one_that_the_fault_falls_into_is() -> None:
+def test_a_gap_that_contains_the_start_of_the_fault_counts() -> None:
     assert longest_gap(seconds(1, 6, 7, 8), seconds(1, 6, 7, 8), 5 * S, 8 * S) == (1 * S, 6 * S)
 
 
-def test_service_that_never_came_back_has_no_recovery_time() -> None:
-    # Fast successes after the fault must not pass for a recovery of milliseconds.
+def test_service_that_never_recovered_has_no_recovery_time() -> None:
+    # Fast successes after the fault must not look like a recovery within milliseconds.
     ok = [*seconds(1, 2, 3), *(3 * S + n * S // 100 for n in range(1, 50))]
     assert longest_gap([*ok, 6 * S], ok, 3 * S, 20 * S) is None
 
 
-def test_a_run_that_ends_soon_after_a_success_did_come_back() -> None:
+def test_a_run_that_ends_soon_after_a_success_did_recover() -> None:
     ok = seconds(1, 2, 7, 8)
     assert longest_gap([*ok, 9 * S], ok, 2 * S, 9 * S) == (2 * S, 7 * S)
 
 
-def test_where_nothing_was_tried_in_vain_the_end_of_the_load_is_no_outage() -> None:
+def test_the_end_of_the_load_is_an_outage_only_if_an_attempt_failed() -> None:
     ok = seconds(1, 2, 3, 4)
     assert longest_gap(ok, ok, 2 * S, 6 * S) == (2 * S, 3 * S)
     assert longest_gap([*ok, 5 * S], ok, 2 * S, 6 * S) is None
 
 
-def test_without_any_success_there_is_no_gap() -> None:
+def test_without_a_success_there_is_no_gap() -> None:
     assert longest_gap([], [], 0, S) is None
     assert longest_gap([S], [], 0, S) is None
 
 
-def test_sustained_starts_where_three_good_seconds_do() -> None:
+def test_sustained_recovery_starts_with_three_good_seconds() -> None:
     ok = [n * S // 10 for n in range(101, 200)]
     bad = [11 * S + n for n in range(20)]
     ends = sorted([*ok, *bad])
-    # The last failure has just left the window that starts right after it.
+    # The window that starts right after the last failure no longer contains it.
     assert sustained_from(ends, ok, ok[0], 20 * S) == bad[-1] + 1
 
 
-def test_sustained_is_cut_by_the_end_of_the_run() -> None:
+def test_a_good_window_must_end_before_the_run_does() -> None:
     ok = [n * S // 10 for n in range(101, 120)]
     assert sustained_from(ok, ok, ok[0], ok[0] + WINDOW_NS - 1) is None
     assert sustained_from(ok, ok, ok[0], ok[0] + WINDOW_NS) == ok[0]
@@ -82,7 +82,7 @@ def test_an_empty_window_is_not_good() -> None:
     assert sustained_from([S], [S], S, 20 * S) == S
 
 
-def test_one_in_a_hundred_may_fail_and_not_one_more() -> None:
+def test_one_in_a_hundred_attempts_may_fail_but_not_more() -> None:
     ok = [10 * S + n for n in range(99)]
     assert sustained_from([*ok, 11 * S], ok, 10 * S, 20 * S) == 10 * S
     assert sustained_from([*ok[1:], 11 * S], ok[1:], 10 * S, 14 * S) != 10 * S
@@ -93,7 +93,7 @@ def test_one_in_a_hundred_may_fail_and_not_one_more() -> None:
     st.integers(0, 60),
     st.integers(0, 70),
 )
-def test_sustained_is_the_first_good_window(found: list[tuple[int, bool]], gap_end: int, run_end: int) -> None:
+def test_sustained_recovery_is_the_first_good_window(found: list[tuple[int, bool]], gap_end: int, run_end: int) -> None:
     window = 12
     ends = sorted(end for end, _ in found)
     ok = sorted(end for end, good in found if good)
@@ -114,12 +114,14 @@ def test_sustained_is_the_first_good_window(found: list[tuple[int, bool]], gap_e
     st.integers(0, 50),
     st.integers(60, 80),
 )
-def test_the_gap_is_the_longest_that_overlaps(found: list[int], bad: list[int], fault: int, run_end: int) -> None:
+def test_the_gap_is_the_longest_that_overlaps_the_fault(
+    found: list[int], bad: list[int], fault: int, run_end: int
+) -> None:
     ok = sorted(found)
     lengths = [b - a for a, b in pairwise(ok) if b > fault]
-    in_vain = bool(ok) and any(end > ok[-1] for end in bad)
+    failed_later = bool(ok) and any(end > ok[-1] for end in bad)
     gap = longest_gap(sorted([*ok, *bad]), ok, fault, run_end)
-    if not lengths or (in_vain and run_end - ok[-1] > max(lengths)):
+    if not lengths or (failed_later and run_end - ok[-1] > max(lengths)):
         assert gap is None
     else:
         assert gap is not None
@@ -127,13 +129,13 @@ def test_the_gap_is_the_longest_that_overlaps(found: list[int], bad: list[int], 
         assert gap.end > fault
 
 
-def test_a_second_in_which_all_wait_in_vain_is_degraded() -> None:
+def test_a_second_in_which_all_attempts_wait_and_fail_is_degraded() -> None:
     ok = seconds(0.5, 3.5)
-    # Under way from 0.6 to 3.2: the seconds 1 and 2 saw nothing end; 3 saw one fail, and one succeed.
+    # In flight from 0.6 to 3.2: nothing ended in seconds 1 and 2; in second 3 one failed and one succeeded.
     assert degraded(attempts(ok, [(round(0.6 * S), round(3.2 * S))]), 0, 4 * S) == 3
 
 
-def test_a_second_in_which_nothing_was_tried_is_not() -> None:
+def test_a_second_without_attempts_is_not_degraded() -> None:
     assert degraded(attempts(seconds(0.5, 3.5)), 0, 4 * S) == 0
 
 

@@ -1,4 +1,4 @@
-"""A run against a simulated store, with every operation in the order in which the judge got it."""
+"""Runs against a simulated store, with every operation in the order in which the judge received it."""
 
 from collections.abc import Callable, Iterable, Sequence
 from math import sqrt
@@ -24,7 +24,7 @@ PATIENCE_S = 20.0
 
 
 class NotingJudge(Judge):
-    """A judge that keeps what it was given."""
+    """A judge that keeps the operations that it receives."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class NotingJudge(Judge):
 
 
 class Hooked:
-    """A session whose calls go through functions that may do anything first."""
+    """A session that calls a function before every operation."""
 
     def __init__(self, name: str, session: ClientSession, before: Callable[[str, str], None]) -> None:
         self._name, self._session, self._before = name, session, before
@@ -57,18 +57,18 @@ class HookedClient(MemoryClient):
         super().__init__(options, clock)
         self._before = before
 
-    def session(self, name: str) -> Hooked:  # type: ignore[override] # a session all the same
+    def session(self, name: str) -> Hooked:  # type: ignore[override] # it has the methods of a session
         return Hooked(name, super().session(name), self._before)
 
 
 class Played(NamedTuple):
-    """A run that is over."""
+    """A finished run."""
 
     run: ThreadedLoad
     client: MemoryClient
     recorder: Recorder
     given: list[Operation]
-    """What the judge got, in that order."""
+    """The operations in the order in which the judge received them."""
 
     @property
     def reads(self) -> list[Read]:
@@ -106,7 +106,7 @@ def given_to(recorder: Recorder) -> list[Operation]:
 
 
 def unheard(_state: Progress) -> None:
-    """Report to nobody."""
+    """Ignore the progress."""
 
 
 def threaded(client: MemoryClient, recorder: Recorder, load: LoadOptions, name: str = "r") -> ThreadedLoad:
@@ -114,7 +114,7 @@ def threaded(client: MemoryClient, recorder: Recorder, load: LoadOptions, name: 
 
 
 def play(client: MemoryClient, load: LoadOptions, recorder: Recorder | None = None) -> Played:
-    """Preload, load, read finally, and finish."""
+    """Create the keys, run the load, make the final reads, and finish."""
     recorder = recorder or recorder_of(client.clock)
     client.prepare()
     run = threaded(client, recorder, load)
@@ -129,12 +129,12 @@ def play(client: MemoryClient, load: LoadOptions, recorder: Recorder | None = No
 
 
 def assert_share(hits: int, trials: int, share: float, sigmas: float = 4.0) -> None:
-    """Fail where that many hits are too few or too many for a binomial share."""
+    """Fail if there are too few or too many hits for a binomial share."""
     assert abs(hits - trials * share) <= sigmas * sqrt(trials * share * (1 - share)) + 0.5, (hits, trials, share)
 
 
 def broken_laws(operations: Iterable[Operation]) -> set[str]:
-    """Return which laws the operations break that the proofs rest on: those of end, of versions and of starts."""
+    """Return the laws on which the proofs rest and that the operations break: those of ends, versions and starts."""
     broken, last_end, starts = set(), 0, dict[str, dict[int, int]]()
     for operation in operations:
         if operation.end is not None:

@@ -1,4 +1,4 @@
-"""The long one: no false positive in ten million operations on a linearizable store with timeouts and refusals."""
+"""No false positives in ten million operations on a linearizable store with timeouts and refusals."""
 
 import pytest
 
@@ -15,7 +15,7 @@ RUNS, OPERATIONS = 20, 500_000
 
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", range(RUNS))
-def test_a_linearizable_store_shows_no_violation_in_ten_million_operations(seed: int) -> None:
+def test_a_linearizable_store_has_no_violation_in_ten_million_operations(seed: int) -> None:
     options = MemoryOptions(topology="linearizable", seed=seed, timeouts=0.01, refusals=0.01)
     client = MemoryClient(options, SimulatedClock())
     client.prepare()

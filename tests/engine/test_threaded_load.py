@@ -1,3 +1,5 @@
+"""A load of threaded sessions: when it ends, its warm-up, its final reads, interruptions, progress and statistics."""
+
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +18,7 @@ from stalewatch.simulator.simulated_time import EPOCH_NS, SimulatedClock
 from stalewatch.workloads.options import LoadOptions
 from tests.engine.running import HookedClient, Played, given_to, play, recorder_of, simulated, threaded
 
-TROUBLES = {"refusals": 0.3, "timeouts": 0.1, "timeout_s": 0.02}
+FAILURES = {"refusals": 0.3, "timeouts": 0.1, "timeout_s": 0.02}
 
 
 def counted(run: Played) -> int:
@@ -24,27 +26,27 @@ def counted(run: Played) -> int:
 
 
 @pytest.mark.parametrize("users", [1, 7, 40])
-def test_every_attempt_counts_to_the_operations_asked_for(users: int) -> None:
-    run = play(simulated(**TROUBLES), LoadOptions(users=users, operations=1001))
+def test_failed_attempts_count_towards_the_number_of_operations(users: int) -> None:
+    run = play(simulated(**FAILURES), LoadOptions(users=users, operations=1001))
     assert len(run.loaded) == counted(run) == 1001
     assert sum(one.outcome == "fail" for one in run.loaded) > 100
     assert sum(one.outcome == "unknown" for one in run.loaded) > 50
 
 
-def test_a_run_ends_after_its_duration_with_as_many_operations_as_came() -> None:
+def test_a_run_with_a_duration_ends_after_it() -> None:
     run = play(simulated(), LoadOptions(users=5, operations=None, duration_s=2))
     assert run.run.duration_s == pytest.approx(2, abs=0.05)
     assert all(one.start < EPOCH_NS + 2 * 10**9 for one in run.loaded)
     assert 5000 < len(run.loaded) < 15_000
 
 
-def test_duration_or_operations_end_a_run_whichever_comes_first() -> None:
+def test_a_run_ends_at_its_duration_or_operations_whichever_comes_first() -> None:
     assert play(simulated(), LoadOptions(operations=100, duration_s=60)).run.duration_s < 1
     assert counted(play(simulated(), LoadOptions(operations=10**6, duration_s=0.1))) < 10_000
 
 
 @pytest.mark.parametrize("rate", [None, 500.0])
-def test_operations_of_the_warm_up_are_judged_and_recorded_but_not_counted(rate: float | None, tmp_path: Path) -> None:
+def test_warm_up_operations_are_judged_and_recorded_but_not_counted(rate: float | None, tmp_path: Path) -> None:
     client, history = simulated(read_from="follower", lag_s=0.05), tmp_path / "h.jsonl"
     load = LoadOptions(users=5, operations=500, keys=5, warmup_s=1, rate=rate)
     run = play(client, load, recorder_of(client.clock, history))
@@ -57,13 +59,13 @@ def test_operations_of_the_warm_up_are_judged_and_recorded_but_not_counted(rate:
     assert len(history.read_bytes().splitlines()) == len(run.given) + 2
 
 
-def test_the_duration_begins_after_the_warm_up() -> None:
+def test_the_duration_starts_after_the_warm_up() -> None:
     run = play(simulated(), LoadOptions(users=5, operations=None, duration_s=0.5, warmup_s=1))
     assert run.run.duration_s == pytest.approx(0.5, abs=0.05)
     assert max(one.start for one in run.loaded) >= EPOCH_NS + 1.4e9
 
 
-def test_every_key_with_an_acknowledged_write_is_read_in_the_end_and_no_other() -> None:
+def test_the_final_reads_cover_exactly_the_keys_with_an_acknowledged_write() -> None:
     run = play(simulated(refusals=0.5), LoadOptions(operations=300, keys=1000))
     finals = [one for one in run.given if isinstance(one, Final)]
     acknowledged = {write.key for write in run.writes if write.outcome == "ok"}
@@ -77,7 +79,7 @@ def test_a_run_without_an_acknowledged_write_has_no_final_reads() -> None:
 
 
 class Recovering(MemoryClient):
-    """A store whose final reads fail until a moment."""
+    """A store whose final reads fail until it is ready."""
 
     def __init__(self, ready_s: float) -> None:
         super().__init__(MemoryOptions(), SimulatedClock())
@@ -89,19 +91,19 @@ class Recovering(MemoryClient):
         return super().final(key)
 
 
-def test_final_reads_are_tried_again_until_the_store_has_recovered() -> None:
+def test_final_reads_are_retried_until_the_store_has_recovered() -> None:
     run = play(Recovering(ready_s=12), LoadOptions(operations=200))
     assert {one.outcome for one in run.given if isinstance(one, Final)} == {"ok"}
     assert run.recorder.judge.verdicts()["lost_writes"].verdict == "holds"
 
 
-def test_keys_that_cannot_be_read_in_the_end_are_unchecked() -> None:
+def test_keys_whose_final_read_fails_are_not_checked() -> None:
     run = play(Recovering(ready_s=10 * RECOVERY_S), LoadOptions(operations=200))
     assert {(one.outcome, one.error) for one in run.given if isinstance(one, Final)} == {("unknown", "ConnectionError")}
     assert run.recorder.judge.verdicts()["lost_writes"].verdict == "no_evidence"
 
 
-def test_final_reads_see_what_a_failover_took() -> None:
+def test_final_reads_find_the_writes_that_a_failover_lost() -> None:
     losing = (Outage(at_s=1, for_s=2, takeover_s=0.5, writes="loses"),)
     client = simulated(lag_s=0.2, outages=losing)
     run = play(client, LoadOptions(users=10, operations=None, duration_s=3, rate=500, keys=2000))
@@ -110,7 +112,7 @@ def test_final_reads_see_what_a_failover_took() -> None:
     assert run.violated()["lost_writes"] == len(lost) > 10
 
 
-def test_an_interrupted_run_ends_its_operations_and_leaves_the_final_reads_out(tmp_path: Path) -> None:
+def test_an_interrupted_run_finishes_its_operations_and_skips_the_final_reads(tmp_path: Path) -> None:
     calls = threading.Semaphore(200)
     client = HookedClient(
         MemoryOptions(), SimulatedClock(), lambda *_: None if calls.acquire(blocking=False) else run.interrupt()
@@ -136,7 +138,7 @@ def test_interrupted_final_reads_end_early() -> None:
     assert not [one for one in given_to(recorder) if isinstance(one, Final)]
 
 
-def test_keys_carry_the_run_and_its_worker_and_are_removed_in_the_end() -> None:
+def test_keys_name_the_run_and_the_worker_and_can_be_removed() -> None:
     client = simulated()
     run = DatabaseRun(client, recorder_of(client.clock), LoadOptions(keys=3), "run7", worker=2)
     assert run.keys == ["run7-w2-0", "run7-w2-1", "run7-w2-2"]
@@ -164,7 +166,7 @@ def test_progress_ends_at_its_total(load: LoadOptions, last: Progress) -> None:
     assert states[-1].done == states[-1].total > 0
 
 
-def test_the_warm_up_is_a_phase_of_its_own() -> None:
+def test_the_warm_up_is_a_separate_phase() -> None:
     client, seen = simulated(), list[Progress]()
     hooked = HookedClient(client.options, client.clock, lambda *_: seen.append(run.progress()))
     run = threaded(hooked, recorder_of(client.clock), LoadOptions(users=2, operations=500, warmup_s=1))
@@ -174,7 +176,7 @@ def test_the_warm_up_is_a_phase_of_its_own() -> None:
     assert all(0 <= state.done <= state.total for state in seen)
 
 
-def test_subscribers_hear_of_every_operation_and_what_it_showed() -> None:
+def test_subscribers_receive_every_operation_and_its_violations() -> None:
     client = simulated(read_from="follower", lag_s=0.05)
     recorder, heard = recorder_of(client.clock), list[object]()
     violated = 0
@@ -197,7 +199,7 @@ def test_subscribers_hear_of_every_operation_and_what_it_showed() -> None:
 
 def test_the_timeline_adds_up_to_the_totals() -> None:
     run = play(
-        simulated(read_from="follower", lag_s=0.05, **TROUBLES),
+        simulated(read_from="follower", lag_s=0.05, **FAILURES),
         LoadOptions(operations=None, duration_s=3, rate=300, keys=20),
     )
     statistics, timeline = run.recorder.statistics, run.recorder.statistics.timeline()
@@ -209,7 +211,7 @@ def test_the_timeline_adds_up_to_the_totals() -> None:
 
 
 def test_errors_are_counted_by_kind_outcome_and_name() -> None:
-    statistics = play(simulated(**TROUBLES), LoadOptions(operations=1000)).recorder.statistics
+    statistics = play(simulated(**FAILURES), LoadOptions(operations=1000)).recorder.statistics
     rows = {(row["operation"], row["outcome"], row["error"]): row["count"] for row in statistics.error_rows()}
     assert set(rows) == {
         (kind, *what) for kind in ("read", "write") for what in (("fail", "Refused"), ("unknown", "Timeout"))

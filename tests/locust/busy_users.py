@@ -1,4 +1,4 @@
-"""Users of whom the first worker's process computes for seven seconds without a pause."""
+"""Users of a simulated store; the first worker computes for seven seconds without yielding."""
 
 import time
 from typing import Any
@@ -7,13 +7,13 @@ import gevent
 from locust import events, task
 from locust.runners import WorkerRunner
 
-from stalewatch.locust.user import SessionUser
+from stalewatch.locust import DatabaseUser
 
 BUSY_AFTER_S = 2
 BUSY_S = 7
 
 
-class BusyUser(SessionUser):
+class BusyUser(DatabaseUser):
     database = "memory"
 
     @task

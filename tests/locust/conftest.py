@@ -1,4 +1,4 @@
-"""Locust as real processes on ports of their own, and what their history files say of the same run."""
+"""Locust as real processes on free ports, and the comparison of its verdict with the history files."""
 
 import json
 import os
@@ -22,13 +22,13 @@ from stalewatch.engine.result import check_result
 ROOT = Path(__file__).parents[2]
 MEMORY = "locustfiles/memory_users.py"
 STALE = ("--read-from", "secondary", "--lag", "0.02")
-"""Options that make the simulated store show plenty of stale reads."""
+"""Options with which the simulated store shows many stale reads."""
 
 WAIT_S = 60.0
 
 
 class Swarm:
-    """A master, or a process that is its own, and workers; everything that was started ends with the test."""
+    """Locust processes: a master and workers, or a process that is its own master; all end with the test."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -39,7 +39,7 @@ class Swarm:
         self._logs: dict[int, Path] = {}
 
     def start(self, *arguments: str, locustfile: str = MEMORY, env: dict[str, str] | None = None) -> int:
-        """Start a Locust process in a session of its own and return its pid."""
+        """Start a Locust process in its own process session and return its pid."""
         log = self.folder / f"{len(self._processes)}.log"
         command = [sys.executable, "-m", "locust", "-f", locustfile, *arguments]
         with log.open("wb") as file:
@@ -58,7 +58,7 @@ class Swarm:
         return process.pid
 
     def master(self, *arguments: str, **options: Any) -> int:
-        """Start a master that writes its result and lets its workers write histories."""
+        """Start a master that writes its result, and whose workers write histories."""
         outputs = ("--report-json", str(self.result_file), "--history-dir", str(self.histories))
         binds = ("--master", "--master-bind-port", str(self.master_port), "--web-port", str(self.web_port))
         return self.start(*binds, *outputs, *arguments, **options)
@@ -68,68 +68,68 @@ class Swarm:
         return self.start("--worker", "--master-port", str(self.master_port), *arguments, **options)
 
     def alone(self, *arguments: str, **options: Any) -> int:
-        """Start a process that is its own master, or one with `--processes`."""
+        """Start a process that is its own master, or a master with `--processes`."""
         outputs = ("--report-json", str(self.result_file), "--history-dir", str(self.histories))
         binds = ("--master-bind-port", str(self.master_port), "--master-port", str(self.master_port))
         return self.start(*binds, "--web-port", str(self.web_port), *outputs, *arguments, **options)
 
     def log(self, pid: int) -> str:
-        """Return what a process printed so far."""
+        """Return the output of a process so far."""
         return self._logs[pid].read_text(errors="replace")
 
     def await_log(self, pid: int, text: str, times: int = 1) -> None:
-        """Wait until a process has printed something."""
+        """Wait until a process has printed a text."""
         deadline = time.monotonic() + WAIT_S
         while self.log(pid).count(text) < times:
             assert time.monotonic() < deadline, f"{text!r} is not in:\n{self.log(pid)}"
             time.sleep(0.05)
 
     def await_page(self) -> None:
-        """Wait until the web page answers."""
+        """Wait until the web page responds."""
         deadline = time.monotonic() + WAIT_S
         with socket.socket() as probe:
             while probe.connect_ex(("127.0.0.1", self.web_port)):
-                assert time.monotonic() < deadline, "the web page does not answer"
+                assert time.monotonic() < deadline, "the web page does not respond"
                 time.sleep(0.05)
 
     def await_operations(self, workers: int = 1, lines: int = 500) -> None:
-        """Wait until so many workers have written so many operations."""
+        """Wait until that many workers have each written more than `lines` operations."""
         deadline = time.monotonic() + WAIT_S
         while sum(file.read_bytes().count(b"\n") > lines for file in self.histories.glob("*")) < workers:
             assert time.monotonic() < deadline, list(self.histories.glob("*"))
             time.sleep(0.05)
 
     def code(self, pid: int) -> int:
-        """Wait until a process has ended and return its exit code."""
+        """Wait until a process has ended, and return its exit code."""
         process = next(process for process in self._processes if process.pid == pid)
         try:
             return process.wait(WAIT_S)
         except subprocess.TimeoutExpired:
-            pytest.fail(f"it has not ended:\n{self.log(pid)[-5000:]}")
+            pytest.fail(f"the process has not ended:\n{self.log(pid)[-5000:]}")
 
     def interrupt(self, pid: int) -> None:
-        """Press Ctrl-C in the terminal of that process: all of its session get it."""
+        """Send SIGINT to a process and its children, as Ctrl-C in its terminal does."""
         os.killpg(pid, signal.SIGINT)
 
     def result(self) -> dict[str, Any]:
-        """Return the result that the master wrote."""
+        """Return the JSON result that the master wrote."""
         result: dict[str, Any] = json.loads(self.result_file.read_text())
         return result
 
     def post(self, path: str, **form: object) -> requests.Response:
-        """Send a form to the web page."""
+        """Submit a form to the web page."""
         return requests.post(f"http://127.0.0.1:{self.web_port}{path}", data=form, timeout=WAIT_S)
 
     def post_reset(self) -> requests.Response:
-        """Press the reset button."""
+        """Reset the statistics."""
         return self.post("/stats/reset")
 
     def get(self, path: str) -> requests.Response:
-        """Get something of the web page."""
+        """Request a path of the web page."""
         return requests.get(f"http://127.0.0.1:{self.web_port}{path}", timeout=WAIT_S)
 
     def living(self) -> list[psutil.Process]:
-        """Return the processes of all sessions that were started which still run."""
+        """Return the processes that still run, including the children of those that were started."""
         sessions = {process.pid for process in self._processes}
         return [one for one in psutil.process_iter() if _session(one) in sessions and one.status() != "zombie"]
 
@@ -164,7 +164,7 @@ COUNTED = ("checked", "violated", "verdict")
 
 
 def assert_agrees(result: dict[str, Any], histories: Path, workers: int | None = None) -> None:
-    """Hold the verdict of a run against its workers' history files: every count, and every operation."""
+    """Assert that a run's verdict equals that of `stalewatch check` on its history files: all counts and operations."""
     files = sorted(histories.glob(f"{result['run']}-*"))
     assert files
     assert workers is None or len(files) == workers
@@ -188,7 +188,7 @@ def outcomes(operations: dict[str, dict[str, int]]) -> dict[tuple[str, str], int
 
 
 def recorded(files: Sequence[Path]) -> dict[tuple[str, str], int]:
-    """Return how many operations of each kind and outcome the files hold."""
+    """Return how many operations of each kind and outcome are in the files."""
     found: dict[tuple[str, str], int] = {}
     for file in files:
         for line in file.read_bytes().split(b"\n")[1:-1]:

@@ -6,10 +6,10 @@ from typing import Any
 from flask_login import UserMixin
 from locust import events, task
 
-from stalewatch.locust.user import SessionUser
+from stalewatch.locust import DatabaseUser
 
 
-class SomeUser(SessionUser):
+class SomeUser(DatabaseUser):
     database = "memory"
 
     @task

@@ -1,11 +1,11 @@
-"""Users of a simulated store of three kinds side by side."""
+"""Users of a simulated store with three different workloads."""
 
 from locust import task
 
-from stalewatch.locust.user import SessionUser
+from stalewatch.locust import DatabaseUser
 
 
-class _MixedUser(SessionUser):
+class _MixedUser(DatabaseUser):
     abstract = True
     database = "memory"
 
@@ -15,7 +15,7 @@ class _MixedUser(SessionUser):
 
 
 class RegisterUser(_MixedUser):
-    """Does what `--workload` says: one thing or several."""
+    """Has the workload of `--workload`."""
 
 
 class LedgerUser(_MixedUser):

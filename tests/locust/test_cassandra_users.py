@@ -1,4 +1,4 @@
-"""Locust users of a real ring."""
+"""Locust users of a real Cassandra ring."""
 
 import secrets
 
@@ -13,7 +13,7 @@ LOAD = ("--headless", "-u", "10", "-r", "100", "-t", "12s", "--keys", "50", "--r
 pytestmark = pytest.mark.server
 
 
-def test_two_workers_share_a_keyspace_that_the_first_creates(swarm: Swarm, ring: CassandraCluster) -> None:
+def test_two_workers_share_a_keyspace_that_the_first_one_creates(swarm: Swarm, ring: CassandraCluster) -> None:
     levels = ("--write-cl", "QUORUM", "--read-cl", "QUORUM", "--keyspace", f"bench_{secrets.token_hex(3)}")
     expected = ("--expect", "stale_reads=0,lost_writes=0,phantom_reads=0")
     arguments = (*LOAD, "--processes", "2", "--hosts", ring.uri(), *levels, *expected)

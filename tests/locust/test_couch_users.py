@@ -1,4 +1,4 @@
-"""Locust users of two real leaders."""
+"""Locust users of two real CouchDB leaders."""
 
 import pytest
 
@@ -16,9 +16,7 @@ def run(swarm: Swarm, leaders: CouchCluster, *arguments: str) -> int:
     return swarm.alone(*LOAD, "--couch-a", a, "--couch-b", b, *arguments, locustfile=COUCH)
 
 
-def test_writes_to_both_leaders_conflict_and_the_verdict_is_that_of_the_files(
-    swarm: Swarm, leaders: CouchCluster
-) -> None:
+def test_writes_to_both_leaders_conflict_and_are_judged_like_the_histories(swarm: Swarm, leaders: CouchCluster) -> None:
     pid = run(swarm, leaders, "--write-to", "both", "--read-from", "a", "--expect", "conflicts.violated>0")
     assert swarm.code(pid) == 0
     result = swarm.result()
@@ -27,7 +25,7 @@ def test_writes_to_both_leaders_conflict_and_the_verdict_is_that_of_the_files(
 
 
 @pytest.mark.parametrize("strategy", ["lww", "union"])
-def test_what_a_resolver_loses_is_counted_over_all_workers(swarm: Swarm, leaders: CouchCluster, strategy: str) -> None:
+def test_edits_lost_by_a_resolver_are_counted(swarm: Swarm, leaders: CouchCluster, strategy: str) -> None:
     pid = run(swarm, leaders, "--workload", "conflict", "--resolve", strategy)
     assert swarm.code(pid) == 0
     result = swarm.result()

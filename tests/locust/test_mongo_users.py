@@ -1,4 +1,4 @@
-"""Locust users of a real replica set."""
+"""Locust users of a real MongoDB replica set."""
 
 from collections.abc import Iterator
 from urllib.parse import quote
@@ -11,7 +11,7 @@ from tests.locust.conftest import Swarm, assert_agrees
 
 MONGO = "locustfiles/mongo_users.py"
 LOAD = ("--headless", "-u", "20", "-r", "100", "-t", "5s", "--keys", "50", "--reread", "0.8")
-PASSWORD = "hunter2/@"  # noqa: S105 # of a user that this test makes
+PASSWORD = "hunter2/@"  # noqa: S105 # of a user that this test creates
 
 pytestmark = pytest.mark.server
 
@@ -20,7 +20,7 @@ def run(swarm: Swarm, cluster: MongoCluster, *arguments: str, locustfile: str = 
     return swarm.alone(*LOAD, "--mongo-uri", cluster.uri(), *arguments, locustfile=locustfile)
 
 
-def test_two_workers_see_stale_reads_at_a_follower(swarm: Swarm, whole: MongoCluster) -> None:
+def test_two_workers_see_stale_reads_of_secondaries(swarm: Swarm, whole: MongoCluster) -> None:
     expected = ("--expect", "read_your_writes>0,lost_writes=0,phantom_reads=0")
     pid = run(swarm, whole, "--processes", "2", "--write-concern", "1", "--read-from", "secondary", *expected)
     assert swarm.code(pid) == 0
@@ -32,7 +32,7 @@ def test_two_workers_see_stale_reads_at_a_follower(swarm: Swarm, whole: MongoClu
     assert left_behind(whole, result["run"]) == 0
 
 
-def test_majority_writes_and_reads_of_the_primary_hold(swarm: Swarm, whole: MongoCluster) -> None:
+def test_majority_writes_and_primary_reads_hold_every_guarantee(swarm: Swarm, whole: MongoCluster) -> None:
     pid = run(swarm, whole, "--write-concern", "majority", "--read-from", "primary", "--html", str(swarm.folder / "h"))
     assert swarm.code(pid) == 0
     result = swarm.result()
@@ -43,7 +43,7 @@ def test_majority_writes_and_reads_of_the_primary_hold(swarm: Swarm, whole: Mong
     assert "write w=majority" in (swarm.folder / "h").read_text()
 
 
-def test_a_killed_primary_costs_errors_but_no_majority_write(swarm: Swarm, whole: MongoCluster) -> None:
+def test_killing_the_primary_causes_errors_but_loses_no_majority_write(swarm: Swarm, whole: MongoCluster) -> None:
     arguments = ("--processes", "2", "-t", "15s", "--write-concern", "majority", "--read-from", "primary")
     pid = run(swarm, whole, *arguments, "--expect", "lost_writes=0,stale_reads=0")
     swarm.await_operations(workers=2)
@@ -58,7 +58,7 @@ def test_a_killed_primary_costs_errors_but_no_majority_write(swarm: Swarm, whole
     assert result["guarantees"]["lost_writes"]["checked"]
 
 
-def test_users_of_two_databases_run_side_by_side(swarm: Swarm, whole: MongoCluster) -> None:
+def test_users_of_two_databases_run_in_one_test(swarm: Swarm, whole: MongoCluster) -> None:
     pid = run(swarm, whole, "--read-from", "secondary", "MongoUser", "MemoryUser", locustfile="locustfiles/")
     assert swarm.code(pid) == 0
     result = swarm.result()
@@ -68,7 +68,7 @@ def test_users_of_two_databases_run_side_by_side(swarm: Swarm, whole: MongoClust
 
 @pytest.fixture
 def user(whole: MongoCluster) -> Iterator[str]:
-    """A user that the servers know; without --auth they let others in too, but check a password that they are given."""
+    """Create a user; without --auth the servers accept anonymous clients too, but check a password if there is one."""
     with pymongo.MongoClient(whole.uri()) as client:
         client.admin.command("createUser", "carol", pwd=PASSWORD, roles=["root"])
         yield "carol"

@@ -1,4 +1,4 @@
-"""A password stays in the process that was given it."""
+"""Secrets stay in the process that they were given to."""
 
 import time
 from argparse import Namespace
@@ -11,45 +11,45 @@ import zmq
 from stalewatch.clients.mongodb.options import MongoOptions
 from stalewatch.clients.options import options_of
 from stalewatch.clusters.local import ports
-from stalewatch.locust.secrets import Vault
+from stalewatch.locust.options import Secrets
 from tests.locust.conftest import Swarm
 
 MONGO = "locustfiles/mongo_users.py"
-FULL, BARE = "mongodb://carol:s3cret@127.0.0.1:1/?replicaSet=rs0", "mongodb://127.0.0.1:1/?replicaSet=rs0"
+WITH_SECRETS, REDACTED = "mongodb://carol:s3cret@127.0.0.1:1/?replicaSet=rs0", "mongodb://127.0.0.1:1/?replicaSet=rs0"
 
 
-def vault(given: str | None, environ: dict[str, str]) -> tuple[Vault, Namespace]:
+def secrets_of(given: str | None, environ: dict[str, str]) -> tuple[Secrets, Namespace]:
     namespace = Namespace(mongo_uri=given)
-    return Vault(options_of(MongoOptions), namespace, environ), namespace
+    return Secrets(options_of(MongoOptions), namespace, environ), namespace
 
 
-def test_what_is_sent_has_no_user_and_no_password() -> None:
-    _, options = vault(FULL, {})
-    assert options.mongo_uri == BARE
+def test_options_that_are_sent_contain_neither_user_nor_password() -> None:
+    _, options = secrets_of(WITH_SECRETS, {})
+    assert options.mongo_uri == REDACTED
 
 
-def test_the_process_itself_still_knows_them() -> None:
-    own, options = vault(FULL, {})
-    assert own.opened(options).mongo_uri == FULL
+def test_the_process_itself_can_restore_them() -> None:
+    own, options = secrets_of(WITH_SECRETS, {})
+    assert own.restored(options).mongo_uri == WITH_SECRETS
 
 
-def test_a_worker_takes_them_from_its_environment_and_the_hosts_from_the_master() -> None:
-    own, _ = vault(None, {"STALEWATCH_MONGO_URI": "mongodb://carol:s3cret@elsewhere:9"})
-    assert own.opened(Namespace(mongo_uri=BARE)).mongo_uri == FULL
+def test_a_worker_takes_secrets_from_its_environment_and_hosts_from_the_master() -> None:
+    own, _ = secrets_of(None, {"STALEWATCH_MONGO_URI": "mongodb://carol:s3cret@elsewhere:9"})
+    assert own.restored(Namespace(mongo_uri=REDACTED)).mongo_uri == WITH_SECRETS
 
 
-def test_a_worker_whose_master_was_given_no_address_uses_its_own() -> None:
-    own, _ = vault(None, {"STALEWATCH_MONGO_URI": FULL})
-    assert own.opened(Namespace(mongo_uri=None)).mongo_uri == FULL
+def test_a_worker_uses_its_own_address_if_the_master_has_none() -> None:
+    own, _ = secrets_of(None, {"STALEWATCH_MONGO_URI": WITH_SECRETS})
+    assert own.restored(Namespace(mongo_uri=None)).mongo_uri == WITH_SECRETS
 
 
-def test_without_any_of_ones_own_the_masters_address_is_used_as_it_came() -> None:
-    own, _ = vault(None, {})
-    assert own.opened(Namespace(mongo_uri=BARE)).mongo_uri == BARE
+def test_a_worker_without_secrets_uses_the_masters_address_unchanged() -> None:
+    own, _ = secrets_of(None, {})
+    assert own.restored(Namespace(mongo_uri=REDACTED)).mongo_uri == REDACTED
 
 
 def eavesdropped(port: int) -> list[bytes]:
-    """Play a worker, and return every message that the master sends until it starts the test."""
+    """Pose as a worker, and return every message that the master sends until it starts the test."""
     heard: list[bytes] = []
     with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
         socket.setsockopt(zmq.IDENTITY, b"eavesdropper")
@@ -69,8 +69,11 @@ def eavesdropped(port: int) -> list[bytes]:
 
 
 @pytest.mark.parametrize("way", ["argument", "environment"])
-def test_no_message_page_or_log_of_the_master_holds_them(swarm: Swarm, way: str) -> None:
-    given = {"argument": (("--mongo-uri", FULL), {}), "environment": ((), {"STALEWATCH_MONGO_URI": FULL})}
+def test_no_message_page_or_log_of_the_master_contains_secrets(swarm: Swarm, way: str) -> None:
+    given = {
+        "argument": (("--mongo-uri", WITH_SECRETS), {}),
+        "environment": ((), {"STALEWATCH_MONGO_URI": WITH_SECRETS}),
+    }
     arguments, env = given[way]
     pid = swarm.master("--autostart", "-u", "1", "-L", "DEBUG", *arguments, locustfile=MONGO, env=env)
     heard = eavesdropped(swarm.master_port)
@@ -83,7 +86,7 @@ def test_no_message_page_or_log_of_the_master_holds_them(swarm: Swarm, way: str)
         assert "carol" not in text
 
 
-def test_a_password_that_is_no_url_leaks_nowhere(swarm: Swarm) -> None:
+def test_an_invalid_url_with_a_password_appears_nowhere(swarm: Swarm) -> None:
     (port,) = ports.free(1)
     uri = f"mongodb://carol:s3/cr3t@127.0.0.1:{port}"
     pid = swarm.alone("--headless", "-u", "1", "--mongo-uri", uri, locustfile=MONGO)

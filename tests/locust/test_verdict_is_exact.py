@@ -1,4 +1,4 @@
-"""Whatever happens to master and workers, the verdict is that of their history files, operation for operation."""
+"""Whatever happens to master and workers, the verdict equals that of their history files."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ def has_violations(result: dict[str, Any]) -> bool:
     return all(result["guarantees"][name]["violated"] for name in ("stale_reads", "read_your_writes"))
 
 
-def test_one_process(swarm: Swarm) -> None:
+def test_a_run_in_one_process_is_judged_exactly(swarm: Swarm) -> None:
     pid = swarm.alone("--headless", "-t", "3s", *LOAD)
     assert swarm.code(pid) == 0
     result = swarm.result()
@@ -31,7 +31,7 @@ def test_one_process(swarm: Swarm) -> None:
     assert "verdict: invalid" in swarm.log(pid)
 
 
-def test_a_master_and_three_workers(swarm: Swarm) -> None:
+def test_a_run_with_three_workers_is_judged_exactly(swarm: Swarm) -> None:
     pid = swarm.master("--headless", "-t", "3s", "--expect-workers", "3", *LOAD)
     workers = [swarm.worker() for _ in range(3)]
     assert swarm.code(pid) == 0
@@ -46,12 +46,12 @@ def test_a_master_and_three_workers(swarm: Swarm) -> None:
     assert not swarm.living()
 
 
-def test_users_of_several_workloads_share_a_database(swarm: Swarm) -> None:
+def test_user_classes_with_different_workloads_share_a_database(swarm: Swarm) -> None:
     load = ("-u", "12", "-r", "100", "--keys", "200", "--workload", "register,sequence", "--timeouts", "0.02")
     pid = swarm.alone("--headless", "-t", "3s", "--processes", "2", *load, locustfile="tests/locust/mixed_users.py")
     assert swarm.code(pid) == 0, swarm.log(pid)
     result = swarm.result()
-    assert_agrees(result, swarm.histories, workers=6)  # of each worker one for every kind of user
+    assert_agrees(result, swarm.histories, workers=6)  # each worker has one for every workload
     rows = result["guarantees"]
     assert (result["workloads"], result["lost_writes_exact"]) == (["ledger", "register", "sequence"], False)
     assert result["verdict"] == "valid"
@@ -59,7 +59,7 @@ def test_users_of_several_workloads_share_a_database(swarm: Swarm) -> None:
     assert all(f"{kind} w=1" in swarm.log(pid) for kind in ("write", "append", "draw"))
 
 
-def test_a_worker_that_joins_late_brings_keys_of_its_own(swarm: Swarm) -> None:
+def test_a_worker_that_joins_late_creates_its_own_keys(swarm: Swarm) -> None:
     pid = swarm.master("--headless", *LOAD)
     swarm.worker()
     swarm.await_log(pid, "All users spawned")  # so that the second one is told to spawn as soon as it is connected
@@ -73,7 +73,7 @@ def test_a_worker_that_joins_late_brings_keys_of_its_own(swarm: Swarm) -> None:
     assert all(worker["operations"] for worker in result["workers"])
 
 
-def test_a_killed_worker_is_named_with_what_could_not_be_checked(swarm: Swarm) -> None:
+def test_a_killed_worker_is_reported_with_what_could_not_be_checked(swarm: Swarm) -> None:
     pid = swarm.master("--headless", "--expect-workers", "2", *LOAD)
     swarm.worker()
     victim = swarm.worker()
@@ -91,7 +91,7 @@ def test_a_killed_worker_is_named_with_what_could_not_be_checked(swarm: Swarm) -
     assert not swarm.living()
 
 
-def test_without_its_history_a_killed_workers_reports_count(swarm: Swarm) -> None:
+def test_the_reports_of_a_killed_worker_count_without_its_history(swarm: Swarm) -> None:
     pid = swarm.master("--headless", "--expect-workers", "2", *LOAD, "--history-dir", "")
     swarm.worker()
     victim = swarm.worker()
@@ -105,7 +105,7 @@ def test_without_its_history_a_killed_workers_reports_count(swarm: Swarm) -> Non
     assert "after its last report is not counted" in lost["unchecked"]
 
 
-def test_stop_and_start_again_on_the_web_page_are_two_runs(swarm: Swarm, eventually: Eventually) -> None:
+def test_stopping_and_starting_on_the_web_page_makes_two_runs(swarm: Swarm, eventually: Eventually) -> None:
     pid = swarm.master(*LOAD)
     swarm.worker()
     swarm.worker()
@@ -127,7 +127,7 @@ def test_stop_and_start_again_on_the_web_page_are_two_runs(swarm: Swarm, eventua
     eventually(lambda: not swarm.living())
 
 
-def test_a_reset_of_the_statistics_changes_what_is_shown_but_not_the_verdict(swarm: Swarm) -> None:
+def test_a_reset_clears_the_page_but_not_the_verdict(swarm: Swarm) -> None:
     swarm.alone(*LOAD)
     swarm.await_page()
     swarm.post("/swarm", user_count=10, spawn_rate=100)
@@ -141,13 +141,13 @@ def test_a_reset_of_the_statistics_changes_what_is_shown_but_not_the_verdict(swa
 
 
 def shown(swarm: Swarm) -> dict[str, dict[str, Any]]:
-    """Return the rows of the consistency tab, once Locust's two seconds of cache are over."""
+    """Return the rows of the Consistency tab, after Locust's cache of two seconds has expired."""
     time.sleep(2.1)
     tables = {table["key"]: table["data"] for table in swarm.get("/stats/requests").json()["extended_stats"]}
     return {row["guarantee"]: row for row in tables["consistency"]}
 
 
-def test_slow_operations_in_flight_at_the_end_are_all_accounted_for(swarm: Swarm) -> None:
+def test_slow_operations_in_flight_at_the_end_are_all_counted(swarm: Swarm) -> None:
     slow = ("--service", "0.4", "--timeouts", "0.2", "--refusals", "0.1", "--timeout", "0.8", "--write-ratio", "0.6")
     pid = swarm.alone("--headless", "-t", "4s", "--processes", "2", *LOAD, *slow)
     assert swarm.code(pid) == 0
@@ -160,7 +160,7 @@ def test_slow_operations_in_flight_at_the_end_are_all_accounted_for(swarm: Swarm
 
 
 @pytest.mark.parametrize("workers", [0, 2], ids=["alone", "with workers"])
-def test_ctrl_c_keeps_everything_and_says_130(swarm: Swarm, workers: int) -> None:
+def test_ctrl_c_loses_nothing_and_exits_with_130(swarm: Swarm, workers: int) -> None:
     pid = swarm.alone("--headless", *(("--processes", "2") if workers else ()), *LOAD)
     swarm.await_operations(workers=workers or 1)
     swarm.interrupt(pid)
@@ -183,7 +183,7 @@ def test_autoquit_leaves_no_orphans_and_loses_nothing(swarm: Swarm) -> None:
     assert not swarm.living()
 
 
-def test_a_worker_that_is_asked_to_end_reports_first(swarm: Swarm) -> None:
+def test_a_terminated_worker_reports_before_it_exits(swarm: Swarm) -> None:
     pid = swarm.master("--headless", "--expect-workers", "2", *LOAD)
     swarm.worker()
     leaving = swarm.worker()
@@ -197,7 +197,7 @@ def test_a_worker_that_is_asked_to_end_reports_first(swarm: Swarm) -> None:
     assert result["complete"]
 
 
-def test_ctrl_c_at_the_master_alone_ends_the_workers_too(swarm: Swarm, eventually: Eventually) -> None:
+def test_ctrl_c_in_the_master_alone_also_ends_the_workers(swarm: Swarm, eventually: Eventually) -> None:
     pid = swarm.master("--headless", "--expect-workers", "2", *LOAD)
     workers = [swarm.worker(), swarm.worker()]
     swarm.await_operations(workers=2)
@@ -208,7 +208,7 @@ def test_ctrl_c_at_the_master_alone_ends_the_workers_too(swarm: Swarm, eventuall
     eventually(lambda: not swarm.living())
 
 
-def test_a_second_ctrl_c_leaves_at_once_with_what_there_is(swarm: Swarm) -> None:
+def test_a_second_ctrl_c_exits_at_once_with_a_verdict(swarm: Swarm) -> None:
     pid = swarm.alone("--headless", *LOAD, "--service", "6", "--timeout", "9")
     swarm.await_log(pid, "All users spawned")
     time.sleep(1)
@@ -223,7 +223,7 @@ def test_a_second_ctrl_c_leaves_at_once_with_what_there_is(swarm: Swarm) -> None
     assert result["operations"]["write"]["unknown"]
 
 
-def test_a_second_ctrl_c_hurries_the_workers_too(swarm: Swarm) -> None:
+def test_a_second_ctrl_c_also_hurries_the_workers(swarm: Swarm) -> None:
     pid = swarm.alone("--headless", "--processes", "2", *LOAD, "--service", "6", "--timeout", "9")
     swarm.await_log(pid, "All users spawned")
     time.sleep(1)
@@ -235,7 +235,7 @@ def test_a_second_ctrl_c_hurries_the_workers_too(swarm: Swarm) -> None:
     assert not swarm.living()
 
 
-def test_when_all_workers_are_gone_a_headless_run_ends_with_its_verdict(swarm: Swarm) -> None:
+def test_a_headless_run_ends_with_a_verdict_when_its_last_worker_dies(swarm: Swarm) -> None:
     pid = swarm.master("--headless", *LOAD)
     worker = swarm.worker()
     swarm.await_operations()
@@ -247,7 +247,7 @@ def test_when_all_workers_are_gone_a_headless_run_ends_with_its_verdict(swarm: S
     assert "verdict: invalid" in swarm.log(pid)
 
 
-def test_a_master_with_a_shape_takes_a_sigterm(swarm: Swarm) -> None:
+def test_sigterm_ends_a_master_with_a_load_shape(swarm: Swarm) -> None:
     pid = swarm.master("--headless", *LOAD, "-t", "60s", locustfile=f"{MEMORY},examples/shapes/steps.py")
     worker = swarm.worker(locustfile=f"{MEMORY},examples/shapes/steps.py")
     swarm.await_operations()
@@ -258,7 +258,7 @@ def test_a_master_with_a_shape_takes_a_sigterm(swarm: Swarm) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_master_that_waits_for_workers_lets_those_it_has_go(swarm: Swarm, number: signal.Signals) -> None:
+def test_a_master_that_waits_for_workers_stops_those_it_has(swarm: Swarm, number: signal.Signals) -> None:
     pid = swarm.master("--headless", "--expect-workers", "2", *LOAD)
     worker = swarm.worker()
     swarm.await_log(pid, "reported as ready")

@@ -1,4 +1,4 @@
-"""Locust's web page with the consistency tabs, in a real browser."""
+"""Locust's web page with the Consistency tab, in a real browser."""
 
 import csv
 import io
@@ -37,13 +37,13 @@ def browser() -> Iterator[webdriver.Chrome]:
 
 
 def button(browser: webdriver.Chrome, text: str) -> WebElement:
-    """Return the button or tab of that text, once it is there and can be pressed."""
+    """Return the button or tab with that text, once it exists and is enabled."""
 
     def found(_: object) -> WebElement | None:
         buttons = browser.find_elements(By.CSS_SELECTOR, "button, [role=tab]")
         return next((one for one in buttons if one.text.upper() == text.upper() and one.is_enabled()), None)
 
-    # The page draws itself anew at any time.
+    # The page may be rendered again at any time.
     element: WebElement = WebDriverWait(browser, 30, ignored_exceptions=[StaleElementReferenceException]).until(found)
     return element
 
@@ -57,7 +57,7 @@ def start(browser: webdriver.Chrome, users: int) -> None:
 
 
 def table(browser: webdriver.Chrome) -> dict[str, list[str]]:
-    """Return the cells of the table that is shown, by the first of each row."""
+    """Return the cells of the visible table, by the first cell of each row."""
     script = "return [...document.querySelectorAll('table tr')].map(r => [...r.cells].map(c => c.innerText))"
     rows: list[list[str]] = browser.execute_script(script)
     return {row[0]: row[1:] for row in rows if row}
@@ -68,7 +68,7 @@ def checked(browser: webdriver.Chrome) -> int:
 
 
 @pytest.mark.parametrize("processes", [(), ("--processes", "2")], ids=["alone", "master"])
-def test_the_numbers_rise_follow_a_reset_and_end_as_the_verdict(
+def test_the_numbers_rise_follow_a_reset_and_end_with_the_verdict(
     swarm: Swarm, browser: webdriver.Chrome, eventually: Eventually, processes: tuple[str, ...]
 ) -> None:
     pid = swarm.alone(*processes, *LOAD)
@@ -121,7 +121,7 @@ def test_the_tables_are_readable_in_light_and_dark(swarm: Swarm, browser: webdri
 
 
 def theme_switch(browser: webdriver.Chrome) -> WebElement:
-    """Return the one button of the header that has no text and is shown."""
+    """Return the only visible button of the header without text."""
     buttons = browser.find_elements(By.CSS_SELECTOR, "header button")
     (switch,) = (one for one in buttons if one.is_displayed() and not one.text)
     return switch
@@ -132,7 +132,7 @@ def is_dark(browser: webdriver.Chrome) -> bool:
 
 
 def contrast(browser: webdriver.Chrome) -> float:
-    """Return the contrast of a cell's text with the page, by WCAG."""
+    """Return the contrast of a cell's text with the page, as defined by WCAG."""
     text, page = luminance(browser, "td", "color"), luminance(browser, "body", "backgroundColor")
     return (max(text, page) + 0.05) / (min(text, page) + 0.05)
 
@@ -144,7 +144,7 @@ def luminance(browser: webdriver.Chrome, selector: str, style: str) -> float:
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
-def test_a_form_that_makes_no_sense_starts_nothing_and_says_why(swarm: Swarm, browser: webdriver.Chrome) -> None:
+def test_an_invalid_form_starts_nothing_and_shows_why(swarm: Swarm, browser: webdriver.Chrome) -> None:
     swarm.alone(*LOAD)
     swarm.await_page()
     browser.get(f"http://127.0.0.1:{swarm.web_port}/")
@@ -154,8 +154,8 @@ def test_a_form_that_makes_no_sense_starts_nothing_and_says_why(swarm: Swarm, br
     browser.execute_script("arguments[0].select()", field)
     field.send_keys("7")
     button(browser, "Start").click()
-    said = "--write-ratio '7': must be a share from 0 to 1"
-    WebDriverWait(browser, 30).until(lambda _: said in browser.find_element(By.TAG_NAME, "body").text)
+    message = "--write-ratio '7': must be a share from 0 to 1"
+    WebDriverWait(browser, 30).until(lambda _: message in browser.find_element(By.TAG_NAME, "body").text)
     assert swarm.get("/stats/requests").json()["state"] == "ready"
 
 
@@ -169,7 +169,7 @@ def test_a_class_can_be_picked_on_the_page(swarm: Swarm) -> None:
     assert_agrees(swarm.result(), swarm.histories, workers=1)
 
 
-def test_who_is_not_logged_in_sees_nothing(swarm: Swarm) -> None:
+def test_without_a_login_nothing_is_shown(swarm: Swarm) -> None:
     swarm.alone("--web-login", *LOAD, locustfile=str(SERVER))
     swarm.await_page()
     for path in ("/consistency.csv", "/stats/requests"):
@@ -178,7 +178,7 @@ def test_who_is_not_logged_in_sees_nothing(swarm: Swarm) -> None:
         assert "stale_reads" not in answer.text
 
 
-def test_what_is_not_in_the_form_cannot_be_set_by_it(swarm: Swarm) -> None:
+def test_options_that_are_not_in_the_form_cannot_be_set(swarm: Swarm) -> None:
     swarm.alone("--mongo-uri", "mongodb://carol:s3cret@127.0.0.1:1/", locustfile="locustfiles/mongo_users.py")
     swarm.await_page()
     for name in ("mongo_uri", "report_json", "history_dir"):

@@ -1,4 +1,4 @@
-"""Workers that come from another run, stand still, or are in trouble."""
+"""Workers from another run, workers that stall, ports, load shapes and rates."""
 
 import json
 import os
@@ -13,7 +13,7 @@ LOAD = ("-u", "20", "-r", "100", "--keys", "100", *STALE)
 BUSY = str(Path(__file__).with_name("busy_users.py"))
 
 
-def test_a_worker_of_an_earlier_run_is_refused_and_says_so(swarm: Swarm) -> None:
+def test_a_worker_of_an_earlier_run_is_refused_and_exits(swarm: Swarm) -> None:
     first = swarm.master("--headless", *LOAD)
     stale = swarm.worker()
     swarm.await_operations()
@@ -22,7 +22,7 @@ def test_a_worker_of_an_earlier_run_is_refused_and_says_so(swarm: Swarm) -> None
     second = swarm.master("--headless", "-t", "3s", *LOAD)
     swarm.await_log(second, "refused worker")
     assert swarm.code(stale) == 1
-    assert "refused: this worker still takes part in run" in swarm.log(stale)
+    assert "refused by the master: this worker is still in run" in swarm.log(stale)
     fresh = swarm.worker()
     assert swarm.code(second) == 0
     assert swarm.code(fresh) == 0
@@ -32,7 +32,7 @@ def test_a_worker_of_an_earlier_run_is_refused_and_says_so(swarm: Swarm) -> None
     assert not swarm.living()
 
 
-def test_a_worker_that_stood_still_is_flagged_and_its_delay_is_not_booked(swarm: Swarm, tmp_path: Path) -> None:
+def test_a_stalled_worker_is_reported_and_its_delay_does_not_count(swarm: Swarm, tmp_path: Path) -> None:
     stats = tmp_path / "stats"
     arguments = ("--headless", "-t", "14s", "--expect-workers", "2", "--json-file", str(stats), *LOAD)
     pid = swarm.master(*arguments, locustfile=BUSY)
@@ -41,9 +41,9 @@ def test_a_worker_that_stood_still_is_flagged_and_its_delay_is_not_booked(swarm:
     assert swarm.code(pid) == 0
     result = swarm.result()
     assert_agrees(result, swarm.histories, workers=2)
-    stood_still = [stall for worker in result["workers"] for stall in worker["stalls"]]
-    assert max(stall["end"] - stall["start"] for stall in stood_still) > 6.5e9
-    assert "stood still for" in swarm.log(pid)
+    stalls = [stall for worker in result["workers"] for stall in worker["stalls"]]
+    assert max(stall["end"] - stall["start"] for stall in stalls) > 6.5e9
+    assert "stalled for" in swarm.log(pid)
     assert result["stalled_operations"]
     assert max(result["latency"][kind]["service_ms"]["max"] for kind in ("read", "write")) < 5000
     assert result["guarantees"]["stale_reads"]["staleness_s"]["max"] < 5
@@ -62,7 +62,7 @@ def test_both_of_locusts_ports_are_bound_to_loopback(swarm: Swarm) -> None:
     assert {address.ip for address in listening} == {"127.0.0.1"}
 
 
-def test_a_shape_among_the_files_leads_the_load(swarm: Swarm) -> None:
+def test_a_load_shape_controls_the_users(swarm: Swarm) -> None:
     pid = swarm.alone(
         "--headless", "-u", "10", "-r", "100", "-t", "7s", locustfile=f"{MEMORY},examples/shapes/steps.py"
     )
@@ -71,7 +71,7 @@ def test_a_shape_among_the_files_leads_the_load(swarm: Swarm) -> None:
     assert_agrees(swarm.result(), swarm.histories, workers=1)
 
 
-def test_an_open_loop_keeps_its_rate_and_measures_from_when_an_operation_was_due(swarm: Swarm) -> None:
+def test_an_open_loop_keeps_its_rate_and_measures_response_times_from_when_operations_are_due(swarm: Swarm) -> None:
     pid = swarm.alone("--headless", "-u", "10", "-r", "100", "-t", "6s", "--processes", "2", "--rate", "100", *STALE)
     assert swarm.code(pid) == 0
     result = swarm.result()

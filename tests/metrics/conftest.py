@@ -1,4 +1,4 @@
-"""A real Prometheus with the project's own configuration, on a port and in a folder of its own."""
+"""A real Prometheus with the project's configuration, on its own port and in its own folder."""
 
 import math
 import shutil
@@ -24,7 +24,7 @@ Values = list[tuple[float, float]]
 
 
 class Series(NamedTuple):
-    """One series of an answer: its labels, and its values by time."""
+    """One series of a query result: its labels, and its values by time."""
 
     labels: Mapping[str, str]
     values: Values
@@ -35,7 +35,7 @@ class Series(NamedTuple):
 
 
 class Prometheus:
-    """Scrapes what serves at `metrics_port`, and the workers that are listed there, with the project's rules."""
+    """A Prometheus that scrapes `metrics_port` and the workers listed there, with the project's rules."""
 
     def __init__(self, folder: Path, metrics_port: int) -> None:
         self.url = f"http://127.0.0.1:{ports.free(1)[0]}"
@@ -83,7 +83,7 @@ class Prometheus:
         return [_series(one["metric"], one["values"]) for one in found["result"]]
 
     def workers(self) -> dict[str, str]:
-        """Return how each worker that is scraped is, by its number."""
+        """Return the health of each scraped worker by its number."""
         targets = self.api("targets", state="active")["activeTargets"]
         return {one["labels"]["worker"]: one["health"] for one in targets if one["scrapePool"] == "stalewatch-workers"}
 

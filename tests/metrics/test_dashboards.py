@@ -42,7 +42,7 @@ def test_the_json_is_up_to_date() -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_grafanas_types_accept_every_field(path: Path) -> None:
+def test_grafana_types_accept_every_field(path: Path) -> None:
     made = board(path)
     read = json.loads(json.dumps(Dashboard.from_json(made), default=lambda one: one.to_json()))
     assert read["panels"] == made["panels"]
@@ -54,7 +54,7 @@ def names_in(text: str) -> set[str]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_every_metric_and_label_is_in_the_table(path: Path) -> None:
+def test_every_metric_and_label_in_a_dashboard_exists(path: Path) -> None:
     for query in queries(board(path)):
         assert names_in(query) <= NAMES, query
         matched = re.findall(r"(\w+)(?:=~?|!=)\"", query)
@@ -62,21 +62,21 @@ def test_every_metric_and_label_is_in_the_table(path: Path) -> None:
         assert {*matched, *(label.strip() for group in grouped for label in group.split(","))} <= LABELS, query
 
 
-def test_every_metric_in_the_rules_is_in_the_table() -> None:
+def test_every_metric_in_the_rules_exists() -> None:
     text = "".join((ROOT / "rules" / name).read_text() for name in ("recording.yml", "alerts.yml"))
     assert names_in(text)
     assert names_in(text) <= NAMES
 
 
 def test_every_family_except_build_info_is_used() -> None:
-    """A metric that nobody looks at is not worth its series."""
+    """A metric without a use is not worth its series."""
     texts = "".join(path.read_text() for path in [*FILES, *(ROOT / "rules").glob("*.yml")])
     unused = {family.full_name for family in FAMILIES if family.full_name not in texts}
     assert unused == {"stalewatch_build_info"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_dashboards_follow_the_rules_of_grafanas_linter(path: Path) -> None:
+def test_dashboards_follow_the_rules_of_the_grafana_linter(path: Path) -> None:
     made = board(path)
     variables = {variable["name"]: variable for variable in made["templating"]["list"]}
     assert variables["datasource"]["type"] == "datasource"
@@ -109,7 +109,7 @@ def test_dashboards_follow_the_rules_of_grafanas_linter(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_panels_fill_the_grid_without_overlaps_or_holes(path: Path) -> None:
+def test_panels_fill_the_grid_without_overlaps_or_gaps(path: Path) -> None:
     cells = [
         (x, y)
         for panel in board(path)["panels"]
@@ -122,7 +122,7 @@ def test_panels_fill_the_grid_without_overlaps_or_holes(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_annotations_are_queried_for_every_second(path: Path) -> None:
+def test_annotations_are_queried_every_second(path: Path) -> None:
     for annotation in board(path)["annotations"]["list"]:
         assert annotation["step"] == "1s"
         assert annotation["titleFormat"]

@@ -1,4 +1,4 @@
-"""A failover drill as the dashboards show it: every query of theirs, on a real Prometheus, over a real run."""
+"""A failover drill on the dashboards: each of their queries, on a real Prometheus, over a real run."""
 
 import json
 import os
@@ -24,7 +24,7 @@ from stalewatch.clusters.local.mongo import MongoCluster
 from stalewatch.history.operation import Write
 from stalewatch.history.reader import History
 from tests.locust.conftest import Swarm
-from tests.metrics import drawn
+from tests.metrics import dashboard_page
 from tests.metrics.conftest import ROOT, Prometheus, Series
 
 pytestmark = pytest.mark.server
@@ -32,15 +32,15 @@ pytestmark = pytest.mark.server
 SECONDS = 26
 USERS = "locustfiles/mongo_users.py"
 FAULT = ("--drill", "kill-primary", "--at", "8", "--for", "8")
-# Few keys, each written often: a follower that is two milliseconds behind then shows old values every second.
+# Few keys, each written often: a follower that is two milliseconds behind then returns old values every second.
 LOAD = ("-u", "20", "-r", "100", "-t", f"{SECONDS}s", "--keys", "5", "--reread", "0.8", "--rate", "400")
 LEVELS = ("--write-concern", "1", "--read-from", "secondary")
 SETTLE_S = 3
-"""What Prometheus may take for a rule that is evaluated every second."""
+"""How long Prometheus may take to evaluate its rules, which it does every second."""
 
 
 class Drill(NamedTuple):
-    """A run that is over: what Prometheus has of it, and what its verdict and history files say."""
+    """A finished run: its metrics in Prometheus, its verdict and its history files."""
 
     prometheus: Prometheus
     begin: float
@@ -101,13 +101,16 @@ PANELS = [
 (TIMES_WITHOUT,) = (panel.queries for panel in failover.PANELS if panel.title == "Time without a successful operation")
 MAGNITUDES = {
     "percentunit": (0, 1),
-    # Below 0: a scrape has the time at which it began, and on a busy machine an operation that ended later.
-    "s": (-1, 2 * SECONDS),  # a quantile may stand anywhere in its bucket, of which each is about twice the one before
+    # Below 0: a scrape has the time of its start, and may include an operation that ended later.
+    "s": (
+        -1,
+        2 * SECONDS,
+    ),  # a quantile may lie anywhere in its bucket, and each bucket is about twice as wide as the one before
     "ops": (0, 10_000),
     "short": (0, 10_000),
     "bytes": (10 << 20, 2 << 30),
 }
-"""By unit: what the numbers of such a run lie between."""
+"""The range of the numbers in such a run, by unit."""
 
 
 @pytest.mark.parametrize(("unit", "expr", "instant"), PANELS)
@@ -146,13 +149,13 @@ def rules(name: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("rule", rules("recording"), ids=lambda rule: str(rule["record"]))
-def test_every_recorded_series_is_there(drill: Drill, rule: dict[str, Any]) -> None:
+def test_every_recorded_series_exists(drill: Drill, rule: dict[str, Any]) -> None:
     assert any(series.finite for series in drill.range(rule["expr"]))
     assert any(series.finite for series in drill.range(rule["record"]))
 
 
 @pytest.mark.parametrize("rule", rules("alerts"), ids=lambda rule: str(rule["alert"]))
-def test_every_alert_looks_at_series_that_are_there(drill: Drill, rule: dict[str, Any]) -> None:
+def test_every_alert_uses_series_that_exist(drill: Drill, rule: dict[str, Any]) -> None:
     drill.range(rule["expr"])
     selectors = re.findall(r"(?:[\w:]*stalewatch_[\w:]+|\bup)(?:{[^}]*})?", rule["expr"])
     assert selectors
@@ -160,21 +163,21 @@ def test_every_alert_looks_at_series_that_are_there(drill: Drill, rule: dict[str
         assert any(series.finite for series in drill.range(selector)), selector
 
 
-def test_the_alerts_of_such_a_drill_went_off(drill: Drill) -> None:
-    """NoPrimary waits for two seconds, which an election may take or not."""
+def test_the_alerts_of_this_drill_fired(drill: Drill) -> None:
+    """NoPrimary is not expected: it waits for two seconds, and an election may be faster or slower."""
     fired = {series.labels["alertname"] for series in drill.range('ALERTS{alertstate="firing"}')}
     assert "ReadYourWritesBroken" in fired
     assert not fired & {"WorkerGone", "WorkerNotScraped", "OpenConflictsGrowing"}
 
 
 def last(drill: Drill, name: str, *labels: str) -> dict[tuple[str, ...], float]:
-    """Return the last value that Prometheus has of each of the master's series."""
+    """Return the last value in Prometheus of each of the master's series."""
     selector = f'{name}{{job="stalewatch",run="{drill.result["run"]}"}}'
     found = drill.prometheus.instant(f"last_over_time({selector}[5m])")
     return {tuple(series.labels[label] for label in labels): series.values[-1][1] for series in found}
 
 
-def test_counters_end_as_the_verdict(drill: Drill) -> None:
+def test_counters_end_at_the_numbers_of_the_verdict(drill: Drill) -> None:
     operations = last(drill, "stalewatch_operations_total", "operation", "outcome")
     assert operations == {
         (kind, outcome): count
@@ -198,7 +201,7 @@ def test_counters_never_fell(drill: Drill) -> None:
             assert not any(value for _, value in series.values), series.labels
 
 
-def test_the_outage_shows_to_within_one_scrape(drill: Drill) -> None:
+def test_the_outage_is_shown_to_within_one_scrape(drill: Drill) -> None:
     before, after = longest_gap_of_writes(sorted(drill.histories.glob(f"{drill.result['run']}-*")))
     seconds = after - before
     assert seconds > 1, "a primary was killed"
@@ -213,7 +216,7 @@ def test_the_outage_shows_to_within_one_scrape(drill: Drill) -> None:
     shown = drill.range(next(query.expr for query in TIMES_WITHOUT if query.legend == "write"))
     peak = max(value for series in shown for at, value in series.values if before < at < after + 2 * interval + 2)
     print(f"outage {seconds:.2f} s by the histories, {peak:.2f} s by Prometheus; scrapes {interval:.2f} s apart")
-    assert seconds - 0.2 <= peak <= seconds + interval + 0.3, "it is looked at every 0.2 s"
+    assert seconds - 0.2 <= peak <= seconds + interval + 0.3, "it is evaluated every 0.2 s"
 
 
 def longest_gap_of_writes(files: Sequence[Path]) -> tuple[float, float]:
@@ -226,7 +229,7 @@ def longest_gap_of_writes(files: Sequence[Path]) -> tuple[float, float]:
     return max(pairwise(ends), key=lambda pair: pair[1] - pair[0])
 
 
-def test_the_servers_tell_of_the_failover(drill: Drill) -> None:
+def test_the_servers_report_the_failover(drill: Drill) -> None:
     assert last(drill, "stalewatch_primary_changes_total")[()] >= 1
     healthy = drill.range("stalewatch_node_healthy")
     (victim,) = (one.labels["node"] for one in drill.range("stalewatch_fault_active == 1"))
@@ -238,7 +241,7 @@ def test_the_servers_tell_of_the_failover(drill: Drill) -> None:
 
 
 def test_reads_after_writes_add_up_to_what_was_checked(drill: Drill) -> None:
-    """Workers are not scraped again after their last operations, so all but those of the last seconds are there."""
+    """Workers are not scraped after their last operations, so those of the last seconds are missing."""
     selector = f'stalewatch_reads_after_write_total{{run="{drill.result["run"]}"}}'
     found = drill.prometheus.instant(f"sum(last_over_time({selector}[5m]))", drill.end)[0].values[-1][1]
     checked = drill.result["guarantees"]["stale_reads"]["checked"]
@@ -259,14 +262,14 @@ def browser() -> Iterator[webdriver.Chrome]:
     chrome.quit()
 
 
-def worked_until(drill: Drill) -> float:
-    """Return when users were last at work: what stands above a dashboard's charts is of the end of its range."""
+def last_activity(drill: Drill) -> float:
+    """Return when sessions were last active; the numbers above a dashboard's charts are of its end."""
     found = drill.range('max(stalewatch_sessions{run="$run",job="stalewatch"}) > 0')
     return max(at for series in found for at, _ in series.values)
 
 
-def bands(drill: Drill) -> Iterator[drawn.Band]:
-    """Yield the stretches that the annotations mark."""
+def bands(drill: Drill) -> Iterator[dashboard_page.Band]:
+    """Yield the periods that the annotations mark."""
     for name, (color, _, expr) in ANNOTATIONS.items():
         for series in drill.range(expr):
             times = [at for at, _ in series.values]
@@ -276,16 +279,14 @@ def bands(drill: Drill) -> Iterator[drawn.Band]:
 
 
 PICTURES = "STALEWATCH_PICTURES"
-"""Names a folder where the pictures of the dashboards are kept, such as docs/."""
+"""Environment variable with a folder in which to keep the pictures of the dashboards, such as docs/."""
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
-def test_a_page_draws_the_dashboard_for_the_eyes(
-    drill: Drill, browser: webdriver.Chrome, tmp_path: Path, name: str
-) -> None:
+def test_a_page_of_the_dashboard_is_drawn(drill: Drill, browser: webdriver.Chrome, tmp_path: Path, name: str) -> None:
     title, _, panels = DASHBOARDS[name]
 
-    end = worked_until(drill)
+    end = last_activity(drill)
 
     def ask(query: Query) -> list[Series]:
         asked = drill.asked(query.expr)
@@ -294,15 +295,15 @@ def test_a_page_draws_the_dashboard_for_the_eyes(
         return drill.prometheus.range(asked, drill.begin, end)
 
     file = tmp_path / f"{name}.html"
-    file.write_text(drawn.page(title, panels, ask, list(bands(drill))))
+    file.write_text(dashboard_page.page(title, panels, ask, list(bands(drill))))
     browser.get(file.as_uri())
     charts = [number for number, panel in enumerate(panels) if panel.kind != "stat"]
     script = "return [...document.querySelectorAll('.js-plotly-plot')].map(one => one.id)"
     WebDriverWait(browser, 30).until(lambda _: len(browser.execute_script(script)) == len(charts))
-    drawn_on = (
+    path_counts = (
         "return [...document.querySelectorAll('.js-plotly-plot')].map(one => one.querySelectorAll('path').length)"
     )
-    assert all(browser.execute_script(drawn_on))
+    assert all(browser.execute_script(path_counts))
     assert len(browser.find_elements(By.CLASS_NAME, "value")) == len(panels) - len(charts)
     assert not [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
     height = browser.execute_script("return document.body.scrollHeight")

@@ -1,4 +1,4 @@
-"""Primaries as the servers report them, and how often they changed."""
+"""The metrics of servers: their reported state, and how often the primary changed."""
 
 from datetime import UTC, datetime
 
@@ -10,7 +10,7 @@ from stalewatch.metrics.nodes import NodeMetrics
 DOWN = NodeState("a", primary=False, healthy=False, lag_s=None)
 
 
-def leads(node: str, primary: str) -> NodeState:
+def member(node: str, primary: str) -> NodeState:
     return NodeState(node, primary=node == primary, healthy=True, lag_s=0.0)
 
 
@@ -22,40 +22,40 @@ def shown(nodes: NodeMetrics) -> dict[tuple[str, ...], float]:
     }
 
 
-def test_nothing_is_shown_before_the_servers_were_asked() -> None:
+def test_nothing_is_shown_before_the_first_poll() -> None:
     assert not shown(NodeMetrics("r", "mongo"))
 
 
 def test_a_change_of_primary_is_counted_when_the_next_primary_is_seen() -> None:
     nodes = NodeMetrics("r", "mongo")
-    for states_seen, changes in (
-        ([leads("a", "a"), leads("b", "a")], 0),
-        ([DOWN, leads("b", "a")], 0),
-        ([DOWN, leads("b", "b")], 1),
-        ([leads("a", "b"), leads("b", "b")], 1),
-        ([leads("a", "a"), leads("b", "a")], 2),
+    for polled, changes in (
+        ([member("a", "a"), member("b", "a")], 0),
+        ([DOWN, member("b", "a")], 0),
+        ([DOWN, member("b", "b")], 1),
+        ([member("a", "b"), member("b", "b")], 1),
+        ([member("a", "a"), member("b", "a")], 2),
     ):
-        nodes.saw(states_seen)
+        nodes.update(polled)
         assert shown(nodes)["primary_changes",] == changes
 
 
-def test_if_no_server_answers_all_are_down_and_no_lag_is_known() -> None:
+def test_if_no_server_answers_all_are_down_without_a_lag() -> None:
     nodes = NodeMetrics("r", "mongo")
-    nodes.saw([leads("a", "a"), leads("b", "a")])
-    nodes.saw([])
+    nodes.update([member("a", "a"), member("b", "a")])
+    nodes.update([])
     found = shown(nodes)
     assert [found["node_healthy", node] for node in "ab"] == [0, 0]
     assert [found["primary", node] for node in "ab"] == [0, 0]
     assert ("replication_lag_seconds", "a") not in found
-    nodes.saw([DOWN, leads("b", "a")])
+    nodes.update([DOWN, member("b", "a")])
     assert shown(nodes)["primary_changes",] == 0
 
 
-def test_several_leaders_are_not_an_election() -> None:
+def test_several_primaries_are_not_an_election() -> None:
     nodes = NodeMetrics("r", "couch")
     both = [NodeState(node, primary=True, healthy=True, lag_s=None) for node in "ab"]
-    nodes.saw(both)
-    nodes.saw(both[::-1])
+    nodes.update(both)
+    nodes.update(both[::-1])
     assert shown(nodes)["primary_changes",] == 0
 
 

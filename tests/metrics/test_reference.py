@@ -1,4 +1,4 @@
-"""The table of families, and docs/metrics.md, which is generated from it."""
+"""The table of families follows conventions, and docs/metrics.md, which is generated from it, is up to date."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ def test_metrics_md_is_up_to_date() -> None:
     assert (ROOT / "docs" / "metrics.md").read_text() == reference.text(), "run `make reference`"
 
 
-def test_families_follow_the_conventions_of_prometheus() -> None:
+def test_families_follow_prometheus_conventions() -> None:
     names = [family.name for family in FAMILIES]
     assert len(set(names)) == len(names)
     for family in FAMILIES:

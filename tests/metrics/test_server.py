@@ -1,4 +1,4 @@
-"""The metrics server: its pages, and how it waits for a last scrape."""
+"""The metrics server: its pages, and its wait for a last scrape."""
 
 import socket
 import threading
@@ -9,10 +9,9 @@ import pytest
 import requests
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from stalewatch.metrics.exposition import registry
-from stalewatch.metrics.faults import Faults
 from stalewatch.metrics.meter import Meter
-from stalewatch.metrics.server import MetricsServer, Target, discovery
+from stalewatch.metrics.nodes import Faults
+from stalewatch.metrics.server import MetricsServer, Target, discovery, registry
 
 OPENMETRICS = {"Accept": "application/openmetrics-text; version=1.0.0"}
 
@@ -35,7 +34,7 @@ def get(server: MetricsServer, path: str = "/metrics", **headers: str) -> reques
     return requests.get(f"http://{server.address}{path}", headers=headers, timeout=10)
 
 
-def test_openmetrics_is_served_if_it_is_requested(server: MetricsServer, faults: Faults) -> None:
+def test_openmetrics_is_served_on_request(server: MetricsServer, faults: Faults) -> None:
     faults.begin("kill", "127.0.0.1:27017")
     answer = get(server, **OPENMETRICS)
     assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
@@ -63,13 +62,13 @@ def test_workers_are_listed_in_the_format_of_http_sd(server: MetricsServer) -> N
     ]
 
 
-def test_an_unknown_path_is_answered_with_the_known_ones(server: MetricsServer) -> None:
+def test_an_unknown_path_is_answered_with_the_known_paths(server: MetricsServer) -> None:
     answer = get(server, "/")
     assert answer.status_code == 404
     assert answer.text == "not found; try /metrics, /sd\n"
 
 
-def test_a_port_that_is_taken_is_named(server: MetricsServer) -> None:
+def test_a_taken_port_is_named(server: MetricsServer) -> None:
     with pytest.raises(OSError, match="--metrics-port"):
         MetricsServer("127.0.0.1", server.port, registry())
 
@@ -101,7 +100,7 @@ def test_it_lingers_for_two_intervals_if_scrapes_have_stopped(server: MetricsSer
     assert 0.9 < time.monotonic() - begun < 5
 
 
-def test_it_stops_lingering_when_it_is_told_to(server: MetricsServer) -> None:
+def test_it_stops_lingering_on_request(server: MetricsServer) -> None:
     get(server)
     begun = time.monotonic()
     server.linger(print, over=lambda: True)

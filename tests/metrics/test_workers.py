@@ -1,4 +1,4 @@
-"""Workers come and go, and Prometheus follows; a bench is scraped like a master with one worker."""
+"""Prometheus finds the workers as they join and leave; a bench is scraped like a master with one worker."""
 
 import json
 import os
@@ -22,10 +22,10 @@ pytestmark = pytest.mark.server
 Eventually = Callable[..., None]
 JOIN_S = 10.0
 LEAVE_S = 20.0
-"""10 s of silence, 2 s until the list is asked for, and room for a busy machine."""
+"""10 s of silence, 2 s until Prometheus requests the list, and a margin for a busy machine."""
 
 
-def test_a_worker_that_joins_is_scraped_and_a_killed_one_leaves(
+def test_a_worker_that_joins_is_scraped_and_a_killed_one_is_not(
     swarm: Swarm, scrape: Callable[[int], Prometheus], eventually: Eventually
 ) -> None:
     (port,) = ports.free(1)
@@ -44,18 +44,18 @@ def test_a_worker_that_joins_is_scraped_and_a_killed_one_leaves(
     victim.kill()
     killed = time.monotonic()
     eventually(lambda: len(prometheus.workers()) == 1, timeout_s=LEAVE_S)
-    print(f"scraped {took_s:.1f} s after it joined, gone {time.monotonic() - killed:.1f} s after it was killed")
+    print(f"scraped {took_s:.1f} s after it joined, removed {time.monotonic() - killed:.1f} s after it was killed")
     os.kill(master, signal.SIGTERM)
     swarm.code(master)
     lost = prometheus.instant('last_over_time(stalewatch_workers{state="lost"}[1m])')
     assert lost[0].values[-1][1] == 1
     total = prometheus.instant('sum(last_over_time(stalewatch_operations_total{job="stalewatch"}[1m]))')
     assert total[0].values[-1][1] == sum(sum(counts.values()) for counts in swarm.result()["operations"].values()), (
-        "what was salvaged of the killed one is counted too"
+        "operations salvaged from the killed worker count too"
     )
 
 
-def test_two_runs_do_not_add_up(swarm: Swarm, eventually: Eventually) -> None:
+def test_the_counts_of_two_runs_do_not_add_up(swarm: Swarm, eventually: Eventually) -> None:
     (port,) = ports.free(1)
     swarm.alone("--metrics-port", str(port), *STALE)
     swarm.await_page()
@@ -80,7 +80,7 @@ def shown(port: int, name: str) -> str:
     return "\n".join(line for line in lines if line.startswith(name))
 
 
-def test_a_taken_port_ends_the_master_with_one_line(swarm: Swarm) -> None:
+def test_a_master_exits_with_a_message_if_the_metrics_port_is_taken(swarm: Swarm) -> None:
     (port,) = ports.free(1)
     first = swarm.alone("--metrics-port", str(port))
     swarm.await_page()

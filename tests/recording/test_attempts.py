@@ -1,4 +1,4 @@
-"""What a drill's figures are made of: what is kept of a run, what travels, and that nothing is counted twice."""
+"""The attempt log: what it keeps of a run, that it survives transport, and that nothing is counted twice."""
 
 import msgspec
 
@@ -18,21 +18,21 @@ FINAL_LIST = Final(key="list", items=[], start=80, end=91, outcome="ok")
 RUN = (WRITE, NEWER, SUPERSEDED, STALE, APPEND, NEVER_ENDED, CUT, FINAL, FINAL_LIST)
 
 
-def evidence_of(*operations: Operation) -> AttemptLog:
-    judge, evidence = Judge(), AttemptLog()
+def log_of(*operations: Operation) -> AttemptLog:
+    judge, log = Judge(), AttemptLog()
     for operation in operations:
-        evidence.on_operation(operation, judge.observe(operation))
-    evidence.on_end(judge.finish())
-    return evidence
+        log.on_operation(operation, judge.observe(operation))
+    log.on_end(judge.finish())
+    return log
 
 
-def as_told(evidence: AttemptLog) -> dict[str, object]:
-    packed = evidence.packed()
+def comparable(log: AttemptLog) -> dict[str, object]:
+    packed = log.packed()
     return {**packed, "attempts": sorted(packed["attempts"]), "losses": sorted(map(repr, packed["losses"]))}
 
 
-def test_attempts_are_kept_by_kind_and_outcome_and_one_that_never_ended_too() -> None:
-    found = {name: (list(one.starts), list(one.ends)) for name, one in evidence_of(*RUN).attempts.items()}
+def test_attempts_are_kept_by_kind_and_outcome_even_if_they_never_ended() -> None:
+    found = {name: (list(one.starts), list(one.ends)) for name, one in log_of(*RUN).attempts.items()}
     assert found == {
         ("write", "ok"): ([10, 30, 35, 61], [20, 40, 45, 62]),
         ("read", "ok"): ([50], [60]),
@@ -40,40 +40,40 @@ def test_attempts_are_kept_by_kind_and_outcome_and_one_that_never_ended_too() ->
     }
 
 
-def test_violations_stand_at_the_start_of_what_broke_the_promise() -> None:
-    found = {name: sorted(starts) for name, starts in evidence_of(*RUN).violations.items()}
+def test_a_violation_has_the_start_of_the_operation_that_violated() -> None:
+    found = {name: sorted(starts) for name, starts in log_of(*RUN).violations.items()}
     assert found["stale_reads"] == [50]
     assert found["lost_writes"] == [30, 35, 61]
 
 
-def test_what_is_lost_is_named_and_a_superseded_write_told_apart() -> None:
-    assert sorted(evidence_of(*RUN).losses, key=lambda loss: loss.start or 0) == [
+def test_losses_are_named_and_superseded_writes_are_marked() -> None:
+    assert sorted(log_of(*RUN).losses, key=lambda loss: loss.start or 0) == [
         LostWrite("k", 2, 30, 40),
         LostWrite("k", 3, 35, 45, superseded=True),
         LostWrite("list", "a-1", 61, 62, item=True),
     ]
 
 
-def test_all_was_read_finally_only_where_every_final_read_was_ok() -> None:
+def test_everything_was_read_finally_only_if_every_final_read_was_ok() -> None:
     failed = Final(key="k", start=80, end=90, outcome="unknown")
-    assert evidence_of(*RUN).read_finally
-    assert not evidence_of(WRITE, failed).read_finally
-    assert not evidence_of(WRITE).read_finally
+    assert log_of(*RUN).read_finally
+    assert not log_of(WRITE, failed).read_finally
+    assert not log_of(WRITE).read_finally
 
 
-def test_it_travels_unchanged() -> None:
-    evidence = evidence_of(*RUN)
-    sent = msgspec.msgpack.decode(msgspec.msgpack.encode(evidence.packed()))
-    assert as_told(AttemptLog.unpacked(sent)) == as_told(evidence)
+def test_a_log_survives_packing() -> None:
+    log = log_of(*RUN)
+    sent = msgspec.msgpack.decode(msgspec.msgpack.encode(log.packed()))
+    assert comparable(AttemptLog.unpacked(sent)) == comparable(log)
 
 
-def test_what_is_taken_in_pieces_adds_up_to_the_whole() -> None:
-    judge, pieces, evidence = Judge(), AttemptLog(), AttemptLog()
+def test_drained_logs_add_up_to_the_whole_log() -> None:
+    judge, merged, log = Judge(), AttemptLog(), AttemptLog()
     for operation in RUN:
-        evidence.on_operation(operation, judge.observe(operation))
-        pieces.merge(evidence.drain())
-    evidence.on_end(judge.finish())
-    pieces.merge(evidence.drain())
-    assert as_told(pieces) == as_told(evidence_of(*RUN))
-    assert not evidence.attempts
-    assert not evidence.losses
+        log.on_operation(operation, judge.observe(operation))
+        merged.merge(log.drain())
+    log.on_end(judge.finish())
+    merged.merge(log.drain())
+    assert comparable(merged) == comparable(log_of(*RUN))
+    assert not log.attempts
+    assert not log.losses

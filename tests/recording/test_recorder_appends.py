@@ -1,4 +1,4 @@
-"""Appends are recorded as writes are: begun in one step, ended once, unknown where they never ended."""
+"""Appends are recorded like writes: begun in one step, ended once, unknown if they never ended."""
 
 from stalewatch.clients.protocol import Answer
 from stalewatch.history.operation import Append
@@ -10,7 +10,7 @@ def recorder() -> Recorder:
     return recorder_of(simulated().clock)
 
 
-def test_an_append_that_is_missing_in_the_end_is_a_lost_write() -> None:
+def test_an_append_missing_from_the_final_read_is_a_lost_write() -> None:
     one = recorder()
     for item in ("s-1", "s-2"):
         append = one.begin_append("s", "k.basket", item)
@@ -38,7 +38,7 @@ def test_appends_count_as_writes() -> None:
     assert one.written_keys() == ["k"]
 
 
-def test_an_append_that_never_ended_is_unknown_and_no_late_answer_changes_it() -> None:
+def test_an_append_that_never_ended_stays_unknown_after_a_late_answer() -> None:
     one = recorder()
     append = one.begin_append("s", "k", "s-1")
     one.finish()

@@ -1,4 +1,4 @@
-"""A write that was sent is recorded once, whatever becomes of its session."""
+"""A write that was sent is recorded exactly once, whatever happens to its session."""
 
 import io
 import json
@@ -48,7 +48,7 @@ def assert_same_verdicts(recorder: Recorder, history: Path) -> None:
     assert check_result(judge_files([history]).findings()) == check_result(recorder.judge.findings())
 
 
-def test_a_write_that_an_unforeseen_error_ends_is_unknown_and_the_session_goes_on(tmp_path: Path) -> None:
+def test_a_write_that_raises_an_unexpected_error_is_unknown_and_the_session_continues(tmp_path: Path) -> None:
     recorder = recorder_of(SimulatedClock(), tmp_path / "h.jsonl")
     session = writing(recorder, ZeroDivisionError("a bug in a driver"))
     session.write("k")
@@ -59,9 +59,7 @@ def test_a_write_that_an_unforeseen_error_ends_is_unknown_and_the_session_goes_o
 
 
 @pytest.mark.parametrize("death", [SystemExit, KeyboardInterrupt, GeneratorExit])
-def test_a_write_whose_session_is_killed_is_recorded_once_as_unknown(
-    tmp_path: Path, death: type[BaseException]
-) -> None:
+def test_the_write_of_a_killed_session_is_recorded_once_as_unknown(tmp_path: Path, death: type[BaseException]) -> None:
     recorder = recorder_of(SimulatedClock(), tmp_path / "h.jsonl")
     session = writing(recorder, death())
     with pytest.raises(death):
@@ -71,7 +69,7 @@ def test_a_write_whose_session_is_killed_is_recorded_once_as_unknown(
     assert_same_verdicts(recorder, tmp_path / "h.jsonl")
 
 
-def test_a_read_whose_session_is_killed_is_recorded_once_as_unknown() -> None:
+def test_the_read_of_a_killed_session_is_recorded_once_as_unknown() -> None:
     recorder = recorder_of(SimulatedClock())
     with pytest.raises(SystemExit):
         writing(recorder, SystemExit()).read("k")
@@ -90,7 +88,7 @@ def test_writes_in_flight_at_the_end_are_recorded_once_without_an_end(tmp_path: 
     assert_same_verdicts(recorder, tmp_path / "h.jsonl")
 
 
-def test_answers_that_come_after_the_end_change_nothing(tmp_path: Path) -> None:
+def test_answers_after_the_end_are_ignored(tmp_path: Path) -> None:
     recorder = recorder_of(SimulatedClock(), tmp_path / "h.jsonl")
     write = recorder.begin_write("s0", "k")
     recorder.finish()
@@ -103,7 +101,7 @@ def test_answers_that_come_after_the_end_change_nothing(tmp_path: Path) -> None:
     assert_same_verdicts(recorder, tmp_path / "h.jsonl")
 
 
-def test_warm_up_writes_in_flight_at_the_end_are_judged_and_not_counted() -> None:
+def test_warm_up_writes_in_flight_at_the_end_are_judged_but_not_counted() -> None:
     recorder = recorder_of(SimulatedClock())
     write = recorder.begin_write("s0", "k")
     recorder.counting_from_ns = write.start + 1
@@ -112,7 +110,7 @@ def test_warm_up_writes_in_flight_at_the_end_are_judged_and_not_counted() -> Non
     assert not recorder.statistics.outcomes["write"]
 
 
-def test_a_session_that_never_ends_holds_an_interrupted_run_up_only_so_long_and_its_write_is_recorded(
+def test_a_hanging_session_delays_an_interrupted_run_only_briefly_and_its_write_is_recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(threads, "JOIN_S", 0.05)
@@ -150,15 +148,15 @@ def test_a_session_that_never_ends_holds_an_interrupted_run_up_only_so_long_and_
     assert [one for one, _ in History([history]).operations()] == given_to(recorder)
 
 
-def test_a_bug_in_one_session_ends_the_run_and_is_raised_where_it_waits(tmp_path: Path) -> None:
+def test_a_bug_in_one_session_ends_the_run_and_is_raised_by_it(tmp_path: Path) -> None:
     calls = threading.Semaphore(50)
 
-    def die_in_the_end(_session: str, _kind: str) -> None:
+    def die_after_some_calls(_session: str, _kind: str) -> None:
         if not calls.acquire(blocking=False):
             raise SystemExit("a bug of ours")
 
     history = tmp_path / "h.jsonl"
-    client = HookedClient(MemoryOptions(), SimulatedClock(), die_in_the_end)
+    client = HookedClient(MemoryOptions(), SimulatedClock(), die_after_some_calls)
     recorder = recorder_of(client.clock, history)
     with pytest.raises(SystemExit, match="a bug of ours"):
         play(client, LoadOptions(users=5, operations=10_000, keys=3), recorder)
@@ -166,7 +164,7 @@ def test_a_bug_in_one_session_ends_the_run_and_is_raised_where_it_waits(tmp_path
     assert_same_verdicts(recorder, history)
 
 
-def test_a_bug_in_one_session_is_not_held_up_by_one_that_hangs() -> None:
+def test_a_bug_in_one_session_ends_the_run_even_if_another_session_hangs() -> None:
     hung, freed = threading.Event(), threading.Event()
 
     def hang_or_die(session: str, _kind: str) -> None:
@@ -210,16 +208,16 @@ gevent.killall(greenlets[:2])  # in the middle of their writes
 recorder._lock.acquire()
 gevent.killall(greenlets[2:4], block=False)
 gevent.sleep(0)
-gevent.killall(greenlets[2:4], block=False)  # once more, as they wait to record that they were killed
+gevent.killall(greenlets[2:4], block=False)  # again, while they wait to record that they were killed
 gevent.sleep(0)
 recorder._lock.release()
 gevent.joinall(greenlets[:4])
 recorder.finish()
-gevent.killall(greenlets[4:])  # when all is over
+gevent.killall(greenlets[4:])  # after the end
 """
 
 
-def test_a_write_whose_greenlet_is_killed_is_recorded_once_also_when_killed_again_and_after_the_end(
+def test_the_write_of_a_greenlet_that_is_killed_repeatedly_or_after_the_end_is_recorded_once(
     tmp_path: Path,
 ) -> None:
     pytest.importorskip("gevent")
@@ -234,7 +232,7 @@ def test_a_write_whose_greenlet_is_killed_is_recorded_once_also_when_killed_agai
 
 
 class FullDisk(io.FileIO):
-    """A file on a disk that has room for some sixty thousand bytes."""
+    """A file on a disk with room for about sixty thousand bytes."""
 
     def write(self, data: "ReadableBuffer") -> int:
         if self.tell() > 60_000:
@@ -242,7 +240,7 @@ class FullDisk(io.FileIO):
         return super().write(data)
 
 
-def test_a_history_that_cannot_be_written_ends_there_and_makes_no_violation(tmp_path: Path) -> None:
+def test_a_history_on_a_full_disk_ends_early_and_causes_no_violation(tmp_path: Path) -> None:
     clock, path = RealClock(), tmp_path / "full.jsonl"
     history = HistoryWriter(path, Header(format=FORMAT, version=FORMAT_VERSION, clock_error_ns=0))
     history._file.close()

@@ -1,4 +1,4 @@
-"""The order law with real threads: judge and file get operations in the order of `end`; versions rise with `start`."""
+"""The order of operations under real threads: judge and file receive them by `end`, and versions rise with `start`."""
 
 import sys
 import threading
@@ -24,25 +24,25 @@ LOAD = LoadOptions(users=THREADS, operations=3000, keys=5, write_ratio=0.5)
 
 @pytest.fixture(autouse=True)
 def _restless_scheduler() -> Iterator[None]:
-    """Switch threads as often as the interpreter can."""
+    """Switch threads as often as possible."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield
     sys.setswitchinterval(before)
 
 
-class Overtaken:
-    """Holds up the first thread that comes until another one has been through."""
+class DelayingGate:
+    """A gate that delays the first thread until another one has passed."""
 
     def __init__(self) -> None:
         self._first = threading.Lock()
         self._passed = threading.Event()
 
-    def hold_up_the_first(self) -> bool:
+    def delay_the_first(self) -> bool:
         """Return whether this thread was not the first."""
         if not self._first.acquire(blocking=False):
             return True
-        assert self._passed.wait(PATIENCE_S), "nobody came by"
+        assert self._passed.wait(PATIENCE_S), "no other thread passed"
         return False
 
     def passed(self) -> None:
@@ -50,13 +50,13 @@ class Overtaken:
 
 
 class EndsOutsideTheLock(Recorder):
-    """Takes the end of a read and hands it on in two steps."""
+    """A faulty recorder: takes the end of a read and records it in two steps."""
 
-    gate: Overtaken
+    gate: DelayingGate
 
     def end_read(self, session: str, key: str, start: int, answer: Answer, due: int | None = None) -> None:
         end = self.clock.now()
-        overtakes = self.gate.hold_up_the_first()
+        overtakes = self.gate.delay_the_first()
         with self._lock:
             self._hand_on(
                 Read(session=session, key=key, version=answer.version, start=start, end=end, outcome=answer.outcome)
@@ -66,13 +66,13 @@ class EndsOutsideTheLock(Recorder):
 
 
 class StartsOutsideTheLock(Recorder):
-    """Takes the version and the start of a write in two steps."""
+    """A faulty recorder: takes the version and the start of a write in two steps."""
 
-    gate: Overtaken
+    gate: DelayingGate
 
     def begin_write(self, session: str, key: str, due: int | None = None) -> Write:
         write = super().begin_write(session, key, due)
-        overtakes = self.gate.hold_up_the_first()
+        overtakes = self.gate.delay_the_first()
         write.start = self.clock.now()
         if overtakes:
             self.gate.passed()
@@ -89,7 +89,7 @@ def operations_of(history: Path) -> list[object]:
     return [operation for operation, _ in History([history]).operations()]
 
 
-def test_operations_reach_judge_and_file_in_the_order_of_their_end_and_versions_rise_with_starts(
+def test_operations_are_recorded_in_the_order_of_their_end_and_versions_rise_with_starts(
     tmp_path: Path,
 ) -> None:
     history = tmp_path / "h.jsonl"
@@ -101,15 +101,15 @@ def test_operations_reach_judge_and_file_in_the_order_of_their_end_and_versions_
     assert run.violated() == {}
 
 
-def test_a_recorder_that_takes_ends_outside_its_lock_is_caught(tmp_path: Path) -> None:
+def test_a_recorder_that_takes_ends_outside_its_lock_breaks_the_order(tmp_path: Path) -> None:
     history = tmp_path / "h.jsonl"
-    EndsOutsideTheLock.gate = Overtaken()
+    EndsOutsideTheLock.gate = DelayingGate()
     assert "operations do not come in the order of their end" in broken_laws(played(history, EndsOutsideTheLock).given)
     with pytest.raises(BadHistory, match="on an earlier line"):
         operations_of(history)
 
 
-def test_a_recorder_that_takes_starts_outside_its_lock_is_caught(tmp_path: Path) -> None:
-    StartsOutsideTheLock.gate = Overtaken()
+def test_a_recorder_that_takes_starts_outside_its_lock_breaks_the_order(tmp_path: Path) -> None:
+    StartsOutsideTheLock.gate = DelayingGate()
     run = played(tmp_path / "h.jsonl", StartsOutsideTheLock, replace(LOAD, keys=1))
     assert "starts do not rise with versions" in broken_laws(run.given)

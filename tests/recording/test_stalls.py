@@ -1,12 +1,12 @@
-"""A process that stood still knows it, and which operations were under way."""
+"""A process notices that it stalled, and which operations were in flight meanwhile."""
 
 from stalewatch.recording.statistics import LATE_NS, Stall, StallDetector
 
 SECOND = 1_000_000_000
 
 
-class Hand:
-    """A clock that is moved by hand."""
+class ManualClock:
+    """A clock that tests advance."""
 
     def __init__(self) -> None:
         self.time = 1000 * SECOND
@@ -20,64 +20,64 @@ class Hand:
     def leave(self) -> None: ...
 
 
-def stalled() -> tuple[StallDetector, Hand, int, int]:
-    """Return a pulse that noted having missed its beats for seven seconds, and when that began and ended."""
-    clock = Hand()
-    pulse = StallDetector(clock)
+def stalled() -> tuple[StallDetector, ManualClock, int, int]:
+    """Return a detector that noticed a stall of seven seconds, its clock, and the start and end of the stall."""
+    clock = ManualClock()
+    detector = StallDetector(clock)
     begin = clock.time
     clock.time += 7 * SECOND
-    pulse.look()
-    return pulse, clock, begin, clock.time
+    detector.look()
+    return detector, clock, begin, clock.time
 
 
-def test_an_operation_that_was_under_way_is_met() -> None:
-    pulse, _, begin, end = stalled()
-    assert pulse.overlaps(begin - SECOND, end)
+def test_a_stall_overlaps_an_operation_that_was_in_flight() -> None:
+    detector, _, begin, end = stalled()
+    assert detector.overlaps(begin - SECOND, end)
 
 
-def test_also_one_that_began_in_the_middle_of_it_or_ends_later() -> None:
-    pulse, _, begin, end = stalled()
-    assert pulse.overlaps(begin + SECOND, end + SECOND)
+def test_a_stall_overlaps_an_operation_that_started_in_it_and_ended_later() -> None:
+    detector, _, begin, end = stalled()
+    assert detector.overlaps(begin + SECOND, end + SECOND)
 
 
-def test_one_that_ended_before_is_not() -> None:
-    pulse, _, begin, _ = stalled()
-    assert not pulse.overlaps(begin - 2 * SECOND, begin - SECOND)
+def test_a_stall_does_not_overlap_an_operation_that_ended_before() -> None:
+    detector, _, begin, _ = stalled()
+    assert not detector.overlaps(begin - 2 * SECOND, begin - SECOND)
 
 
-def test_one_that_began_afterwards_is_not() -> None:
-    pulse, _, _, end = stalled()
-    assert not pulse.overlaps(end, end + SECOND)
+def test_a_stall_does_not_overlap_an_operation_that_started_after() -> None:
+    detector, _, _, end = stalled()
+    assert not detector.overlaps(end, end + SECOND)
 
 
-def test_a_stall_is_told_of_once() -> None:
-    pulse, _, begin, end = stalled()
-    pulse.look()
-    assert pulse.drain() == [Stall(begin, end)]
-    assert pulse.drain() == []
+def test_a_stall_is_drained_once() -> None:
+    detector, _, begin, end = stalled()
+    detector.look()
+    assert detector.drain() == [Stall(begin, end)]
+    assert detector.drain() == []
 
 
-def test_a_beat_that_is_a_little_late_is_none() -> None:
-    clock = Hand()
-    pulse = StallDetector(clock)
+def test_a_heartbeat_that_is_slightly_late_is_not_a_stall() -> None:
+    clock = ManualClock()
+    detector = StallDetector(clock)
     clock.time += LATE_NS
-    pulse.look()
-    assert not pulse.overlaps(clock.time - 1, clock.time)
-    assert pulse.drain() == []
+    detector.look()
+    assert not detector.overlaps(clock.time - 1, clock.time)
+    assert detector.drain() == []
 
 
-def test_an_operation_met_by_the_first_of_two_stalls_in_a_row_is_still_met() -> None:
-    pulse, clock, begin, _ = stalled()
+def test_the_first_of_two_consecutive_stalls_still_overlaps_its_operations() -> None:
+    detector, clock, begin, _ = stalled()
     clock.time += 2 * SECOND
-    pulse.look()
-    assert pulse.overlaps(begin - 1, begin + SECOND)
+    detector.look()
+    assert detector.overlaps(begin - 1, begin + SECOND)
 
 
-def test_so_is_one_met_by_the_first_of_two_stalls_with_a_beat_between_them() -> None:
-    pulse, clock, begin, end = stalled()
-    pulse._beat = clock.time = end + SECOND  # what `start` does, without a thread
+def test_both_of_two_stalls_with_a_heartbeat_between_them_overlap_their_operations() -> None:
+    detector, clock, begin, end = stalled()
+    detector._beat = clock.time = end + SECOND  # what `start` does, without a thread
     clock.time += 2 * SECOND
-    pulse.look()
-    assert pulse.overlaps(begin - 1, end)
-    assert pulse.overlaps(clock.time - SECOND, clock.time)
-    assert not pulse.overlaps(end, end + SECOND)
+    detector.look()
+    assert detector.overlaps(begin - 1, end)
+    assert detector.overlaps(clock.time - SECOND, clock.time)
+    assert not detector.overlaps(end, end + SECOND)

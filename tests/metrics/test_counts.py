@@ -1,5 +1,6 @@
-"""What is shown equals what the judge found and the statistics counted, however it comes, and never falls."""
+"""Metrics equal what the judge found and the statistics counted, in whatever pieces it came, and never fall."""
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from random import Random
 from typing import Any
@@ -13,8 +14,9 @@ from stalewatch.clients.protocol import Answer
 from stalewatch.engine.database_run import DatabaseRun
 from stalewatch.history.clock import RealClock
 from stalewatch.metrics import families
-from stalewatch.metrics.exposition import registry
+from stalewatch.metrics.meter import Histogram
 from stalewatch.metrics.process import ProcessMetrics
+from stalewatch.metrics.server import registry
 from stalewatch.recording.recorder import Recorder
 from stalewatch.recording.totals import Collector
 from stalewatch.simulator.client import MemoryClient
@@ -23,7 +25,7 @@ from stalewatch.workloads.options import LoadOptions
 
 
 class SteppedClock(RealClock):
-    """Time goes on by so much at every look."""
+    """A clock that advances by a random step at every call."""
 
     def __init__(self, random: Random) -> None:
         super().__init__()
@@ -39,7 +41,7 @@ def unconnected_run(clock: RealClock) -> DatabaseRun:
 
 
 def played(seed: int, operations: int) -> Iterator[tuple[ProcessMetrics, Collector]]:
-    """Yield a process' metrics and collector after every few operations of three sessions on two keys."""
+    """Yield the metrics and the collector of a process after every few random operations on two keys."""
     random = Random(seed)
     run = unconnected_run(SteppedClock(random))
     recorder, collector = run.recorder, run.collector
@@ -83,7 +85,7 @@ def samples(one: CollectorRegistry) -> dict[tuple[str, ...], float]:
 
 @settings(deadline=None, max_examples=50)
 @given(st.integers(0, 10_000), st.integers(0, 400))
-def test_counts_are_the_verdicts_and_never_fall(seed: int, operations: int) -> None:
+def test_counts_equal_the_verdicts_and_never_fall(seed: int, operations: int) -> None:
     before: dict[tuple[str, ...], float] = {}
     for metrics, collector in played(seed, operations):
         now = samples(registry(metrics.readings))
@@ -108,7 +110,7 @@ def test_counts_are_the_verdicts_and_never_fall(seed: int, operations: int) -> N
 
 @settings(deadline=None, max_examples=50)
 @given(st.integers(0, 10_000), st.integers(0, 400))
-def test_reads_after_a_write_are_those_that_stale_reads_checks(seed: int, operations: int) -> None:
+def test_reads_after_a_write_equal_those_that_stale_reads_checks(seed: int, operations: int) -> None:
     for metrics, collector in played(seed, operations):
         found, last = samples(registry(metrics.readings)), collector
     stale = last.drain().findings.verdicts["stale_reads"]
@@ -129,3 +131,15 @@ def test_workloads_on_one_database_count_together() -> None:
     assert len({(reading.family, reading.labels) for reading in readings}) == len(readings)
     written = ("r", "memory", "write", "ok")
     assert [one.value for one in readings if one.family is families.OPERATIONS and one.labels == written] == [7]
+
+
+@given(st.lists(st.integers(0, 5_000)))
+def test_buckets_count_values_up_to_and_including_their_bound(values: list[int]) -> None:
+    histogram = Histogram((0.5, 1.0, 2.0), scale=1000)
+    for value in values:
+        histogram.add({value: 1}, value)
+    ordered = sorted(values)
+    assert list(histogram.buckets()) == [
+        (name, bisect_right(ordered, bound)) for name, bound in (("0.5", 500), ("1.0", 1000), ("2.0", 2000))
+    ] + [("+Inf", len(values))]
+    assert histogram.total == sum(values) / 1000

@@ -1,4 +1,4 @@
-"""Exit codes, shared by all commands. `check` exits with its verdict, so its bad input has a code of its own."""
+"""Exit codes of all commands and of Locust. `check` exits with its verdict, so its bad input has a code of its own."""
 
 DONE, MISSED, USAGE, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
 

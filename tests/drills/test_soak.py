@@ -1,4 +1,4 @@
-"""What must hold every time, twenty times over. Prints how often what may happen did."""
+"""Guarantees that must hold in each of twenty repeats; prints how often permitted anomalies occurred."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def violated(done: Done, guarantee: str) -> list[int]:
 
 
 @pytest.mark.parametrize("fault", ["kill-primary", "isolate-primary"])
-def test_no_majority_write_is_ever_lost_and_no_id_given_out_twice(lab: MongoLab, tmp_path: Path, fault: str) -> None:
+def test_no_majority_write_is_ever_lost_and_no_id_repeats(lab: MongoLab, tmp_path: Path, fault: str) -> None:
     done = repeated(fault, "--write-concern", "majority", cluster=lab, folder=tmp_path)
     assert not any(violated(done, "lost_writes"))
     assert not any(violated(done, "unique_ids"))
@@ -35,13 +35,13 @@ def test_no_majority_write_is_ever_lost_and_no_id_given_out_twice(lab: MongoLab,
     assert all(result["recovery"]["write"]["sustained_rto_s"] is not None for result in done.results)
 
 
-def test_a_split_brain_loses_single_acknowledgements_every_time(lab: MongoLab, tmp_path: Path) -> None:
+def test_a_split_brain_loses_w1_writes_every_time(lab: MongoLab, tmp_path: Path) -> None:
     done = repeated("isolate-primary", "--write-concern", "1", cluster=lab, folder=tmp_path)
     assert all(violated(done, "lost_writes"))
     assert all(violated(done, "unique_ids"))
 
 
-def test_a_primary_that_wakes_up_may_show_old_data_to_local_reads(whole: MongoCluster, tmp_path: Path) -> None:
+def test_a_resumed_primary_may_answer_local_reads_with_old_data(whole: MongoCluster, tmp_path: Path) -> None:
     levels = ("--write-concern", "majority", "--read-concern", "local")
     done = repeated("pause-primary", *levels, cluster=whole, folder=tmp_path)
     assert not any(violated(done, "lost_writes"))
@@ -49,15 +49,15 @@ def test_a_primary_that_wakes_up_may_show_old_data_to_local_reads(whole: MongoCl
     print(f"stale reads in {sum(map(bool, stale))} of {REPEATS} repeats: {stale}")
 
 
-def test_and_never_to_linearizable_ones(whole: MongoCluster, tmp_path: Path) -> None:
+def test_a_resumed_primary_never_answers_linearizable_reads_with_old_data(whole: MongoCluster, tmp_path: Path) -> None:
     levels = ("--write-concern", "majority", "--read-concern", "linearizable")
     done = repeated("pause-primary", *levels, cluster=whole, folder=tmp_path)
     for guarantee in ("stale_reads", "read_regressions", "monotonic_reads", "read_your_writes", "lost_writes"):
         assert not any(violated(done, guarantee)), guarantee
 
 
-def test_one_that_is_asked_by_name_shows_old_data_as_it_wakes_up(whole: MongoCluster, tmp_path: Path) -> None:
-    """Reads all go to the member that is paused: drivers that look for a primary have long left it by then."""
+def test_a_resumed_member_that_is_read_directly_may_return_old_data(whole: MongoCluster, tmp_path: Path) -> None:
+    """All reads go to the paused member; a driver that looks for the primary would have left it by then."""
     counts = []
     for number in range(REPEATS):
         whole.start(print)

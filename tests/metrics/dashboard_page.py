@@ -1,4 +1,4 @@
-"""A page that draws a dashboard's panels from a real Prometheus, for the eyes: what Grafana would show, roughly."""
+"""A page with the panels of a dashboard, drawn from a real Prometheus, to look at: roughly what Grafana would show."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,7 +14,7 @@ from tests.metrics.conftest import Series, Values
 
 Ask = Callable[[Query], list[Series]]
 Band = tuple[str, float, float, str]
-"""What it is, from when to when, and its colour."""
+"""A name, the start, the end and the color."""
 
 ROW_PX = 38
 UNITS = {"s": " s", "ops": "/s", "percentunit": " %", "bytes": " MB", "short": ""}
@@ -117,7 +117,7 @@ def _lines(panel: Panel, ask: Ask) -> Iterable[Any]:
 
 
 def _with_gaps(values: Values) -> Values:
-    """Return the values with one that is none in every gap, where no line is to be drawn."""
+    """Return the values with NaN in every gap, so that no line is drawn across it."""
     times = {round(at): value for at, value in values}
     return [(at, times.get(at, math.nan)) for at in range(min(times), max(times) + 1)]
 

@@ -1,0 +1,310 @@
+"""The master's side of runs: it names them, adds up reports, drains the workers at the end, and makes the verdict."""
+
+import logging
+import secrets
+import time
+from argparse import Namespace
+from collections.abc import Callable, Collection
+from random import SystemRandom
+from typing import Any, NoReturn
+
+import gevent
+from locust.env import Environment
+from locust.exception import StopTest
+from locust.runners import STATE_STOPPING, MasterRunner, Runner
+
+from stalewatch.clients.errors import BadAddress
+from stalewatch.exit_codes import INTERRUPTED, USAGE
+from stalewatch.history.clock import RealClock
+from stalewatch.locust import messages, options
+from stalewatch.locust.master_run import SILENCE_S, BackgroundResult, MasterRun, Turns, WorkerRecord
+from stalewatch.locust.messages import WorkerReport
+from stalewatch.locust.result import outcome, print_outcome, salvage, write_files
+from stalewatch.recording.totals import Totals, no_totals
+
+log = logging.getLogger("stalewatch")
+
+ENDING = "the last run is still ending: wait for its verdict, then start again"
+HURRY_S = 2.0
+"""How long the master still waits after a second Ctrl-C: workers that got it too have sent their last report then."""
+
+LOCAL = "local"
+"""Locust's id of a process that is its own master."""
+
+REFUSALS_PER_LOG = 10
+TICK_S = 0.1
+LOG_PROGRESS_S = 5.0
+"""How often the master logs which reports it waits for."""
+
+
+class Master:
+    """Listens to Locust's events and to the workers' messages; `databases_of` returns the databases of the users."""
+
+    def __init__(
+        self, environment: Environment, runner: Runner, databases_of: Callable[[Environment], Collection[str]]
+    ) -> None:
+        self.run: MasterRun | None = None
+        self.exit_code = 0
+        self._environment = environment
+        self._runner = runner
+        self._databases_of = databases_of
+        self._clock = RealClock()
+        self._listener: object = None
+        self._users = 0
+        self._random_seed: str | None = None
+        """The seed that was chosen for the last run, if the options have none."""
+        self._interrupted = False
+        self._listen()
+        gevent.spawn(self._watch_forever)
+
+    def _listen(self) -> None:
+        events, register = self._environment.events, self._runner.register_message
+        register(messages.REPORT, self._on_report)
+        register(messages.IDLE, self._on_idle)
+        if isinstance(self._runner, MasterRunner):
+            register(messages.CLOCK, self._on_clock)
+            register(messages.TURN, self._on_turn)
+            register(messages.TURN_OVER, self._on_turn_over)
+        events.test_start.add_listener(self._on_test_start)
+        events.test_stopping.add_listener(self._on_test_stopping)
+        events.reset_stats.add_listener(self._on_reset)
+        events.spawning_complete.add_listener(self._on_spawning_complete)
+        events.quitting.add_listener(self._on_quitting)
+        events.quit.add_listener(self._on_quit)
+
+    def on_interrupt(self) -> bool:
+        """Note that the run was interrupted; if it is ending already, stop waiting. Return whether it is."""
+        run = self.run
+        if run is None or run.phase == "over":
+            return False
+        self._interrupted = True
+        run.hurried = run.hurried or run.ending
+        return run.ending
+
+    def leave_start(self, code: int) -> BaseException | None:
+        """Return what to raise in the main greenlet if it is still starting Locust and does not handle signals yet."""
+        namespace, environment = self._environment.parsed_options, self._environment
+        if namespace is None or not (namespace.headless or namespace.autostart):
+            return None
+        if self.run is None and isinstance(self._runner, MasterRunner):  # waiting for workers
+            for client_id in self._runner.clients:
+                self._send("quit", {}, client_id)
+            return SystemExit(code)
+        if environment.shape_class is not None and self.run is not None and not self.run.ending:
+            self._interrupted = self._interrupted or code == INTERRUPTED
+            return KeyboardInterrupt()
+        return None
+
+    def _on_test_start(self, environment: Environment, **_: Any) -> None:  # noqa: ANN401 # Locust's extras
+        namespace, databases = environment.parsed_options, self._databases_of(environment)
+        assert namespace is not None  # noqa: S101 # Locust's command line always has some
+        if self.is_ending:
+            raise StopTest(ENDING)
+        try:
+            options.check(namespace, databases)
+        except BadAddress as error:
+            self._refuse(str(error))
+        name = f"{time.strftime('%Y%m%d%H%M%S')}{secrets.token_hex(2)}"
+        self._users = self._runner.target_user_count
+        if namespace.seed in (None, "", self._random_seed):
+            namespace.seed = self._random_seed = str(SystemRandom().randrange(1 << 32))
+        setattr(namespace, messages.RUN, name)
+        setattr(namespace, messages.TARGET, self._users)
+        self.exit_code = 0
+        self.run = MasterRun(name, Namespace(**vars(namespace)), databases, self._users)
+        self._turns = Turns(lambda client_id, database: self._send(messages.TURN, {"database": database}, client_id))
+        log.info("run %s", name)
+
+    def _refuse(self, reason: str) -> NoReturn:
+        log.error("%s", reason)
+        self.exit_code = USAGE
+        self._end_test()
+        raise StopTest(reason)
+
+    def _end_test(self) -> None:
+        """Stop the test in a new greenlet; without a web page, quit."""
+        namespace = self._environment.parsed_options
+        headless = namespace is not None and namespace.headless
+        gevent.spawn(self._runner.quit if headless else self._runner.stop)
+
+    def _on_report(self, msg: Any, **_: Any) -> None:  # noqa: ANN401 # Locust's message
+        self._listener = gevent.getcurrent()
+        report, run, sender = messages.decode(msg.data["report"]), self.run, str(msg.node_id)
+        if run is None or report.run != run.name:
+            self._refuse_worker(sender, report, run)
+        elif run.phase in {"decide", "over"}:  # a report now would be counted in addition to what was salvaged
+            if not report.last:  # a worker that was given up has come back
+                self._send(messages.DRAIN, {"run": run.name}, sender)
+        else:
+            self._add(run, sender, report)
+
+    def _refuse_worker(self, sender: str, report: WorkerReport, run: MasterRun | None) -> None:
+        if report.number % REFUSALS_PER_LOG == 0 or report.last:
+            log.warning("refused worker %s: it reports on run %s, which this master did not start", sender, report.run)
+        self._send(messages.REFUSED, {"run": "" if run is None else run.name}, sender)
+
+    def _add(self, run: MasterRun, sender: str, report: WorkerReport) -> None:
+        before = run.workers.get(sender)
+        known_failure, known_stalls = (before.failure, len(before.stalls)) if before else (None, 0)
+        worker, totals = run.workers.add(sender, report), report.totals()
+        run.count(totals)
+        run.shown.merge(Totals(totals.findings, totals.statistics))
+        run.newest.extend(violation for row in report.verdicts for violation in row.witnesses)
+        for stall in worker.stalls[known_stalls:]:
+            log.warning("worker %d stalled for %.1f s", worker.worker, (stall.end - stall.start) / 1e9)
+        if report.failure and report.failure != known_failure:
+            log.error("worker %d: %s", worker.worker, report.failure)
+            if not run.ending:
+                self._end_test()
+        if report.last:
+            run.awaited.discard(sender)
+
+    def _on_idle(self, msg: Any, **_: Any) -> None:  # noqa: ANN401 # Locust's message
+        if self.run is not None and msg.data["run"] == self.run.name:
+            self.run.awaited.discard(str(msg.node_id))
+
+    def _on_clock(self, msg: Any, **_: Any) -> None:  # noqa: ANN401 # Locust's message
+        self._send(messages.CLOCK, {"sent": msg.data["sent"], "master": self._clock.now()}, str(msg.node_id))
+
+    def _on_turn(self, msg: Any, **_: Any) -> None:  # noqa: ANN401 # Locust's message
+        if self.run is not None and msg.data["run"] == self.run.name:
+            self._turns.request(str(msg.node_id), msg.data["database"])
+
+    def _on_turn_over(self, msg: Any, **_: Any) -> None:  # noqa: ANN401 # Locust's message
+        if self.run is not None and msg.data["run"] == self.run.name:
+            self._turns.end(str(msg.node_id), msg.data["database"], opened=msg.data["opened"])
+
+    def _send(self, name: str, data: dict[str, Any], receiver: str) -> None:
+        self._runner.send_message(name, data, receiver)
+
+    def _watch_forever(self) -> None:
+        while True:
+            gevent.sleep(1)
+            run = self.run
+            if run is None or run.ending:
+                continue
+            self._mark_lost(run)
+            if self._runner.target_user_count != self._users:
+                self._users = self._runner.target_user_count
+                setattr(self._environment.parsed_options, messages.TARGET, self._users)
+                self._runner.send_message(messages.USERS, {"users": self._users})
+
+    def _mark_lost(self, run: MasterRun) -> None:
+        for worker in run.workers.mark_lost():
+            run.awaited.discard(worker.client_id)
+            self._turns.lose(worker.client_id)
+            log.error("worker %d (%s) is lost: no report for %.0f s", worker.worker, worker.client_id, SILENCE_S)
+
+    def _on_reset(self, **_: Any) -> None:  # noqa: ANN401 # Locust's extras
+        """Reset what the page shows; the verdict still covers everything."""
+        if self.run is not None:
+            self.run.shown, self.run.reset = no_totals(), True
+            self.run.newest.clear()
+
+    def _on_spawning_complete(self, **_: Any) -> None:  # noqa: ANN401 # Locust's extras
+        if self._environment.reset_stats:
+            self._on_reset()
+
+    def _on_test_stopping(self, **_: Any) -> None:  # noqa: ANN401 # Locust's extras
+        """Drain the workers before Locust stops any users, so that no report is missing."""
+        self._runner.update_state(STATE_STOPPING)
+        self.conclude()
+        run, namespace = self.run, self._environment.parsed_options
+        if run is not None and run.outcome is not None and self._environment.web_ui is not None:
+            print_outcome(run.outcome)
+        if (
+            isinstance(self._runner, MasterRunner)
+            and not self._runner.worker_count
+            and namespace
+            and namespace.headless
+        ):
+            gevent.spawn(self._runner.quit)  # when its last worker is gone, Locust only stops
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether the sessions of a run have been told to end and there is no verdict yet."""
+        return self.run is not None and self.run.phase in {"drain", "decide"}
+
+    def conclude(self) -> None:
+        """Drain the current run and compute its verdict; if another greenlet is doing so, wait for it."""
+        run = self.run
+        if run is None or run.phase == "over":
+            return
+        if run.ending:
+            if gevent.getcurrent() is not self._workers_listener:
+                run.concluded.wait()
+            return
+        run.phase, run.stopped_ns = "drain", self._clock.now()
+        try:
+            self._drain(run)
+        finally:  # even if this greenlet is killed, those who wait get a verdict
+            run.phase = "decide"
+            try:
+                self._decide(run)
+            finally:
+                run.phase, run.decided = "over", time.monotonic()
+                run.concluded.set()
+
+    def _drain(self, run: MasterRun) -> None:
+        ended = {worker.client_id for worker in run.workers if worker.state != "running"}
+        run.awaited = self._client_ids() | {worker.client_id for worker in run.workers.running()}
+        run.awaited -= ended
+        for client_id in list(run.awaited):
+            self._send(messages.DRAIN, {"run": run.name}, client_id)
+        start = logged = time.monotonic()
+        leave_at = float("inf")
+        # The greenlet that receives the workers' messages must not wait for their reports: Locust stops the test from
+        # there when the last worker has quit, and then there is nothing to wait for.
+        while run.awaited and time.monotonic() < leave_at and gevent.getcurrent() is not self._workers_listener:
+            gevent.sleep(TICK_S)
+            self._mark_lost(run)
+            if run.hurried:
+                leave_at = min(leave_at, time.monotonic() + HURRY_S)
+            if time.monotonic() - start > SILENCE_S:
+                run.awaited = {client_id for client_id in run.awaited if run.workers.get(client_id)}
+            if time.monotonic() - logged > LOG_PROGRESS_S:
+                logged = time.monotonic()
+                _log_progress(run.workers.running())
+
+    @property
+    def _workers_listener(self) -> object:
+        """The greenlet that receives workers' messages; a process that is its own master has none."""
+        return self._listener if isinstance(self._runner, MasterRunner) else None
+
+    def _client_ids(self) -> set[str]:
+        return set(self._runner.clients) if isinstance(self._runner, MasterRunner) else {LOCAL}
+
+    def _decide(self, run: MasterRun) -> None:
+        self.exit_code = USAGE  # in case anything fails here
+        for worker in run.workers:
+            if not worker.done:
+                worker.silent_s = run.workers.silent_s(worker)
+            if worker.lost and not worker.gap:
+                run.count(salvage(worker, run.name, options.path(run.options, "history_dir")))
+        run.outcome = outcome(run, run.background.end() if run.background else BackgroundResult({}))
+        self.exit_code = run.outcome.exit_code
+        for failure in write_files(run.outcome.result, run.options):
+            log.error("%s", failure)
+            self.exit_code = self.exit_code or USAGE
+        log.info("run %s: %s", run.name, run.outcome.result["verdict"])
+
+    def _on_quitting(self, **_: Any) -> None:  # noqa: ANN401 # Locust's extras
+        self.conclude()
+        if isinstance(self._runner, MasterRunner) and self.run is not None:
+            for worker in self.run.workers:  # Locust forgets a worker that is about to become ready again
+                self._send("quit", {}, worker.client_id)
+        code = INTERRUPTED if self._interrupted else self.exit_code
+        if code or not self._runner.exceptions:  # exceptions in user classes keep Locust's own exit code
+            self._environment.process_exit_code = code
+
+    def _on_quit(self, **_: Any) -> None:  # noqa: ANN401 # Locust's extras
+        """Print the verdict after everything else, unless the web page showed it."""
+        run = self.run
+        if run is not None and run.outcome is not None and self._environment.web_ui is None:
+            print_outcome(run.outcome)
+
+
+def _log_progress(workers: Collection[WorkerRecord]) -> None:
+    for worker in workers:
+        done, total, unit = worker.progress
+        log.info("worker %d: %s %.0f/%.0f %s", worker.worker, worker.phase, done, total, unit)

@@ -1,0 +1,272 @@
+"""One run under Locust as the master knows it: its workers, what they reported, and which may open a database."""
+
+import time
+from argparse import Namespace
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, Protocol
+
+from gevent.event import Event
+
+from stalewatch.checkers.verdict import Violation
+from stalewatch.locust.messages import HistoryFile, WorkerReport
+from stalewatch.metrics.meter import Meter
+from stalewatch.recording.statistics import Stall
+from stalewatch.recording.totals import Totals, no_totals
+
+SILENCE_S = 10.0
+"""How long a worker may be silent before it counts as lost. Locust's own limit is 3 s; a worker may come back."""
+
+MAX_STALLS = 20
+"""How many stalls of a worker are kept with their times."""
+
+MAX_NEWEST = 50
+"""How many of the newest violations are kept for the web page."""
+
+WorkerState = Literal["running", "done", "lost"]
+STATES: tuple[WorkerState, ...] = ("running", "done", "lost")
+
+RunPhase = Literal["load", "drain", "decide", "over"]
+"""Sessions work; they end and the last reports arrive; the master computes the verdict; there is a verdict."""
+
+
+@dataclass
+class WorkerRecord:
+    """One worker in one run, as it reported itself."""
+
+    worker: int
+    client_id: str
+    heard_at: float
+    host: str = ""
+    done: bool = False
+    lost: bool = False
+    gap: bool = False
+    """Whether a report never arrived."""
+    next_number: int = 0
+    phase: str = ""
+    progress: tuple[float, float, str] = (0, 0, "")
+    operations: int = 0
+    extra_results: dict[str, Any] = field(default_factory=dict)
+    """The results of its workloads beyond the guarantees, at its end."""
+    ended_cleanly: bool = True
+    silent_s: float = 0.0
+    """How long it had been silent when the verdict was made."""
+    stalls: list[Stall] = field(default_factory=list)
+    """The first `MAX_STALLS` stalls."""
+    stall_count: int = 0
+    stalled_ns: int = 0
+    """The total time of its stalls."""
+    counting_from_ns: int | None = None
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    histories: list[HistoryFile] = field(default_factory=list)
+    clock_error_ns: int | None = None
+    failure: str | None = None
+    exit_code: int = 0
+    metrics: str | None = None
+    """The address of its metrics."""
+    salvaged: bool = False
+    """Whether what it did after its last report was found in its history files."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether the totals contain everything that it did."""
+        return self.done and self.complete_so_far
+
+    @property
+    def complete_so_far(self) -> bool:
+        """Whether nothing is missing until now."""
+        return self.ended_cleanly and not self.gap and not self.lost
+
+    @property
+    def state(self) -> WorkerState:
+        """Whether it runs, is done, or is lost."""
+        return "done" if self.done else "lost" if self.lost else "running"
+
+    def add(self, report: WorkerReport, now: float) -> None:
+        """Add a report."""
+        self.gap = self.gap or report.number != self.next_number
+        self.next_number = report.number + 1
+        self.heard_at, self.lost, self.done = now, False, report.last
+        self.host, self.phase = report.host, report.phase
+        self.progress = (report.done, report.total, report.unit)
+        self.operations += report.operations
+        self.stalls += report.stalls[: MAX_STALLS - len(self.stalls)]
+        self.stall_count += len(report.stalls)
+        self.stalled_ns += sum(stall.end - stall.start for stall in report.stalls)
+        self.extra_results = report.extra_results
+        self.ended_cleanly, self.counting_from_ns = report.ended_cleanly, report.counting_from_ns
+        self.settings, self.histories = report.settings, report.histories
+        self.clock_error_ns = report.clock_error_ns
+        self.failure, self.exit_code = report.failure, report.exit_code
+        self.metrics = report.metrics
+
+
+class WorkerRegistry:
+    """The workers of a run by Locust's id; one that is silent for `silence_s` seconds counts as lost."""
+
+    def __init__(self, silence_s: float = SILENCE_S, now: Callable[[], float] = time.monotonic) -> None:
+        self._workers: dict[str, WorkerRecord] = {}
+        self._silence_s = silence_s
+        self._now = now
+
+    def __iter__(self) -> Iterator[WorkerRecord]:
+        """Iterate over the workers in the order of their numbers."""
+        return iter(sorted(self._workers.values(), key=lambda worker: worker.worker))
+
+    def add(self, client_id: str, report: WorkerReport) -> WorkerRecord:
+        """Add a worker's report and return the worker."""
+        worker = self._workers.get(client_id)
+        if worker is None:
+            worker = self._workers[client_id] = WorkerRecord(report.worker, client_id, self._now())
+        worker.add(report, self._now())
+        return worker
+
+    def get(self, client_id: str) -> WorkerRecord | None:
+        """Return the worker with that id; None if it has not reported in this run."""
+        return self._workers.get(client_id)
+
+    def mark_lost(self) -> list[WorkerRecord]:
+        """Return the workers that are newly lost."""
+        silent = [worker for worker in self.running() if self.silent_s(worker) > self._silence_s]
+        for worker in silent:
+            worker.lost = True
+        return silent
+
+    def silent_s(self, worker: WorkerRecord) -> float:
+        """Return for how many seconds a worker has been silent."""
+        return self._now() - worker.heard_at
+
+    def running(self) -> list[WorkerRecord]:
+        """Return the workers that are neither done nor lost."""
+        return [worker for worker in self if worker.state == "running"]
+
+
+@dataclass
+class Turns:
+    """Lets one worker open a database alone, which may create what is missing, and all others once it has.
+
+    Two workers that create the same table at the same moment can leave a Cassandra ring with two tables of that name,
+    of which one is dropped with everything written to it. `grant` tells a worker to open a database.
+    """
+
+    grant: Callable[[str, str], None]
+    _opened: set[str] = field(default_factory=set)
+    _first: dict[str, str] = field(default_factory=dict)
+    _waiting: dict[str, list[str]] = field(default_factory=dict)
+
+    def request(self, worker: str, database: str) -> None:
+        """Let a worker open the database now, or once the first worker has opened it."""
+        if database in self._opened:
+            self.grant(worker, database)
+        elif database in self._first:
+            self._waiting.setdefault(database, []).append(worker)
+        else:
+            self._first[database] = worker
+            self.grant(worker, database)
+
+    def end(self, worker: str, database: str, *, opened: bool) -> None:
+        """End a worker's turn; if it could not open the database, it is the next worker's turn."""
+        if opened and database not in self._opened:
+            self._opened.add(database)
+            for other in self._waiting.pop(database, []):
+                self.grant(other, database)
+        elif self._first.get(database) == worker:
+            self._next(database)
+
+    def lose(self, worker: str) -> None:
+        """End the turns of a lost worker."""
+        for database, first in list(self._first.items()):
+            if first == worker and database not in self._opened:
+                self._next(database)
+
+    def _next(self, database: str) -> None:
+        del self._first[database]
+        waiting = self._waiting.get(database)
+        if waiting:
+            self.request(waiting.pop(0), database)
+
+
+class BackgroundResult(NamedTuple):
+    """What a background task adds to the result, and its exit code."""
+
+    result: Mapping[str, Any]
+    exit_code: int = 0
+
+
+class BackgroundTask(Protocol):
+    """A task in the master's process during a run, such as a drill."""
+
+    def end(self) -> BackgroundResult:
+        """Wait until the task has ended, which it does soon after the run ends, and return its result."""
+        ...
+
+
+class RunOutcome(NamedTuple):
+    """The result of a run, the expectations that it missed, and its exit code."""
+
+    result: dict[str, Any]
+    totals: Totals
+    missed: list[str]
+    exit_code: int
+
+
+@dataclass
+class MasterRun:
+    """One run, from the test's start to its verdict."""
+
+    name: str
+    options: Namespace
+    databases: Collection[str]
+    users: int = 0
+    phase: RunPhase = "load"
+    stopped_ns: int = 0
+    """When the sessions were told to end, by the master's clock."""
+    workers: WorkerRegistry = field(default_factory=WorkerRegistry)
+    totals: Totals = field(default_factory=no_totals)
+    """What all workers found and counted; totals of single workers would take too much memory."""
+    shown: Totals = field(default_factory=no_totals)
+    """What the web page shows: everything since the last reset of the statistics."""
+    awaited: set[str] = field(default_factory=set)
+    """The ids of the processes whose last report the verdict waits for."""
+    newest: deque[Violation] = field(default_factory=lambda: deque(maxlen=MAX_NEWEST))
+    hurried: bool = False
+    """Whether Ctrl-C was pressed while waiting for the last reports."""
+    concluded: Event = field(default_factory=Event)
+    outcome: RunOutcome | None = None
+    decided: float | None = None
+    """When the verdict was made, in seconds of the monotonic clock."""
+    reset: bool = False
+    """Whether the statistics were reset, so that the page shows less than the verdict covers."""
+    background: BackgroundTask | None = None
+    meter: Meter | None = None
+    """The totals in the form that Prometheus scrapes; None without metrics."""
+
+    def __post_init__(self) -> None:
+        """Show every guarantee in the metrics, at zero."""
+        if getattr(self.options, "metrics_port", None):
+            self.meter = Meter(self.name, ",".join(self.databases))
+            self.meter.add(no_totals())
+
+    def count(self, totals: Totals) -> None:
+        """Add what a worker found and counted."""
+        self.totals.merge(totals)
+        if self.meter is not None:
+            self.meter.add(totals)
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing of any worker is missing, as far as is known."""
+        decided = self.phase in {"decide", "over"}
+        return all(worker.complete if decided else worker.complete_so_far for worker in self.workers)
+
+    @property
+    def duration_s(self) -> float:
+        """How long operations counted, from the first worker's on."""
+        starts = [worker.counting_from_ns for worker in self.workers if worker.counting_from_ns is not None]
+        return max(0, self.stopped_ns - min(starts)) / 1e9 if starts else 0.0
+
+    @property
+    def ending(self) -> bool:
+        """Whether the sessions have been told to end."""
+        return self.phase != "load"

@@ -1,0 +1,170 @@
+"""The workers of a run as the master knows them, their reports, and their turns to open a database."""
+
+import pytest
+
+from stalewatch.checkers.judge import Judge
+from stalewatch.checkers.verdict import Distribution, Findings
+from stalewatch.engine.result import guarantees
+from stalewatch.history.operation import Read, Write
+from stalewatch.locust.master_run import Turns, WorkerRegistry
+from stalewatch.locust.messages import WorkerReport, counts_of, decode, encode, verdict_rows
+from stalewatch.recording.statistics import Stall, Statistics
+from stalewatch.recording.totals import no_totals
+
+
+def observed() -> tuple[Findings, Statistics]:
+    """Return findings and statistics of a write, a stale read, and a read that failed."""
+    judge, statistics = Judge(), Statistics()
+    for operation in (
+        Write(session="a", key="k", version=1, start=1, end=2, outcome="ok"),
+        Read(session="a", key="k", version=0, start=5, end=9, outcome="ok", due=3),
+        Read(session="b", key="k", start=10, end=11, outcome="unknown", error="Lost"),
+    ):
+        statistics.on_operation(operation, judge.observe(operation))
+    return judge.drain(), statistics
+
+
+def report(number: int = 0, *, last: bool = False, stalls: tuple[Stall, ...] = ()) -> WorkerReport:
+    findings, statistics = observed()
+    return WorkerReport(
+        run="r",
+        worker=3,
+        number=number,
+        host="h",
+        phase="load",
+        done=0,
+        total=0,
+        unit="",
+        verdicts=verdict_rows(findings),
+        counts=counts_of(statistics),
+        duplicate_items=0,
+        phantom_items=0,
+        stalls=list(stalls),
+        settings={"memory": {"topology": "leader"}},
+        histories=[],
+        clock_error_ns=7,
+        failure=None,
+        exit_code=0,
+        last=last,
+        ended_cleanly=True,
+        extra_results={},
+        counting_from_ns=0,
+    )
+
+
+def test_a_decoded_report_equals_the_one_that_was_sent() -> None:
+    sent = report(stalls=(Stall(1, 2),))
+    arrived = decode(encode(sent))
+    assert arrived == sent
+    (stale,) = (row for row in arrived.verdicts if row.name == "stale_reads")
+    assert stale.witnesses == sent.verdicts[0].witnesses
+    totals, (findings, statistics) = arrived.totals(), observed()
+    found = guarantees(findings.verdicts)
+    assert found["stale_reads"]["violated"]
+    assert guarantees(totals.findings.verdicts) == {name: found[name] for name in totals.findings.verdicts}
+    assert totals.statistics.figures() == statistics.figures()
+    assert totals.statistics.response["read"].max_ns == statistics.response["read"].max_ns == 6
+
+
+def test_reports_add_up() -> None:
+    registry = WorkerRegistry()
+    totals = no_totals()
+    for number in range(3):
+        totals.merge(report(number).totals())
+        worker = registry.add("x", report(number))
+    assert worker.operations == 9
+    assert not worker.gap
+    assert totals.findings.verdicts["stale_reads"].violated == 3
+    assert totals.operations == 9
+    assert len(totals.findings.verdicts) == 9
+
+
+def test_a_missing_report_is_noticed() -> None:
+    registry = WorkerRegistry()
+    for number in (0, 2):
+        worker = registry.add("x", report(number, last=number == 2))
+    assert worker.gap
+    assert not worker.complete
+
+
+def test_a_silent_worker_is_reported_lost_once_and_may_come_back() -> None:
+    now = 100.0
+    registry = WorkerRegistry(silence_s=10, now=lambda: now)
+    worker = registry.add("x", report())
+    now = 109.0
+    assert not registry.mark_lost()
+    now = 111.0
+    assert registry.mark_lost() == [worker]
+    assert not registry.mark_lost()
+    assert worker.state == "lost"
+    assert not registry.running()
+    registry.add("x", report(1))
+    assert registry.running() == [worker]
+
+
+def test_a_worker_that_is_done_never_counts_as_lost() -> None:
+    now = 100.0
+    registry = WorkerRegistry(silence_s=10, now=lambda: now)
+    worker = registry.add("x", report(last=True))
+    now = 1000.0
+    assert not registry.mark_lost()
+    assert worker.complete
+
+
+@pytest.mark.parametrize("values", [1000, 100_000], ids=["exact", "rounded"])
+def test_a_restored_distribution_equals_the_one_that_was_sent(values: int) -> None:
+    sent = Distribution()
+    for value in range(values):
+        sent.add(value * 1001)
+    arrived = Distribution.restored(*sent.state())
+    assert arrived.state() == sent.state()
+    assert arrived.count == sent.count
+    assert arrived.quantiles_ns(0.5, 0.99) == sent.quantiles_ns(0.5, 0.99)
+
+
+def turns_requested_by(*workers: str) -> tuple[Turns, list[str]]:
+    granted: list[str] = []
+    turns = Turns(lambda worker, database: granted.append(f"{worker}:{database}"))
+    for worker in workers:
+        turns.request(worker, "d")
+    return turns, granted
+
+
+def test_the_first_worker_opens_a_database_alone() -> None:
+    _, granted = turns_requested_by("a", "b", "c")
+    assert granted == ["a:d"]
+
+
+def test_once_a_database_is_open_all_workers_may_open_it_at_once() -> None:
+    turns, granted = turns_requested_by("a", "b", "c")
+    turns.end("a", "d", opened=True)
+    turns.request("e", "d")
+    assert granted == ["a:d", "b:d", "c:d", "e:d"]
+
+
+def test_if_the_first_worker_fails_the_next_one_tries_alone() -> None:
+    turns, granted = turns_requested_by("a", "b", "c")
+    turns.end("a", "d", opened=False)
+    assert granted == ["a:d", "b:d"]
+    turns.end("b", "d", opened=True)
+    assert granted == ["a:d", "b:d", "c:d"]
+
+
+def test_if_the_first_worker_is_lost_the_next_one_tries_alone() -> None:
+    turns, granted = turns_requested_by("a", "b", "c")
+    turns.lose("a")
+    turns.lose("c")
+    assert granted == ["a:d", "b:d"]
+
+
+def test_if_all_workers_failed_a_new_one_may_try() -> None:
+    turns, granted = turns_requested_by("a")
+    turns.end("a", "d", opened=False)
+    turns.request("b", "d")
+    assert granted == ["a:d", "b:d"]
+
+
+def test_databases_have_separate_turns() -> None:
+    turns, granted = turns_requested_by("a", "b")
+    turns.request("b", "other")
+    assert granted == ["a:d", "b:other"]
