@@ -34,6 +34,8 @@ HIDDEN = Redaction(lambda _value: "", lambda _redacted, own: own)
 class Option(NamedTuple):
     """One option of a dataclass.
 
+    `one_process` options are for runs in one process: Locust, whose workers end at different times, lacks them.
+
     `field` is the attribute of the dataclass. `parse` turns text into the value or raises ValueError; `choices` limit
     the text. `omitted` is the value if the option is given neither as a flag nor by the environment variable `env`;
     `alone` is the value of the flag without an argument; `aliases` are other flags for it. `show` turns the
@@ -45,6 +47,7 @@ class Option(NamedTuple):
     help: str
     field: str = ""
     omitted: Any = None
+    one_process: bool = False
     choices: tuple[str, ...] | None = None
     parse: Callable[[str], Any] = str
     show: Callable[[Any], Any] = lambda value: value

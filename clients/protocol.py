@@ -148,6 +148,17 @@ class Counters(Protocol):
         """Delete the run's own counters."""
 
 
+@runtime_checkable
+class Leaving(Protocol):
+    """A client whose set-up outlives the run, such as replication between servers."""
+
+    def leave(self) -> Sequence[str]:
+        """Remove the set-up if so chosen, once the run's keys are deleted; return lines about what stays.
+
+        Raises `ClientError`. It is called in runs of one process only: others may still use the set-up.
+        """
+
+
 class Client(Protocol):
     """One process's access to one database: connections, schema, preload, final reads, cleanup."""
 

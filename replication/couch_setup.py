@@ -1,9 +1,10 @@
 """Set up replication of a database between two CouchDB leaders, and wait until a document has arrived both ways.
 
 Runs in plain Python, configured by its environment: ``LEADERS`` has both URLs, as the leaders reach each other,
-``DATABASE`` the database's name, ``COUCHDB_USER`` and ``COUCHDB_PASSWORD`` the credentials. Existing databases and
-replications are left as they are. Replication documents have the ids that `stalewatch.clients.couchdb.setup` uses, so
-that neither creates a second one.
+``DATABASE`` the database's name, ``COUCHDB_USER`` and ``COUCHDB_PASSWORD`` the credentials. Existing databases are left
+as they are; a replication document is written again if it has other credentials, or if CouchDB has given its job up for
+now. Replication documents have the ids that `stalewatch.clients.couchdb.replication` uses, so that neither creates a
+second one.
 """
 
 import base64
@@ -23,6 +24,9 @@ _POLL_S = 0.2
 SYSTEM = ("_users", "_replicator")
 """System databases that a new CouchDB may not have created itself."""
 
+BROKEN = {"crashing", "error", "failed", "completed"}
+"""States of the scheduler in which a continuous job does not replicate now."""
+
 MISSING, CONFLICT, EXISTS = 404, 409, 412
 UNAUTHORIZED = {401, 403}
 
@@ -33,6 +37,10 @@ class LeaderRefused(Exception):
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
         self.status = status
+
+
+class SameLeader(Exception):
+    """Both URLs lead to the same server."""
 
 
 def ask(method: str, url: str, body: object = None) -> Any:  # noqa: ANN401 # JSON
@@ -65,24 +73,49 @@ def with_login(url: str) -> str:
 
 
 def set_up(leaders: list[str], database: str) -> None:
-    """Create the databases and one replication document at each leader, unless they exist."""
+    """Create the databases and one working replication document at each leader, unless they exist."""
+    path = urllib.parse.quote(database, safe="")
     for leader in leaders:
-        for name in (*SYSTEM, database):
+        for name in (*SYSTEM, path):
             put(f"{leader}/{name}", None, EXISTS)
+    require_two_places(leaders)
     for source, target in (leaders, leaders[::-1]):
         ends = [urllib.parse.urlsplit(leader).netloc for leader in (source, target)]
         name = urllib.parse.quote(f"stalewatch-{database}-{'-'.join(ends)}", safe="")
-        urls = {"source": f"{with_login(source)}/{database}", "target": f"{with_login(target)}/{database}"}
-        put(f"{source}/_replicator/{name}", {**urls, "continuous": True}, CONFLICT)
+        urls = {"source": f"{with_login(source)}/{path}", "target": f"{with_login(target)}/{path}"}
+        replicate(source, name, {**urls, "continuous": True})
+
+
+def replicate(leader: str, name: str, document: dict[str, Any]) -> None:
+    """Create a replication document; replace one that differs or whose job is broken, which starts it at once."""
+    url = f"{leader}/_replicator/{name}"
+    existing = get(url) or {}
+    job = get(f"{leader}/_scheduler/docs/_replicator/{name}") or {}  # PouchDB has no scheduler
+    differs = any(existing.get(field) != value for field, value in document.items())
+    if existing and (differs or job.get("state") in BROKEN):
+        ask("DELETE", f"{url}?rev={existing['_rev']}")
+    put(url, document, CONFLICT)
+
+
+def require_two_places(leaders: list[str]) -> None:
+    """Raise `SameLeader` if a ``_local/`` document, which never replicates, is at both leaders."""
+    path = f"_replicator/_local/stalewatch-{time.time_ns()}"
+    one, other = (f"{leader}/{path}" for leader in leaders)
+    revision = ask("PUT", one, {})["rev"]
+    try:
+        if get(other) is not None:
+            raise SameLeader(f"{' and '.join(leaders)} are the same server, or members of one cluster: name two")
+    finally:
+        ask("DELETE", f"{one}?rev={revision}")
 
 
 def prove(leaders: list[str], database: str, deadline: float) -> None:
     """Wait until a document written at each leader has arrived at the other; raise `TimeoutError` if it does not."""
     for source, target in (leaders, leaders[::-1]):
-        probe = f"{database}/stalewatch-setup-{time.time_ns()}"
+        probe = f"{urllib.parse.quote(database, safe='')}/stalewatch-setup-{time.time_ns()}"
         revision = ask("PUT", f"{source}/{probe}", {"from": source})["rev"]
         try:
-            while not exists(f"{target}/{probe}"):
+            while get(f"{target}/{probe}") is None:
                 if time.monotonic() > deadline:
                     raise TimeoutError(
                         f"a document written at {source} did not arrive at {target}: see the database _replicator there"
@@ -92,15 +125,14 @@ def prove(leaders: list[str], database: str, deadline: float) -> None:
             ask("DELETE", f"{source}/{probe}?rev={revision}")
 
 
-def exists(url: str) -> bool:
-    """Return whether a document exists."""
+def get(url: str) -> Any:  # noqa: ANN401 # JSON
+    """Return what is there, or None if nothing is."""
     try:
-        ask("GET", url)
+        return ask("GET", url)
     except LeaderRefused as error:
         if error.status != MISSING:
             raise
-        return False
-    return True
+        return None
 
 
 def main() -> int:
@@ -111,6 +143,9 @@ def main() -> int:
         try:
             set_up(leaders, database)
             prove(leaders, database, deadline)
+        except SameLeader as error:
+            report(str(error))
+            return 1
         except (OSError, LeaderRefused) as error:
             if str(error) != reported:
                 report(reported := str(error))

@@ -3,6 +3,7 @@
 Every error is a `ClientError` with the option that names the server, what the server said, and what to do next.
 """
 
+import ssl
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ import requests
 
 from stalewatch.clients.couchdb.documents import item_id, items_in, items_query
 from stalewatch.clients.couchdb.options import PASSWORD, USERNAME, CouchOptions, Leader
+from stalewatch.clients.couchdb.tls import TlsAdapter, context_for
 from stalewatch.clients.errors import ClientError, Unreachable
 from stalewatch.clients.protocol import NodeState
 
@@ -24,6 +26,23 @@ LOOK_S = 2.0
 START_LOCAL = "start local leaders with `stalewatch cluster up couch`"
 
 UNAUTHORIZED, FORBIDDEN, MISSING, CONFLICT, EXISTS = 401, 403, 404, 409, 412
+DENIED = frozenset({UNAUTHORIZED, FORBIDDEN})
+"""CouchDB answers with either of them, to a wrong password as well as for lack of rights; only its words differ."""
+
+WRONG_LOGIN, LOCKED = "password is incorrect", "temporarily locked"
+"""Parts of what CouchDB says about credentials that are wrong, and about too many attempts with wrong ones."""
+
+ADMIN_NEEDED = (
+    "name an administrator in {flag}, or let one create the database, allow this user to write to it, and set up its "
+    "replication"
+)
+CLIENT_CERT = "if the server requires a client certificate, name it in --tls-cert"
+TLS_ADVICE: Mapping[str, str] = {
+    "CERTIFICATE_VERIFY_FAILED": "name the authority that signed its certificate in --tls-ca, and the host as there",
+    "WRONG_VERSION_NUMBER": "this port does not speak TLS: write http://, or give the port for https://",
+}
+"""What to do by OpenSSL's reason."""
+
 ERRORS = range(400, 600)
 
 _POLL_S = 0.02
@@ -39,12 +58,14 @@ class Leaf(NamedTuple):
 class LeaderAdmin:
     """An administrator's access to one leader; `flag` is the option that names the leader."""
 
-    def __init__(self, flag: str, leader: Leader, connect_s: float) -> None:
+    def __init__(self, flag: str, leader: Leader, connect_s: float, tls: ssl.SSLContext | None = None) -> None:
         self.flag = flag
         self.leader = leader
         self._timeout = (connect_s, TIMEOUT_S)
         self._session = requests.Session()
         self._session.trust_env = False  # the load does not go through a proxy either
+        if tls is not None:
+            self._session.mount("https://", TlsAdapter(tls))
         if leader.user is not None:
             self._session.auth = (leader.user, leader.password or "")
 
@@ -53,16 +74,21 @@ class LeaderAdmin:
         try:
             answer = self._session.request(method, f"{self.leader.url}/{path}", json=body, timeout=self._timeout)
         except requests.RequestException as error:
-            raise Unreachable(
-                f"no CouchDB answers at {self.flag} {self.leader.node} ({_root_cause(error)}): start it, or "
-                f"{START_LOCAL}"
-            ) from error
+            raise self._no_answer(_root(error)) from error
         if answer.status_code in ERRORS and answer.status_code not in allowed:
             raise self._refusal(answer, f"{method} /{path.partition('?')[0]}")
         try:
             return answer.json()
         except ValueError:
             raise self.not_couchdb(answer.text) from None
+
+    def _no_answer(self, cause: BaseException) -> ClientError:
+        where = f"{self.flag} {self.leader.node}"
+        if isinstance(cause, ssl.SSLError):
+            said = getattr(cause, "verify_message", "") or cause.reason or cause
+            return Unreachable(f"TLS with {where} failed ({said}): {TLS_ADVICE.get(cause.reason or '', CLIENT_CERT)}")
+        said = (getattr(cause, "strerror", None) or type(cause).__name__).lower()
+        return Unreachable(f"no CouchDB answers at {where} ({said}): start it, or {START_LOCAL}")
 
     def not_couchdb(self, said: object) -> ClientError:
         """Return the error for a server of another kind."""
@@ -73,15 +99,21 @@ class LeaderAdmin:
 
     def _refusal(self, answer: requests.Response, request: str) -> ClientError:
         where, said = f"CouchDB at {self.flag} {self.leader.node}", _said(answer)
-        if answer.status_code == UNAUTHORIZED:
-            refused = "the user or the password" if self.leader.user is not None else "a request without a user"
-            return Unreachable(
-                f"{where} refused {refused} ({said}): give http://USER:PASSWORD@{self.leader.node}, or set {USERNAME} "
-                f"and {PASSWORD}"
-            )
-        if answer.status_code == FORBIDDEN:
-            return Unreachable(f"{where} denied {request} ({said}): name an administrator in {self.flag}")
-        return ClientError(f"{where} answered {request} with {answer.status_code}: {said}")
+        if answer.status_code not in DENIED:
+            return ClientError(f"{where} answered {request} with {answer.status_code}: {said}")
+        if self.leader.user is None:
+            what, advice = "a request without a user", self._login()
+        elif WRONG_LOGIN in said.lower():
+            what, advice = "the user or the password", self._login()
+        elif LOCKED in said.lower():
+            what = request
+            advice = "wait a few minutes, and look in _replicator for replications with an old password"
+        else:
+            what, advice = request, ADMIN_NEEDED.format(flag=self.flag)
+        return Unreachable(f"{where} refused {what} ({said}): {advice}")
+
+    def _login(self) -> str:
+        return f"give {self.leader.scheme}://USER:PASSWORD@{self.leader.node}, or set {USERNAME} and {PASSWORD}"
 
     def create(self, database: str, documents: Sequence[Mapping[str, object]]) -> dict[str, str]:
         """Create documents, and return the errors of those that could not be created, by key."""
@@ -117,7 +149,7 @@ class LeaderAdmin:
 def leader_admins(options: CouchOptions, connect_s: float) -> list[LeaderAdmin]:
     """Return access to both leaders; raise `BadAddress` if one is missing."""
     return [
-        LeaderAdmin(flag, leader, connect_s)
+        LeaderAdmin(flag, leader, connect_s, context_for(leader, options.tls))
         for flag, leader in zip(("--couch-a", "--couch-b"), options.leaders, strict=True)
     ]
 
@@ -141,11 +173,11 @@ def _said(answer: requests.Response) -> str:
     return " ".join(text.split())[:200]
 
 
-def _root_cause(error: Exception) -> str:
-    """Return the root of an error in a few words, without the URL that requests puts into it."""
+def _root(error: BaseException) -> BaseException:
+    """Return the root of an error, whose text lacks the URL that requests puts into it."""
     while error.__cause__ is not None or error.__context__ is not None:
-        error = error.__cause__ or error.__context__  # type: ignore[assignment] # both are exceptions
-    return (getattr(error, "strerror", None) or type(error).__name__).lower()
+        error = error.__cause__ or error.__context__  # type: ignore[assignment] # one of them is an exception
+    return error
 
 
 class CouchServers:

@@ -13,12 +13,14 @@ from contextlib import ExitStack
 from random import Random
 from typing import TypeVar
 
+from stalewatch.clients.couchdb import replication
 from stalewatch.clients.couchdb.administration import LeaderAdmin, becomes_true, leader_admins
 from stalewatch.clients.couchdb.documents import Documents, LeaderResolver, Leaves, item_id
 from stalewatch.clients.couchdb.errors import explain
 from stalewatch.clients.couchdb.http import Connection
 from stalewatch.clients.couchdb.options import CouchOptions
 from stalewatch.clients.couchdb.setup import READY_S, set_up
+from stalewatch.clients.couchdb.tls import context_for
 from stalewatch.clients.errors import ClientError, Failure
 from stalewatch.clients.preload import batches, key_exists, removed_on_failure
 from stalewatch.clients.protocol import Answer, Body, Levels, Value
@@ -174,6 +176,21 @@ class CouchClient:
             self.remove(sorted({item for items in found for item in items}))
         self.remove(keys)
 
+    def leave(self) -> Sequence[str]:
+        """Delete our replication documents if so chosen, else return a line about them (raises `ClientError`)."""
+        options = self._options
+        if not replication.may_configure(self._admins):
+            return []
+        ours = replication.own_jobs(replication.directions(options, self._admins), options.db)
+        if options.remove_replication:
+            replication.remove(ours)
+        if not ours or options.remove_replication:
+            return []
+        listed = ", ".join(f"{job.document['_id']} at {job.holder.leader.node}" for job in ours)
+        return [
+            f"database {options.db} and its replication stay (_replicator: {listed}); --remove-replication deletes it"
+        ]
+
     def _all_deleted(self, keys: Sequence[str]) -> bool:
         """Delete the leaves that either leader shows; return whether there were none."""
         found = {admin: admin.live(self._options.db, keys) for admin in self._admins}
@@ -193,7 +210,8 @@ class CouchClient:
     def _documents(self) -> tuple[Documents, ...]:
         options = self._options
         both = tuple(
-            Documents(Connection(leader, options.timeout_s), leader.node, options.db) for leader in self._leaders
+            Documents(Connection(leader, options.timeout_s, context_for(leader, options.tls)), leader.node, options.db)
+            for leader in self._leaders
         )
         self._opened += both
         return both

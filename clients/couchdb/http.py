@@ -25,11 +25,12 @@ _BLOCK_BYTES = 16 << 10
 
 
 class Connection:
-    """A session's connection to one leader; used by one thread at a time."""
+    """A session's connection to one leader, by TLS if there is a context; used by one thread at a time."""
 
-    def __init__(self, leader: Leader, timeout_s: float) -> None:
+    def __init__(self, leader: Leader, timeout_s: float, tls: ssl.SSLContext | None = None) -> None:
         self._leader = leader
         self._timeout_s = timeout_s
+        self._tls = tls
         self._socket: socket.socket | None = None
         self._used_s = 0.0
         self._headers = (
@@ -74,9 +75,7 @@ class Connection:
         try:
             plain = socket.create_connection((self._leader.host, self._leader.port), self._timeout_s)
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if self._leader.scheme == "http":
-                return plain
-            return ssl.create_default_context().wrap_socket(plain, server_hostname=self._leader.host)
+            return self._tls.wrap_socket(plain, server_hostname=self._leader.host) if self._tls else plain
         except OSError as error:
             raise NotConnected(f"{self._leader.node}: {error}") from error
 

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple, Self
 from urllib.parse import quote, unquote, urlsplit
 
 from stalewatch.clients.errors import BadAddress
-from stalewatch.clients.options import URL, option, positive
+from stalewatch.clients.options import ON_OFF, URL, option, positive
+from stalewatch.clients.tls import TlsFiles, tls_option
 
 WRITE_TO = ("a", "b", "both", "home")
 READ_FROM = ("a", "b", "same", "other")
@@ -130,6 +131,18 @@ class CouchOptions:
         "leader that answers reads: a, b, same (as the session's writes of the key), other, or HOST:PORT",
         "a",
     )
+    tls_ca: str | None = tls_option("ca", "COUCH")
+    tls_cert: str | None = tls_option("cert", "COUCH")
+    tls_key: str | None = tls_option("key", "COUCH")
+    remove_replication: bool = option(
+        "--remove-replication",
+        "on: after the run, delete the replication documents that stalewatch wrote for this database; in runs of one "
+        "process (bench, drill), and only if no other run uses the replication",
+        default=False,
+        alone="on",
+        one_process=True,
+        **ON_OFF,
+    )
     timeout_s: float = option(
         "--timeout", "longest wait in seconds to connect and for an answer, each", DEFAULT_TIMEOUT_S, parse=positive
     )
@@ -162,11 +175,21 @@ class CouchOptions:
             raise BadAddress(f"{flag} {text!r}: must be one of {', '.join((*words, *nodes))}")
         return place
 
+    @property
+    def tls(self) -> TlsFiles:
+        """The files of ``--tls-ca``, ``--tls-cert`` and ``--tls-key``."""
+        return TlsFiles(self.tls_ca, self.tls_cert, self.tls_key)
+
     def check(self) -> None:
         """Raise `BadAddress` for options that contradict each other."""
         a, b = self.leaders
         if a.node == b.node:
             raise BadAddress(f"--couch-a and --couch-b are both {a.node}: name two servers")
+        if self.peer_a and self.peer_b and self.peer_a.node == self.peer_b.node:
+            raise BadAddress(f"--peer-a and --peer-b are both {self.peer_a.node}: name two servers")
+        if any(self.tls) and "https" not in {a.scheme, b.scheme}:
+            raise BadAddress("--tls-ca, --tls-cert and --tls-key need https:// in --couch-a or --couch-b")
+        self.tls.check()
 
 
 def _with_credentials(peer: Leader | None, same: Leader | None) -> Leader | None:

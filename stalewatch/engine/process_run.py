@@ -13,7 +13,7 @@ from typing import Any
 
 from stalewatch.clients.errors import ClientError
 from stalewatch.clients.options import public_values
-from stalewatch.clients.protocol import Database
+from stalewatch.clients.protocol import Database, Leaving
 from stalewatch.engine.database_run import DatabaseRun, RunSpec, collect_garbage_rarely, connect, with_local_cluster
 from stalewatch.engine.process_limits import require_files
 from stalewatch.engine.result import run_result
@@ -201,6 +201,8 @@ class ProcessRun:
                 self.run.finish()
                 if not keep:
                     self._clean()
+                if len(self.received) <= 1:  # no second Ctrl-C
+                    self._leave()
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
@@ -228,6 +230,16 @@ class ProcessRun:
             self.run.remove_keys()
         except ClientError as error:
             self._report_left_keys(str(error))
+
+    def _leave(self) -> None:
+        """Remove what the set-up created if so chosen, and report what stays."""
+        if not isinstance(self.run.client, Leaving):
+            return
+        try:
+            for line in self.run.client.leave():
+                self._log(line)
+        except ClientError as error:
+            self._log(f"what stays in the database is unknown: {error}")
 
     def _report_left_keys(self, reason: str) -> None:
         keys = self.run.keys

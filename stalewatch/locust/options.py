@@ -63,14 +63,19 @@ def add_arguments(parser: Any, databases: Collection[str]) -> None:  # noqa: ANN
 
 def all_options(databases: Iterable[str]) -> list[Option]:
     """Return the options of the load and of these databases."""
-    return [*LOAD, *(option for database in databases for option in DATABASES[database].flags())]
+    return [*LOAD, *(option for database in databases for option in _flags(database))]
+
+
+def _flags(database: str) -> list[Option]:
+    """Return the options of a database that runs in several processes have."""
+    return [option for option in DATABASES[database].flags() if not option.one_process]
 
 
 def _by_flag(databases: Iterable[str]) -> dict[str, dict[str, Option]]:
     """Return every flag once, with its option in each database that has it."""
     found: dict[str, dict[str, Option]] = {option.flag: {"": option} for option in LOAD}
     for database in databases:
-        for option in DATABASES[database].flags():
+        for option in _flags(database):
             found.setdefault(option.flag, {})[database] = option
     return found
 

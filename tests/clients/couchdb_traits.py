@@ -2,19 +2,30 @@
 
 Sequence numbers are opaque text; `_conflicts` are in random order; a write may be accepted (202) without a quorum;
 leaves are JSON only if the client accepts it; bodies that are not sent as JSON are refused; answers are chunked; a
-deleted document is in `_all_docs` without its body; the configuration and the replication scheduler can be queried.
+deleted document is in `_all_docs` without its body; the configuration and the replication scheduler can be queried;
+`/` names the server's uuid; who is no administrator may not use system databases or create others; databases may be
+partitioned. It may be reached by TLS.
 """
 
 import base64
 import json
 import random
+import secrets
+import ssl
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
+import pytest
 import requests
+
+from stalewatch.clients.couchdb.client import CouchClient
+from stalewatch.clients.couchdb.options import CouchOptions, leader
+from stalewatch.clients.errors import ClientError
+from stalewatch.clusters.local.couch_leaders import url
+from stalewatch.history.clock import RealClock
 
 TIMEOUT_S = 60
 
@@ -25,22 +36,55 @@ def paired(nodes: Sequence[str]) -> list[tuple[str, str]]:
     return [(a, b), (b, a)]
 
 
+def options_for(nodes: Sequence[str], **chosen: Any) -> CouchOptions:
+    a, b = (leader(url(node)) for node in nodes)
+    return CouchOptions(a=a, b=b, **chosen)
+
+
+def error_of(options: CouchOptions) -> ClientError:
+    with pytest.raises(ClientError) as caught:
+        CouchClient(options, RealClock()).prepare()
+    assert "\n" not in str(caught.value)
+    assert "wr0ng" not in str(caught.value)
+    return caught.value
+
+
 class CouchProxy:
     """A proxy for one leader that answers every `accepted_every`-th PUT of a document with 202 (0: none).
 
-    `failure` is the error of every replication, as the scheduler reports it.
+    `failure` is the error of every replication, as the scheduler reports it, and `failing` those of single documents,
+    by a part of their ids; they run once they are written again. `member`: the user is no administrator. `tls` takes
+    the server's side of connections.
     """
 
-    def __init__(self, behind: str, *, accepted_every: int = 0, peer_url: str | None = None, failure: str = "") -> None:
+    def __init__(
+        self,
+        behind: str,
+        *,
+        accepted_every: int = 0,
+        peer_url: str | None = None,
+        failure: str = "",
+        failing: Mapping[str, str] | None = None,
+        uuid: str | None = None,
+        member: bool = False,
+        partitioned: bool = False,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.behind = behind
         self.accepted_every = accepted_every
         self.peer_url = peer_url
         self.failure = failure
+        self.failing = dict(failing or {})
+        self.uuid = uuid or secrets.token_hex(16)
+        self.member = member
+        self.partitioned = partitioned
         self.puts = 0
         self.asked: list[str] = []
         """The requests so far, as METHOD PATH."""
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         self._server.daemon_threads = True
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         self._server.proxy = self  # type: ignore[attr-defined] # where the handler finds it
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         self.address = f"127.0.0.1:{self._server.server_port}"
@@ -66,8 +110,12 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(
                 *((200, url) if url else (404, {"error": "not_found", "reason": "unknown_config_value"}))
             )
-        if proxy.failure and path.path.startswith("/_scheduler/docs/"):
-            return self._answer(200, {"state": "crashing", "info": {"error": proxy.failure}})
+        if proxy.member and _is_for_admins(self.command, path.path):
+            return self._answer(401, {"error": "unauthorized", "reason": "You are not a server admin."})
+        if path.path.startswith("/_scheduler/docs/"):
+            return self._answer(200, _scheduled(proxy, unquote(path.path)))
+        if path.path.startswith("/_replicator/") and self.command == "DELETE":
+            proxy.failing = {part: error for part, error in proxy.failing.items() if part not in unquote(path.path)}
         if self.command == "POST" and self.headers.get("Content-Type") != "application/json":
             return self._answer(415, {"error": "bad_content_type", "reason": "Content-Type must be application/json"})
         query = {name: _plain(value) if name == "since" else value for name, value in parse_qsl(path.query)}
@@ -80,7 +128,8 @@ class _Handler(BaseHTTPRequestHandler):
             headers={name: value for name, value in self.headers.items() if name in _PASSED},
             timeout=TIMEOUT_S,
         )
-        return self._answer(self._status(proxy, answer.status_code, path.path), _translated(answer.json(), path.path))
+        translated = _translated(answer.json(), path.path, proxy)
+        return self._answer(self._status(proxy, answer.status_code, path.path), translated)
 
     do_GET = do_PUT = do_POST = do_DELETE = _serve  # noqa: N815 # the library's names
 
@@ -117,9 +166,23 @@ def _plain(seq: str) -> str:
     return plain
 
 
-def _translated(body: Any, path: str) -> Any:
+def _is_for_admins(command: str, path: str) -> bool:
+    creates = command == "PUT" and path.count("/") == 1
+    return creates or path.startswith(("/_replicator", "/_users", "/_scheduler", "/_node"))
+
+
+def _scheduled(proxy: CouchProxy, path: str) -> dict[str, object]:
+    failing = [error for part, error in proxy.failing.items() if part in path]
+    error = proxy.failure or (failing[0] if failing else None)
+    return {"state": "crashing", "info": {"error": error}} if error else {"state": "running", "info": {}}
+
+
+def _translated(body: Any, path: str, proxy: CouchProxy) -> Any:
     if path == "/":
-        return {"couchdb": "Welcome", "version": "3.5.0", "vendor": {"name": "The Apache Software Foundation"}}
+        vendor = {"name": "The Apache Software Foundation"}
+        return {"couchdb": "Welcome", "version": "3.5.0", "uuid": proxy.uuid, "vendor": vendor}
+    if proxy.partitioned and "update_seq" in body:
+        body["props"] = {"partitioned": True}
     if isinstance(body, dict):
         for row in body.get("results", ()):
             row["seq"] = _opaque(row["seq"])

@@ -23,7 +23,7 @@ from stalewatch.clusters.local.couch_leaders import url
 from stalewatch.history.clock import RealClock
 from stalewatch.history.operation import Depends
 from tests.clients.answers import shown
-from tests.clients.couchdb_traits import CouchProxy, paired
+from tests.clients.couchdb_traits import CouchProxy, error_of, options_for, paired
 
 pytestmark = pytest.mark.server
 
@@ -45,11 +45,6 @@ def servers(leaders: CouchCluster, request: pytest.FixtureRequest) -> Iterator[l
     finally:
         for proxy in proxies:
             proxy.close()
-
-
-def options_for(nodes: Sequence[str], **chosen: Any) -> CouchOptions:
-    a, b = (leader(url(node)) for node in nodes)
-    return CouchOptions(a=a, b=b, **chosen)
 
 
 @pytest.fixture
@@ -399,14 +394,6 @@ def test_a_new_database_is_created_and_replicated_by_the_servers_own_addresses(
                 requests.delete(url(node, f"_replicator/{row['id']}?rev={row['value']['rev']}"), timeout=TIMEOUT_S)
 
 
-def error_of(options: CouchOptions) -> ClientError:
-    with pytest.raises(ClientError) as caught:
-        CouchClient(options, RealClock()).prepare()
-    assert "\n" not in str(caught.value)
-    assert "wr0ng" not in str(caught.value)
-    return caught.value
-
-
 def test_a_wrong_password_is_reported_with_its_flag(leaders: CouchCluster) -> None:
     right = options_for(leaders.nodes())
     wrong = right.b._replace(password="wr0ng")  # noqa: S106 # wrong on purpose
@@ -470,7 +457,8 @@ def test_a_failing_replication_is_reported_with_the_servers_own_words(
     failure = "db_not_found: could not open http://admin:wr0ng@127.0.0.1:1/bench/"
     proxies = [CouchProxy(f"http://{node}", failure=failure) for node in leaders.nodes()]
     nodes = [proxy.address for proxy in proxies]
-    error = error_of(options_for(nodes, db=f"lost-{secrets.token_hex(4)}", peer_a=nowhere, peer_b=nowhere))
+    name, peer_b = f"lost-{secrets.token_hex(4)}", nowhere._replace(port=2)
+    error = error_of(options_for(nodes, db=name, peer_a=nowhere, peer_b=peer_b))
     assert "crashing db_not_found: could not open http://127.0.0.1:1/bench/" in str(error)
     for proxy in proxies:
         proxy.close()

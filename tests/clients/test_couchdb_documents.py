@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from stalewatch.clients.couchdb.documents import ATTEMPTS, Documents
+from stalewatch.clients.couchdb.documents import ATTEMPTS, EDIT_ATTEMPTS, Documents
 from stalewatch.clients.couchdb.errors import CouchError, HTTPStatusError, Unsettled, explain
 from stalewatch.clients.couchdb.http import Connection
 from stalewatch.clients.protocol import Body
@@ -70,10 +70,17 @@ def test_an_edit_rejected_at_once_failed_and_one_rejected_after_a_conflict_is_un
         assert explain(ended.value).outcome == outcome
 
 
-def test_an_edit_gives_up_after_too_many_conflicts() -> None:
-    with answering(*[DOCUMENT, CONFLICT] * (ATTEMPTS + 1)) as (server, documents), pytest.raises(Unsettled):
+def test_an_edit_gives_up_after_too_many_conflicts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stalewatch.clients.couchdb.documents.FIRST_PAUSE_S", 0.0)
+    with answering(*[DOCUMENT, CONFLICT] * (EDIT_ATTEMPTS + 1)) as (server, documents), pytest.raises(Unsettled):
         documents.edit("k", with_version_2)
-    assert len(server.requests) == 2 * (ATTEMPTS + 1)
+    assert len(server.requests) == 2 * (EDIT_ATTEMPTS + 1)
+
+
+def test_the_last_try_of_an_edit_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stalewatch.clients.couchdb.documents.FIRST_PAUSE_S", 0.0)
+    with answering(*[DOCUMENT, CONFLICT] * EDIT_ATTEMPTS, DOCUMENT, CREATED) as (_, documents):
+        assert documents.edit("k", with_version_2).outcome == "ok"
 
 
 def test_an_edit_names_the_revision_it_read_and_stores_no_other_server_field() -> None:

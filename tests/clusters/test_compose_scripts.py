@@ -3,11 +3,13 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from shutil import copy
+from urllib.parse import quote
 
 import pytest
+import requests
 import yaml
 
 from stalewatch.clients.couchdb import options as couchdb_options
@@ -88,12 +90,16 @@ def test_the_replica_set_is_formed_once(
     assert not is_healthy("mongo3", port)
 
 
-def run_couch_setup(cluster: CouchCluster, database: str, password: str = PASSWORD) -> subprocess.CompletedProcess[str]:
-    """Run the command of the service couchsetup."""
+def run_couch_setup(
+    cluster: CouchCluster, database: str, password: str = PASSWORD, *, names: Sequence[str] = ()
+) -> subprocess.CompletedProcess[str]:
+    """Run the command of the service couchsetup, for both leaders, or for the first one under these names."""
     command, script = SERVICES["couchsetup"]["command"]
     assert command == "python"
+    first = cluster.nodes()[0]
+    leaders = [first.replace("127.0.0.1", name) for name in names] or cluster.nodes()
     environ = {
-        "LEADERS": " ".join(f"http://{address}" for address in cluster.nodes()),
+        "LEADERS": " ".join(f"http://{address}" for address in leaders),
         "DATABASE": database,
         "COUCHDB_USER": USER,
         "COUCHDB_PASSWORD": password,
@@ -123,6 +129,24 @@ def test_two_leaders_are_set_up_once_and_leave_nothing_for_the_bench_to_set_up(l
     couchdb_setup.set_up(options, [LeaderAdmin("--couch-a", a, 5.0), LeaderAdmin("--couch-b", b, 5.0)])
     assert replications(leaders, "made-by-compose") == standing
     assert is_healthy("couch1", leaders.nodes()[0].partition(":")[2])
+
+
+def test_a_replication_with_another_password_is_written_again(leaders: CouchCluster) -> None:
+    assert run_couch_setup(leaders, "company/repassworded").returncode == 0
+    a, b = leaders.nodes()
+    name = quote(f"stalewatch-company/repassworded-{a}-{b}", safe="")
+    document = requests.get(url(a, f"_replicator/{name}"), timeout=60).json()
+    stale = {**document, "target": document["target"].replace(f":{PASSWORD}@", ":0ld@")}
+    assert requests.put(url(a, f"_replicator/{name}"), json=stale, timeout=60).status_code == 201
+    assert run_couch_setup(leaders, "company/repassworded").returncode == 0
+    assert requests.get(url(a, f"_replicator/{name}"), timeout=60).json()["target"] == document["target"]
+
+
+def test_one_server_under_two_names_is_refused(leaders: CouchCluster) -> None:
+    done = run_couch_setup(leaders, "bench", names=("127.0.0.1", "localhost"))
+    assert done.returncode == 1
+    assert "are the same server" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_wrong_password_is_reported_at_once_and_not_shown(leaders: CouchCluster) -> None:

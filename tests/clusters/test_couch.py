@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from stalewatch.clusters.local import home
+from stalewatch.clusters.local import couch_leaders, home
 from stalewatch.clusters.local.couch import DATABASE, USUAL_PORTS, CouchCluster
 from stalewatch.clusters.local.couch_leaders import TOPOLOGIES, ReplicationLink, url
 from stalewatch.clusters.protocol import ClusterError, NotRunning, UnknownNode
@@ -123,6 +123,27 @@ def test_a_link_to_a_leader_that_was_down_is_recreated(leaders: CouchCluster) ->
     leaders.start(print)
     assert link(first, second) != before[0]
     assert link(second, first) == before[1]  # its holder has just been started, and tries at once
+
+
+def test_a_link_whose_job_is_broken_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after the database was deleted: CouchDB backs off, and its scheduler says so."""
+    ends = {"source": url("h:1", DATABASE), "target": url("h:2", DATABASE), "_id": "stalewatch-bench-a-b"}
+    answers: dict[str, dict[str, object]] = {
+        "_all_docs": {"rows": [{"doc": ends}]},
+        "_scheduler": {"state": "crashing", "info": {"error": "db_not_found"}},
+    }
+
+    def answer(_method: str, address: str, path: str, *_: object, **__: object) -> dict[str, object]:
+        known = answers if address == "h:1" else {"_all_docs": {}}
+        return next((said for part, said in known.items() if part in path), {})
+
+    monkeypatch.setattr("stalewatch.clusters.local.couch_leaders._request", answer)
+    addresses = {"a": "h:1", "b": "h:2"}
+    assert couch_leaders.broken_links(addresses, DATABASE) == links("ab")
+    answers["_scheduler"] = {"state": "running"}
+    assert couch_leaders.broken_links(addresses, DATABASE) == set()
+    answers["_scheduler"] = {"error": "not_found"}  # PouchDB's answer
+    assert couch_leaders.broken_links(addresses, DATABASE) == set()
 
 
 @pytest.mark.server

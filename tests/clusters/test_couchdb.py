@@ -149,6 +149,16 @@ def test_the_variable_precedes_the_path_which_precedes_pouchdb(tmp_path: Path, m
     assert CouchCluster(tmp_path)._choose(print).name == "couchdb"
 
 
+@pytest.mark.usefixtures("nothing_named")
+def test_since_3_4_a_library_names_the_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = install(tmp_path / "installed")
+    with_an_erlang_alone(tmp_path / "installed")
+    for name in ("couch-3.5.0", "couch_replicator-3.5.0", "couch_index-3.5.0"):
+        (tmp_path / "installed" / "lib" / name).mkdir(parents=True)
+    monkeypatch.setenv("PATH", str(program.parent))
+    assert found() == ("Apache CouchDB 3.5.0", [])
+
+
 @pytest.mark.usefixtures("stand_in")
 @pytest.mark.server
 def test_a_node_named_by_the_variable_precedes_a_couchdb_on_the_path(
@@ -171,6 +181,15 @@ def with_an_invalid_release(root: Path) -> None:
     (root / "releases" / "start_erl.data").write_text("no numbers")
 
 
+def with_an_erlang_alone(root: Path) -> None:
+    (root / "releases" / "start_erl.data").write_text("13.1.5 ")
+
+
+def with_an_old_library(root: Path) -> None:
+    with_an_erlang_alone(root)
+    (root / "lib" / "couch-2.3.1").mkdir(parents=True)
+
+
 def with_an_old_release(root: Path) -> None:
     (root / "releases" / "start_erl.data").write_text("9.2 2.3.1")
 
@@ -182,6 +201,8 @@ def with_an_old_release(root: Path) -> None:
         (without_defaults, r"default\.ini"),
         (without_release, r"start_erl\.data"),
         (with_an_invalid_release, "is not part of a usable CouchDB"),
+        (with_an_erlang_alone, "names its version"),
+        (with_an_old_library, r"CouchDB 2\.3\.1, which is too old"),
         (with_an_old_release, r"CouchDB 2\.3\.1, which is too old"),
     ],
 )

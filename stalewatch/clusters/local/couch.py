@@ -181,6 +181,7 @@ class CouchCluster(LocalCluster):
         # CouchDB waits longer and longer (30 s, 60 s, ... hours) between attempts to reach a leader that was down; a
         # new document is tried at once.
         backed_off = {link for link in existing if link.target in started and link.source not in started}
+        backed_off |= couch_leaders.broken_links(addresses, DATABASE)
         for link in (existing - wanted) | backed_off:
             couch_leaders.remove_link(addresses, link, DATABASE)
         for link in wanted - (existing - backed_off):

@@ -2,11 +2,11 @@
 
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import permutations
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from stalewatch.clusters.local.programs import Lazy
 from stalewatch.clusters.protocol import ClusterError, NotReady
@@ -27,6 +27,9 @@ REPLICATOR = "_replicator"
 MISSING, CONFLICT, EXISTS = 404, 409, 412
 FIRST_ERROR = 400
 """HTTP status codes from here on are errors."""
+
+_BROKEN = frozenset({"crashing", "error", "failed", "completed"})
+"""States of the scheduler in which a continuous job does not replicate now."""
 
 _UP_TIMEOUT_S = 1.5
 _REQUEST_TIMEOUT_S = 20.0
@@ -95,11 +98,26 @@ def links(addresses: Mapping[str, str], database: str) -> set[ReplicationLink]:
     return {link for link, _, _ in _existing(addresses, database)}
 
 
+def broken_links(addresses: Mapping[str, str], database: str) -> set[ReplicationLink]:
+    """Return the links whose job does not run now, as CouchDB's scheduler says; PouchDB has none.
+
+    CouchDB waits longer and longer between attempts, but tries a new document at once.
+    """
+    return {link for link, holder, document in _existing(addresses, database) if _is_broken(holder, document)}
+
+
+def _is_broken(holder: str, document: Document) -> bool:
+    name = quote(document["_id"], safe="")
+    job = _request("GET", holder, f"_scheduler/docs/{REPLICATOR}/{name}", allowed=range(FIRST_ERROR, 600))
+    return job.get("state") in _BROKEN
+
+
 def put_link(addresses: Mapping[str, str], link: ReplicationLink, database: str) -> None:
     """Create a replication link for a database; it survives restarts of both servers."""
     source, target = (addresses[name] for name in link)
-    document = {"source": url(source, database), "target": url(target, database), "continuous": True}
-    name = f"{_PREFIX}{database}-{link.source}-{link.target}"
+    path = quote(database, safe="")
+    document = {"source": url(source, path), "target": url(target, path), "continuous": True}
+    name = quote(f"{_PREFIX}{database}-{link.source}-{link.target}", safe="")
     _request("PUT", source, f"{REPLICATOR}/{name}", document, allowed=(CONFLICT,))
 
 
@@ -150,7 +168,7 @@ def _await_probes(address: str, database: str, probes: Mapping[str, str], deadli
 
 def _existing(addresses: Mapping[str, str], database: str) -> Iterator[tuple[ReplicationLink, str, Document]]:
     """Yield every link with its document and the leader that holds it."""
-    ends = {(address, f"/{database}"): name for name, address in addresses.items()}
+    ends = {(address, database): name for name, address in addresses.items()}
     for holder in addresses.values():
         for document in _replications(holder):
             source, target = (ends.get(_end(document, end)) for end in ("source", "target"))
@@ -173,10 +191,10 @@ def _end(document: Document, end: str) -> tuple[str, str]:
     """Return HOST:PORT and path of a replication's source or target."""
     endpoint = document.get(end, "")
     parts = urlsplit(endpoint if isinstance(endpoint, str) else endpoint.get("url", ""))
-    return parts.netloc.rpartition("@")[2], parts.path.rstrip("/")
+    return parts.netloc.rpartition("@")[2], unquote(parts.path).strip("/")
 
 
-def _request(method: str, address: str, path: str, body: object = None, *, allowed: Sequence[int] = ()) -> Document:
+def _request(method: str, address: str, path: str, body: object = None, *, allowed: Collection[int] = ()) -> Document:
     """Return a leader's answer; raise `ClusterError` for none, or for an error that is not `allowed`."""
     try:
         with requests.Session() as session:

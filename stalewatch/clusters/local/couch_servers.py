@@ -6,6 +6,7 @@ are installed once, from a lock file with versions and integrity hashes, to a ca
 """
 
 import hashlib
+import re
 import shutil
 import subprocess
 import tempfile
@@ -107,6 +108,8 @@ _VM_ARGS = """\
 +Bd -noinput
 """
 
+_LIBRARY = re.compile(r"couch-(\d[\w.+-]*)")
+
 _CONFLICTING_VARIABLES = ("ERL_FLAGS", "ERL_AFLAGS", "ERL_ZFLAGS", "COUCHDB_INI_FILES")
 """May name other configuration files, and CouchDB exits at once if it is given two sets of files."""
 
@@ -134,13 +137,27 @@ def _couchdb_version(program: Path) -> str:
     root = program.parents[1]
     try:
         (root / "etc" / "default.ini").open("rb").close()
-        _, version = (root / "releases" / "start_erl.data").read_text().split()
+        version = _release(root)
         supported = int(version.partition(".")[0]) >= OLDEST_COUCHDB
     except (OSError, ValueError) as error:
         raise MissingProgram(f"{program} is not part of a usable CouchDB ({error}): {COUCHDB.install}") from error
     if not supported:
         raise MissingProgram(f"{program} is CouchDB {version}, which is too old: {COUCHDB.install}")
     return version
+
+
+def _release(root: Path) -> str:
+    """Return the version of an installation; raise OSError or ValueError if it cannot be told.
+
+    It stands in the name of a library, and up to 3.3 also in `start_erl.data`, behind the version of Erlang.
+    """
+    libraries = [found[1] for path in (root / "lib").glob("couch-*") if (found := _LIBRARY.fullmatch(path.name))]
+    if libraries:
+        return max(libraries)
+    _, *versions = (root / "releases" / "start_erl.data").read_text().split()
+    if not versions:
+        raise ValueError(f"neither {root / 'lib'} nor start_erl.data names its version")
+    return versions[0]
 
 
 def _prepare_couchdb(program: Path, folder: Path, address: str) -> Launch:

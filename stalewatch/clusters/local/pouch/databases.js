@@ -1,5 +1,7 @@
 'use strict';
-// The databases of this server by name: each is opened once, and dropped from the map when it is deleted.
+// The databases of this server by the name of their files: each is opened once, and dropped from the map when it is deleted.
+
+const names = require('./names');
 
 const LEGAL = /^[a-z][a-z0-9_$()+/-]*$/;
 const POLL_MS = 5;
@@ -33,7 +35,7 @@ module.exports = class Databases {
   creation() {
     return async (request, response, next) => {
       const name = request.params.db;
-      if (!LEGAL.test(name)) return next();
+      if (!LEGAL.test(names.database(name))) return next();
       try {
         if (await this.exists(name)) {
           return response.status(412).json({ error: 'file_exists', reason: 'The database could not be created.' });

@@ -2,6 +2,8 @@
 // Continuous replication as configured by the documents of `_replicator`: a job runs as long as its document exists,
 // across restarts of this server and outages of the other one.
 
+const names = require('./names');
+
 const RETRY_MS = 500; // so that a repaired link is used again soon
 
 /** Runs one job per document of `_replicator`. */
@@ -37,7 +39,7 @@ module.exports = class Replicator {
     const url = new URL(address);
     if (!this.own(url)) return new this.PouchDB(address, { skip_setup: true });
     const name = decodeURIComponent(url.pathname.replace(/^\/|\/$/g, ''));
-    const database = await this.databases.open(name);
+    const database = await this.databases.open(names.file(name));
     if (!database) throw new Error(`database ${name} does not exist`);
     return database;
   }

@@ -10,6 +10,7 @@ const access = require('./access');
 const continuousChanges = require('./changes');
 const Databases = require('./databases');
 const plainEndpoints = require('./endpoints');
+const names = require('./names');
 const Replicator = require('./replicator');
 
 const KEEP_ALIVE_MS = 65_000;
@@ -49,6 +50,12 @@ app.use((request, response, next) => {
   const type = request.headers['content-type'] || FORM;
   if (type.startsWith(FORM)) request.headers['content-type'] = 'application/json';
   next();
+});
+app.use(names.rewrite);
+app.get('/_all_dbs', (request, response, next) => {
+  PouchDB.allDbs()
+    .then((files) => response.json(files.map(names.database).sort()))
+    .catch(next);
 });
 app.put('/_replicator/:id', express.json({ limit: LARGEST_BODY }), plainEndpoints);
 app.put('/:db', databases.creation());
