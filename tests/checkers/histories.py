@@ -101,10 +101,16 @@ class Plan:
             siblings=choices.pick((0, 0, 30, 80)),
             depends=choices.pick((0, 20, 60)),
             foreign=choices.pick((0, 0, 0, 25) if alone else (0, 25, 50)),
-            workers=[2 * n + 3 for n in reversed(range(files))] if choices.chance(40) else list(range(files)),
+            workers=cls._workers(choices, files),
             clock_errors_ns=[choices.pick(CLOCK_ERRORS) for _ in range(files)],
             missing=[choices.number(0, 5) if choices.chance(15 if alone else 25) else None for _ in range(files)],
         )
+
+    @staticmethod
+    def _workers(choices: Choices, files: int) -> list[int]:
+        """Return the worker of each file: all different, or the first two files are of one worker."""
+        workers = [2 * n + 3 for n in reversed(range(files))] if choices.chance(40) else list(range(files))
+        return [workers[0], *workers[:-1]] if files > 1 and choices.chance(40) else workers
 
     def key(self, worker: int, number: int) -> str:
         return f"k{number}" if self.shared else f"w{worker}-k{number}"
@@ -147,7 +153,10 @@ def _of(kind: type[Kind], steps: Sequence[Step[SessionOp]]) -> list[Step[Kind]]:
 
 
 def _steps(plan: Plan, rolls: Sequence[bytes]) -> list[Step[SessionOp]]:
-    """Return the operations of the sessions, sequential except that the next one may start during an unknown one."""
+    """Return the operations of the sessions, sequential except that the next one may start during an unknown one.
+
+    A session is a worker's, in whichever of its files it does something.
+    """
     free: dict[tuple[int, str], int] = {}
     steps = []
     for number, roll in enumerate(rolls):
@@ -155,12 +164,13 @@ def _steps(plan: Plan, rolls: Sequence[bytes]) -> list[Step[SessionOp]]:
         file, session = choices.number(0, len(plan.workers) - 1), f"s{choices.number(0, plan.sessions - 1)}"
         op = _blank(plan, choices, plan.workers[file], number)
         op.session = session
-        op.start = free.get((file, session), 0) + choices.pick(GAPS)
+        worker = plan.workers[file]
+        op.start = free.get((worker, session), 0) + choices.pick(GAPS)
         op.end = op.start + choices.pick(LENGTHS)
         op.outcome = choices.pick(OUTCOMES)
-        free[file, session] = op.end
+        free[worker, session] = op.end
         if op.outcome == "unknown":
-            free[file, session] = op.start if choices.chance(60) else op.end
+            free[worker, session] = op.start if choices.chance(60) else op.end
             if not isinstance(op, Read) and choices.chance(40):
                 op.end = None
         steps.append(Step(op, file, choices, turn=choices.number(0, 255)))
