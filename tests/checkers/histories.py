@@ -8,6 +8,7 @@ Every operation takes its choices from bytes of its own. So hypothesis can remov
 others, and shrinks a history of twenty operations to the two or three that matter.
 """
 
+import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import Generic, Literal, TypeVar
 
 from hypothesis import strategies as st
 
-from stalewatch.history.operation import Append, Depends, Draw, Fault, Final, Operation, Outcome, Read, Write
+from stalewatch.history.operation import Append, Depends, Draw, Fault, Final, Operation, Outcome, Read, Write, replace
 from tests.checkers.oracle import File
 
 T = TypeVar("T")
@@ -345,6 +346,23 @@ def random_history(seed: int, size: int = DEFAULT_SIZE, *, files: int | None = N
     files = files or random.choice((1, 1, 1, 2, 2, 3))
     steps, extras = max(random.randint(1, size), random.randint(1, size)), random.randint(0, MAX_EXTRAS)
     return generate(Rolls(random.randbytes(BYTES), _random_rolls(random, steps), _random_rolls(random, extras)), files)
+
+
+def scaled(files: Sequence[File], scale: int) -> list[File]:
+    """Return the history with all times and clock errors multiplied, and a horizon that is still beyond its end."""
+
+    def stretched(op: Operation) -> Operation:
+        return replace(op, start=op.start * scale, end=None if op.end is None else op.end * scale)
+
+    return [
+        dataclasses.replace(
+            file,
+            operations=[stretched(op) for op in file.operations],
+            clock_error_ns=None if file.clock_error_ns is None else file.clock_error_ns * scale,
+            horizon_s=10**7,
+        )
+        for file in files
+    ]
 
 
 def random_growing_register(seed: int, size: int = 8, *, rising: bool = True) -> list[File]:

@@ -8,6 +8,7 @@ marked "Reading:".
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import sqrt
 from statistics import NormalDist
 from typing import Generic, Protocol, TypeVar
@@ -97,6 +98,11 @@ class History:
         self.draws = [draw for draw in of(Draw) if draw.op.outcome == "ok"]
         self.finals = [final for final in of(Final) if final.op.outcome == "ok"]
         self.judged_reads = [read for read in self.reads if self._is_judged(read)]
+
+    @cached_property
+    def lost(self) -> set[Place]:
+        """Return the writes and items that are lost, worked out once."""
+        return lost_writes(self).violating
 
     def _is_judged(self, read: At[Read]) -> bool:
         """`owner`: "without N's complete file, and live, only `monotonic_reads` judges it".
@@ -225,7 +231,7 @@ def why_stale(history: History, read: At[Read], floor: int) -> str:
     """
     if any(sibling >= floor for sibling in read.op.siblings or ()):
         return "conflict"
-    return "lost" if setter(history, read, floor).place in lost_writes(history).violating else "lag"
+    return "lost" if setter(history, read, floor).place in history.lost else "lag"
 
 
 def why_no_prefix(history: History, read: At[Read], floor: int) -> str | None:

@@ -13,9 +13,11 @@ from stalewatch.checkers.verdict import FRESH_PERCENTAGES
 from stalewatch.history.codec import encode
 from stalewatch.history.reader import History
 from tests.checkers import oracle
-from tests.checkers.histories import history_text, multi_file_histories, random_history, single_file_histories
+from tests.checkers.histories import history_text, multi_file_histories, random_history, scaled, single_file_histories
 
 SEEDS, SOAK_SEEDS = 2000, 100_000
+SCALES = (1, 100_000, 1_000_000, 1_000_000_000, 10_000_000_000)
+"""Nanoseconds that stand for one, so that the ages of reads fall into every bucket, and on their edges."""
 
 
 # The guarantees whose violating operation is the first of a witness, not the last.
@@ -115,8 +117,9 @@ def test_a_hundred_thousand_seeded_histories_get_the_counts_of_the_oracle(tmp_pa
 
 def compare(seeds: Iterable[int], tmp_path: Path) -> None:
     for seed in seeds:
-        files = random_history(seed)
-        assert found(*judge_from_text(files, tmp_path)) == expected(files), f"random_history({seed})"
+        scale = SCALES[seed % len(SCALES)]
+        files = scaled(random_history(seed), scale)
+        assert found(*judge_from_text(files, tmp_path)) == expected(files), f"scaled(random_history({seed}), {scale})"
 
 
 def test_long_histories_get_the_counts_of_the_oracle(tmp_path: Path) -> None:
