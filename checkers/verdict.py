@@ -250,10 +250,10 @@ class Verdict:
                 del self.causes[cause]
 
     def _add_witnesses(self, witnesses: Sequence[Violation]) -> None:
-        """Keep the first ones; the same operations with another cause are a correction."""
+        """Keep the first ones; the same operations with another cause are a correction, and take their place."""
         for witness in witnesses:
             for index, known in enumerate(self.witnesses):
-                if known.operations == witness.operations:
+                if known.cause != witness.cause and known.operations == witness.operations:
                     self.witnesses[index] = witness
                     break
             else:

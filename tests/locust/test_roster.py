@@ -25,7 +25,17 @@ def observed() -> tuple[Findings, Statistics]:
 
 
 def report(number: int = 0, *, last: bool = False, stalls: tuple[Stall, ...] = ()) -> Report:
-    findings, statistics = observed()
+    return report_of(*observed(), number, last=last, stalls=stalls)
+
+
+def report_of(
+    findings: Findings,
+    statistics: Statistics | None = None,
+    number: int = 0,
+    *,
+    last: bool = False,
+    stalls: tuple[Stall, ...] = (),
+) -> Report:
     return Report(
         run="r",
         worker=3,
@@ -36,9 +46,9 @@ def report(number: int = 0, *, last: bool = False, stalls: tuple[Stall, ...] = (
         total=0,
         unit="",
         verdicts=verdict_rows(findings),
-        counts=counts_of(statistics),
-        duplicate_items=0,
-        phantom_items=0,
+        counts=counts_of(statistics or Statistics()),
+        duplicate_items=findings.duplicate_items,
+        phantom_items=findings.phantom_items,
         stalls=list(stalls),
         settings={"memory": {"topology": "leader"}},
         histories=[],
@@ -76,7 +86,7 @@ def test_reports_add_up() -> None:
     assert not member.gap
     assert totals.findings.verdicts["stale_reads"].violated == 3
     assert totals.operations == 9
-    assert len(totals.findings.verdicts) == 9
+    assert len(totals.findings.verdicts) == 10
 
 
 def test_a_report_that_never_arrived_is_noticed() -> None:
