@@ -244,7 +244,7 @@ def test_the_witnesses_of_every_guarantee_are_operations_of_the_file(
         draw(4, 11, 12),
         draw(4, 13, 14),
         final(1, 15, 16),
-        {**final(None, 15, 17, items=["nobody's"]), "key": "list"},
+        {"op": "final", "key": "list", "items": ["nobody's"], "start": 15, "end": 17, "outcome": "ok"},
     ]
     _, result = checked(capsys, file_of(tmp_path, header(), *lines, CLOSE))
     for name, row in result["guarantees"].items():
