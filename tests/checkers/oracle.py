@@ -294,7 +294,7 @@ begins there."""
 
 
 def freshness(result: Result) -> list[tuple[int, int | None, int, int]]:
-    """Return "`checked` and `stale` a bucket", "empty buckets left out": where it begins and ends, and the two counts."""
+    """Return "`checked` and `stale` a bucket", "empty buckets left out": where it begins, where it ends, two counts."""
     rows = []
     for begin, end in zip(AGE_EDGES_NS, [*AGE_EDGES_NS[1:], None], strict=True):
         inside = [stale for age, stale in result.ages_ns if begin <= age and (end is None or age < end)]

@@ -33,7 +33,7 @@ def judged(case: dict[str, Any]) -> tuple[int, str]:
     return code, out.getvalue()
 
 
-def changes(before: Any, after: Any, path: str = "") -> Iterator[str]:  # noqa: ANN401 # any JSON value
+def changes(before: Any, after: Any, path: str = "") -> Iterator[str]:
     """Yield the path of every value that differs, was added or was removed; lists are compared as a whole."""
     if isinstance(before, dict) and isinstance(after, dict):
         for name in dict.fromkeys([*before, *after]):
