@@ -106,24 +106,24 @@ class Judge:
             return _NONE
         register = self._registers.get(read.key) or self._register(read.key)
         session = read.session if self._one_file else self._session(read.session, source)
-        view = own_view = register.views.get(session) or register.view(session)
+        view = known = register.views.get(session) or register.view(session)
         if self._session_files is not None:
-            view = self._session_files.view(own_view, read, source)
+            known = self._session_files.view(view, read, source)
         judged = read.owner is None or self._is_judged(read.owner, source)
         found = _NONE
         for guarantee in self._floors if judged else self._monotonic:
-            floor = guarantee.floor(read, register, view, source)
+            floor = guarantee.floor(read, register, known, source)
             if floor > 0:
                 verdict = guarantee.verdict
                 verdict.checked += 1
                 if version < floor:
-                    found = (*found, verdict.add(guarantee.violation(read, version, register, view, source)))
+                    found = (*found, verdict.add(guarantee.violation(read, version, register, known, source)))
         if judged:
             for on_read in self._on_read:
                 violation = on_read(read, version, register, source)
                 if violation is not None:
                     found = (*found, violation)
-        self._learn_from_read(read, version, register, own_view, source)
+        self._learn_from_read(read, version, register, view, source)
         return found
 
     def _learn_from_read(self, read: Read, version: int, register: Register, view: SessionView, source: int) -> None:

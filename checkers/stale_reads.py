@@ -9,15 +9,11 @@ from typing import NamedTuple
 
 from stalewatch.checkers.guarantee import FloorGuarantee, JudgeContext, Register, SessionView
 from stalewatch.checkers.verdict import AGE_EDGES_NS, WITNESSES, Violation
-from stalewatch.history.operation import Final, Operation, Read
+from stalewatch.history.operation import Final, Read
 
 
-class _Floor(NamedTuple):
-    """The write that set the floor of stale reads."""
-
-    version: int
-    end: int
-    source: int
+_Floor = tuple[str, int, int, int]
+"""The write that set the floor of a stale read: its key, version, end and source."""
 
 
 class _FinalState(NamedTuple):
@@ -29,43 +25,45 @@ class _FinalState(NamedTuple):
 
 
 class _LaggingReads:
-    """How many reads of a key had the cause ``lag``, by the write that set their floor.
+    """How many reads had the cause ``lag``, by the write that set their floor.
 
-    Which of those writes are lost is known at the end only, and depends on what the final read holds: any of them may
-    be. So all are kept, except that writes older than the horizon are put together as one range of versions a source.
-    If such a range is lost as a whole, as after a wipe, it still counts; if what the final read holds falls into it,
-    its reads remain ``lag``. So beyond the horizon ``lost`` is a lower bound.
+    Which of those writes are lost is known at the end only, and depends on what the final reads hold: any of them may
+    be. So all are kept, except that writes older than the horizon are put together as one range of versions a key and
+    source. If such a range is lost as a whole, as after a wipe, it still counts; if what the final read holds falls
+    into it, its reads remain ``lag``. So beyond the horizon ``lost`` is a lower bound.
     """
 
     __slots__ = ("_horizon_ns", "_limit", "_old", "_recent")
 
-    SLACK = 64
+    SLACK = 1024
 
     def __init__(self, horizon_ns: int) -> None:
         self._horizon_ns = horizon_ns
         self._limit = self.SLACK
         self._recent: dict[_Floor, int] = {}
-        self._old: dict[int, tuple[int, int, int]] = {}
-        """By source: the least version, the newest end, and the number of reads."""
+        self._old: dict[tuple[str, int], tuple[int, int, int]] = {}
+        """By key and source: the least version, the newest end, and the number of reads."""
 
     def add(self, floor: _Floor, start: int) -> None:
         """Count a read that started then."""
-        self._recent[floor] = self._recent.get(floor, 0) + 1
-        if len(self._recent) > self._limit:
+        recent = self._recent
+        recent[floor] = recent.get(floor, 0) + 1
+        if len(recent) > self._limit:
             self._put_together(start - self._horizon_ns)
 
     def _put_together(self, before: int) -> None:
-        for floor in [floor for floor in self._recent if floor.end < before]:
-            least, end, reads = self._old.get(floor.source, (floor.version, floor.end, 0))
+        for floor in [floor for floor in self._recent if floor[2] < before]:
+            key, version, floor_end, source = floor
+            least, end, reads = self._old.get((key, source), (version, floor_end, 0))
             reads += self._recent.pop(floor)
-            self._old[floor.source] = min(least, floor.version), max(end, floor.end), reads
+            self._old[key, source] = min(least, version), max(end, floor_end), reads
         self._limit = 2 * len(self._recent) + self.SLACK
 
     def floors(self) -> Iterable[tuple[_Floor, int]]:
         """Yield floors and their numbers of reads; an old range stands for all of its writes if its ends are lost."""
         yield from self._recent.items()
-        for source, (least, end, reads) in self._old.items():
-            yield _Floor(least, end, source), reads
+        for (key, source), (least, end, reads) in self._old.items():
+            yield (key, least, end, source), reads
 
 
 class StaleReads(FloorGuarantee):
@@ -86,7 +84,7 @@ class StaleReads(FloorGuarantee):
 
     def __init__(self, context: JudgeContext) -> None:
         super().__init__(context)
-        self._lagging: dict[str, _LaggingReads] = {}
+        self._lagging = _LaggingReads(context.horizon_ns)
         self._finals: dict[str, _FinalState] = {}
         self._first: list[tuple[Violation, _Floor]] = []
         """The first violations, drained or not: no sum of verdicts shows others of this judge as witnesses."""
@@ -102,34 +100,22 @@ class StaleReads(FloorGuarantee):
     def violation(self, read: Read, version: int, register: Register, view: SessionView, source: int) -> Violation:
         """Return the first write that made the version old, the newest write before the read, and the read."""
         stairs = register.acknowledged
-        (floor, end), newest = stairs.floor_and_end(read.start, source), stairs.floor_operation(read.start, source)
-        first = stairs.first_above(version, read.start, source)
+        start, siblings = read.start, read.siblings
+        (floor, end), newest = stairs.floor_and_end(start, source), stairs.floor_operation(start, source)
+        first = stairs.first_above(version, start, source)
         assert first is not None  # noqa: S101 # the floor is above the version
         assert newest is not None  # noqa: S101 # it set the floor
-        proof: list[Operation] = [first.operation, read]
-        if newest is not first.operation:
-            proof.insert(1, newest)
-        hidden = any(sibling >= floor for sibling in read.siblings or ())
-        violation = Violation(
-            self.name,
-            tuple(proof),
-            cause="conflict" if hidden else "lag",
-            staleness_ns=read.start - first.end,
-            staleness_exact=first.exact,
-            versions_behind=floor - version,
-            age_ns=read.start - end,
-        )
-        self._remember(violation, read, _Floor(floor, end, stairs.floor_source(read.start, source)))
-        return violation
-
-    def _remember(self, violation: Violation, read: Read, floor: _Floor) -> None:
+        older = first.operation
+        proof = (older, read) if newest is older else (older, newest, read)
+        cause = "conflict" if siblings and max(siblings) >= floor else "lag"
+        stale_ns, behind = start - first.end, floor - version
+        violation = Violation(self.name, proof, cause, stale_ns, first.exact, behind, start - end)
+        floor_write = (read.key, floor, end, stairs.floor_source(start, source))
+        if cause == "lag":
+            self._lagging.add(floor_write, start)
         if len(self._first) < WITNESSES:
-            self._first.append((violation, floor))
-        if violation.cause == "lag":
-            lagging = self._lagging.get(read.key)
-            if lagging is None:
-                lagging = self._lagging[read.key] = _LaggingReads(self.context.horizon_ns)
-            lagging.add(floor, read.start)
+            self._first.append((violation, floor_write))
+        return violation
 
     def on_final(self, final: Final, register: Register, source: int) -> None:
         """Remember what the key holds in the end."""
@@ -138,31 +124,21 @@ class StaleReads(FloorGuarantee):
 
     def finish(self) -> Iterable[Violation]:
         """Move the reads whose floor is lost from the cause ``lag`` to ``lost``; they are no new violations."""
-        lost = sum(
-            reads
-            for key, lagging in self._lagging.items()
-            for floor, reads in lagging.floors()
-            if self._is_lost(key, floor)
-        )
+        lost = sum(reads for floor, reads in self._lagging.floors() if self._is_lost(floor))
         if lost:
             witnesses = [
                 violation._replace(cause="lost")
                 for violation, floor in self._first
-                if violation.cause == "lag" and self._is_lost(_key(violation), floor)
+                if violation.cause == "lag" and self._is_lost(floor)
             ]
             self.verdict.correct_cause("lag", "lost", lost, witnesses)
-        self._lagging.clear()
+        self._lagging = _LaggingReads(self.context.horizon_ns)
         return ()
 
-    def _is_lost(self, key: str, floor: _Floor) -> bool:
+    def _is_lost(self, floor: _Floor) -> bool:
+        key, version, end, source = floor
         final = self._finals.get(key)
         if final is None:
             return False
-        margin = self.context.margin(floor.source, final.source)
-        return floor.version > final.held and margin is not None and floor.end < final.start - margin
-
-
-def _key(violation: Violation) -> str:
-    read = violation.operations[-1]
-    assert isinstance(read, Read)  # noqa: S101 # as `violation` made it
-    return read.key
+        margin = self.context.margin(source, final.source)
+        return version > final.held and margin is not None and end < final.start - margin

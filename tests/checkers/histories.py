@@ -271,7 +271,8 @@ def _final_or_fault(
         if kind == "l":
             final.items = _items(choices, [step.op for step in _of(Append, steps) if step.op.key == key])
         else:
-            final.version = written.near_truth(choices, key, start, end)
+            version = written.near_truth(choices, key, start, end)
+            final.version = choices.number(0, version) if choices.chance(25) else version  # what is newer was lost
             if choices.chance(plan.siblings):
                 final.siblings = choices.picks(written.versions(key), choices.pick((0, 0, 2)))
     return Step(final, file, choices)

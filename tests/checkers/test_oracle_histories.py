@@ -143,7 +143,7 @@ def _session_ties(file: File) -> Iterator[str]:
     incomplete|no clock error known|equal starts|superseded|write without version|write without end|append without end
     |draw without end|fault without end|fault|read of 0|foreign read|read depends|write depends|unknown write
     |fail write|unknown read|fail append|unknown draw|unknown final|ok final|ok append|ok draw|instant write
-    |stale_reads lost|stale_reads conflict|read_regressions vanished|unexpected_items duplicate|unexpected_items phantom
+    |stale_reads lost|read_regressions vanished|unexpected_items duplicate|unexpected_items phantom
     |two files of a worker|a session in two files|phantom version in a final read
     |instant read|read alone|read with siblings|final alone|final with siblings|two instants|instant first
     |last
