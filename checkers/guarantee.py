@@ -43,7 +43,7 @@ class Staircase:
     horizon, finds no floor and goes unchecked; it is never flagged falsely.
     """
 
-    __slots__ = ("_dropped", "_ends", "_horizon_ns", "_limit", "_operations", "_top", "_top_end", "_values")
+    __slots__ = ("_dropped", "_ends", "_horizon_ns", "_limit", "_operations", "_values", "top", "top_end")
 
     SLACK = 64
     """Steps to collect before trying to drop some, so that dropping costs little on average."""
@@ -55,14 +55,14 @@ class Staircase:
         self._ends: list[int] = []
         self._values: list[int] = []
         self._operations: list[NumberedOperation] = []
-        self._top = self._top_end = NEVER  # the last step, for speed: most reads start after it
+        self.top = self.top_end = NEVER  # the last step, for speed: most reads start after it
 
     def add(self, value: int, end: int, operation: NumberedOperation, _source: int = 0) -> None:
         """Add a completed operation; it is a step only if its value is a new maximum."""
-        if value <= self._top:
+        if value <= self.top:
             return
-        self._top = value
-        self._top_end = end
+        self.top = value
+        self.top_end = end
         self._values.append(value)
         self._ends.append(end)
         self._operations.append(operation)
@@ -78,15 +78,15 @@ class Staircase:
 
     def floor(self, start: int, _source: int = 0, default: int = 0) -> int:
         """Return the greatest value that ended strictly before `start`, else `default`."""
-        if start > self._top_end > NEVER:
-            return self._top
+        if start > self.top_end > NEVER:
+            return self.top
         index = bisect_left(self._ends, start)
         return self._values[index - 1] if index else default
 
     def floor_and_end(self, start: int, _source: int = 0) -> tuple[int, int]:
         """Return the floor at `start`, 0 if there is none, and the end of the operation that set it."""
-        if start > self._top_end > NEVER:
-            return self._top, self._top_end
+        if start > self.top_end > NEVER:
+            return self.top, self.top_end
         index = bisect_left(self._ends, start)
         return (self._values[index - 1], self._ends[index - 1]) if index else (0, 0)
 
@@ -114,6 +114,9 @@ class SourceStaircases:
     """
 
     __slots__ = ("_by_source", "_horizon_ns", "_sources")
+
+    top, top_end = 0, NEVER
+    """There is no last step that is before whatever starts after its end: that depends on the reader's clock."""
 
     def __init__(self, horizon_ns: int, sources: tuple[Source, ...]) -> None:
         self._horizon_ns = horizon_ns
