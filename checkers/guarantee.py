@@ -6,12 +6,16 @@ docs/adding-a-guarantee.md walks through writing one.
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
+from stalewatch.checkers.item_list import ItemList
 from stalewatch.checkers.verdict import Verdict, Violation
 from stalewatch.history.operation import DEFAULT_HORIZON_S, Append, Draw, Fault, Final, Operation, Read, Write
 from stalewatch.history.reader import Source
 from stalewatch.history.rules import NEVER, VersionRanges
+
+if TYPE_CHECKING:
+    from stalewatch.checkers.lost_writes import AcknowledgedWrites
 
 NumberedOperation = Write | Read | Draw
 """A completed operation with a number: the version written or shown, or the value drawn."""
@@ -39,7 +43,7 @@ class Staircase:
     horizon, finds no floor and goes unchecked; it is never flagged falsely.
     """
 
-    __slots__ = ("_dropped", "_ends", "_horizon_ns", "_limit", "_operations", "_top", "_top_end", "_values")
+    __slots__ = ("_dropped", "_ends", "_horizon_ns", "_limit", "_operations", "_values", "top", "top_end")
 
     SLACK = 64
     """Steps to collect before trying to drop some, so that dropping costs little on average."""
@@ -51,14 +55,14 @@ class Staircase:
         self._ends: list[int] = []
         self._values: list[int] = []
         self._operations: list[NumberedOperation] = []
-        self._top = self._top_end = NEVER  # the last step, for speed: most reads start after it
+        self.top = self.top_end = NEVER  # the last step, for speed: most reads start after it
 
     def add(self, value: int, end: int, operation: NumberedOperation, _source: int = 0) -> None:
         """Add a completed operation; it is a step only if its value is a new maximum."""
-        if value <= self._top:
+        if value <= self.top:
             return
-        self._top = value
-        self._top_end = end
+        self.top = value
+        self.top_end = end
         self._values.append(value)
         self._ends.append(end)
         self._operations.append(operation)
@@ -74,10 +78,21 @@ class Staircase:
 
     def floor(self, start: int, _source: int = 0, default: int = 0) -> int:
         """Return the greatest value that ended strictly before `start`, else `default`."""
-        if start > self._top_end > NEVER:
-            return self._top
+        if start > self.top_end > NEVER:
+            return self.top
         index = bisect_left(self._ends, start)
         return self._values[index - 1] if index else default
+
+    def floor_and_end(self, start: int, _source: int = 0) -> tuple[int, int]:
+        """Return the floor at `start`, 0 if there is none, and the end of the operation that set it."""
+        if start > self.top_end > NEVER:
+            return self.top, self.top_end
+        index = bisect_left(self._ends, start)
+        return (self._values[index - 1], self._ends[index - 1]) if index else (0, 0)
+
+    def floor_source(self, _start: int, source: int = 0) -> int:
+        """Return the source of the operation that set the floor; there is only one."""
+        return source
 
     def floor_operation(self, start: int, _source: int = 0) -> NumberedOperation | None:
         """Return the operation that set the floor at `start`."""
@@ -100,6 +115,9 @@ class SourceStaircases:
 
     __slots__ = ("_by_source", "_horizon_ns", "_sources")
 
+    top, top_end = 0, NEVER
+    """There is no last step that is before whatever starts after its end: that depends on the reader's clock."""
+
     def __init__(self, horizon_ns: int, sources: tuple[Source, ...]) -> None:
         self._horizon_ns = horizon_ns
         self._sources = sources
@@ -115,29 +133,40 @@ class SourceStaircases:
     def floor(self, start: int, source: int = 0, default: int = 0) -> int:
         """Return the greatest value that certainly ended before `start` by the clock of `source`, else `default`."""
         return max(
-            (stairs.floor(moment, default=default) for stairs, moment in self._ordered(start, source)), default=default
+            (stairs.floor(moment, default=default) for _, stairs, moment in self._ordered(start, source)),
+            default=default,
         )
+
+    def floor_and_end(self, start: int, source: int = 0) -> tuple[int, int]:
+        """Return the floor at `start` by the clock of `source`, and the recorded end of the operation that set it."""
+        floors = (stairs.floor_and_end(moment) for _, stairs, moment in self._ordered(start, source))
+        return max(floors, default=(0, 0))
+
+    def floor_source(self, start: int, source: int = 0) -> int:
+        """Return the source of the operation that set the floor at `start` by the clock of `source`."""
+        floors = ((stairs.floor(moment), other) for other, stairs, moment in self._ordered(start, source))
+        return max(floors)[1]
 
     def floor_operation(self, start: int, source: int = 0) -> NumberedOperation | None:
         """Return the operation that set the floor at `start` by the clock of `source`."""
         found = [
             (stairs.floor(moment), operation)
-            for stairs, moment in self._ordered(start, source)
+            for _, stairs, moment in self._ordered(start, source)
             if (operation := stairs.floor_operation(moment)) is not None
         ]
         return max(found, key=lambda pair: pair[0])[1] if found else None
 
     def first_above(self, value: int, start: int = 0, source: int = 0) -> FirstAbove | None:
         """Return the earliest operation, by its file's clock, above `value` that certainly ended before `start`."""
-        found = [(stairs.first_above(value), moment) for stairs, moment in self._ordered(start, source)]
+        found = [(stairs.first_above(value), moment) for _, stairs, moment in self._ordered(start, source)]
         before = [first for first, moment in found if first is not None and first.end < moment]
         return min(before, key=lambda first: first.end, default=None)
 
-    def _ordered(self, start: int, source: int) -> list[tuple[Staircase, int]]:
-        """Return the staircases comparable with `start`, each with the time that stands for `start` on its clock."""
+    def _ordered(self, start: int, source: int) -> list[tuple[int, Staircase, int]]:
+        """Return the sources comparable with `start`: each with its staircase, and `start` by its clock."""
         reader = self._sources[source]
-        margins = ((stairs, self._sources[other].margin(reader)) for other, stairs in self._by_source.items())
-        return [(stairs, start - margin) for stairs, margin in margins if margin is not None]
+        margins = ((other, stairs, self._sources[other].margin(reader)) for other, stairs in self._by_source.items())
+        return [(other, stairs, start - margin) for other, stairs, margin in margins if margin is not None]
 
 
 @dataclass(frozen=True)
@@ -198,6 +227,7 @@ class Register:
         "applied",
         "failed",
         "failures",
+        "items",
         "never_ended",
         "shown",
         "views",
@@ -208,6 +238,8 @@ class Register:
         self.acknowledged = context.staircase()
         self.shown = context.staircase()
         self.views: dict[object, SessionView] = {}
+        self.items: ItemList | None = None
+        """What was appended, if the key is a list."""
         self.acknowledged_writes: dict[int, AcknowledgedWrites] = {}
         """By source."""
         self.applied = VersionRanges()
@@ -216,8 +248,8 @@ class Register:
         self.failures: dict[int, tuple[Write, int]] = {}
         """The latest failed writes with their source, by version; they serve as witnesses."""
         self.never_ended: dict[int, tuple[Write, int]] = {}
-        self.waiting: dict[int, list[tuple[Read, int]]] = {}
-        """Reads with their source, by version, of versions whose write is not recorded yet."""
+        self.waiting: dict[int, list[tuple[Read | Final, int]]] = {}
+        """Reads and final reads with their source, by version, of versions whose write is not recorded yet."""
 
     def view(self, session: object) -> SessionView:
         """Return what that session knows about the key."""
@@ -225,54 +257,6 @@ class Register:
         if view is None:
             view = self.views[session] = SessionView()
         return view
-
-
-class AcknowledgedWrites:
-    """A register's acknowledged writes from one source: every version as ranges, and the recent operations.
-
-    A final read must not count the writes that ended after it started. Those are among the recent ones unless the read
-    took longer than the horizon; then nothing can be concluded.
-    """
-
-    __slots__ = ("_dropped_until", "_ends", "_horizon_ns", "_limit", "_recent", "_versions")
-
-    SLACK = 64
-
-    def __init__(self, horizon_ns: int) -> None:
-        self._horizon_ns = horizon_ns
-        self._limit = self.SLACK
-        self._dropped_until = NEVER
-        self._versions = VersionRanges()
-        self._ends: list[int] = []
-        self._recent: list[tuple[int, Write]] = []
-
-    def add(self, write: Write, version: int, end: int) -> None:
-        """Add an ok write; writes come in the order of their end."""
-        self._versions.add(version)
-        self._ends.append(end)
-        self._recent.append((version, write))
-        if len(self._ends) > self._limit:
-            self._drop(end - self._horizon_ns)
-
-    def _drop(self, before: int) -> None:
-        dropped = bisect_left(self._ends, before)
-        if dropped:
-            self._dropped_until = self._ends[dropped - 1]
-            del self._ends[:dropped], self._recent[:dropped]
-        self._limit = 2 * len(self._ends) + self.SLACK
-
-    def missing(self, held: int, before: int) -> tuple[int, int, list[Write]] | None:
-        """Return of the writes that ended before that time: how many, how many above `held`, and those still known.
-
-        Return None if it is unknown which ended before.
-        """
-        if before <= self._dropped_until:
-            return None
-        count = bisect_left(self._ends, before)
-        after = self._recent[count:]
-        lost = len(self._versions.above(held)) - sum(version > held for version, _ in after)
-        known = [write for version, write in self._recent[:count] if version > held] if lost else []
-        return len(self._versions) - len(after), lost, known
 
 
 class Guarantee:
@@ -299,7 +283,7 @@ class Guarantee:
     def on_acknowledged(self, write: Write, version: int, end: int, register: Register, source: int) -> None:
         """Process an ok write."""
 
-    def on_append(self, append: Append, source: int) -> None:
+    def on_append(self, append: Append, register: Register, source: int) -> None:
         """Process an append of any outcome."""
 
     def on_draw(self, draw: Draw, value: int, end: int, source: int) -> Violation | None:

@@ -13,7 +13,9 @@ from stalewatch.checkers.read_guarantees import (
     ReadRegressions,
     ReadYourWrites,
 )
+from stalewatch.checkers.session_files import SessionFiles
 from stalewatch.checkers.stale_reads import StaleReads
+from stalewatch.checkers.unexpected_items import UnexpectedItems
 from stalewatch.checkers.unique_ids import UniqueIds
 from stalewatch.checkers.verdict import Findings, RunVerdict, Verdict, Violation
 from stalewatch.history.operation import Append, Draw, Fault, Final, Operation, Read, Write
@@ -29,6 +31,7 @@ GUARANTEES: dict[str, type[Guarantee]] = {
         PhantomReads,
         LostWrites,
         Conflicts,
+        UnexpectedItems,
         UniqueIds,
     )
 }
@@ -51,7 +54,8 @@ class Judge:
         """Items that were never appended, or whose append failed, known after `finish`."""
         sources = self.context.sources
         self._incomplete = frozenset(index for index, source in enumerate(sources) if not source.complete)
-        self._one_worker = len({source.worker for source in sources}) == 1
+        self._one_file = len(sources) == 1
+        self._session_files = SessionFiles(self.context) if SessionFiles.are_needed(sources) else None
         self._registers: dict[str, Register] = {}
         self._guarantees = {name: guarantee(self.context) for name, guarantee in GUARANTEES.items()}
         self._floors = [one for one in self._guarantees.values() if isinstance(one, FloorGuarantee)]
@@ -89,25 +93,31 @@ class Judge:
         return register
 
     def _session(self, name: str, source: int) -> object:
-        """Return the identity of a session: its worker and name, or just the name if there is only one worker."""
-        return name if self._one_worker else (self.context.sources[source].worker, name)
+        """Return the identity of a session in its file: the file and its name, or just the name if there is one file.
+
+        Workers differ, and so do their sessions of the same name. If a worker has several files, `SessionFiles` adds
+        what a session did in the others.
+        """
+        return name if self._one_file else (source, name)
 
     def _read(self, read: Read, source: int) -> Sequence[Violation]:
         version = read.version
         if read.outcome != "ok" or version is None:
             return _NONE
         register = self._registers.get(read.key) or self._register(read.key)
-        session = read.session if self._one_worker else self._session(read.session, source)
-        view = register.views.get(session) or register.view(session)
+        session = read.session if self._one_file else self._session(read.session, source)
+        view = known = register.views.get(session) or register.view(session)
+        if self._session_files is not None:
+            known = self._session_files.view(view, read, source)
         judged = read.owner is None or self._is_judged(read.owner, source)
         found = _NONE
         for guarantee in self._floors if judged else self._monotonic:
-            floor = guarantee.floor(read, register, view, source)
+            floor = guarantee.floor(read, register, known, source)
             if floor > 0:
                 verdict = guarantee.verdict
                 verdict.checked += 1
                 if version < floor:
-                    found = (*found, verdict.add(guarantee.violation(read, version, register, view, source)))
+                    found = (*found, verdict.add(guarantee.violation(read, version, register, known, source)))
         if judged:
             for on_read in self._on_read:
                 violation = on_read(read, version, register, source)
@@ -121,6 +131,8 @@ class Judge:
         register.shown.add(version, read.end, read, source)
         if version > view.read:
             view.read, view.read_by = version, read
+        if self._session_files is not None:
+            self._session_files.add_read(read, version, source)
         depends = read.depends
         if depends is not None:
             cause = self._register(depends.key).view(self._session(read.session, source))
@@ -148,12 +160,15 @@ class Judge:
         view = register.view(self._session(write.session, source))
         if version > view.written:
             view.written, view.written_by = version, write
+        if self._session_files is not None:
+            self._session_files.add_write(write, version, end, source)
         for on_acknowledged in self._on_acknowledged:
             on_acknowledged(write, version, end, register, source)
 
     def _append(self, append: Append, source: int) -> Sequence[Violation]:
+        register = self._registers.get(append.key) or self._register(append.key)
         for on_append in self._on_append:
-            on_append(append, source)
+            on_append(append, register, source)
         return _NONE
 
     def _draw(self, draw: Draw, source: int) -> Sequence[Violation]:
@@ -169,9 +184,9 @@ class Judge:
     def finish(self) -> list[Violation]:
         """Decide, once, what had to wait for the end: lost writes, and reads whose write never came."""
         found = [violation for guarantee in self._guarantees.values() for violation in guarantee.finish()]
-        lost = self._guarantees[LostWrites.name]
-        if isinstance(lost, LostWrites):
-            self.duplicate_items, self.phantom_items = lost.duplicate_items, lost.phantom_items
+        items = self._guarantees[UnexpectedItems.name]
+        if isinstance(items, UnexpectedItems):
+            self.duplicate_items, self.phantom_items = items.duplicate_items, items.phantom_items
         return found
 
     def verdicts(self) -> dict[str, Verdict]:

@@ -3,66 +3,63 @@
 For registers the count is a lower bound, since a surviving newer version covers an older loss. For lists it is exact.
 """
 
-from collections import Counter
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
-from itertools import chain
 from typing import NamedTuple
 
-from stalewatch.checkers.guarantee import AcknowledgedWrites, Guarantee, JudgeContext, Register
+from stalewatch.checkers.guarantee import Guarantee, JudgeContext, Register
+from stalewatch.checkers.item_list import ItemList
 from stalewatch.checkers.verdict import Violation
 from stalewatch.history.operation import Append, Final, Write
+from stalewatch.history.rules import NEVER, VersionRanges
 
-Item = str | int
 
+class AcknowledgedWrites:
+    """A register's acknowledged writes from one source: every version as ranges, and the recent operations.
 
-class ItemList:
-    """One list: its appends by item, and its last ok final read, each with its source."""
+    A final read must not count the writes that ended after it started. Those are among the recent ones unless the read
+    took longer than the horizon; then nothing can be concluded.
+    """
 
-    __slots__ = ("_appends", "_context", "_last")
+    __slots__ = ("_dropped_until", "_ends", "_horizon_ns", "_limit", "_recent", "_versions")
 
-    def __init__(self, context: JudgeContext) -> None:
-        self._context = context
-        self._appends: dict[Item, list[tuple[Append, int]]] = {}
-        self._last: tuple[Final, int] | None = None
+    SLACK = 64
 
-    def append(self, append: Append, source: int) -> None:
-        """Add an append of any outcome."""
-        if append.item is not None:
-            self._appends.setdefault(append.item, []).append((append, source))
+    def __init__(self, horizon_ns: int) -> None:
+        self._horizon_ns = horizon_ns
+        self._limit = self.SLACK
+        self._dropped_until = NEVER
+        self._versions = VersionRanges()
+        self._ends: list[int] = []
+        self._recent: list[tuple[int, Write]] = []
 
-    def final(self, final: Final, source: int) -> None:
-        """Set the last ok final read."""
-        self._last = final, source
+    def add(self, write: Write, version: int, end: int) -> None:
+        """Add an ok write; writes come in the order of their end."""
+        self._versions.add(version)
+        self._ends.append(end)
+        self._recent.append((version, write))
+        if len(self._ends) > self._limit:
+            self._drop(end - self._horizon_ns)
 
-    def acknowledged(self) -> Iterator[tuple[Append, Final, bool]]:
-        """Yield the acknowledged appends that ended before the final read started, and whether it holds them."""
-        if self._last is None:
-            return
-        final, source = self._last
-        items = set(final.items or ())
-        for append, append_source in chain.from_iterable(self._appends.values()):
-            margin = self._context.margin(append_source, source)
-            if append.outcome != "ok" or append.end is None or margin is None:
-                continue
-            if append.end < final.start - margin:
-                yield append, final, append.item in items
+    def _drop(self, before: int) -> None:
+        dropped = bisect_left(self._ends, before)
+        if dropped:
+            self._dropped_until = self._ends[dropped - 1]
+            del self._ends[:dropped], self._recent[:dropped]
+        self._limit = 2 * len(self._ends) + self.SLACK
 
-    def duplicates(self) -> int:
-        """Return how many items the final read shows more than once."""
-        items = self._last[0].items if self._last else None
-        return sum(times > 1 for times in Counter(items or ()).values())
+    def missing(self, held: int, before: int) -> tuple[int, int, list[Write]] | None:
+        """Return of the writes that ended before that time: how many, how many above `held`, and those still known.
 
-    def phantoms(self) -> int:
-        """Return how many items the final read shows that were never appended, or whose append failed."""
-        if self._last is None:
-            return 0
-        final, _ = self._last
-        complete = final.key not in self._context.incomplete_keys
-        return sum(self._is_phantom(item, complete=complete) for item in set(final.items or ()))
-
-    def _is_phantom(self, item: Item, *, complete: bool) -> bool:
-        appends = self._appends.get(item)
-        return complete if appends is None else all(append.outcome == "fail" for append, _ in appends)
+        Return None if it is unknown which ended before.
+        """
+        if before <= self._dropped_until:
+            return None
+        count = bisect_left(self._ends, before)
+        after = self._recent[count:]
+        lost = len(self._versions.above(held)) - sum(version > held for version, _ in after)
+        known = [write for version, write in self._recent[:count] if version > held] if lost else []
+        return len(self._versions) - len(after), lost, known
 
 
 class _Comparison(NamedTuple):
@@ -82,9 +79,7 @@ class LostWrites(Guarantee):
     def __init__(self, context: JudgeContext) -> None:
         super().__init__(context)
         self._comparisons: dict[str, list[_Comparison]] = {}
-        self._lists: dict[str, ItemList] = {}
-        self.duplicate_items = 0
-        self.phantom_items = 0
+        self._lists: dict[ItemList, None] = {}
 
     def on_acknowledged(self, write: Write, version: int, end: int, register: Register, source: int) -> None:
         """Remember an acknowledged version."""
@@ -93,45 +88,51 @@ class LostWrites(Guarantee):
             writes = register.acknowledged_writes[source] = AcknowledgedWrites(self.context.horizon_ns)
         writes.add(write, version, end)
 
-    def on_append(self, append: Append, source: int) -> None:
+    def on_append(self, append: Append, register: Register, source: int) -> None:
         """Remember an item."""
-        self._list(append.key).append(append, source)
+        if register.items is None:
+            register.items = ItemList()
+        register.items.add(append, source)
 
     def on_final(self, final: Final, register: Register, source: int) -> None:
         """Compare with the acknowledged writes so far; a later final read of the key replaces the comparison."""
         if final.items is not None:
-            self._list(final.key).final(final, source)
+            items = register.items = register.items or ItemList()
+            items.last = final, source
+            self._lists[items] = None
         if final.version is not None:
             self._comparisons[final.key] = list(self._compare(final, final.version, register, source))
 
     def _compare(self, final: Final, version: int, register: Register, source: int) -> Iterator[_Comparison]:
-        held = max([version, *(final.siblings or ())])
+        held = max(version, *(final.siblings or ()), 0)
         for write_source, writes in register.acknowledged_writes.items():
             margin = self.context.margin(write_source, source)
             missing = None if margin is None else writes.missing(held, final.start - margin)
             if missing is not None:
                 yield _Comparison(final, *missing)
 
-    def _list(self, key: str) -> ItemList:
-        items = self._lists.get(key)
-        if items is None:
-            items = self._lists[key] = ItemList(self.context)
-        return items
-
     def finish(self) -> Iterable[Violation]:
         """Return the writes and items that the last final reads miss."""
         for comparisons in self._comparisons.values():
             for comparison in comparisons:
                 yield from self._lost(comparison)
-        for items in self._lists.values():
-            self.duplicate_items += items.duplicates()
-            self.phantom_items += items.phantoms()
-            for append, final, held in items.acknowledged():
-                self.verdict.checked += 1
-                if not held:
-                    yield self.verdict.add(Violation(self.name, (append, final)))
+        for items in self._lists:
+            yield from self._lost_items(items)
         self._comparisons.clear()
         self._lists.clear()
+
+    def _lost_items(self, items: ItemList) -> Iterator[Violation]:
+        """Yield the acknowledged appends that ended before the final read started, and whose items it does not show."""
+        if items.last is None:
+            return
+        final, source = items.last
+        for append, append_source, held in items.acknowledged():
+            margin = self.context.margin(append_source, source)
+            if append.end is None or margin is None or append.end >= final.start - margin:
+                continue
+            self.verdict.checked += 1
+            if not held:
+                yield self.verdict.add(Violation(self.name, (append, final)))
 
     def _lost(self, comparison: _Comparison) -> Iterator[Violation]:
         """Yield a violation per lost write; for those older than the horizon the final read is the only witness."""

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from stalewatch.checkers.guarantee import FloorGuarantee, Guarantee, JudgeContext, Register, SessionView
 from stalewatch.checkers.verdict import Violation
 from stalewatch.history.operation import Final, Read, Write
+from stalewatch.history.rules import NEVER
 
 
 class ReadYourWrites(FloorGuarantee):
@@ -75,7 +76,10 @@ class ReadRegressions(FloorGuarantee):
 
     def floor(self, read: Read, register: Register, view: SessionView, source: int) -> int:
         """Return the newest version shown to any session before the read started."""
-        return register.shown.floor(read.start, source)
+        start, stairs = read.start, register.shown
+        if NEVER < stairs.top_end < start:  # most reads start after the last step: without a call, for speed
+            return stairs.top
+        return stairs.floor(start, source)
 
     def violation(self, read: Read, version: int, register: Register, view: SessionView, source: int) -> Violation:
         """Return the earlier read and the one that showed something older."""
@@ -83,6 +87,22 @@ class ReadRegressions(FloorGuarantee):
         assert earlier is not None  # noqa: S101 # it set the floor
         behind = register.shown.floor(read.start, source) - version
         return Violation(self.name, (earlier, read), versions_behind=behind)
+
+    def on_final(self, final: Final, register: Register, source: int) -> Violation | None:
+        """Judge a final read: what was shown before it must still be there, if only as a sibling.
+
+        It raises no floor itself: nobody was shown what it found.
+        """
+        floor = register.shown.floor(final.start, source)
+        if final.version is None or floor <= 0:
+            return None
+        self.verdict.checked += 1
+        held = max(final.version, *(final.siblings or ()), 0)
+        if held >= floor:
+            return None
+        earlier = register.shown.floor_operation(final.start, source)
+        assert earlier is not None  # noqa: S101 # it set the floor
+        return self.verdict.add(Violation(self.name, (earlier, final), cause="vanished", versions_behind=floor - held))
 
 
 FAILURES = 256
@@ -121,7 +141,11 @@ class PhantomReads(Guarantee):
         found = [self._judge(read, at, write, source) for read, at in register.waiting.pop(version, ())]
         return tuple(violation for violation in found if violation is not None)
 
-    def on_read(self, read: Read, version: int, register: Register, source: int) -> Violation | None:
+    def on_final(self, final: Final, register: Register, source: int) -> Violation | None:
+        """Judge a final read like any other."""
+        return None if final.version is None else self.on_read(final, final.version, register, source)
+
+    def on_read(self, read: Read | Final, version: int, register: Register, source: int) -> Violation | None:
         """Judge the read if its write is recorded, else let it wait."""
         if version <= 0:
             return None
@@ -136,11 +160,11 @@ class PhantomReads(Guarantee):
         self._waited[register] = None
         return None
 
-    def _failed(self, read: Read, failure: tuple[Write, int] | None) -> Violation:
+    def _failed(self, read: Read | Final, failure: tuple[Write, int] | None) -> Violation:
         self.verdict.checked += 1
         return self.verdict.add(Violation(self.name, (read, failure[0]) if failure else (read,), cause="failed"))
 
-    def _judge(self, read: Read, source: int, write: Write, write_source: int) -> Violation | None:
+    def _judge(self, read: Read | Final, source: int, write: Write, write_source: int) -> Violation | None:
         """Judge a read whose write is recorded, possibly after the read."""
         if write.outcome == "fail":
             return self._failed(read, (write, write_source))
@@ -157,7 +181,7 @@ class PhantomReads(Guarantee):
                 yield from filter(None, (self._never_written(read) for read, _ in reads))
             register.waiting.clear()
 
-    def _never_written(self, read: Read) -> Violation | None:
+    def _never_written(self, read: Read | Final) -> Violation | None:
         if read.key in self.context.incomplete_keys:
             return None
         self.verdict.checked += 1

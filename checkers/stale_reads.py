@@ -3,36 +3,146 @@
 This is the recency of a linearizable register (Herlihy and Wing 1990), counted read by read.
 """
 
-from stalewatch.checkers.guarantee import FloorGuarantee, Register, SessionView
-from stalewatch.checkers.verdict import Violation
-from stalewatch.history.operation import Operation, Read
+from bisect import bisect_right
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from stalewatch.checkers.guarantee import FloorGuarantee, JudgeContext, Register, SessionView
+from stalewatch.checkers.verdict import AGE_EDGES_NS, WITNESSES, Violation
+from stalewatch.history.operation import Final, Read
+from stalewatch.history.rules import NEVER
+
+_Floor = tuple[str, int, int, int]
+"""The write that set the floor of a stale read: its key, version, end and source."""
+
+
+class _FinalState(NamedTuple):
+    """What a key's last ok final read holds, and when it started."""
+
+    held: int
+    start: int
+    source: int
+
+
+class _LaggingReads:
+    """How many reads had the cause ``lag``, by the write that set their floor.
+
+    Which of those writes are lost is known at the end only, and depends on what the final reads hold: any of them may
+    be. So all are kept, except that writes older than the horizon are put together as one range of versions a key and
+    source. If such a range is lost as a whole, as after a wipe, it still counts; if what the final read holds falls
+    into it, its reads remain ``lag``. So beyond the horizon ``lost`` is a lower bound.
+    """
+
+    __slots__ = ("_horizon_ns", "_limit", "_old", "_recent")
+
+    SLACK = 1024
+
+    def __init__(self, horizon_ns: int) -> None:
+        self._horizon_ns = horizon_ns
+        self._limit = self.SLACK
+        self._recent: dict[_Floor, int] = {}
+        self._old: dict[tuple[str, int], tuple[int, int, int]] = {}
+        """By key and source: the least version, the newest end, and the number of reads."""
+
+    def add(self, floor: _Floor, start: int) -> None:
+        """Count a read that started then."""
+        recent = self._recent
+        recent[floor] = recent.get(floor, 0) + 1
+        if len(recent) > self._limit:
+            self._put_together(start - self._horizon_ns)
+
+    def _put_together(self, before: int) -> None:
+        for floor in [floor for floor in self._recent if floor[2] < before]:
+            key, version, floor_end, source = floor
+            least, end, reads = self._old.get((key, source), (version, floor_end, 0))
+            reads += self._recent.pop(floor)
+            self._old[key, source] = min(least, version), max(end, floor_end), reads
+        self._limit = 2 * len(self._recent) + self.SLACK
+
+    def floors(self) -> Iterable[tuple[_Floor, int]]:
+        """Yield floors and their numbers of reads; an old range stands for all of its writes if its ends are lost."""
+        yield from self._recent.items()
+        for (key, source), (least, end, reads) in self._old.items():
+            yield (key, least, end, source), reads
 
 
 class StaleReads(FloorGuarantee):
-    """Compares every ok read with the acknowledged writes of all sessions."""
+    """Compares every ok read with the acknowledged writes of all sessions.
+
+    The cause ``lost`` is exact for the same reason as lost_writes: the floor's version is above everything that the
+    key's last ok final read holds, and its write had certainly ended before that final read started, so the write is
+    lost, and no replica was merely behind. A final read without that proof says nothing. Example: w(1) ok, w(2) ok, a
+    read of 1, a final read of 1: the primary that had taken 2 was rolled back, and waiting would not have helped; with
+    a final read of 2, it was lag. If the final read started before w(2) ended, it proves nothing, and it remains lag.
+
+    Since it is known at the end only, the reads count as ``lag`` until then, and `finish` moves them. What was drained
+    in between is corrected by the last verdict: its causes are {lag: -n, lost: n}, which adds up to the right numbers
+    in whatever order verdicts are merged.
+    """
 
     name = "stale_reads"
 
+    def __init__(self, context: JudgeContext) -> None:
+        super().__init__(context)
+        self._lagging = _LaggingReads(context.horizon_ns)
+        self._finals: dict[str, _FinalState] = {}
+        self._first: list[tuple[Violation, _Floor]] = []
+        """The first violations, drained or not: no sum of verdicts shows others of this judge as witnesses."""
+
     def floor(self, read: Read, register: Register, view: SessionView, source: int) -> int:
-        """Return the newest version acknowledged before the read started."""
-        return register.acknowledged.floor(read.start, source)
+        """Return the newest version acknowledged before the read started, and count the read by its age."""
+        start, stairs = read.start, register.acknowledged
+        end = stairs.top_end
+        if NEVER < end < start:  # most reads start after the last step: without a call, for speed
+            floor = stairs.top
+        else:
+            floor, end = stairs.floor_and_end(start, source)
+        if floor > 0:
+            self.verdict.freshness.checked[bisect_right(AGE_EDGES_NS, start - end)] += 1
+        return floor
 
     def violation(self, read: Read, version: int, register: Register, view: SessionView, source: int) -> Violation:
         """Return the first write that made the version old, the newest write before the read, and the read."""
         stairs = register.acknowledged
-        floor, newest = stairs.floor(read.start, source), stairs.floor_operation(read.start, source)
-        first = stairs.first_above(version, read.start, source)
+        start, siblings = read.start, read.siblings
+        (floor, end), newest = stairs.floor_and_end(start, source), stairs.floor_operation(start, source)
+        first = stairs.first_above(version, start, source)
         assert first is not None  # noqa: S101 # the floor is above the version
         assert newest is not None  # noqa: S101 # it set the floor
-        proof: list[Operation] = [first.operation, read]
-        if newest is not first.operation:
-            proof.insert(1, newest)
-        hidden = any(sibling >= floor for sibling in read.siblings or ())
-        return Violation(
-            self.name,
-            tuple(proof),
-            cause="conflict" if hidden else "lag",
-            staleness_ns=read.start - first.end,
-            staleness_exact=first.exact,
-            versions_behind=floor - version,
-        )
+        older = first.operation
+        proof = (older, read) if newest is older else (older, newest, read)
+        cause = "conflict" if siblings and max(siblings) >= floor else "lag"
+        stale_ns, behind = start - first.end, floor - version
+        violation = Violation(self.name, proof, cause, stale_ns, first.exact, behind, start - end)
+        floor_write = (read.key, floor, end, stairs.floor_source(start, source))
+        if cause == "lag":
+            self._lagging.add(floor_write, start)
+        if len(self._first) < WITNESSES:
+            self._first.append((violation, floor_write))
+        return violation
+
+    def on_final(self, final: Final, register: Register, source: int) -> None:
+        """Remember what the key holds in the end."""
+        if final.version is not None:
+            self._finals[final.key] = _FinalState(max(final.version, *(final.siblings or ()), 0), final.start, source)
+
+    def finish(self) -> Iterable[Violation]:
+        """Move the reads whose floor is lost from the cause ``lag`` to ``lost``; they are no new violations."""
+        lost = sum(reads for floor, reads in self._lagging.floors() if self._is_lost(floor))
+        if lost:
+            witnesses = [
+                violation._replace(cause="lost")
+                for violation, floor in self._first
+                if violation.cause == "lag" and self._is_lost(floor)
+            ]
+            self.verdict.correct_cause("lag", "lost", lost, witnesses)
+        self._lagging = _LaggingReads(self.context.horizon_ns)
+        return ()
+
+    def _is_lost(self, floor: _Floor) -> bool:
+        key, version, end, source = floor
+        final = self._finals.get(key)
+        if final is None:
+            return False
+        margin = self.context.margin(source, final.source)
+        return version > final.held and margin is not None and end < final.start - margin

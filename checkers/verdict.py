@@ -1,8 +1,9 @@
 """What was found: violations, the verdict of each guarantee, the findings of a run, and distributions of durations."""
 
 import math
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Self
 
@@ -95,6 +96,71 @@ def _rounded(duration_ns: int) -> int:
     return duration_ns >> shift << shift
 
 
+_STEPS_NS = [step * 10**power for power in range(5, 11) for step in (1, 2, 5)]
+AGE_EDGES_NS = (*_STEPS_NS, 10**11)
+"""Where a bucket of ages ends and the next one begins: 1, 2 and 5 times powers of ten, from 0.1 ms to 100 s."""
+
+FRESH_PERCENTAGES = {"99": 0.01, "99.9": 0.001}
+"""Percentages of fresh reads to look for, and the share of stale reads that each leaves room for."""
+
+
+class AgeBucket(NamedTuple):
+    """The reads whose age is at least `from_ns` and less than `to_ns`; the last bucket has no end."""
+
+    from_ns: int
+    to_ns: int | None
+    checked: int
+    stale: int
+
+
+class Freshness:
+    """Reads by age, which is their start minus the end of the write that set their floor, and how many were stale.
+
+    A read of age `a` is in bucket ``bisect_right(AGE_EDGES_NS, a)``. This is the client's view of the t-visibility of
+    Bailis et al. 2012. Unlike staleness, it does not depend on how soon the load reads again after a write.
+    """
+
+    __slots__ = ("checked", "stale")
+
+    def __init__(self) -> None:
+        self.checked = [0] * (len(AGE_EDGES_NS) + 1)
+        self.stale = [0] * (len(AGE_EDGES_NS) + 1)
+
+    def merge(self, other: Self) -> None:
+        """Add the counts of other reads."""
+        for ours, theirs in ((self.checked, other.checked), (self.stale, other.stale)):
+            ours[:] = [one + another for one, another in zip(ours, theirs, strict=True)]
+
+    def state(self) -> dict[int, tuple[int, int]]:
+        """Return everything needed to restore it: the number of each bucket that is not empty, and its two counts."""
+        pairs = enumerate(zip(self.checked, self.stale, strict=True))
+        return {number: counts for number, counts in pairs if any(counts)}
+
+    @classmethod
+    def restored(cls, state: Mapping[int, Sequence[int]]) -> Self:
+        """Return the freshness with that state."""
+        freshness = cls()
+        for number, (checked, stale) in state.items():
+            freshness.checked[number], freshness.stale[number] = checked, stale
+        return freshness
+
+    def buckets(self) -> Iterator[AgeBucket]:
+        """Yield every bucket, the empty ones too, in the order of age."""
+        yield from map(AgeBucket, (0, *AGE_EDGES_NS), (*AGE_EDGES_NS, None), self.checked, self.stale)
+
+    def fresh_after_ns(self, stale_share: float) -> int | None:
+        """Return the least age from which on, with 95 % confidence, at most that share of the reads is stale.
+
+        None if there is no such edge: too many reads are stale, or too few were checked to tell.
+        """
+        checked, stale = sum(self.checked), sum(self.stale)
+        for bucket in self.buckets():
+            if checked and wilson(stale, checked)[1] <= stale_share:
+                return bucket.from_ns
+            checked, stale = checked - bucket.checked, stale - bucket.stale
+        return None
+
+
 GuaranteeVerdict = Literal["holds", "violated", "no_evidence", "not_applicable"]
 RunVerdict = Literal["valid", "invalid", "unknown"]
 
@@ -111,6 +177,8 @@ class Violation(NamedTuple):
     staleness_ns: int | None = None
     staleness_exact: bool = True
     versions_behind: int | None = None
+    age_ns: int | None = None
+    """Of a stale read: its start minus the end of the write that set its floor."""
 
 
 @dataclass
@@ -128,6 +196,8 @@ class Verdict:
     """Violations whose staleness is a lower bound, since operations beyond the horizon are forgotten."""
     witnesses: list[Violation] = field(default_factory=list)
     applicable: bool = True
+    freshness: Freshness = field(default_factory=Freshness)
+    """Of `stale_reads`: the checked and the stale reads by age."""
 
     @property
     def verdict(self) -> GuaranteeVerdict:
@@ -158,20 +228,48 @@ class Verdict:
             self.at_least += not violation.staleness_exact
         if violation.versions_behind is not None:
             self.behind[violation.versions_behind] += 1
+        if violation.age_ns is not None:
+            self.freshness.stale[bisect_right(AGE_EDGES_NS, violation.age_ns)] += 1
         if len(self.witnesses) < WITNESSES:
             self.witnesses.append(violation)
         return violation
+
+    def correct_cause(self, before: str, after: str, times: int, witnesses: Sequence[Violation]) -> None:
+        """Move violations that were counted before, here or in a verdict drained earlier, from one cause to another.
+
+        `witnesses` are those among the first ones that have the new cause now. The correction is made of counts that
+        may be negative here; they add up to the right ones wherever the earlier verdicts are added up.
+        """
+        self._add_causes({before: -times, after: times})
+        self._add_witnesses(witnesses)
+
+    def _add_causes(self, causes: Mapping[str, int]) -> None:
+        for cause, times in causes.items():
+            self.causes[cause] += times  # a Counter's own addition would drop what is negative
+            if not self.causes[cause]:
+                del self.causes[cause]
+
+    def _add_witnesses(self, witnesses: Sequence[Violation]) -> None:
+        """Keep the first ones; the same operations with another cause are a correction, and take their place."""
+        for witness in witnesses:
+            for index, known in enumerate(self.witnesses):
+                if known.cause != witness.cause and known.operations == witness.operations:
+                    self.witnesses[index] = witness
+                    break
+            else:
+                self.witnesses = [*self.witnesses, witness][:WITNESSES]
 
     def merge(self, other: "Verdict") -> None:
         """Add the verdict of another worker on the same guarantee."""
         self.checked += other.checked
         self.violated += other.violated
-        self.causes += other.causes
+        self._add_causes(other.causes)
         self.staleness.merge(other.staleness)
         self.behind += other.behind
         self.at_least += other.at_least
-        self.witnesses = (self.witnesses + other.witnesses)[:WITNESSES]
+        self._add_witnesses(other.witnesses)
         self.applicable = self.applicable and other.applicable
+        self.freshness.merge(other.freshness)
 
 
 @dataclass

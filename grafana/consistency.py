@@ -103,8 +103,8 @@ PANELS = (
         kind="bars",
         title="Probability of a stale read by time since the write",
         description="Share of the reads that missed their key's newest acknowledged write, by how long before the read "
-        "that write had ended: at most so many seconds, and more than the bar to the left. A user who waits until this "
-        "falls to 0 sees fresh data.",
+        "that write had ended: less than so many seconds, and no less than the bar to the left. A user who waits until "
+        "this falls to 0 sees fresh data.",
         unit="percentunit",
         queries=(
             Query(

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from stalewatch.checkers.verdict import Distribution, Findings, Verdict, Violation
+from stalewatch.checkers.verdict import FRESH_PERCENTAGES, AgeBucket, Distribution, Findings, Verdict, Violation
 from stalewatch.history.codec import encode
 from stalewatch.recording.totals import Totals
 from stalewatch.workloads import lost_writes_exact
@@ -45,7 +45,24 @@ def _guarantee(verdict: Verdict) -> dict[str, Any]:
     if verdict.name == "stale_reads":
         row["staleness_s"] = _staleness(verdict.staleness)
         row["staleness_at_least"] = verdict.at_least
+        row["freshness"] = [_bucket(bucket) for bucket in verdict.freshness.buckets() if bucket.checked]
+        row["fresh_after_s"] = {
+            name: _seconds(verdict.freshness.fresh_after_ns(share)) for name, share in FRESH_PERCENTAGES.items()
+        }
     return row
+
+
+def _bucket(bucket: AgeBucket) -> dict[str, float | None]:
+    return {
+        "from_s": _seconds(bucket.from_ns),
+        "to_s": _seconds(bucket.to_ns),
+        "checked": bucket.checked,
+        "stale": bucket.stale,
+    }
+
+
+def _seconds(nanoseconds: int | None) -> float | None:
+    return None if nanoseconds is None else nanoseconds / 1e9
 
 
 def _staleness(staleness: Distribution) -> dict[str, float | None]:

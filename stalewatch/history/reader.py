@@ -2,6 +2,7 @@
 
 import heapq
 import stat
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from pathlib import Path
 from stalewatch.history.codec import MalformedLine, decode, decode_header
 from stalewatch.history.compression import CorruptData, MissingCodec, TruncatedData, read_chunks
 from stalewatch.history.operation import FORMAT, FORMAT_VERSION, Close, Header, Operation, Read, Write
-from stalewatch.history.rules import NEVER, FileRules, InvalidRecord, VersionRanges
+from stalewatch.history.rules import NEVER, FileRules, InvalidRecord, VersionRanges, WorkerRules
 
 TAIL_BYTES = 1 << 16
 LONGEST_HORIZON_S = 10**10  # three hundred years: no run outlasts it
@@ -72,7 +73,34 @@ class History:
         streams = [_stream(path, FileRules(written), source) for source, path in enumerate(self.paths)]
         if len(streams) == 1:
             return streams[0]
-        return (pair for _, pair in heapq.merge(*map(_timed, streams), key=itemgetter(0)))
+        merged = (pair for _, pair in heapq.merge(*map(_timed, streams), key=itemgetter(0)))
+        workers = Counter(source.worker for source in self.sources)
+        return merged if len(workers) == len(streams) else self._with_sessions_checked(merged, workers)
+
+    def _with_sessions_checked(
+        self, merged: Iterator[tuple[Operation, int]], files: Counter[int]
+    ) -> Iterator[tuple[Operation, int]]:
+        """Yield the operations; raise `BadHistory` at the first that overlaps its session in another file."""
+        rules = {worker: WorkerRules() for worker, number in files.items() if number > 1}
+        of_source = [rules.get(source.worker) for source in self.sources]
+        for operation, source in merged:
+            worker_rules = of_source[source]
+            if worker_rules is not None:
+                try:
+                    worker_rules.check(operation)
+                except InvalidRecord as error:
+                    path = self.paths[source]
+                    raise BadHistory(
+                        path, _line_of(path, operation), f"{error} in another file of its worker"
+                    ) from None
+            yield operation, source
+
+
+def _line_of(path: Path, operation: Operation) -> int | None:
+    """Return the line that the operation is on: the files are read ahead of each other, so nobody counts."""
+    lines = (line for block in _line_blocks(path) for line in block)
+    next(lines)  # the header
+    return next((number for number, line in enumerate(lines, 2) if decode(line) == operation), None)
 
 
 def _timed(stream: Iterator[tuple[Operation, int]]) -> Iterator[tuple[int, tuple[Operation, int]]]:

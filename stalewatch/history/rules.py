@@ -66,14 +66,39 @@ class VersionRanges:
         return rest
 
 
+class SessionTimes:
+    """A check that sessions do not overlap themselves, in the order of the ends of their operations."""
+
+    def __init__(self) -> None:
+        self.last_end: dict[str, int] = {}
+        """By session; set by whoever calls `check`."""
+        self._before_instant: dict[str, tuple[int, int]] = {}
+
+    def check(self, session: str, start: int, end: int) -> None:
+        """Reject an operation that overlaps an earlier one of its session; unknown ones are exempt.
+
+        Operations may touch. So an instant at E, [E, E], may be on a line before [s, E], although it comes after it in
+        the session's own order. That is the one case in which a start before an earlier end is no overlap.
+        """
+        last = self.last_end.get(session, NEVER)
+        if start < last:
+            instant, before = self._before_instant.pop(session, (NEVER, NEVER))
+            if end != last or instant != last or start < before:
+                raise InvalidRecord(
+                    f"session {session!r} overlaps itself: `start` {start} is before its earlier end {last}"
+                )
+        elif start == end and last < end:
+            self._before_instant[session] = (end, last)
+
+
 class FileRules:
     """A check of one file's operations, in the order of its lines; `written` is shared by all files of the run."""
 
     def __init__(self, written: dict[str, VersionRanges]) -> None:
         self._written = written
         self._last_end = NEVER
-        self._session_end: dict[str, int] = {}
-        self._before_instant: dict[str, tuple[int, int]] = {}
+        self._sessions = SessionTimes()
+        self._session_end = self._sessions.last_end
 
     def check(self, operation: Operation) -> None:
         """Raise `InvalidRecord` if the operation breaks a rule."""
@@ -106,7 +131,7 @@ class FileRules:
         version, session = operation.version, operation.session
         if operation.outcome != "unknown" and end is not None:
             if start == end or start < self._session_end.get(session, NEVER):
-                self._check_overlap(session, start, end)
+                self._sessions.check(session, start, end)
             self._session_end[session] = end
             if version is None and operation.outcome == "ok":
                 raise InvalidRecord("an ok operation needs a `version`")
@@ -128,7 +153,7 @@ class FileRules:
 
     def _check_item_or_draw(self, operation: Append | Draw, start: int, end: int | None) -> None:
         if operation.outcome != "unknown" and end is not None:
-            self._check_overlap(operation.session, start, end)
+            self._sessions.check(operation.session, start, end)
             self._session_end[operation.session] = end
         if operation.outcome != "ok":
             return
@@ -143,18 +168,16 @@ class FileRules:
         if operation.outcome == "ok" and operation.version is None and operation.items is None:
             raise InvalidRecord("an ok final read needs a `version` or `items`")
 
-    def _check_overlap(self, session: str, start: int, end: int) -> None:
-        """Reject an operation that overlaps an earlier one of its session; unknown ones are exempt.
 
-        Operations may touch. So an instant at E, [E, E], may be on a line before [s, E], although it comes after it in
-        the session's own order. That is the one case in which a start before an earlier end is no overlap.
-        """
-        last = self._session_end.get(session, NEVER)
-        if start < last:
-            instant, before = self._before_instant.pop(session, (NEVER, NEVER))
-            if end != last or instant != last or start < before:
-                raise InvalidRecord(
-                    f"session {session!r} overlaps itself: `start` {start} is before its earlier end {last}"
-                )
-        elif start == end and last < end:
-            self._before_instant[session] = (end, last)
+class WorkerRules:
+    """A check of all files of one worker together, in the order of `end`: no session overlaps itself in two of them."""
+
+    def __init__(self) -> None:
+        self._sessions = SessionTimes()
+
+    def check(self, operation: Operation) -> None:
+        """Raise `InvalidRecord` if the operation overlaps one of the same session."""
+        if isinstance(operation, Fault | Final) or operation.outcome == "unknown" or operation.end is None:
+            return
+        self._sessions.check(operation.session, operation.start, operation.end)
+        self._sessions.last_end[operation.session] = operation.end

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from stalewatch.checkers.verdict import Distribution, Findings, Verdict, Violation
+from stalewatch.checkers.verdict import Distribution, Findings, Freshness, Verdict, Violation
 from stalewatch.recording.attempts import AttemptLog
 from stalewatch.recording.statistics import KINDS, Stall, Statistics
 from stalewatch.recording.totals import Totals
@@ -55,6 +55,7 @@ class VerdictRow(msgspec.Struct, array_like=True):
     witnesses: list[Violation]
     applicable: bool
     behind: dict[int, int] = {}
+    freshness: dict[int, tuple[int, int]] = {}
 
 
 class Counts(msgspec.Struct, array_like=True):
@@ -162,9 +163,10 @@ def verdict_rows(findings: Findings) -> list[VerdictRow]:
             verdict.witnesses,
             verdict.applicable,
             verdict.behind,
+            verdict.freshness.state(),
         )
         for verdict in findings.verdicts.values()
-        if verdict.checked or not verdict.applicable
+        if verdict.checked or verdict.causes or not verdict.applicable  # causes alone are a correction
     ]
 
 
@@ -186,6 +188,7 @@ def _verdict(row: VerdictRow) -> Verdict:
     verdict.causes.update(row.causes)
     verdict.behind.update(row.behind)
     verdict.staleness = Distribution.restored(*row.staleness)
+    verdict.freshness = Freshness.restored(row.freshness)
     verdict.witnesses = row.witnesses
     return verdict
 

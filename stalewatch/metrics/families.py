@@ -45,8 +45,6 @@ STALENESS_BOUNDS = (
     *(1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0),
 )
 VERSIONS_BOUNDS = (1, 2, 3, 5, 10, 20, 50, 100, 1000)
-AGE_BOUNDS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
-"""Upper bounds of the ages in `reads_after_write`; the last group has none."""
 
 OPERATIONS = Family(
     "operations",
@@ -127,8 +125,8 @@ READS_AFTER_WRITE = Family(
     "counter",
     ("age", "fresh"),
     "operations",
-    "Ok reads of a key that had been written, by the time since its newest acknowledged write (age: at most so "
-    "many seconds) and by whether they returned at least that write (fresh).",
+    "Reads that stale_reads checked, by the time since the newest acknowledged write of their key (age: less than so "
+    "many seconds, and no less than the next smaller age) and by whether they returned at least that write (fresh).",
     served_by="workers",
 )
 OPEN_CONFLICTS = Family(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stalewatch.checkers.judge import GUARANTEES
+from stalewatch.checkers.verdict import FRESH_PERCENTAGES
 
 _OPERATORS: dict[str, Callable[[float, float], bool]] = {
     "=": operator.eq,
@@ -18,12 +19,16 @@ _OPERATORS: dict[str, Callable[[float, float], bool]] = {
 }
 _LATENCIES = ("avg_ms", "p50_ms", "p95_ms", "p99_ms", "max_ms")
 _RECOVERIES = ("rto_s", "sustained_rto_s", "degraded_s")
+_ITEMS = ("duplicate_items", "phantom_items")
+_FRESH = tuple(f"fresh_after_s.{percentage}" for percentage in FRESH_PERCENTAGES)
 _PATTERN = re.compile(r"\s*([a-z_0-9.]+)\s*(<=|>=|=|<|>)\s*(\S+)\s*")
 
 NAMES = frozenset(
     [
         *GUARANTEES,
         *(f"{name}.violated" for name in GUARANTEES),
+        *_ITEMS,
+        *_FRESH,
         *(f"{kind}.{figure}" for kind in ("read", "write") for figure in (*_LATENCIES, *_RECOVERIES)),
     ]
 )
@@ -66,7 +71,8 @@ def _parse(part: str) -> Expectation:
     name, sign, number = match.groups()
     if name not in NAMES:
         raise ValueError(
-            f"unknown name {name!r}; use a guarantee ({', '.join(GUARANTEES)}), its .violated, or read.p95_ms ..."
+            f"unknown name {name!r}; use a guarantee ({', '.join(GUARANTEES)}), its .violated, "
+            f"{', '.join((*_ITEMS, *_FRESH))}, or read.p95_ms ..."
         )
     try:
         value = float(number)
@@ -87,6 +93,10 @@ def _figure(name: str, result: Mapping[str, Any]) -> float | None:
     if subject in GUARANTEES:
         row = result["guarantees"][subject]
         value = row["violated"] if figure and row["checked"] else row["rate"]
+    elif name in _ITEMS:
+        value = result[name] if result["guarantees"]["unexpected_items"]["checked"] else None
+    elif name in _FRESH:
+        value = result["guarantees"]["stale_reads"][subject][figure]
     elif figure in _LATENCIES:
         value = result["latency"][subject]["service_ms"][figure.removesuffix("_ms")]
     else:

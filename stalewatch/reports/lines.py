@@ -73,6 +73,14 @@ def _guarantees(result: Result) -> Iterator[str]:
         staleness = guarantees["stale_reads"]["staleness_s"]
         figures = " / ".join(f"{staleness[name] * 1e3:.2f}" for name in ("p50", "p95", "max"))
         yield f"staleness p50/p95/max ms: {figures}"
+    yield f"fresh after ms: {_fresh_after(guarantees['stale_reads'])}"
+
+
+def _fresh_after(row: Result) -> str:
+    if not row["violated"]:
+        return "no stale read seen" if row["checked"] else "n/a (no evidence)"
+    ages = {name: "n/a" if age is None else f"{age * 1e3:g}" for name, age in row["fresh_after_s"].items()}
+    return ", ".join(f"{name}% {age}" for name, age in ages.items())
 
 
 def _rate(row: Result) -> str:

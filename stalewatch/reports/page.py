@@ -84,6 +84,7 @@ def content(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "matrix": page_tables.matrix(results),
         "latencies": page_tables.latencies(names, results),
         "staleness": page_tables.staleness(names, results),
+        "fresh_after": page_tables.fresh_after(names, results),
         "options": page_tables.options(results),
         "figures": {name: figure for name, figure in figures.items() if figure is not None},
     }
@@ -99,6 +100,7 @@ def _run(number: int, label: str, result: Mapping[str, Any]) -> dict[str, Any]:
         "sentence": words.run_sentence(result),
         "facts": list(words.facts(result)),
         "figure": page_charts.timeline(result),
+        "freshness": page_tables.freshness(result),
         "recovery": page_tables.recovery(result),
         "losses": page_tables.losses(result),
         "resolution": lines.resolution(result),

@@ -20,15 +20,21 @@ PERCENTILES = ("p50", "p95", "p99", "max")
 
 CAUSES: Mapping[str, str] = {
     "lag": "replication lag",
+    "lost": "the newer version was lost in the end",
+    "vanished": "the final read holds nothing as new",
     "conflict": "conflict: the newer version is a sibling of the one shown",
     "monotonic_writes": "its author had written the missing version before",
     "writes_follow_reads": "its author had read the missing version before",
     "failed": "the write had failed",
     "not_started": "the write started only after the read",
     "never_written": "no such write",
-    "duplicate": "the id was drawn twice",
+    "duplicate": "it was there twice",
+    "phantom": "nobody appended it, or its append failed",
     "smaller": "smaller than an id drawn before",
 }
+
+NOT_JUDGED: Result = {"verdict": "no_evidence", "checked": 0, "violated": 0, "rate": None, "interval": None}
+"""Stands for a guarantee that the version of stalewatch that wrote the result did not have."""
 
 ENDLESS_SCALE = 1.25
 """If an operation never ended, the scale is this much longer than the others need, so that its bar stands out."""
@@ -40,7 +46,7 @@ def matrix(results: Results) -> list[Row]:
         {
             "name": name,
             "promise": words.promise,
-            "cells": [_cell(result["guarantees"][name], name) for result in results],
+            "cells": [_cell(result["guarantees"].get(name, NOT_JUDGED), name) for result in results],
         }
         for name, words in GUARANTEE_WORDS.items()
     ]
@@ -88,6 +94,33 @@ def _percentiles(row: Result) -> Iterator[str]:
     bound = "≥ " if row.get("staleness_at_least") else ""
     for name in PERCENTILES:
         yield f"{bound if name == 'max' else ''}{span(times.get(name))}"
+
+
+def fresh_after(labels: Sequence[str], results: Results) -> list[list[str]]:
+    """Return one row for each run with stale reads: how long after a write 99 % and 99.9 % of the reads are fresh."""
+    rows = zip(labels, (result["guarantees"]["stale_reads"] for result in results), strict=True)
+    return [
+        [label, *("no such time seen" if age is None else span(age) for age in row["fresh_after_s"].values())]
+        for label, row in rows
+        if row["violated"] and row.get("fresh_after_s")
+    ]
+
+
+def freshness(result: Result) -> list[list[str]]:
+    """Return one row for each bucket of the time from the newest write to a read: how many reads, how many stale."""
+    row = result["guarantees"]["stale_reads"]
+    return [
+        [_ages(bucket), count(bucket["checked"]), count(bucket["stale"]), percent(bucket["stale"] / bucket["checked"])]
+        for bucket in row.get("freshness", ())
+        if row["violated"]
+    ]
+
+
+def _ages(bucket: Result) -> str:
+    begin, end = bucket["from_s"], bucket["to_s"]
+    if end is None:
+        return f"{span(begin)} or more"
+    return f"less than {span(end)}" if not begin else f"{span(begin)} to {span(end)}"
 
 
 def errors(result: Result) -> list[list[str]] | None:

@@ -95,6 +95,7 @@ _FIGURES: dict[str, Callable[[Result], str]] = {
     "lost writes": lambda result: _violated(result["guarantees"]["lost_writes"]),
     "staleness, median": _staleness("p50"),
     "staleness, max": _staleness("max"),
+    "99 % fresh after": lambda result: _fresh_after(result["guarantees"]["stale_reads"]),
     "write p95": _p95("write"),
     "read p95": _p95("read"),
     "verdict": lambda result: str(result["verdict"]),
@@ -119,6 +120,11 @@ def _stale(row: Result) -> str:
 
 def _violated(row: Result) -> str:
     return str(row["violated"]) if row["checked"] else "no evidence"
+
+
+def _fresh_after(row: Result) -> str:
+    """Return the age from which on 99 % of the reads were fresh; results of older versions do not have it."""
+    return _duration(row.get("fresh_after_s", {}).get("99"))
 
 
 def _percent(rate: float | None) -> str:

@@ -60,12 +60,24 @@ GUARANTEE_WORDS: Mapping[str, GuaranteeWords] = {
         "{violated} of {checked} reads ({rate}) returned conflicting versions",
         "no read returned conflicting versions ({checked} reads)",
     ),
+    "unexpected_items": GuaranteeWords(
+        "A list shows each item once at the end, and only items that were appended.",
+        "{violated} of {checked} list items ({rate}) appeared more than once or were never appended",
+        "all {checked} list items were appended, and appear once",
+    ),
     "unique_ids": GuaranteeWords(
         "Ids drawn from a counter never repeat and never decrease.",
         "{violated} of {checked} ids drawn ({rate}) repeated or decreased",
         "none of {checked} ids drawn repeated or decreased",
     ),
 }
+
+LOWER_BOUND = GuaranteeWords(
+    GUARANTEE_WORDS["lost_writes"].promise,
+    "at least {violated} of {checked} acknowledged writes ({rate}) were lost",
+    "no loss showed among {checked} acknowledged writes, though a newer write hides the loss of an older one",
+)
+"""What lost_writes proves of registers: only that each holds something at least as new as its newest write."""
 
 HEADLINES = ("stale_reads", "read_your_writes", "lost_writes")
 """Guarantees worth mentioning even if they held."""
@@ -89,6 +101,7 @@ DRILL_VIOLATIONS = {
     "read_your_writes": "reads that missed their session's own writes",
     "unique_ids": "ids that repeated or decreased",
     "phantom_reads": "reads of values that nobody wrote",
+    "unexpected_items": "list items that were repeated or never appended",
     "conflicts": "reads with conflicts",
 }
 
@@ -155,13 +168,19 @@ def run_sentence(result: Result) -> str:
     For a drill, a sentence about the faults and the recovery comes first.
     """
     rows = {name: row for name, row in result["guarantees"].items() if name in GUARANTEE_WORDS}
-    violated = [GUARANTEE_WORDS[name].violated.format(**_figures(row)) for name, row in rows.items() if row["violated"]]
+    words = guarantee_words(result)
+    violated = [words[name].violated.format(**_figures(row)) for name, row in rows.items() if row["violated"]]
     holding = [name for name, row in rows.items() if row["verdict"] == "holds"]
     headlines = [name for name in HEADLINES if name in holding] or ([] if violated else holding)
-    held = [GUARANTEE_WORDS[name].held.format(**_figures(rows[name])) for name in headlines]
+    held = [words[name].held.format(**_figures(rows[name])) for name in headlines]
     sentences = [drill_sentence(result)] if result.get("recovery") else []
     sentences.append("; ".join((*violated, *held)) or _no_evidence(result))
     return " ".join(f"{text[0].upper()}{text[1:]}." for text in sentences)
+
+
+def guarantee_words(result: Result) -> Mapping[str, GuaranteeWords]:
+    """Return the words for each guarantee; unless the result says otherwise, losses are a lower bound."""
+    return GUARANTEE_WORDS if result.get("lost_writes_exact") else {**GUARANTEE_WORDS, "lost_writes": LOWER_BOUND}
 
 
 def _figures(row: Result) -> dict[str, str]:
@@ -230,7 +249,7 @@ def _lost(rpo: Result) -> str:
 
 def _violations(result: Result) -> Iterator[str]:
     for name, words in DRILL_VIOLATIONS.items():
-        if violated := result["guarantees"][name]["violated"]:
+        if violated := result["guarantees"].get(name, {}).get("violated"):
             yield f"{violated} {words}"
 
 

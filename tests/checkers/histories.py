@@ -8,6 +8,7 @@ Every operation takes its choices from bytes of its own. So hypothesis can remov
 others, and shrinks a history of twenty operations to the two or three that matter.
 """
 
+import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import Generic, Literal, TypeVar
 
 from hypothesis import strategies as st
 
-from stalewatch.history.operation import Append, Depends, Draw, Fault, Final, Operation, Outcome, Read, Write
+from stalewatch.history.operation import Append, Depends, Draw, Fault, Final, Operation, Outcome, Read, Write, replace
 from tests.checkers.oracle import File
 
 T = TypeVar("T")
@@ -101,10 +102,16 @@ class Plan:
             siblings=choices.pick((0, 0, 30, 80)),
             depends=choices.pick((0, 20, 60)),
             foreign=choices.pick((0, 0, 0, 25) if alone else (0, 25, 50)),
-            workers=[2 * n + 3 for n in reversed(range(files))] if choices.chance(40) else list(range(files)),
+            workers=cls._workers(choices, files),
             clock_errors_ns=[choices.pick(CLOCK_ERRORS) for _ in range(files)],
             missing=[choices.number(0, 5) if choices.chance(15 if alone else 25) else None for _ in range(files)],
         )
+
+    @staticmethod
+    def _workers(choices: Choices, files: int) -> list[int]:
+        """Return the worker of each file: all different, or the first two files are of one worker."""
+        workers = [2 * n + 3 for n in reversed(range(files))] if choices.chance(40) else list(range(files))
+        return [workers[0], *workers[:-1]] if files > 1 and choices.chance(40) else workers
 
     def key(self, worker: int, number: int) -> str:
         return f"k{number}" if self.shared else f"w{worker}-k{number}"
@@ -147,7 +154,10 @@ def _of(kind: type[Kind], steps: Sequence[Step[SessionOp]]) -> list[Step[Kind]]:
 
 
 def _steps(plan: Plan, rolls: Sequence[bytes]) -> list[Step[SessionOp]]:
-    """Return the operations of the sessions, sequential except that the next one may start during an unknown one."""
+    """Return the operations of the sessions, sequential except that the next one may start during an unknown one.
+
+    A session is a worker's, in whichever of its files it does something.
+    """
     free: dict[tuple[int, str], int] = {}
     steps = []
     for number, roll in enumerate(rolls):
@@ -155,12 +165,13 @@ def _steps(plan: Plan, rolls: Sequence[bytes]) -> list[Step[SessionOp]]:
         file, session = choices.number(0, len(plan.workers) - 1), f"s{choices.number(0, plan.sessions - 1)}"
         op = _blank(plan, choices, plan.workers[file], number)
         op.session = session
-        op.start = free.get((file, session), 0) + choices.pick(GAPS)
+        worker = plan.workers[file]
+        op.start = free.get((worker, session), 0) + choices.pick(GAPS)
         op.end = op.start + choices.pick(LENGTHS)
         op.outcome = choices.pick(OUTCOMES)
-        free[file, session] = op.end
+        free[worker, session] = op.end
         if op.outcome == "unknown":
-            free[file, session] = op.start if choices.chance(60) else op.end
+            free[worker, session] = op.start if choices.chance(60) else op.end
             if not isinstance(op, Read) and choices.chance(40):
                 op.end = None
         steps.append(Step(op, file, choices, turn=choices.number(0, 255)))
@@ -260,7 +271,8 @@ def _final_or_fault(
         if kind == "l":
             final.items = _items(choices, [step.op for step in _of(Append, steps) if step.op.key == key])
         else:
-            final.version = written.near_truth(choices, key, start, end)
+            version = written.near_truth(choices, key, start, end)
+            final.version = choices.number(0, version) if choices.chance(25) else version  # what is newer was lost
             if choices.chance(plan.siblings):
                 final.siblings = choices.picks(written.versions(key), choices.pick((0, 0, 2)))
     return Step(final, file, choices)
@@ -335,6 +347,23 @@ def random_history(seed: int, size: int = DEFAULT_SIZE, *, files: int | None = N
     files = files or random.choice((1, 1, 1, 2, 2, 3))
     steps, extras = max(random.randint(1, size), random.randint(1, size)), random.randint(0, MAX_EXTRAS)
     return generate(Rolls(random.randbytes(BYTES), _random_rolls(random, steps), _random_rolls(random, extras)), files)
+
+
+def scaled(files: Sequence[File], scale: int) -> list[File]:
+    """Return the history with all times and clock errors multiplied, and a horizon that is still beyond its end."""
+
+    def stretched(op: Operation) -> Operation:
+        return replace(op, start=op.start * scale, end=None if op.end is None else op.end * scale)
+
+    return [
+        dataclasses.replace(
+            file,
+            operations=[stretched(op) for op in file.operations],
+            clock_error_ns=None if file.clock_error_ns is None else file.clock_error_ns * scale,
+            horizon_s=10**7,
+        )
+        for file in files
+    ]
 
 
 def random_growing_register(seed: int, size: int = 8, *, rising: bool = True) -> list[File]:

@@ -1,4 +1,4 @@
-"""A brute-force oracle for the nine guarantees: every definition is a loop over all operations, taken literally.
+"""A brute-force oracle for the ten guarantees: every definition is a loop over all operations, taken literally.
 
 Nothing here is fast or streaming, and no code is shared with the checkers, so that the two can be compared. Text in
 quotation marks is from the definitions (docs/consistency.md). Where they leave something open, the interpretation is
@@ -8,6 +8,7 @@ marked "Reading:".
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import sqrt
 from statistics import NormalDist
 from typing import Generic, Protocol, TypeVar
@@ -42,11 +43,15 @@ class Result:
     causes: Counter[str] = field(default_factory=Counter)
     staleness_ns: list[int] = field(default_factory=list)
     floors: dict[Place, int] = field(default_factory=dict)
+    ages_ns: list[tuple[int, bool]] = field(default_factory=list)
+    """Of the checked reads of stale_reads: age, and whether the read was stale."""
+    times: Counter[Place] = field(default_factory=Counter)
+    """How often each violating operation counts, if that may be more than once."""
     verdict: str = "no_evidence"
 
     @property
     def violated(self) -> int:
-        return len(self.violating)
+        return self.times.total() or len(self.violating)
 
 
 class Timed(Protocol):
@@ -93,6 +98,11 @@ class History:
         self.draws = [draw for draw in of(Draw) if draw.op.outcome == "ok"]
         self.finals = [final for final in of(Final) if final.op.outcome == "ok"]
         self.judged_reads = [read for read in self.reads if self._is_judged(read)]
+
+    @cached_property
+    def lost(self) -> set[Place]:
+        """Return the writes and items that are lost, worked out once."""
+        return lost_writes(self).violating
 
     def _is_judged(self, read: At[Read]) -> bool:
         """`owner`: "without N's complete file, and live, only `monotonic_reads` judges it".
@@ -201,9 +211,27 @@ def dependency_floor(history: History, read: At[Read]) -> int:
 # Causes, and staleness.
 
 
-def why_stale(_history: History, read: At[Read], floor: int) -> str:
-    """Cause "`conflict` when a sibling is at least the floor, else `lag`"."""
-    return "conflict" if any(sibling >= floor for sibling in read.op.siblings or ()) else "lag"
+def held(final: At[Final]) -> int:
+    """Return the newest of what a final read "holds (version and siblings)"."""
+    assert final.op.version is not None
+    return max(final.op.version, *(final.op.siblings or []), 0)
+
+
+def setter(history: History, read: At[Read], floor: int) -> At[Write]:
+    """Return "the write that set its floor"."""
+    [write] = [w for w in history.acknowledged if w.op.key == read.op.key and written(w) == floor]
+    return write
+
+
+def why_stale(history: History, read: At[Read], floor: int) -> str:
+    """Cause "`conflict` when a sibling is at least the floor"; "`lost` when the key's last ok final read proves the
+    floor's version lost"; "else `lag`".
+
+    Reading: a final read proves a version lost if `lost_writes` counts its write.
+    """
+    if any(sibling >= floor for sibling in read.op.siblings or ()):
+        return "conflict"
+    return "lost" if setter(history, read, floor).place in history.lost else "lag"
 
 
 def why_no_prefix(history: History, read: At[Read], floor: int) -> str | None:
@@ -252,7 +280,38 @@ def stale_reads(history: History) -> Result:
     result.staleness_ns = sorted(
         staleness_ns(history, read) for read in history.judged_reads if read.place in result.violating
     )
+    for read in history.judged_reads:
+        if read.place in result.floors:
+            end = setter(history, read, result.floors[read.place]).op.end
+            assert end is not None
+            result.ages_ns.append((read.op.start - end, read.place in result.violating))
     return result
+
+
+AGE_EDGES_NS = [0] + [step * 10**power for power in range(5, 11) for step in (1, 2, 5)] + [10**11]
+""""1, 2 and 5 times powers of ten from 0.1 ms to 100 s", "0 included". Reading: an age on an edge is in the bucket that
+begins there."""
+
+
+def freshness(result: Result) -> list[tuple[int, int | None, int, int]]:
+    """Return "`checked` and `stale` a bucket", "empty buckets left out": where it begins, where it ends, two counts."""
+    rows = []
+    for begin, end in zip(AGE_EDGES_NS, [*AGE_EDGES_NS[1:], None], strict=True):
+        inside = [stale for age, stale in result.ages_ns if begin <= age and (end is None or age < end)]
+        if inside:
+            rows.append((begin, end, len(inside), sum(inside)))
+    return rows
+
+
+def fresh_after_ns(result: Result, percentage: float) -> int | None:
+    """Return "the smallest edge e for which, over all reads whose bucket begins at e or later, the upper end of the
+    95 % Wilson interval of the stale share is at most 1 - P/100; null where there is none".
+    """
+    for edge in AGE_EDGES_NS:
+        later = [stale for age, stale in result.ages_ns if age >= edge]
+        if later and wilson(sum(later), len(later))[1] <= 1 - percentage / 100:
+            return edge
+    return None
 
 
 def read_your_writes(history: History) -> Result:
@@ -264,7 +323,21 @@ def monotonic_reads(history: History) -> Result:
 
 
 def read_regressions(history: History) -> Result:
-    return reads_below(history, history.judged_reads, any_read_floor)
+    """Check reads, and "final reads too: what one holds (version and siblings) is at least that floor, or something
+    shown has vanished (cause `vanished`)".
+
+    Reading: a final read raises no floor, since it is no session's read.
+    """
+    result = reads_below(history, history.judged_reads, any_read_floor)
+    for final in history.finals:
+        if final.op.version is not None:
+            floor = max((shown(r) for r in history.reads if r.op.key == final.op.key and before(r, final)), default=0)
+            if floor > 0:
+                result.checked += 1
+                if held(final) < floor:
+                    result.violating.add(final.place)
+                    result.causes["vanished"] += 1
+    return result
 
 
 def consistent_prefix(history: History) -> Result:
@@ -273,7 +346,7 @@ def consistent_prefix(history: History) -> Result:
 
 def phantom_reads(history: History) -> Result:
     """Violated if the version "was never written, was written only by a write that started after the read ended,
-    or by one that ended in `fail`"; checked: "ok reads of a version above 0".
+    or by one that ended in `fail`"; checked: "ok reads and ok final reads of a version above 0".
 
     "A read that shows a version of that [incomplete] file's keys with no recorded write is not checked".
     Reading: a write without a version matches no read; a superseded write is a write, since an earlier attempt may have
@@ -281,9 +354,10 @@ def phantom_reads(history: History) -> Result:
     """
     result = Result()
     incomplete = history.incomplete_keys()
-    for read in history.judged_reads:
+    looks: list[At[Read] | At[Final]] = [*history.judged_reads, *history.finals]
+    for read in looks:
         writes = [w for w in history.writes if w.op.key == read.op.key and w.op.version == read.op.version]
-        if shown(read) > 0 and (writes or read.op.key not in incomplete):
+        if (read.op.version or 0) > 0 and (writes or read.op.key not in incomplete):
             result.checked += 1
             if all(w.op.outcome == "fail" or before(read, w) for w in writes):
                 result.violating.add(read.place)
@@ -300,11 +374,10 @@ def lost_writes(history: History) -> Result:
     result = Result()
     for final in history.last_finals():
         if final.op.version is not None:
-            held = max(final.op.version, *(final.op.siblings or []), 0)
             for write in history.acknowledged:
                 if write.op.key == final.op.key and before(write, final):
                     result.checked += 1
-                    if written(write) > held:
+                    if written(write) > held(final):
                         result.violating.add(write.place)
         if final.op.items is not None:
             for append in history.appends:
@@ -327,6 +400,31 @@ def conflicts(history: History) -> Result:
             result.checked += 1
             if at.op.siblings:
                 result.violating.add(at.place)
+    return result
+
+
+def unexpected_items(history: History) -> Result:
+    """Check "distinct items of the last ok final read of each list, each once".
+
+    Violated by "an item that a key's last ok final read shows more often than once (cause `duplicate`), or that nobody
+    appended or whose append failed (cause `phantom`; unrecorded items of an incomplete file are not judged)";
+    "duplicate and phantom at once is one violation, `phantom`". Reading: "not judged" is not checked either, whatever
+    else is wrong with the item.
+    """
+    result = Result()
+    incomplete = history.incomplete_keys()
+    for final in history.last_finals():
+        shown_items = final.op.items or []
+        for item in set(shown_items):
+            appends = [a for a in history.appends if (a.op.key, a.op.item) == (final.op.key, item)]
+            if not appends and final.op.key in incomplete:
+                continue
+            result.checked += 1
+            phantom = all(a.op.outcome == "fail" for a in appends)
+            if phantom or shown_items.count(item) > 1:
+                result.causes["phantom" if phantom else "duplicate"] += 1
+                result.violating.add(final.place)
+                result.times[final.place] += 1
     return result
 
 
@@ -364,6 +462,7 @@ GUARANTEES: dict[str, Callable[[History], Result]] = {
     "consistent_prefix": consistent_prefix,
     "lost_writes": lost_writes,
     "conflicts": conflicts,
+    "unexpected_items": unexpected_items,
     "unique_ids": unique_ids,
 }
 
@@ -412,7 +511,7 @@ def wilson(violated: int, checked: int) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-# Lists, which no guarantee covers.
+# Counts of items, which stand beside the guarantees.
 
 Item = tuple[str, str | int]
 """Key of the list, item."""

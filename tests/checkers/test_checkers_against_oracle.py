@@ -9,16 +9,21 @@ from hypothesis import HealthCheck, given, settings
 
 from stalewatch.checkers.guarantee import JudgeContext
 from stalewatch.checkers.judge import GUARANTEES, Judge
+from stalewatch.checkers.verdict import FRESH_PERCENTAGES
 from stalewatch.history.codec import encode
 from stalewatch.history.reader import History
 from tests.checkers import oracle
-from tests.checkers.histories import history_text, multi_file_histories, random_history, single_file_histories
+from tests.checkers.histories import history_text, multi_file_histories, random_history, scaled, single_file_histories
 
 SEEDS, SOAK_SEEDS = 2000, 100_000
+SCALES = (1, 100_000, 1_000_000, 1_000_000_000, 10_000_000_000)
+"""Nanoseconds that stand for one, so that the ages of reads fall into every bucket, and on their edges."""
 
 
 # The guarantees whose violating operation is the first of a witness, not the last.
 FIRST = {"phantom_reads", "lost_writes", "conflicts"}
+
+CAUSES = {"stale_reads", "read_regressions", "consistent_prefix", "unexpected_items"}
 
 
 def judge_from_text(files: Sequence[oracle.File], folder: Path) -> tuple[Judge, dict[str, Counter[bytes]]]:
@@ -44,15 +49,25 @@ def found(judge: Judge, broken: dict[str, Counter[bytes]]) -> dict[str, object]:
             verdict.violated,
             verdict.verdict,
             broken[name],
-            dict(verdict.causes) if name in {"stale_reads", "consistent_prefix"} else None,
+            dict(verdict.causes) if name in CAUSES else None,
         )
         for name, verdict in judge.verdicts().items()
     }
     staleness = judge.verdicts()["stale_reads"].staleness
     rows["staleness"] = sorted(staleness._counts.elements())
+    freshness = judge.verdicts()["stale_reads"].freshness
+    rows["freshness"] = [tuple(bucket) for bucket in freshness.buckets() if bucket.checked or bucket.stale]
+    rows["fresh after"] = [freshness.fresh_after_ns(share) for share in FRESH_PERCENTAGES.values()]
     rows["items"] = (judge.duplicate_items, judge.phantom_items)
     rows["overall"] = judge.verdict()
     return rows
+
+
+def violating(files: Sequence[oracle.File], result: oracle.Result) -> Counter[bytes]:
+    counted: Counter[bytes] = Counter()
+    for file, place in result.violating:
+        counted[encode(files[file].operations[place])] += result.times[file, place] or 1
+    return counted
 
 
 def expected(files: Sequence[oracle.File]) -> dict[str, object]:
@@ -62,12 +77,14 @@ def expected(files: Sequence[oracle.File]) -> dict[str, object]:
             results[name].checked,
             results[name].violated,
             results[name].verdict,
-            Counter(encode(files[file].operations[place]) for file, place in results[name].violating),
-            dict(results[name].causes) if name in {"stale_reads", "consistent_prefix"} else None,
+            violating(files, results[name]),
+            dict(results[name].causes) if name in CAUSES else None,
         )
         for name in GUARANTEES
     }
     rows["staleness"] = sorted(results["stale_reads"].staleness_ns)
+    rows["freshness"] = oracle.freshness(results["stale_reads"])
+    rows["fresh after"] = [oracle.fresh_after_ns(results["stale_reads"], percentage) for percentage in (99, 99.9)]
     rows["items"] = (len(oracle.duplicate_items(files)), len(oracle.phantom_items(files)))
     rows["overall"] = oracle.overall(files, results)
     return rows
@@ -100,8 +117,9 @@ def test_a_hundred_thousand_seeded_histories_get_the_counts_of_the_oracle(tmp_pa
 
 def compare(seeds: Iterable[int], tmp_path: Path) -> None:
     for seed in seeds:
-        files = random_history(seed)
-        assert found(*judge_from_text(files, tmp_path)) == expected(files), f"random_history({seed})"
+        scale = SCALES[seed % len(SCALES)]
+        files = scaled(random_history(seed), scale)
+        assert found(*judge_from_text(files, tmp_path)) == expected(files), f"scaled(random_history({seed}), {scale})"
 
 
 def test_long_histories_get_the_counts_of_the_oracle(tmp_path: Path) -> None:

@@ -1,21 +1,38 @@
 """The judge: twins, the horizon, merging, and verdicts."""
 
+from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stalewatch.locust.report import decode, encode
+from tests.locust.test_roster import report_of
 
 from stalewatch.checkers.guarantee import JudgeContext
 from stalewatch.checkers.judge import GUARANTEES, Judge
-from stalewatch.checkers.verdict import EXACT_VALUES, Distribution, Verdict, Violation, overall, wilson
-from stalewatch.history.operation import Operation
+from stalewatch.checkers.stale_reads import StaleReads
+from stalewatch.checkers.verdict import (
+    AGE_EDGES_NS,
+    EXACT_VALUES,
+    Distribution,
+    Findings,
+    Freshness,
+    Verdict,
+    Violation,
+    overall,
+    wilson,
+)
+from stalewatch.engine.result import guarantees
+from stalewatch.history.operation import Operation, replace
 from stalewatch.history.reader import History, Source
+from stalewatch.recording.totals import no_totals
 from tests.checkers import oracle
-from tests.checkers.histories import growing_registers, history_text, random_growing_register
+from tests.checkers.histories import growing_registers, history_text, random_growing_register, random_history
 from tests.checkers.linearizability import linearizable
-from tests.checkers.twins import TWINS, Twins, draw, final, read, write
+from tests.checkers.twins import STALE_CAUSES, TWINS, CauseTwins, Twins, draw, final, read, write
 
 REGISTER = ("stale_reads", "read_regressions", "phantom_reads")
 
@@ -42,6 +59,105 @@ def test_the_smallest_history_violates_the_guarantee_and_its_twin_does_not(twins
     assert twins.violating[twins.at] in violating.witnesses[0].operations
     valid = judged(as_read(twins.valid, tmp_path)).verdicts()[twins.guarantee]
     assert (valid.verdict, valid.violated) == (twins.valid_verdict, 0)
+
+
+@pytest.mark.parametrize("twins", STALE_CAUSES, ids=lambda twins: twins.difference)
+def test_the_cause_of_a_stale_read_depends_on_the_final_read(twins: CauseTwins, tmp_path: Path) -> None:
+    for operations, cause in ((twins.history, twins.cause), (twins.other, twins.other_cause)):
+        stale = judged(as_read(operations, tmp_path)).verdicts()["stale_reads"]
+        assert (stale.causes, stale.witnesses[0].cause) == (Counter([cause]), cause)
+
+
+def drained(operations: Iterable[Operation], every: int) -> Findings:
+    """Return the sum of what a judge reports bit by bit; each bit travels as a worker's report does."""
+    judge, sum_of = Judge(), no_totals().findings
+    for number, operation in enumerate(operations):
+        judge.observe(operation)
+        if number % every == 0:
+            sum_of.merge(travelled(judge.drain()))
+    judge.finish()
+    sum_of.merge(travelled(judge.drain()))
+    return sum_of
+
+
+def travelled(findings: Findings) -> Findings:
+    sent = report_of(findings)
+    return decode(encode(sent)).totals().findings
+
+
+def test_reports_add_up_to_the_verdict_on_the_whole_whenever_they_are_sent() -> None:
+    for seed in range(400):
+        (file,) = random_history(seed, files=1)
+        whole = judged(file.operations).findings()
+        for every in (1, 3):
+            assert guarantees(drained(file.operations, every).verdicts) == guarantees(whole.verdicts), (seed, every)
+
+
+def test_corrections_of_causes_add_up_across_workers_in_any_order() -> None:
+    lost, lagging = STALE_CAUSES[0].history, STALE_CAUSES[0].other
+    for order in ((lost, lagging, lost), (lagging, lost, lost)):
+        findings = no_totals().findings
+        for worker, operations in enumerate(order):
+            findings.merge(drained([replace(operation, key=f"w{worker}-k") for operation in operations], 1))
+        stale = findings.verdicts["stale_reads"]
+        assert (stale.violated, stale.causes) == (3, {"lost": 2, "lag": 1})
+        assert sorted(witness.cause or "" for witness in stale.witnesses) == ["lag", "lost", "lost"]
+
+
+def test_a_correction_that_arrives_alone_moves_what_was_counted_before() -> None:
+    judge = Judge()
+    for operation in STALE_CAUSES[0].history:
+        judge.observe(operation)
+    before = judge.drain()
+    judge.finish()
+    correction = judge.drain()
+    stale = correction.verdicts["stale_reads"]
+    assert (stale.checked, stale.violated, stale.causes) == (0, 0, {"lag": -1, "lost": 1})
+    correction.merge(before)
+    assert stale.causes == {"lost": 1}
+
+
+def test_beyond_the_horizon_lost_is_a_lower_bound() -> None:
+    """Old floors are put together: lost as a whole, as after a wipe, they count; else they remain lag."""
+    operations: list[Operation] = []
+    for version in range(1, 2001):
+        now = version * 10
+        operations += [write(version, now, now + 1), read(version - 1, now + 2, now + 3)]
+    for held, least, most in ((0, 2000, 2000), (1990, 10, 10), (100, 100, 1899)):
+        stale = judged([*operations, final(held, 90_000, 90_001)], JudgeContext(horizon_ns=500)).verdicts()[
+            "stale_reads"
+        ]
+        assert stale.violated == stale.causes.total() == 2000
+        assert least <= stale.causes["lost"] <= most
+        exact = judged([*operations, final(held, 90_000, 90_001)]).verdicts()["stale_reads"]
+        assert exact.causes["lost"] == 2000 - held
+
+
+def test_the_floors_of_stale_reads_take_bounded_memory() -> None:
+    judge = Judge(JudgeContext(horizon_ns=500))
+    for version in range(1, 20_001):
+        judge.observe(write(version, version * 10, version * 10 + 1))
+        judge.observe(read(version - 1, version * 10 + 2, version * 10 + 3))
+    stale = judge._guarantees["stale_reads"]
+    assert isinstance(stale, StaleReads)
+    assert len(stale._lagging._recent) < 3000
+    assert len(stale._lagging._old) == 1
+
+
+@given(st.lists(st.tuples(st.integers(0, 2 * 10**11), st.booleans()), max_size=60), st.integers(1, 60))
+def test_freshness_adds_up(reads: list[tuple[int, bool]], cut: int) -> None:
+    def counted(some: list[tuple[int, bool]]) -> Freshness:
+        freshness = Freshness()
+        for age, stale in some:
+            bucket = bisect_right(AGE_EDGES_NS, age)
+            freshness.checked[bucket] += 1
+            freshness.stale[bucket] += stale
+        return Freshness.restored(freshness.state())
+
+    merged = counted(reads[:cut])
+    merged.merge(counted(reads[cut:]))
+    assert list(merged.buckets()) == list(counted(reads).buckets())
+    assert merged.fresh_after_ns(0.01) == oracle.fresh_after_ns(oracle.Result(ages_ns=reads), 99)
 
 
 @given(growing_registers())

@@ -10,12 +10,14 @@ from tests.checkers.oracle import (
     File,
     Place,
     duplicate_items,
+    fresh_after_ns,
+    freshness,
     judge,
     overall,
     phantom_items,
     wilson,
 )
-from tests.checkers.twins import TWINS, Twins, after, append, draw, final, read, write
+from tests.checkers.twins import STALE_CAUSES, TWINS, CauseTwins, Twins, after, append, draw, final, read, write
 
 
 def places(*at: int) -> set[Place]:
@@ -28,6 +30,12 @@ def test_the_smallest_history_violates_the_guarantee_and_its_twin_does_not(twins
     assert (violating.verdict, violating.violating) == ("violated", places(twins.at))
     valid = judge([File(twins.valid)])[twins.guarantee]
     assert (valid.verdict, valid.violating) == (twins.valid_verdict, set())
+
+
+@pytest.mark.parametrize("twins", STALE_CAUSES, ids=lambda twins: twins.difference)
+def test_the_cause_of_a_stale_read_depends_on_the_final_read(twins: CauseTwins) -> None:
+    for operations, cause in ((twins.history, twins.cause), (twins.other, twins.other_cause)):
+        assert judge([File(operations)])["stale_reads"].causes == Counter([cause])
 
 
 def test_every_guarantee_has_twins() -> None:
@@ -114,6 +122,36 @@ def test_duplicate_and_phantom_items_are_counted_separately() -> None:
     assert judge(files)["lost_writes"].verdict == "holds"
 
 
+def test_unrecorded_items_of_an_incomplete_file_are_not_judged() -> None:
+    operations: list[Operation] = [append("a", 1, 2), final(["a", "b", "b"], 3, 4)]
+    result = judge([File(operations, complete=False)])["unexpected_items"]
+    assert (result.checked, result.violated) == (1, 0)
+    result = judge([File(operations)])["unexpected_items"]
+    assert (result.checked, result.violated, result.causes) == (2, 1, Counter(phantom=1))
+
+
+def test_an_item_that_is_duplicate_and_phantom_counts_once() -> None:
+    operations: list[Operation] = [
+        append("x", 1, 2),
+        append("y", 3, 4, outcome="fail"),
+        final(["x", "x", "y", "z"], 5, 6),
+    ]
+    result = judge([File(operations)])["unexpected_items"]
+    assert (result.checked, result.violated, result.causes) == (3, 3, Counter(phantom=2, duplicate=1))
+
+
+def test_an_age_on_an_edge_is_in_the_bucket_that_begins_there() -> None:
+    operations: list[Operation] = [write(1, 0, 0), read(1, 99_999, 100_000), read(0, 100_000, 100_001)]
+    result = judge([File(operations)])["stale_reads"]
+    assert freshness(result) == [(0, 100_000, 1, 0), (100_000, 200_000, 1, 1)]
+
+
+def test_reads_are_fresh_after_the_smallest_edge_from_which_on_enough_are() -> None:
+    reads = [read(int(age > 0), 1 + age * 1_000_000, 2 + age * 1_000_000) for age in (*range(500), 600_000)]
+    result = judge([File([write(1, 0, 0), *reads])])["stale_reads"]
+    assert (fresh_after_ns(result, 99), fresh_after_ns(result, 99.9)) == (100_000, None)
+
+
 # Several files.
 
 
@@ -143,6 +181,12 @@ def test_sessions_of_different_workers_differ_even_if_they_share_a_name() -> Non
     results = judge(files)
     assert results["monotonic_reads"].verdict == "no_evidence"
     assert results["read_regressions"].violating == {(1, 0)}
+
+
+@pytest.mark.parametrize(("error", "verdict"), [(0, "violated"), (1, "no_evidence"), (None, "no_evidence")])
+def test_a_session_in_two_files_of_a_worker_is_ordered_by_time(error: int | None, verdict: str) -> None:
+    files = [File([read(2, 1, 2)], worker=1), File([read(1, 3, 4)], worker=1, clock_error_ns=error)]
+    assert judge(files)["monotonic_reads"].verdict == verdict
 
 
 OWNERS = {

@@ -18,7 +18,7 @@ from tests.checkers.histories import (
     random_history,
     single_file_histories,
 )
-from tests.checkers.oracle import GUARANTEES, File, duplicate_items, judge, overall, phantom_items
+from tests.checkers.oracle import GUARANTEES, File, Place, duplicate_items, judge, overall, phantom_items
 
 SESSION_KINDS = (Write, Read, Append, Draw)
 SEEDS = range(2000)
@@ -27,10 +27,10 @@ SEEDS = range(2000)
 def broken_rules(files: list[File]) -> Iterator[str]:
     """Yield every violation of the rules in the description of the format."""
     versions: Counter[tuple[str, int]] = Counter()
+    sessions: dict[tuple[int, str], list[tuple[int, int, int]]] = {}
     for file in files:
         ends = [op.end for op in file.operations if op.end is not None]
         yield from (f"{b} after {a}" for a, b in pairwise(ends) if b < a)
-        sessions: dict[str, list[tuple[int, int, int]]] = {}
         for line, op in enumerate(file.operations):
             if op.end is None and not may_never_end(op):
                 yield f"{op} has no end"
@@ -41,11 +41,10 @@ def broken_rules(files: list[File]) -> Iterator[str]:
             if isinstance(op, Write) and op.version is not None:
                 versions[op.key, op.version] += 1
             if isinstance(op, SESSION_KINDS) and op.outcome != "unknown" and op.end is not None:
-                sessions.setdefault(op.session, []).append((op.start, op.end, line))
-        for intervals in sessions.values():
-            yield from (f"{b} overlaps {a}" for a, b in pairwise(sorted(intervals)) if b[0] < a[1])
+                sessions.setdefault((file.worker, op.session), []).append((op.start, op.end, line))
+    for intervals in sessions.values():
+        yield from (f"{b} overlaps {a}" for a, b in pairwise(sorted(intervals)) if b[0] < a[1])
     yield from (f"two writes of {version}" for version, count in versions.items() if count > 1)
-    yield from (f"worker {a.worker} twice" for a, b in combinations(files, 2) if a.worker == b.worker)
 
 
 def may_never_end(op: Operation) -> bool:
@@ -85,6 +84,14 @@ def test_seeded_histories_obey_the_rules_and_are_repeatable() -> None:
 
 def features(files: list[File]) -> Iterator[str]:
     """Name the features of a history that a checker might get wrong."""
+    results = judge(files)
+    yield from (f"{name} {cause}" for name, result in results.items() for cause in result.causes)
+    for one, other in combinations(files, 2):
+        if one.worker == other.worker:
+            yield "two files of a worker"
+            if sessions_of(one) & sessions_of(other):
+                yield "a session in two files"
+    yield from ("phantom version in a final read" for at in results["phantom_reads"].violating if is_final(files, at))
     for file in files:
         yield "incomplete" if not file.complete else "complete"
         yield "no clock error known" if file.clock_error_ns is None else "clock error"
@@ -93,6 +100,14 @@ def features(files: list[File]) -> Iterator[str]:
     starts = [op.start for file in files for op in file.operations]
     if len(set(starts)) < len(starts):
         yield "equal starts"
+
+
+def sessions_of(file: File) -> set[str]:
+    return {op.session for op in file.operations if isinstance(op, SESSION_KINDS)}
+
+
+def is_final(files: list[File], at: Place) -> bool:
+    return isinstance(files[at[0]].operations[at[1]], Final)
 
 
 def _features_of(op: Operation) -> Iterator[str]:
@@ -128,6 +143,8 @@ def _session_ties(file: File) -> Iterator[str]:
     incomplete|no clock error known|equal starts|superseded|write without version|write without end|append without end
     |draw without end|fault without end|fault|read of 0|foreign read|read depends|write depends|unknown write
     |fail write|unknown read|fail append|unknown draw|unknown final|ok final|ok append|ok draw|instant write
+    |stale_reads lost|read_regressions vanished|unexpected_items duplicate|unexpected_items phantom
+    |two files of a worker|a session in two files|phantom version in a final read
     |instant read|read alone|read with siblings|final alone|final with siblings|two instants|instant first
     |last
     """.replace("\n    ", "").split("|"),

@@ -1,4 +1,4 @@
-"""Verdicts on histories that were recorded before the code was reorganized are the same to the byte.
+"""Verdicts on recorded histories are the same to the byte; `tests.checkers.record` records them again.
 
 `recorded.json.gz` holds 200 runs: 160 generated ones, with up to three files each, and 40 seeded runs of the simulated
 store, with what `stalewatch check --json` printed of each.

@@ -160,6 +160,29 @@ TWINS = [
         valid_verdict="no_evidence",
     ),
     Twins(
+        "read_regressions",
+        "a final read still holds what a read had shown, if only as a sibling",
+        violating=[read(2, 1, 2), final(1, 3, 4)],
+        at=1,
+        valid=[read(2, 1, 2), final(1, 3, 4, siblings=[2])],
+    ),
+    Twins(
+        "read_regressions",
+        "the final read starts in the nanosecond in which the read ends",
+        violating=[read(2, 1, 2), final(1, 3, 4)],
+        at=1,
+        valid=[read(2, 1, 3), final(1, 3, 4)],
+        valid_verdict="no_evidence",
+    ),
+    Twins(
+        "read_regressions",
+        "what a final read found was shown to nobody",
+        violating=[read(2, 1, 2), read(1, 3, 4)],
+        at=1,
+        valid=[final(2, 1, 2), read(1, 3, 4)],
+        valid_verdict="no_evidence",
+    ),
+    Twins(
         "consistent_prefix",
         "the second read shows what the value of the first one depends on",
         violating=[read(1, 1, 2, key="reply", depends=after("k", 3)), read(2, 2, 3)],
@@ -209,6 +232,28 @@ TWINS = [
         violating=[read(1, 1, 2)],
         at=0,
         valid=[read(0, 1, 2)],
+        valid_verdict="no_evidence",
+    ),
+    Twins(
+        "phantom_reads",
+        "a final read is judged too: its write had started when it ended",
+        violating=[final(1, 1, 2), write(1, 3, 4)],
+        at=0,
+        valid=[final(1, 1, 3), write(1, 3, 4)],
+    ),
+    Twins(
+        "phantom_reads",
+        "the write that a final read shows may have been applied",
+        violating=[write(1, 1, 2, outcome="fail"), final(1, 3, 4)],
+        at=1,
+        valid=[write(1, 1, 2, outcome="unknown"), final(1, 3, 4)],
+    ),
+    Twins(
+        "phantom_reads",
+        "siblings of a final read are not the version that it shows",
+        violating=[final(1, 1, 2)],
+        at=0,
+        valid=[final(0, 1, 2, siblings=[1])],
         valid_verdict="no_evidence",
     ),
     Twins(
@@ -301,6 +346,49 @@ TWINS = [
         valid_verdict="no_evidence",
     ),
     Twins(
+        "unexpected_items",
+        "the item is there once",
+        violating=[append("a", 1, 2), final(["a", "a"], 3, 4)],
+        at=1,
+        valid=[append("a", 1, 2), final(["a"], 3, 4)],
+    ),
+    Twins(
+        "unexpected_items",
+        "the append may have been applied",
+        violating=[append("a", 1, 2, outcome="fail"), final(["a"], 3, 4)],
+        at=1,
+        valid=[append("a", 1, 2, outcome="unknown"), final(["a"], 3, 4)],
+    ),
+    Twins(
+        "unexpected_items",
+        "somebody appended the item, at whatever time",
+        violating=[final(["a"], 1, 2)],
+        at=0,
+        valid=[final(["a"], 1, 2), append("a", 3, 4)],
+    ),
+    Twins(
+        "unexpected_items",
+        "the item was appended to this list",
+        violating=[append("a", 1, 2, key="other"), final(["a"], 3, 4)],
+        at=1,
+        valid=[append("a", 1, 2), final(["a"], 3, 4)],
+    ),
+    Twins(
+        "unexpected_items",
+        "the last ok final read counts",
+        violating=[append("a", 1, 2), final(["a"], 3, 4), final(["a", "a"], 5, 6)],
+        at=2,
+        valid=[append("a", 1, 2), final(["a", "a"], 3, 4), final(["a"], 5, 6)],
+    ),
+    Twins(
+        "unexpected_items",
+        "an empty list shows nothing unexpected, and so nothing is checked",
+        violating=[final(["a"], 1, 2)],
+        at=0,
+        valid=[append("a", 1, 2), final([], 3, 4)],
+        valid_verdict="no_evidence",
+    ),
+    Twins(
         "unique_ids",
         "the value differs",
         violating=[draw(7, 1, 3), draw(7, 2, 4, session="s2")],
@@ -320,5 +408,72 @@ TWINS = [
         violating=[draw(7, 1, 2), draw(6, 3, 4)],
         at=1,
         valid=[draw(7, 1, 3), draw(6, 3, 4)],
+    ),
+]
+
+
+class CauseTwins(NamedTuple):
+    """Two histories in which the read at index `at` is stale, for one cause and for another."""
+
+    difference: str
+    cause: str
+    history: list[Operation]
+    other_cause: str
+    other: list[Operation]
+    at: int = 2
+
+
+TWO_WRITES: list[Operation] = [write(1, 1, 2), write(2, 3, 4)]
+
+STALE_CAUSES = [
+    CauseTwins(
+        "the final read holds the version that was missed",
+        "lost",
+        [*TWO_WRITES, read(1, 5, 6), final(1, 7, 8)],
+        "lag",
+        [*TWO_WRITES, read(1, 5, 6), final(2, 7, 8)],
+    ),
+    CauseTwins(
+        "it holds it as a sibling",
+        "lost",
+        [*TWO_WRITES, read(1, 5, 6), final(1, 7, 8, siblings=[])],
+        "lag",
+        [*TWO_WRITES, read(1, 5, 6), final(1, 7, 8, siblings=[2])],
+    ),
+    CauseTwins(
+        "the final read started in the nanosecond in which the write ended, so it may have come first",
+        "lost",
+        [*TWO_WRITES, final(1, 5, 6), read(1, 6, 7)],
+        "lag",
+        [*TWO_WRITES, final(1, 4, 6), read(1, 6, 7)],
+        at=3,
+    ),
+    CauseTwins(
+        "the last final read counts",
+        "lost",
+        [*TWO_WRITES, read(1, 5, 6), final(2, 7, 8), final(1, 9, 10)],
+        "lag",
+        [*TWO_WRITES, read(1, 5, 6), final(1, 7, 8), final(2, 9, 10)],
+    ),
+    CauseTwins(
+        "a final read whose outcome is unknown proves nothing",
+        "lost",
+        [*TWO_WRITES, read(1, 5, 6), final(1, 7, 8)],
+        "lag",
+        [*TWO_WRITES, read(1, 5, 6), final(1, 7, 8, outcome="unknown")],
+    ),
+    CauseTwins(
+        "the version was there next to the one shown, and was lost later",
+        "lost",
+        [*TWO_WRITES, read(1, 5, 6, siblings=[]), final(1, 7, 8)],
+        "conflict",
+        [*TWO_WRITES, read(1, 5, 6, siblings=[2]), final(1, 7, 8)],
+    ),
+    CauseTwins(
+        "the floor is lost, not only the write that first made the version old",
+        "lost",
+        [*TWO_WRITES, read(0, 5, 6), final(1, 7, 8)],
+        "lag",
+        [write(2, 1, 2), write(1, 3, 4), read(0, 5, 6), final(2, 7, 8)],
     ),
 ]

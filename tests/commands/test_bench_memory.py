@@ -308,7 +308,7 @@ def test_a_run_deletes_its_keys_unless_told_to_keep_them(monkeypatch: pytest.Mon
 
 def test_met_expectations_mean_success(capsys: pytest.CaptureFixture[str]) -> None:
     assert here("--ops", 500, "--keys", 20, "--expect", "stale_reads=0,read.p95_ms<1000,lost_writes.violated=0") == 0
-    assert "expected" not in capsys.readouterr().out
+    assert "\nexpected " not in capsys.readouterr().out
 
 
 def test_every_missed_expectation_is_printed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -40,6 +40,7 @@ GUARANTEES = {
     "read_regressions",
     "consistent_prefix",
     "phantom_reads",
+    "unexpected_items",
     "lost_writes",
     "conflicts",
     "unique_ids",
@@ -132,7 +133,7 @@ def test_a_process_of_its_own_prints_the_same_result(tmp_path: Path, capsys: pyt
 # The JSON.
 
 
-def test_all_nine_guarantees_are_always_present(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_ten_guarantees_are_always_present(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for lines in ([], FRESH, STALE, [draw(1, 1, 2), append("i", 3, 4)]):
         _, result = checked(capsys, file_of(tmp_path, header(), *lines, CLOSE))
         assert set(result) == {"verdict", "complete", "guarantees", "duplicate_items", "phantom_items"}
@@ -145,7 +146,7 @@ def test_only_stale_reads_always_have_causes_and_staleness(tmp_path: Path, capsy
     _, result = checked(capsys, file_of(tmp_path, header(), CLOSE))
     more = {name: set(row) - set(FIELDS) for name, row in result["guarantees"].items()}
     assert {name: fields for name, fields in more.items() if fields} == {
-        "stale_reads": {"causes", "staleness_s", "staleness_at_least"}
+        "stale_reads": {"causes", "staleness_s", "staleness_at_least", "freshness", "fresh_after_s"}
     }
     stale_reads = result["guarantees"]["stale_reads"]
     assert stale_reads["causes"] == {}
@@ -197,6 +198,31 @@ def test_the_causes_of_stale_reads_are_counted(tmp_path: Path, capsys: pytest.Ca
     assert (conflicts["checked"], conflicts["violated"], conflicts["verdict"]) == (2, 1, "violated")
 
 
+def test_a_stale_read_of_a_key_that_lost_the_newer_version_has_the_cause_lost(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [write(1, 1, 2), read(0, 3, 4), read(0, 5, 6, siblings=[1]), final(0, 7, 8)]
+    _, result = checked(capsys, file_of(tmp_path, header(), *lines, CLOSE))
+    row = result["guarantees"]["stale_reads"]
+    assert row["causes"] == {"lost": 1, "conflict": 1}
+    assert [witness["cause"] for witness in row["witnesses"]] == ["lost", "conflict"]
+
+
+def test_reads_are_counted_by_age(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ms = 1_000_000
+    reads = [read(int(age >= 2), age * ms + 1, age * ms + 2) for age in (1, 2, 3, *range(5, 505), 200_000)]
+    _, result = checked(capsys, file_of(tmp_path, header(), write(1, 0, 1), *reads, CLOSE))
+    row = result["guarantees"]["stale_reads"]
+    assert row["freshness"][:3] == [
+        {"from_s": 0.001, "to_s": 0.002, "checked": 1, "stale": 1},
+        {"from_s": 0.002, "to_s": 0.005, "checked": 2, "stale": 0},
+        {"from_s": 0.005, "to_s": 0.01, "checked": 5, "stale": 0},
+    ]
+    assert row["freshness"][-1] == {"from_s": 100.0, "to_s": None, "checked": 1, "stale": 0}
+    assert row["fresh_after_s"] == {"99": 0.002, "99.9": None}
+    assert sum(bucket["checked"] for bucket in row["freshness"]) == row["checked"]
+
+
 def test_at_most_five_witnesses_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for stale in (4, 5, 6, 50):
         reads = [read(0, 2 * number, 2 * number + 1) for number in range(2, 2 + stale)]
@@ -218,6 +244,7 @@ def test_the_witnesses_of_every_guarantee_are_operations_of_the_file(
         draw(4, 11, 12),
         draw(4, 13, 14),
         final(1, 15, 16),
+        {"op": "final", "key": "list", "items": ["nobody's"], "start": 15, "end": 17, "outcome": "ok"},
     ]
     _, result = checked(capsys, file_of(tmp_path, header(), *lines, CLOSE))
     for name, row in result["guarantees"].items():
@@ -236,13 +263,14 @@ def test_numbers_and_names_of_any_size_are_kept(tmp_path: Path, capsys: pytest.C
     assert all(operation in lines for operation in witness["operations"])
 
 
-def test_duplicate_and_phantom_items_are_counted_outside_the_guarantees(
+def test_duplicate_and_phantom_items_are_counted_beside_the_guarantees(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     held = {**final(None, 3, 4, items=["i", "i", "stray"]), "key": "list"}
     path = file_of(tmp_path, header(), append("i", 1, 2), held, CLOSE)
     code, result = checked(capsys, path)
-    assert (code, result["duplicate_items"], result["phantom_items"]) == (VALID, 1, 1)
+    assert (code, result["duplicate_items"], result["phantom_items"]) == (INVALID, 1, 1)
+    assert result["guarantees"]["unexpected_items"]["causes"] == {"duplicate": 1, "phantom": 1}
     main(["check", str(path)])
     assert "duplicate_items: 1\nphantom_items: 1\n" in capsys.readouterr().out
 

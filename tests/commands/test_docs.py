@@ -88,7 +88,7 @@ def test_a_history_of_the_page_gets_the_verdicts_that_the_page_claims(
 
 
 def test_every_guarantee_has_a_section() -> None:
-    headings = HEADING.findall(section("## The nine guarantees"))
+    headings = HEADING.findall(section("## The ten guarantees"))
     assert sorted(heading.strip("`") for heading in headings if heading.startswith("`")) == sorted(GUARANTEES)
 
 

@@ -264,6 +264,46 @@ def test_sessions_of_different_workers_differ_even_if_they_share_a_name(tmp_path
     assert counts(judged(tmp_path, Worker(mine, number=3), Worker(theirs, number=3)), "read_your_writes") == (1, 1)
 
 
+def test_a_session_of_two_files_of_a_worker_is_one(tmp_path: Path) -> None:
+    files = Worker([read(2, 1, 2)], number=4), Worker([read(1, 3, 4)], number=4)
+    assert counts(judged(tmp_path, *files), "monotonic_reads") == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "line"),
+    [
+        ((1, 4), (3, 5), "1.jsonl:2"),
+        ((1, 4), (2, 4), "1.jsonl:2"),
+        ((2, 3), (1, 4), "1.jsonl:2"),
+        ((3, 5), (1, 4), "0.jsonl:2"),
+        ((3, 3), (1, 4), "1.jsonl:2"),
+    ],
+)
+def test_a_session_overlaps_itself_in_no_two_files_of_its_worker(
+    first: tuple[int, int], second: tuple[int, int], line: str, tmp_path: Path
+) -> None:
+    paths = files_of(tmp_path, Worker([read(1, *first)], number=4), Worker([read(1, *second)], number=4))
+    assert f"{line}: session 's2' overlaps itself" in bad(*paths)
+    others = files_of(tmp_path, Worker([read(1, *first)], number=4), Worker([read(1, *second)], number=5))
+    assert len(operations_of(*others)) == 2
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [((1, 3), (3, 5)), ((4, 4), (1, 4)), ((1, 4), (4, 4)), ((1, 1), (1, 4)), ((2, 2), (2, 2))]
+)
+def test_a_session_may_go_on_in_another_file_of_its_worker(
+    first: tuple[int, int], second: tuple[int, int], tmp_path: Path
+) -> None:
+    paths = files_of(tmp_path, Worker([read(1, *first)], number=4), Worker([read(1, *second)], number=4))
+    assert len(operations_of(*paths)) == 2
+
+
+def test_unknown_operations_may_overlap_their_session_in_another_file(tmp_path: Path) -> None:
+    unknown = read(None, 1, 4, outcome="unknown")
+    paths = files_of(tmp_path, Worker([unknown], number=4), Worker([read(1, 2, 3)], number=4))
+    assert len(operations_of(*paths)) == 2
+
+
 def test_sessions_of_different_workers_may_overlap(tmp_path: Path) -> None:
     mine, theirs = [read(0, 1, 4)], [read(0, 2, 3)]
     assert operations_of(*files_of(tmp_path, Worker(mine), Worker(theirs))) == as_operations([*theirs, *mine])

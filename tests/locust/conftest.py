@@ -175,7 +175,7 @@ def assert_agrees(result: dict[str, Any], histories: Path, workers: int | None =
         }, name
     for field in ("verdict", "complete", "duplicate_items", "phantom_items"):
         assert result[field] == again[field], field
-    for field in ("causes", "staleness_s"):
+    for field in ("causes", "staleness_s", "freshness", "fresh_after_s"):
         assert result["guarantees"]["stale_reads"][field] == again["guarantees"]["stale_reads"][field]
     assert outcomes(result["operations"]) == recorded(files)
 

@@ -76,7 +76,7 @@ def test_reports_add_up() -> None:
     assert not worker.gap
     assert totals.findings.verdicts["stale_reads"].violated == 3
     assert totals.operations == 9
-    assert len(totals.findings.verdicts) == 9
+    assert len(totals.findings.verdicts) == 10
 
 
 def test_a_missing_report_is_noticed() -> None:

@@ -117,6 +117,9 @@ def test_reads_after_a_write_equal_those_that_stale_reads_checks(seed: int, oper
     reads = {name[1:]: value for name, value in found.items() if name[0] == "stalewatch_reads_after_write_total"}
     assert sum(reads.values()) == stale.checked
     assert sum(value for (_, fresh), value in reads.items() if fresh == "false") == stale.violated
+    for bucket in stale.freshness.buckets():
+        age = "+Inf" if bucket.to_ns is None else str(bucket.to_ns / 1e9)
+        assert (reads[age, "true"], reads[age, "false"]) == (bucket.checked - bucket.stale, bucket.stale)
 
 
 def test_workloads_on_one_database_count_together() -> None:

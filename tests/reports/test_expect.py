@@ -45,6 +45,20 @@ def test_latencies_compare_service_times() -> None:
     assert misses("read.p95_ms<7", made) == ["expected read.p95_ms<7: it is 7.5"]
 
 
+def test_items_are_compared_by_their_number() -> None:
+    made = with_counts(result(), "unexpected_items", 3, 100) | {"duplicate_items": 1, "phantom_items": 2}
+    assert misses("duplicate_items=1,phantom_items<3,unexpected_items>0", made) == []
+    assert misses("phantom_items=0", made) == ["expected phantom_items=0: it is 2"]
+
+
+def test_freshness_is_compared_in_seconds() -> None:
+    made = with_counts(result(), "stale_reads", 25, 100)
+    made["guarantees"]["stale_reads"]["fresh_after_s"] = {"99": 0.05, "99.9": None}
+    assert misses("fresh_after_s.99<=0.2", made) == []
+    assert misses("fresh_after_s.99<0.05", made) == ["expected fresh_after_s.99<0.05: it is 0.05"]
+    assert misses("fresh_after_s.99.9<=0.2", made) == ["expected fresh_after_s.99.9<=0.2: no evidence"]
+
+
 def test_recovery_times_of_a_drill_are_compared() -> None:
     made = result() | {"recovery": {"write": {"rto_s": 4.2}, "read": {"rto_s": None}}}
     assert misses("write.rto_s<5", made) == []
@@ -58,6 +72,7 @@ def test_without_evidence_every_expectation_is_missed(name: str) -> None:
 
 def test_every_guarantee_and_every_documented_name_can_be_expected() -> None:
     assert {*GUARANTEES, "stale_reads.violated", "read.p95_ms", "write.p95_ms", "write.rto_s"} <= NAMES
+    assert {"duplicate_items", "phantom_items", "fresh_after_s.99", "fresh_after_s.99.9"} <= NAMES
 
 
 @pytest.mark.parametrize(

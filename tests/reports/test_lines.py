@@ -1,3 +1,5 @@
+import pytest
+
 from stalewatch.reports.lines import plain_lines
 from tests.reports.results import result, with_counts, with_latency, with_staleness
 
@@ -12,6 +14,7 @@ def test_a_run_without_operations_has_no_evidence() -> None:
         "monotonic_violation_rate: n/a (0/0, no evidence)",
         "conflicts: 0",
         "lost_writes: n/a (0/0, no evidence)",
+        "fresh after ms: n/a (no evidence)",
         "reads ok/fail/unknown: 0 / 0 / 0",
         "writes ok/fail/unknown: 0 / 0 / 0",
         "verdict: unknown",
@@ -75,6 +78,26 @@ def test_ids_and_items_are_shown_only_if_there_are_any() -> None:
     assert lines[place + 1].startswith("unique_id_violation_rate: 0.0200 (2/100, 95% ")
     assert lines[place + 2] == "duplicate_items: 3"
     assert not [line for line in lines if line.startswith("phantom_items")]
+
+
+@pytest.mark.parametrize(
+    ("violated", "checked", "fresh_after_s", "line"),
+    [
+        (0, 0, {"99": None, "99.9": None}, "n/a (no evidence)"),
+        (0, 10, {"99": None, "99.9": None}, "no stale read seen"),
+        (9, 10, {"99": None, "99.9": None}, "99% n/a, 99.9% n/a"),
+        (9, 1000, {"99": 0.0, "99.9": 100.0}, "99% 0, 99.9% 100000"),
+        (9, 1000, {"99": 0.0002, "99.9": 0.05}, "99% 0.2, 99.9% 50"),
+    ],
+)
+def test_a_line_tells_how_long_after_a_write_reads_are_fresh(
+    violated: int, checked: int, fresh_after_s: dict[str, float | None], line: str
+) -> None:
+    made = with_staleness(result(), 0.1, 0.2)
+    if checked:
+        with_counts(made, "stale_reads", violated, checked)
+    made["guarantees"]["stale_reads"]["fresh_after_s"] = fresh_after_s
+    assert f"fresh after ms: {line}" in list(plain_lines(made))
 
 
 def test_stalls_and_interruptions_are_mentioned() -> None:

@@ -176,6 +176,36 @@ def test_a_run_without_evidence_proves_nothing() -> None:
     assert "No guarantee was violated." in found
 
 
+@pytest.mark.parametrize("exact", [True, False, None])
+def test_registers_prove_only_that_no_loss_showed(exact: bool | None) -> None:  # noqa: FBT001 # a parameter
+    held = run_sentence(result(lost_writes_exact=exact))
+    assert ("none of 500 acknowledged writes was lost" in held) == bool(exact)
+    assert ("no loss showed among 500 acknowledged writes, though a newer write hides" in held) == (not exact)
+    rows = result()["guarantees"] | {"lost_writes": row(500, 5)}
+    lost = run_sentence(result(lost_writes_exact=exact, guarantees=rows))
+    assert ("at least 5 of 500 acknowledged writes" in lost) == (not exact)
+    assert "5 of 500 acknowledged writes (1\u00a0%) were lost" in lost
+
+
+def test_freshness_has_two_small_tables() -> None:
+    buckets = [
+        {"from_s": 0.0, "to_s": 0.0001, "checked": 4, "stale": 2},
+        {"from_s": 0.005, "to_s": 0.01, "checked": 1996, "stale": 298},
+        {"from_s": 100.0, "to_s": None, "checked": 10, "stale": 0},
+    ]
+    fresh = stale() | {"freshness": buckets, "fresh_after_s": {"99": 0.02, "99.9": None}}
+    found = text(result(guarantees=result()["guarantees"] | {"stale_reads": fresh}))
+    assert "run 99 % fresh after 99.9 % fresh after w=1 / secondary 20.0 ms no such time seen" in found
+    assert "less than 0.100 ms 4 2 50 %" in found
+    assert "5.00 ms to 10.0 ms 1,996 298" in found
+    assert "100.00 s or more 10 0 0 %" in found
+
+
+def test_a_result_from_before_a_guarantee_was_added_can_still_be_shown() -> None:
+    rows = {name: one for name, one in result()["guarantees"].items() if name != "unexpected_items"}
+    assert "unexpected_items ? no evidence" in text(result(guarantees=rows))
+
+
 def test_the_result_of_check_is_enough_for_a_page() -> None:
     one = {name: value for name, value in result().items() if name in {"verdict", "complete", "guarantees"}}
     found = text(one | {"complete": False, "duplicate_items": 2, "phantom_items": 0})

@@ -17,7 +17,7 @@ def test_a_row_has_counts_rate_interval_and_verdict() -> None:
 
 def test_every_guarantee_has_a_row_even_without_evidence() -> None:
     found = rows(Judge().verdicts())
-    assert len(found) == 9
+    assert len(found) == 10
     assert {len(row) for row in found} == {len(COLUMNS)}
     assert found[0] == ("stale_reads", "0", "0", "", "", "no evidence")
 
