@@ -23,7 +23,7 @@ def test_writes_to_both_leaders_conflict_and_the_verdict_is_that_of_the_files(
     assert swarm.code(pid) == 0
     result = swarm.result()
     assert_agrees(result, swarm.histories, workers=2)
-    assert set(result["guarantees"]["stale_reads"]["causes"]) <= {"lag", "conflict"}
+    assert set(result["guarantees"]["stale_reads"]["causes"]) <= {"lag", "conflict", "lost"}
 
 
 @pytest.mark.parametrize("strategy", ["lww", "union"])
