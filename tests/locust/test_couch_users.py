@@ -21,7 +21,7 @@ def test_writes_to_both_leaders_conflict_and_are_judged_like_the_histories(swarm
     assert swarm.code(pid) == 0
     result = swarm.result()
     assert_agrees(result, swarm.histories, workers=2)
-    assert set(result["guarantees"]["stale_reads"]["causes"]) <= {"lag", "conflict"}
+    assert set(result["guarantees"]["stale_reads"]["causes"]) <= {"lag", "conflict", "lost"}
 
 
 @pytest.mark.parametrize("strategy", ["lww", "union"])
