@@ -5,11 +5,10 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stalewatch.locust.report import decode, encode
-from tests.locust.test_roster import report_of
 
 from stalewatch.checkers.guarantee import JudgeContext
 from stalewatch.checkers.judge import GUARANTEES, Judge
@@ -28,11 +27,13 @@ from stalewatch.checkers.verdict import (
 from stalewatch.engine.result import guarantees
 from stalewatch.history.operation import Operation, replace
 from stalewatch.history.reader import History, Source
+from stalewatch.locust.messages import decode, encode, verdict_rows
 from stalewatch.recording.totals import no_totals
 from tests.checkers import oracle
 from tests.checkers.histories import growing_registers, history_text, random_growing_register, random_history
 from tests.checkers.linearizability import linearizable
 from tests.checkers.twins import STALE_CAUSES, TWINS, CauseTwins, Twins, draw, final, read, write
+from tests.locust.test_master_run import report
 
 REGISTER = ("stale_reads", "read_regressions", "phantom_reads")
 
@@ -81,7 +82,12 @@ def drained(operations: Iterable[Operation], every: int) -> Findings:
 
 
 def travelled(findings: Findings) -> Findings:
-    sent = report_of(findings)
+    sent = msgspec.structs.replace(
+        report(),
+        verdicts=verdict_rows(findings),
+        duplicate_items=findings.duplicate_items,
+        phantom_items=findings.phantom_items,
+    )
     return decode(encode(sent)).totals().findings
 
 
