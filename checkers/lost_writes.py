@@ -100,8 +100,12 @@ class LostWrites(Guarantee):
             items = register.items = register.items or ItemList()
             items.last = final, source
             self._lists[items] = None
+        elif register.items is not None:  # the last one counts, even if it shows no list
+            register.items.last = None
         if final.version is not None:
             self._comparisons[final.key] = list(self._compare(final, final.version, register, source))
+        else:
+            self._comparisons.pop(final.key, None)
 
     def _compare(self, final: Final, version: int, register: Register, source: int) -> Iterator[_Comparison]:
         held = max(version, *(final.siblings or ()), 0)

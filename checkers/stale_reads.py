@@ -125,6 +125,8 @@ class StaleReads(FloorGuarantee):
         """Remember what the key holds in the end."""
         if final.version is not None:
             self._finals[final.key] = _FinalState(max(final.version, *(final.siblings or ()), 0), final.start, source)
+        else:
+            self._finals.pop(final.key, None)
 
     def finish(self) -> Iterable[Violation]:
         """Move the reads whose floor is lost from the cause ``lag`` to ``lost``; they are no new violations."""

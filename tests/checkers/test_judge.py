@@ -32,7 +32,7 @@ from stalewatch.recording.totals import no_totals
 from tests.checkers import oracle
 from tests.checkers.histories import growing_registers, history_text, random_growing_register, random_history
 from tests.checkers.linearizability import linearizable
-from tests.checkers.twins import STALE_CAUSES, TWINS, CauseTwins, Twins, draw, final, read, write
+from tests.checkers.twins import STALE_CAUSES, TWINS, CauseTwins, Twins, append, draw, final, read, write
 from tests.locust.test_master_run import report
 
 REGISTER = ("stale_reads", "read_regressions", "phantom_reads")
@@ -121,6 +121,16 @@ def test_a_correction_that_arrives_alone_moves_what_was_counted_before() -> None
     assert (stale.checked, stale.violated, stale.causes) == (0, 0, {"lag": -1, "lost": 1})
     correction.merge(before)
     assert stale.causes == {"lost": 1}
+
+
+def test_only_the_last_final_read_of_a_key_counts_even_if_it_shows_another_kind_of_value() -> None:
+    begin = [write(1, 1, 2), write(2, 3, 4), append("a", 5, 6), read(1, 7, 8)]
+    for finals in ([final(1, 9, 10), final(["a"], 11, 12)], [final([], 9, 10), final(2, 11, 12)]):
+        operations = [*begin, *finals]
+        found, expected = judged(operations).verdicts(), oracle.judge([oracle.File(operations)])
+        for name in ("lost_writes", "unexpected_items", "stale_reads"):
+            assert (found[name].checked, found[name].violated) == (expected[name].checked, expected[name].violated)
+            assert found[name].causes == expected[name].causes
 
 
 def test_beyond_the_horizon_lost_is_a_lower_bound() -> None:
