@@ -2,6 +2,7 @@
 
 import os
 import ssl
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +34,13 @@ def context_for(leader: Leader, files: TlsFiles) -> ssl.SSLContext | None:
         if variable:
             _trust(context, variable, os.environ[variable])
         elif not any(os.environ.get(name) for name in OPENSSL):
-            context.load_verify_locations(certifi.where())  # not every Python finds the system's store
+            _trust(context, "certifi", certifi.where())  # not every Python finds the system's store
     return context
 
 
+@lru_cache(maxsize=8)
 def _trust(context: ssl.SSLContext, variable: str, path: str) -> None:
+    """Add authorities to a context, once: every session asks for it, and reading them takes long."""
     try:
         context.load_verify_locations(**{"capath" if Path(path).is_dir() else "cafile": path})
     except OSError as error:
