@@ -85,8 +85,9 @@ class LeaderAdmin:
     def _no_answer(self, cause: BaseException) -> ClientError:
         where = f"{self.flag} {self.leader.node}"
         if isinstance(cause, ssl.SSLError):
-            said = getattr(cause, "verify_message", "") or cause.reason or cause
-            return Unreachable(f"TLS with {where} failed ({said}): {TLS_ADVICE.get(cause.reason or '', CLIENT_CERT)}")
+            reason = getattr(cause, "reason", None) or ""  # absent if not OpenSSL but Python or gevent raised it
+            said = getattr(cause, "verify_message", "") or reason or cause
+            return Unreachable(f"TLS with {where} failed ({said}): {TLS_ADVICE.get(reason, CLIENT_CERT)}")
         said = (getattr(cause, "strerror", None) or type(cause).__name__).lower()
         return Unreachable(f"no CouchDB answers at {where} ({said}): start it, or {START_LOCAL}")
 
