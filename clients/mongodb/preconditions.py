@@ -53,7 +53,7 @@ def check_seeds(client: DriverClient, address: MongoAddress) -> None:
                 f"--mongo-uri names members of two replica sets: {node_name(seed)} is in {_set(hello)}, but not in "
                 f"{known.replica_set_name} of {node_names(known.server_descriptions())}; name members of one set"
             )
-        other = named.setdefault(hello["me"], seed) if "me" in hello else seed
+        other = named.setdefault(hello["me"].lower(), seed) if "me" in hello else seed
         if other != seed:
             raise BadAddress(
                 f"--mongo-uri names one member twice: {node_names((other, seed))} are both {hello['me']}; name each "
@@ -62,9 +62,13 @@ def check_seeds(client: DriverClient, address: MongoAddress) -> None:
 
 
 def _is_foreign(hello: Mapping[str, Any], known: TopologyDescription) -> bool:
-    """Return whether a server belongs to another set; two sets may have the same name, but share no member."""
+    """Return whether a server belongs to another set; two sets may have the same name, but share no member.
+
+    The driver keeps names in lower case, the server as they were configured.
+    """
     members = set(map(node_name, known.server_descriptions()))
-    return hello.get("setName") != known.replica_set_name or members.isdisjoint(hello.get("hosts", members))
+    hosts = map(str.lower, hello.get("hosts", members))
+    return hello.get("setName") != known.replica_set_name or members.isdisjoint(hosts)
 
 
 def _set(hello: Mapping[str, Any]) -> str:
