@@ -76,6 +76,8 @@ def _set(hello: Mapping[str, Any]) -> str:
 
 
 def _hello(address: MongoAddress, seed: Server) -> Mapping[str, Any]:
+    if seed[1] is None:
+        return {}  # a Unix socket, for which `open_member` makes no URI
     settings = dict.fromkeys(("serverSelectionTimeoutMS", "connectTimeoutMS", "socketTimeoutMS"), int(_ASK_S * 1000))
     try:
         with address.open_member(*seed, settings) as member:
