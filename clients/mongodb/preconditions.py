@@ -113,10 +113,12 @@ def _unfit_option(options: Mapping[str, Any]) -> str | None:
 def _unfit_index(index: Mapping[str, Any]) -> str | None:
     """Return what is wrong with an index: one that deletes documents, or one that allows only one of a run's.
 
-    Documents of a run lack the fields of other people's indexes, so all would have the same value there: null.
+    Documents of a run lack the fields of other people's indexes, so all would have the same value there: null. A sparse
+    or partial index leaves such documents out, and keys that differ make every entry differ.
     """
     if "expireAfterSeconds" in index:
         return f"has the TTL index {index['name']}, by which MongoDB deletes documents, which would be reported as lost"
-    if index.get("unique") and dict(index["key"]) != {"_id": 1}:
+    covers = not index.get("sparse") and "partialFilterExpression" not in index
+    if index.get("unique") and covers and "_id" not in index["key"]:
         return f"has the unique index {index['name']}, which refuses a second document without its fields"
     return None
