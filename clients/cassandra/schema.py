@@ -13,7 +13,7 @@ from cassandra.cluster import Session
 
 from stalewatch.clients.cassandra.options import CassandraClientOptions
 from stalewatch.clients.cassandra.preconditions import TableLayout, check_keyspace, check_table
-from stalewatch.clients.errors import BadAddress
+from stalewatch.clients.errors import BadAddress, ClientError
 from stalewatch.clients.protocol import Answer, Value
 from stalewatch.history.operation import Depends
 
@@ -215,7 +215,12 @@ def _create_keyspace(
 
 def _find_table(session: Session, options: CassandraClientOptions, layout: TableLayout) -> dict[str, str] | None:
     found = check_table(session, options.keyspace, f"{options.table}{layout.suffix}", layout)
-    return None if found is None else {name: found[name] for name in _NEW_TABLE}
+    if found is None:
+        return None
+    missing = [name for name in _NEW_TABLE if name not in found]
+    if missing:
+        raise ClientError(f"the servers' tables have no property {missing[0]}: a run needs Cassandra 4.0 or newer")
+    return {name: found[name] for name in _NEW_TABLE}
 
 
 def _create_table(session: Session, options: CassandraClientOptions, layout: TableLayout) -> dict[str, str]:
