@@ -3,6 +3,7 @@
 This is the recency of a linearizable register (Herlihy and Wing 1990), counted read by read.
 """
 
+from array import array
 from bisect import bisect_right
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -24,13 +25,19 @@ class _FinalState(NamedTuple):
     source: int
 
 
+class _OldFloors(NamedTuple):
+    """Floors of one key and source that are older than the horizon: version, end, and number of reads of each."""
+
+    versions: "array[int]"
+    ends: "array[int]"
+    reads: "array[int]"
+
+
 class _LaggingReads:
     """How many reads had the cause ``lag``, by the write that set their floor.
 
     Which of those writes are lost is known at the end only, and depends on what the final reads hold: any of them may
-    be. So all are kept, except that writes older than the horizon are put together as one range of versions a key and
-    source. If such a range is lost as a whole, as after a wipe, it still counts; if what the final read holds falls
-    into it, its reads remain ``lag``. So beyond the horizon ``lost`` is a lower bound.
+    be. So all are kept; those older than the horizon, of which few get more reads, take 24 bytes each.
     """
 
     __slots__ = ("_horizon_ns", "_limit", "_old", "_recent")
@@ -41,29 +48,33 @@ class _LaggingReads:
         self._horizon_ns = horizon_ns
         self._limit = self.SLACK
         self._recent: dict[_Floor, int] = {}
-        self._old: dict[tuple[str, int], tuple[int, int, int]] = {}
-        """By key and source: the least version, the newest end, and the number of reads."""
+        self._old: dict[tuple[str, int], _OldFloors] = {}
+        """By key and source."""
 
     def add(self, floor: _Floor, start: int) -> None:
         """Count a read that started then."""
         recent = self._recent
         recent[floor] = recent.get(floor, 0) + 1
         if len(recent) > self._limit:
-            self._put_together(start - self._horizon_ns)
+            self._pack(start - self._horizon_ns)
 
-    def _put_together(self, before: int) -> None:
+    def _pack(self, before: int) -> None:
         for floor in [floor for floor in self._recent if floor[2] < before]:
-            key, version, floor_end, source = floor
-            least, end, reads = self._old.get((key, source), (version, floor_end, 0))
-            reads += self._recent.pop(floor)
-            self._old[key, source] = min(least, version), max(end, floor_end), reads
+            key, version, end, source = floor
+            old = self._old.get((key, source))
+            if old is None:
+                old = self._old[key, source] = _OldFloors(array("q"), array("q"), array("q"))
+            old.versions.append(version)
+            old.ends.append(end)
+            old.reads.append(self._recent.pop(floor))
         self._limit = 2 * len(self._recent) + self.SLACK
 
     def floors(self) -> Iterable[tuple[_Floor, int]]:
-        """Yield floors and their numbers of reads; an old range stands for all of its writes if its ends are lost."""
+        """Yield floors and their numbers of reads."""
         yield from self._recent.items()
-        for (key, source), (least, end, reads) in self._old.items():
-            yield (key, least, end, source), reads
+        for (key, source), old in self._old.items():
+            for version, end, reads in zip(*old, strict=True):
+                yield (key, version, end, source), reads
 
 
 class StaleReads(FloorGuarantee):

@@ -1,5 +1,7 @@
 """Limits of this process that a run could hit, checked before it: an error of ours must not count as the database's."""
 
+from contextlib import suppress
+
 from stalewatch.clients.errors import BadAddress
 from stalewatch.clients.protocol import Database
 
@@ -17,9 +19,12 @@ def require_files(database: Database, users: int) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= needed:
         return
-    if hard != resource.RLIM_INFINITY and hard < needed:
-        raise BadAddress(
-            f"--users {users} needs up to {needed} open files, but this process may open {hard} (ulimit -n); that is a "
-            f"limit of ours, not of {database.label}: raise it, or give fewer users per process"
-        )
-    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+    unlimited = hard == resource.RLIM_INFINITY
+    if unlimited or hard >= needed:
+        with suppress(OSError, ValueError):  # macOS has a limit of its own below an unlimited one
+            resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+            return
+    raise BadAddress(
+        f"--users {users} needs up to {needed} open files, but this process may open {soft if unlimited else hard} "
+        f"(ulimit -n); that is a limit of ours, not of {database.label}: raise it, or give fewer users per process"
+    )
