@@ -34,13 +34,12 @@ HIDDEN = Redaction(lambda _value: "", lambda _redacted, own: own)
 class Option(NamedTuple):
     """One option of a dataclass.
 
-    `one_process` options are for runs in one process: Locust, whose workers end at different times, lacks them.
-
     `field` is the attribute of the dataclass. `parse` turns text into the value or raises ValueError; `choices` limit
     the text. `omitted` is the value if the option is given neither as a flag nor by the environment variable `env`;
-    `alone` is the value of the flag without an argument; `aliases` are other flags for it. `show` turns the
-    value into what results print. A `secret` value may hold a password: it never appears on a page, in a log or in a
-    report.
+    `alone` is the value of the flag without an argument; `aliases` are other flags for it, and `old_env` earlier names of
+    the variable. `show` turns the value into what results print. A `secret` value may hold a password: it never appears
+    on a page, in a log or in a report. `one_process` options are for runs in one process: Locust, whose workers end at
+    different times, lacks them.
     """
 
     flag: str
@@ -52,6 +51,7 @@ class Option(NamedTuple):
     parse: Callable[[str], Any] = str
     show: Callable[[Any], Any] = lambda value: value
     env: str | None = None
+    old_env: tuple[str, ...] = ()
     secret: bool = False
     redaction: Redaction = HIDDEN
     alone: str | None = None
@@ -111,8 +111,8 @@ def _resolved(options: T) -> T:
 
 
 def _value(option: Option, given: object, environ: Mapping[str, str]) -> object:
-    if given in (None, "") and option.env:
-        given = environ.get(option.env)
+    if given in (None, ""):
+        given = next(filter(None, map(environ.get, filter(None, (option.env, *option.old_env)))), None)
     if given in (None, ""):
         return option.omitted
     if not isinstance(given, str):

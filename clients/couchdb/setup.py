@@ -3,6 +3,7 @@
 import secrets
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
@@ -11,7 +12,7 @@ from stalewatch.clients.couchdb.administration import ADMIN_NEEDED, EXISTS, MISS
 from stalewatch.clients.couchdb.options import CouchOptions
 from stalewatch.clients.couchdb.preconditions import require_suitable, require_two_places, welcome
 from stalewatch.clients.couchdb.replication import PREFIX, ReplicationDirection
-from stalewatch.clients.errors import Unreachable
+from stalewatch.clients.errors import ClientError, Unreachable
 
 READY_S = 60.0
 """The longest time for a document to reach the other leader: CouchDB starts a new job after 3 s, and backs off after
@@ -70,7 +71,8 @@ def _replicate(
     failing = next(one for one in both if one.source is source)
     states = "; ".join(str(job) for job in replication.jobs(failing, database))
     advice = "check that the servers reach each other by --peer-a and --peer-b"
-    replication.remove(replication.own_jobs(missing, database))
+    with suppress(ClientError):  # a leader may be gone; what is wrong is said below
+        replication.remove(replication.own_jobs(missing, database))
     raise Unreachable(
         f"replication of {database} does not work: a document written at {source.leader.node} did not reach "
         f"{target.leader.node} within {READY_S:.0f} s ({states or 'no replication job is known'}); "

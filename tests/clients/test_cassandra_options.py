@@ -187,3 +187,10 @@ def test_tls_without_files_trusts_the_system_with_one_context_a_process(
 def test_a_node_that_is_named_twice_is_refused(hosts: str, words: str) -> None:
     with pytest.raises(BadAddress, match=re.escape(words)):
         CassandraDatabaseClient(CassandraClientOptions(hosts=hosts), RealClock()).prepare()
+
+
+def test_the_earlier_names_of_the_variables_for_certificates_are_still_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STALEWATCH_CASSANDRA_CLIENT_CERT", "old.pem")
+    assert parse_options(CassandraClientOptions, given()).tls_cert == "old.pem"
+    monkeypatch.setenv("STALEWATCH_CASSANDRA_TLS_CERT", "new.pem")
+    assert parse_options(CassandraClientOptions, given()).tls_cert == "new.pem"
