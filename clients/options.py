@@ -36,10 +36,10 @@ class Option(NamedTuple):
 
     `field` is the attribute of the dataclass. `parse` turns text into the value or raises ValueError; `choices` limit
     the text. `omitted` is the value if the option is given neither as a flag nor by the environment variable `env`;
-    `alone` is the value of the flag without an argument; `aliases` are other flags for it, and `old_env` earlier names of
-    the variable. `show` turns the value into what results print. A `secret` value may hold a password: it never appears
-    on a page, in a log or in a report. `one_process` options are for runs in one process: Locust, whose workers end at
-    different times, lacks them.
+    `alone` is the value of the flag without an argument; `aliases` are other flags for it, and `old_env` earlier names
+    of the variable. `show` turns the value into what results print. A `secret` value may hold a password: it never
+    appears on a page, in a log or in a report. `one_process` options are for runs in one process: Locust, whose workers
+    end at different times, lacks them.
     """
 
     flag: str
