@@ -225,7 +225,7 @@ def test_the_bench_runs_on_servers_that_answer_like_apache_couchdb(leaders: Couc
     assert result["losses"]["basket"]["lost"] == 0
     assert result["final_reads_s"] is not None
     asked = {request for disguise in disguises for request in disguise.asked}
-    assert not any("_replicate " in f"{request} " for request in asked)  # documents outlive a restart; these jobs do not
+    assert not any("_replicate " in f"{request} " for request in asked)  # such jobs do not outlive a restart
 
 
 class Link:
