@@ -34,10 +34,10 @@ class _OldFloors(NamedTuple):
 
 
 class _LaggingReads:
-    """How many reads had the cause ``lag``, by the write that set their floor.
+    """Counts the reads whose cause is ``lag``, for each write that set a floor.
 
-    Which of those writes are lost is known at the end only, and depends on what the final reads hold: any of them may
-    be. So all are kept; those older than the horizon, of which few get more reads, take 24 bytes each.
+    Whether such a write was lost is known only after the final reads, so every count is kept. Writes older than the
+    horizon rarely get more reads; they are packed into 24 bytes each.
     """
 
     __slots__ = ("_horizon_ns", "_limit", "_old", "_recent")

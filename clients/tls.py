@@ -48,7 +48,7 @@ class TlsFiles(NamedTuple):
             self.context()
 
     def context(self) -> ssl.SSLContext:
-        """Return the process's context; without `ca`, the system's store (or SSL_CERT_FILE) says whom to trust.
+        """Return the process's context; without `ca` it trusts the system's store (or SSL_CERT_FILE).
 
         Raises `BadAddress` for a file that does not hold what it should.
         """
