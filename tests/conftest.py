@@ -1,11 +1,13 @@
-"""What all tests share: a real replica set, and real leaders; where everything must run, nothing is skipped."""
+"""What all tests share: a real replica set, leaders and browser; where everything must run, nothing is skipped."""
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
+from selenium import webdriver
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
@@ -193,3 +195,18 @@ def lab(shared_lab: MongoLab) -> MongoLab:
     """A replica set in a lab that is whole when the test begins, whatever the test before did to it."""
     shared_lab.start(print)
     return shared_lab
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[webdriver.Chrome]:
+    """A real browser, without a window."""
+    driver, program = shutil.which("chromedriver"), shutil.which("chromium")
+    if driver is None or program is None:
+        pytest.skip("chromium and chromedriver are not installed (Debian: chromium, chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = program
+    for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1600,1000"):
+        options.add_argument(flag)
+    chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield chrome
+    chrome.quit()

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
@@ -246,20 +245,6 @@ def test_reads_after_writes_add_up_to_what_was_checked(drill: Drill) -> None:
     found = drill.prometheus.instant(f"sum(last_over_time({selector}[5m]))", drill.end)[0].values[-1][1]
     checked = drill.result["guarantees"]["stale_reads"]["checked"]
     assert 0.7 * checked <= found <= checked
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[webdriver.Chrome]:
-    driver, program = shutil.which("chromedriver"), shutil.which("chromium")
-    if driver is None or program is None:
-        pytest.skip("chromium and chromedriver are not installed (Debian: chromium, chromium-driver)")
-    options = webdriver.ChromeOptions()
-    options.binary_location = program
-    for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1600,1000"):
-        options.add_argument(flag)
-    chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield chrome
-    chrome.quit()
 
 
 def last_activity(drill: Drill) -> float:
