@@ -159,6 +159,27 @@ class Leaving(Protocol):
         """
 
 
+class PausedReplication(NamedTuple):
+    """Replication that does not run now: what a server says about it, and in how many seconds it tries again.
+
+    `retry_s` is None if it never will.
+    """
+
+    said: str
+    retry_s: float | None
+
+
+@runtime_checkable
+class SchedulesReplication(Protocol):
+    """A client of a database whose servers say when they try again to replicate."""
+
+    def paused_replication(self) -> PausedReplication | None:
+        """Return the replication that stays down longest; None if all runs, or nothing is known.
+
+        Raises `ClientError`.
+        """
+
+
 class Client(Protocol):
     """One process's access to one database: connections, schema, preload, final reads, cleanup."""
 

@@ -23,7 +23,7 @@ from stalewatch.clients.couchdb.setup import READY_S, set_up
 from stalewatch.clients.couchdb.tls import context_for
 from stalewatch.clients.errors import ClientError, Failure
 from stalewatch.clients.preload import batches, key_exists, removed_on_failure
-from stalewatch.clients.protocol import Answer, Body, Levels, Value
+from stalewatch.clients.protocol import Answer, Body, Levels, PausedReplication, Value
 from stalewatch.history.clock import Clock
 from stalewatch.history.operation import Depends, replace
 
@@ -175,6 +175,13 @@ class CouchClient:
             found = [admin.items(self._options.db, key) for admin in self._admins]
             self.remove(sorted({item for items in found for item in items}))
         self.remove(keys)
+
+    def paused_replication(self) -> PausedReplication | None:
+        """Return what a scheduler says about replication that does not run now; None if all runs, or nothing is known.
+
+        Raises `ClientError`. PouchDB has no scheduler, and tries all the time.
+        """
+        return replication.paused(replication.directions(self._options, self._admins), self._options.db)
 
     def leave(self) -> Sequence[str]:
         """Delete our replication documents if so chosen, else return a line about them (raises `ClientError`)."""

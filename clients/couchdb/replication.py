@@ -4,20 +4,29 @@ CouchDB tries a job that failed again after 30 s, 60 s, 120 s and so on, and a j
 account; a document that is written again is tried at once. PouchDB has no scheduler, and tries all jobs all the time.
 """
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
 from stalewatch.clients.couchdb.administration import CONFLICT, DENIED, ERRORS, EXISTS, MISSING, LeaderAdmin
 from stalewatch.clients.couchdb.options import CouchOptions, Leader
 from stalewatch.clients.errors import BadAddress
+from stalewatch.clients.protocol import PausedReplication
 
 PREFIX = "stalewatch-"
 """Starts the ids of documents that stalewatch writes."""
 
 BROKEN = frozenset({"crashing", "error", "failed", "completed"})
 """States of the scheduler in which a continuous job does not replicate now."""
+
+ENDED = frozenset({"failed", "completed"})
+"""States of the scheduler in which a job is never tried again."""
+
+BACKOFF_S, MOST_DOUBLINGS = 30.0, 10
+"""CouchDB's pause after the first failure of a job, and how often it is doubled at most."""
 
 PARTIAL = ("filter", "doc_ids", "selector", "since_seq")
 """Fields of replication documents that leave out some of a database's documents."""
@@ -44,6 +53,8 @@ class Job(NamedTuple):
     document: Document
     state: str
     said: str
+    retry_s: float | None = 0.0
+    """In how many seconds the scheduler tries a broken job again, at most; None if never."""
 
     @property
     def is_ours(self) -> bool:
@@ -125,7 +136,32 @@ def _scheduled(admin: LeaderAdmin, document: Document) -> Job:
     answer = admin.ask("GET", f"_scheduler/docs/_replicator/{quote(document['_id'], safe='')}", allowed=ERRORS)
     state = answer.get("state") or document.get("_replication_state") or ""
     info = answer.get("info") or document.get("_replication_state_reason") or ""
-    return Job(admin, document, state, str(info.get("error") or "" if isinstance(info, dict) else info))
+    said = str(info.get("error") or "" if isinstance(info, dict) else info)
+    return Job(admin, document, state, said, None if state in ENDED else _retry_s(answer))
+
+
+def _retry_s(job: Mapping[str, Any]) -> float:
+    """Return in how many seconds a job that failed is tried again: after 30 s, 60 s, 120 s and so on."""
+    failures = job.get("error_count")
+    if not isinstance(failures, int) or failures <= 0:
+        return 0.0
+    pause_s = BACKOFF_S * (1 << min(failures - 1, MOST_DOUBLINGS))
+    try:
+        passed = datetime.now(UTC) - datetime.fromisoformat(str(job.get("last_updated")))
+    except (TypeError, ValueError):
+        return pause_s
+    return min(pause_s, max(0.0, pause_s - passed.total_seconds()))  # clocks of two machines may differ
+
+
+def paused(both: Sequence[ReplicationDirection], database: str) -> PausedReplication | None:
+    """Return the direction of which every job is broken, and that stays so longest; None if there is none."""
+    pauses = []
+    for direction in both:
+        found = list(jobs(direction, database))
+        if found and all(job.is_broken for job in found):
+            retries = [job.retry_s for job in found if job.retry_s is not None]
+            pauses.append(PausedReplication("; ".join(map(str, found)), min(retries, default=None)))
+    return max(pauses, key=lambda pause: math.inf if pause.retry_s is None else pause.retry_s, default=None)
 
 
 def _end(document: Mapping[str, Any], name: str) -> tuple[str, str, str, str]:

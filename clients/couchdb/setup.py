@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
@@ -11,7 +11,7 @@ from stalewatch.clients.couchdb import replication
 from stalewatch.clients.couchdb.administration import ADMIN_NEEDED, EXISTS, MISSING, LeaderAdmin, becomes_true
 from stalewatch.clients.couchdb.options import CouchOptions
 from stalewatch.clients.couchdb.preconditions import require_suitable, require_two_places, welcome
-from stalewatch.clients.couchdb.replication import PREFIX, ReplicationDirection
+from stalewatch.clients.couchdb.replication import PREFIX, Job, ReplicationDirection
 from stalewatch.clients.errors import ClientError, Unreachable
 
 READY_S = 60.0
@@ -20,6 +20,10 @@ outages."""
 
 EXISTING_S = 3.0
 """The time in which existing replication has to prove that it works, before ours is added."""
+
+
+LOOK_S, LOOKS = 2.0, 2
+"""How often the scheduler is asked during that wait, and how often in a row it must say that a job is broken."""
 
 
 def set_up(options: CouchOptions, admins: Sequence[LeaderAdmin]) -> dict[str, str]:
@@ -64,7 +68,8 @@ def _replicate(
     if missing and (certain or _undelivered(admins, database, EXISTING_S)):
         for direction in missing:
             replication.create(direction, database)
-    undelivered = _undelivered(admins, database, READY_S)
+    begin, given_up = time.monotonic(), _GivenUp(both, database, READY_S)
+    undelivered = _undelivered(admins, database, READY_S, given_up)
     if undelivered is None:
         return
     source, target = undelivered
@@ -75,15 +80,52 @@ def _replicate(
         replication.remove(replication.own_jobs(missing, database))
     raise Unreachable(
         f"replication of {database} does not work: a document written at {source.leader.node} did not reach "
-        f"{target.leader.node} within {READY_S:.0f} s ({states or 'no replication job is known'}); "
+        f"{target.leader.node} within {time.monotonic() - begin:.0f} s ({states or 'no replication job is known'}); "
         f"{advice if allowed else ADMIN_NEEDED.format(flag=source.flag)}"
     )
 
 
+class _GivenUp:
+    """Tells whether the scheduler has given up a direction for longer than the wait that begins now; asks rarely.
+
+    A job of ours was just written anew, so that another try will fail too. One that others wrote may only wait for its
+    turn after an outage.
+    """
+
+    def __init__(self, both: Sequence[ReplicationDirection], database: str, timeout_s: float) -> None:
+        self._both, self._database = both, database
+        now = time.monotonic()
+        self._deadline, self._next_look = now + timeout_s, now + LOOK_S
+        self._broken = 0
+
+    def __call__(self, source: LeaderAdmin) -> bool:
+        now = time.monotonic()
+        if now < self._next_look:
+            return False
+        self._next_look = now + LOOK_S
+        found = [job for one in self._both if one.source is source for job in replication.jobs(one, self._database)]
+        hopeless = found and all(job.is_broken and self._is_lasting(job, now) for job in found)
+        self._broken = self._broken + 1 if hopeless else 0
+        return self._broken >= LOOKS
+
+    def _is_lasting(self, job: Job, now: float) -> bool:
+        return job.is_ours or job.retry_s is None or now + job.retry_s > self._deadline
+
+
+def _never(_: LeaderAdmin) -> bool:
+    return False
+
+
 def _undelivered(
-    admins: Sequence[LeaderAdmin], database: str, timeout_s: float
+    admins: Sequence[LeaderAdmin],
+    database: str,
+    timeout_s: float,
+    given_up: Callable[[LeaderAdmin], bool] = _never,
 ) -> tuple[LeaderAdmin, LeaderAdmin] | None:
-    """Write a document at each leader; return the source and target of one that did not arrive in time, or None."""
+    """Write a document at each leader; return the source and target of one that did not arrive in time, or None.
+
+    The wait ends early if replication from a source is `given_up`.
+    """
     deadline, path = time.monotonic() + timeout_s, quote(database, safe="")
     probes = {admin: f"{PREFIX}probe-{secrets.token_hex(6)}" for admin in admins}
     for admin, probe in probes.items():
@@ -92,10 +134,13 @@ def _undelivered(
     def arrived(probe: str, target: LeaderAdmin) -> bool:
         return "error" not in target.ask("GET", f"{path}/{probe}", allowed=(MISSING,))
 
+    def settled(probe: str, source: LeaderAdmin, target: LeaderAdmin) -> bool:
+        return arrived(probe, target) or given_up(source)
+
     try:
         for source, probe in probes.items():
             for target in admins:
-                if not becomes_true(deadline, arrived, probe, target):
+                if not becomes_true(deadline, settled, probe, source, target) or not arrived(probe, target):
                     return source, target
         return None
     finally:

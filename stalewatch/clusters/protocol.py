@@ -7,6 +7,7 @@ be passed to `kill` as it is. Capabilities that only some clusters have are sepa
 
 import pkgutil
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 State = Literal["running", "paused", "dead"]
@@ -157,7 +158,11 @@ class Cluster(Protocol):
 
 
 class Reachable(Cluster, Protocol):
-    """A cluster that can configure a client to connect to it."""
+    """A cluster that can configure a client to connect to it, and be reserved for one drill."""
+
+    def reserved(self, progress: Progress) -> AbstractContextManager[None]:
+        """Reserve the cluster for this object during a block; raise `Busy` if another command has reserved it."""
+        ...
 
     def ensure(self, progress: Progress) -> None:
         """Start or repair the cluster unless every node is healthy."""

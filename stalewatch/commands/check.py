@@ -11,7 +11,7 @@ from stalewatch.checkers.judge import Judge
 from stalewatch.engine.result import check_result
 from stalewatch.exit_codes import BAD_INPUT
 from stalewatch.history.reader import BadHistory
-from stalewatch.reports.table import COLUMNS, rows, show
+from stalewatch.reports.table import show_guarantees
 
 EXIT_CODES = {"valid": 0, "invalid": 1, "unknown": 2}
 
@@ -44,7 +44,7 @@ def _progress(count: int) -> None:
 
 
 def _print(judge: Judge, paths: Sequence[Path]) -> None:
-    show(_names(paths), COLUMNS, rows(judge.verdicts()))
+    show_guarantees(_names(paths), judge.verdicts())
     if judge.duplicate_items or judge.phantom_items:
         print(f"duplicate_items: {judge.duplicate_items}")
         print(f"phantom_items: {judge.phantom_items}")

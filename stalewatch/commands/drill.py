@@ -2,9 +2,10 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from pathlib import Path
+from typing import Any
 
 from stalewatch.clients.databases import BREAKABLE, DATABASES
 from stalewatch.clients.errors import BadAddress, ClientError
@@ -44,10 +45,13 @@ EXITS = (
 )
 
 
+LIST: Mapping[str, Any] = {"action": "store_true", "help": "list the drills, what they teach and what to expect"}
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the databases and their options."""
     parser.epilog = EXITS
-    parser.add_argument("--list", action="store_true", help="list the drills, what they teach and what to expect")
+    parser.add_argument("--list", **LIST, default=False)
     parser.add_argument(
         "--drills", dest="own", type=Path, metavar="FILE", help="a TOML file with your own drills (see docs/drills.md)"
     )
@@ -61,7 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_drill(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--fault", metavar="DRILL", required=True, help="the drill; see `stalewatch drill --list`")
+    group.add_argument("--fault", metavar="DRILL", help="the drill; --list shows which there are")
+    group.add_argument("--list", **LIST, default=argparse.SUPPRESS)  # as given before the database's name
     for flag, details in FLAGS.items():
         group.add_argument(flag, **details)
     group.add_argument(
@@ -88,6 +93,8 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         if arguments.list or arguments.database is None:
             return _list(arguments)
+        if arguments.fault is None:
+            raise BadDrill(f"which drill? Give --fault NAME; stalewatch drill {arguments.database} --list shows them")
         return _run_drills(arguments, ScheduledDrill.from_arguments(arguments))
     except (BadDrill, BadAddress, MissingCodec, page.PageUnavailable) as error:
         log(f"stalewatch: {error}")
@@ -103,7 +110,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    for drill in all_drills(arguments.own).values():
+    for drill in all_drills(getattr(arguments, "drills", None) or arguments.own).values():
+        if arguments.database not in {None, *drill.databases}:
+            continue
         print(f"{drill.name} ({', '.join(drill.databases)})")
         for label, text in (("", drill.teaches), ("expect: ", drill.expect)):
             if text:

@@ -14,7 +14,7 @@ from stalewatch.checkers.verdict import Findings
 from stalewatch.clients.errors import BadAddress
 from stalewatch.clients.options import port
 from stalewatch.reports import expect, page, table
-from stalewatch.reports.lines import plain_lines
+from stalewatch.reports.lines import answer_lines, figure_lines
 
 
 def add_arguments(group: argparse._ArgumentGroup) -> None:
@@ -66,10 +66,12 @@ def deliver(arguments: argparse.Namespace, findings: Findings, result: Mapping[s
 
 
 def show(findings: Findings, result: Mapping[str, Any]) -> None:
-    """Print the lines and the table of a run."""
-    for line in plain_lines(result):
+    """Print the figures of a run, the table, and last the answer."""
+    for line in figure_lines(result):
         print(line)
-    table.show(f"{result['database']} {result['run']}", table.COLUMNS, table.rows(findings.verdicts))
+    table.show_guarantees(f"{result['database']} {result['run']}", findings.verdicts)
+    for line in answer_lines(result):
+        print(line)
     sys.stdout.flush()
 
 
@@ -80,7 +82,7 @@ def write(arguments: argparse.Namespace, results: Sequence[Mapping[str, Any]]) -
         arguments.json.write_text(json.dumps(content, indent=1) + "\n")
     if arguments.report:
         page.write(arguments.report, list(results))
-        print(f"report: {arguments.report}")
+        log(f"report: {arguments.report}")  # not on stdout, which ends with the answer
 
 
 def log(message: str) -> None:

@@ -24,8 +24,9 @@ TargetNodes = Sequence[str]
 def prepared_cluster(arguments: argparse.Namespace, drill: Drill, log: Log) -> Iterator[Reachable | None]:
     """Yield the cluster to break, started and healthy, with its address set in the arguments; None for a simulated one.
 
-    It keeps running after the block, except for a lab that was started for this drill. Raises a `ClusterError` if it
-    cannot be started, `BadDrill` if it cannot suffer one of the faults, and `BadAddress` if the arguments hold an
+    It keeps running after the block, except for a lab that was started for this drill. During the block no other
+    command may break, start or stop it. Raises a `ClusterError` if another drill has it or it cannot be started,
+    `BadDrill` if it cannot suffer one of the faults, and `BadAddress` if the arguments hold an
     address: stalewatch can break only clusters whose servers it controls.
     """
     database = DATABASES[arguments.database]
@@ -40,15 +41,16 @@ def prepared_cluster(arguments: argparse.Namespace, drill: Drill, log: Log) -> I
     lab = bool(arguments.lab) or _needs_links(drill)
     cluster = _cluster(arguments, lab=lab)
     require(drill, cluster)
-    started_here = lab and not arguments.compose and all(node.state == "dead" for node in cluster.status())
-    try:
-        cluster.ensure(log)
-        vars(arguments).update(cluster.client_options())
-        yield cluster
-    finally:
-        if started_here:
-            log("stopping the lab that was started for this drill (to keep one: stalewatch cluster up ... --lab)")
-            cluster.stop(log)
+    with cluster.reserved(log):
+        started_here = lab and not arguments.compose and all(node.state == "dead" for node in cluster.status())
+        try:
+            cluster.ensure(log)
+            vars(arguments).update(cluster.client_options())
+            yield cluster
+        finally:
+            if started_here:
+                log("stopping the lab that was started for this drill (to keep one: stalewatch cluster up ... --lab)")
+                cluster.stop(log)
 
 
 def _cluster(arguments: argparse.Namespace, *, lab: bool) -> Reachable:
@@ -78,6 +80,8 @@ def require(drill: Drill, cluster: Cluster) -> None:
         if step.on not in TARGETS and step.on not in cluster.nodes():
             roles, nodes = ", ".join(TARGETS), ", ".join(cluster.nodes())
             raise BadDrill(f"{drill.name}: on = {step.on!r} is no target; choose from {roles}, or a node: {nodes}")
+        if step.on == "primary" and isinstance(cluster, MemoryCluster) and cluster.primary() is None:
+            raise BadDrill(f"{drill.name}: this simulated store has no primary; use --topology leader")
         if step.fault not in FAULTS:
             raise BadDrill(f"{drill.name}: there is no fault {step.fault!r}; choose from {', '.join(FAULTS)}")
         try:

@@ -164,7 +164,7 @@ def run_drill(
             faults=faults,
             log=log,
         )
-        background = _BackgroundDrill(process, drill, settings.after_s)
+        background = _BackgroundDrill(process, drill, scheduled.end_s, settings.after_s)
         try:
             metrics = serving(process, settings.metrics_port, faults, log)
             process.perform(settings.progress(), metrics, background.whole())
@@ -187,13 +187,15 @@ def _finished(process: ProcessRun, drill: DrillRun) -> FinishedDrill:
 class _BackgroundDrill:
     """Runs a drill in a thread of its own next to the sessions of a load in the same process."""
 
-    def __init__(self, process: ProcessRun, drill: DrillRun, after_s: float | None) -> None:
+    def __init__(self, process: ProcessRun, drill: DrillRun, end_s: float, after_s: float | None) -> None:
         self._process = process
         self._drill = drill
         self._after_s = after_s
         self._begun = False
         self._over = threading.Event()
         process.load.background["drill"] = self._perform
+        if after_s is not None:
+            process.load.expected_s = end_s + after_s
 
     @contextmanager
     def whole(self) -> Iterator[None]:

@@ -1,7 +1,6 @@
 """Observers of the servers during a drill: which of them claim to be primary, and when all replicas agree again."""
 
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -14,11 +13,10 @@ from stalewatch.clients.protocol import Client, ClientSession, Value
 from stalewatch.drills.catalogue import defaults_of
 from stalewatch.drills.primaries import PrimaryWatch
 from stalewatch.drills.recovery import NS
+from stalewatch.engine.final_reads import RecoveryWait
 from stalewatch.history.clock import Clock
 
-AGREEMENT_TIMEOUT_S = 60.0
-"""How long replicas may take to agree after the load has ended."""
-
+REPORT_EVERY_S = 10.0
 KEYS = 20
 WRITE_EVERY_S = 0.25
 COMPARE_EVERY_S = 0.1
@@ -36,6 +34,8 @@ class ConvergenceProbe:
     def __init__(self, client: Client, replicas: Sequence[Client], run: str) -> None:
         self.converged_ns: int | None = None
         """When all replicas first returned the same."""
+        self.waited_s: float | None = None
+        """How long that was awaited after the load; None if the wait was cut short."""
         self._client = client
         self._clock: Clock = client.clock
         self._replicas = [replica.session(SESSION) for replica in replicas]
@@ -60,18 +60,28 @@ class ConvergenceProbe:
         self._writes_over.set()
         self._healed.set()
 
-    def close(self, timeout_s: float, hurried: Callable[[], bool], log: Callable[[str], None]) -> None:
-        """Wait until the replicas agree, at most `timeout_s`, and delete the keys (raises a `ClientError`)."""
-        if self._healed.is_set() and timeout_s and self._thread.is_alive() and not hurried():
-            log(f"waiting until all replicas agree, at most {timeout_s:.0f} s")
-        deadline = time.monotonic() + timeout_s
-        while self._thread.is_alive() and time.monotonic() < deadline and not hurried():
-            self._thread.join(COMPARE_EVERY_S)
+    def close(self, hurried: Callable[[], bool], log: Callable[[str], None], *, wait: bool) -> None:
+        """Wait until the replicas agree, as long as servers may take to recover, and delete the keys.
+
+        Raises a `ClientError`.
+        """
+        if wait and self._healed.is_set() and self._written:
+            self._await_agreement(hurried, log)
         self._over.set()
         self._writes_over.set()
         self._healed.set()
         self._thread.join()
         self._client.remove(self._keys)
+
+    def _await_agreement(self, hurried: Callable[[], bool], log: Callable[[str], None]) -> None:
+        recovery, report_at_s = RecoveryWait(self._client), 0.0
+        while self._thread.is_alive() and not hurried() and not recovery.over():
+            if recovery.waited_s >= report_at_s:
+                said = f" ({recovery.said})" if recovery.said else ""
+                log(f"waiting until all replicas agree: {recovery.waited_s:.0f}/{recovery.total_s:.0f} s{said}")
+                report_at_s += REPORT_EVERY_S
+            self._thread.join(COMPARE_EVERY_S)
+        self.waited_s = None if hurried() else recovery.waited_s
 
     def _run(self) -> None:
         version = 0
@@ -134,7 +144,12 @@ def _connected_probe(
     return ConvergenceProbe(client({}), [client({**single_node, "read_from": node}) for node in nodes], run)
 
 
-NOTHING_OBSERVED: Mapping[str, Any] = {"probed": False, "two_primaries_s": None, "converged_s": None}
+NOTHING_OBSERVED: Mapping[str, Any] = {
+    "probed": False,
+    "two_primaries_s": None,
+    "convergence_wait_s": None,
+    "converged_s": None,
+}
 """The figures of a drill without observers."""
 
 
@@ -179,8 +194,7 @@ class Observers:
         """Wait until the replicas agree, unless `hurried` returns true, and close the connections."""
         try:
             if self._probe is not None:
-                timeout_s = 0.0 if self._healed_ns is None else AGREEMENT_TIMEOUT_S
-                self._probe.close(timeout_s, hurried, self._log)
+                self._probe.close(hurried, self._log, wait=self._healed_ns is not None)
         except ClientError as error:
             self._log(f"the convergence probe left its keys in the database: {error}")
         finally:
@@ -193,5 +207,6 @@ class Observers:
         return {
             "probed": self._probe is not None,
             "two_primaries_s": list(self._watch.bounds()) if self._watch else None,
+            "convergence_wait_s": self._probe.waited_s if self._probe else None,
             "converged_s": max(0, agreed_ns - healed_ns) / NS if known else None,  # type: ignore[operator] # `known`
         }

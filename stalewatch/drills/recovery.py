@@ -40,17 +40,20 @@ class Gap(NamedTuple):
 
 @dataclass(frozen=True)
 class Recovery:
-    """How one kind of operation recovered, in seconds; None if it never did, or nothing is known."""
+    """How one kind of operation recovered, in seconds; None if it never did, or that is unknown."""
 
     rto_s: float | None
     sustained_rto_s: float | None
+    sustained_known: bool
+    """Whether None means that service was never good for long; the load may have ended too early to tell."""
+
     degraded_s: int
     gap: Gap | None
     meanwhile: dict[str, int]
     """Attempts that ended within the gap, by outcome."""
 
 
-NO_FAULT = Recovery(None, None, 0, None, {})
+NO_FAULT = Recovery(None, None, sustained_known=False, degraded_s=0, gap=None, meanwhile={})
 """The recovery if nothing was broken."""
 
 
@@ -58,14 +61,25 @@ def recovery(attempts: Sequence[Attempts], fault_start: int, run_end: int) -> Re
     """Return how operations recovered from a fault that started then, in a run that ended then."""
     ends = sorted(end for one in attempts for end in one.ends)
     ok = sorted(end for one in attempts if one.outcome == "ok" for end in one.ends)
-    gap = longest_gap(ends, ok, fault_start, run_end)
-    sustained = None if gap is None else sustained_from(ends, ok, gap.end, run_end)
+    gap, failed = longest_gap(ends, ok, fault_start, run_end), _failed(attempts, fault_start, run_end)
+    sustained = gap and (sustained_from(ends, ok, gap.end, run_end) if failed else gap.end)
     return Recovery(
         None if gap is None else gap.length / NS,
         None if gap is None or sustained is None else (sustained - gap.start) / NS,
+        sustained is not None or (failed and (gap is None or gap.end + WINDOW_NS <= run_end)),
         degraded(attempts, fault_start, run_end),
         gap,
         {} if gap is None else outcomes(attempts, gap.start, gap.end),
+    )
+
+
+def _failed(attempts: Sequence[Attempts], fault_start: int, run_end: int) -> bool:
+    """Return whether any attempt in that time ended other than ok, or never: else there is nothing to recover from."""
+    return any(
+        start <= run_end and end >= fault_start
+        for one in attempts
+        if one.outcome != "ok"
+        for start, end in zip(one.starts, one.ends, strict=True)
     )
 
 
@@ -196,6 +210,7 @@ def _recovery(attempts: Sequence[Attempts], fault_start: int | None, load: LoadT
     return {
         "rto_s": found.rto_s,
         "sustained_rto_s": found.sustained_rto_s,
+        "sustained_known": found.sustained_known,
         "degraded_s": found.degraded_s,
         "attempts": sum(len(one.ends) for one in attempts),
         "gap": None if found.gap is None else list(found.gap),

@@ -1,4 +1,4 @@
-"""The same drill several times: for each value of an option, and again, with all runs in one table."""
+"""The same drill several times: for each value of an option, and again, with the figures of all runs."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -6,7 +6,6 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from stalewatch.clients.errors import BadAddress
-from stalewatch.reports import table
 
 Result = Mapping[str, Any]
 
@@ -54,7 +53,7 @@ def _recovery(kind: str, figure: str) -> Callable[[Result], float | None]:
     def found(result: Result) -> float | None:
         recovery = result["recovery"][kind]
         value: float | None = recovery[figure]
-        return math.inf if value is None and recovery["attempts"] else value
+        return math.inf if value is None and recovery["attempts"] and recovery["sustained_known"] else value
 
     return found
 
@@ -77,44 +76,45 @@ def _violated(guarantee: str) -> Callable[[Result], float | None]:
 
 
 FIGURES: Mapping[str, Callable[[Result], float | None]] = {
-    "write rto s": _recovery("write", "rto_s"),
-    "sustained s": _recovery("write", "sustained_rto_s"),
-    "read rto s": _recovery("read", "rto_s"),
+    "write RTO, s": _recovery("write", "rto_s"),
+    "write RTO, sustained, s": _recovery("write", "sustained_rto_s"),
+    "read RTO, s": _recovery("read", "rto_s"),
     "lost writes": lambda result: result["rpo"]["lost_writes"],
-    "within s": lambda result: result["rpo"]["span_s"],
-    "ids twice": _violated("unique_ids"),
+    "acknowledged within, s": lambda result: result["rpo"]["span_s"],
+    "ids given out twice": _violated("unique_ids"),
     "stale reads": _violated("stale_reads"),
-    "went back": _violated("monotonic_reads"),
-    "two primaries s": lambda result: (result["two_primaries_s"] or (None, None))[0],
-    "converged s": lambda result: result["converged_s"],
-    "write ms before": _before("write"),
-    "read ms before": _before("read"),
+    "reads that went back": _violated("monotonic_reads"),
+    "two primaries, s": lambda result: (result["two_primaries_s"] or (None, None))[0],
+    "replicas agreed after, s": lambda result: result["converged_s"],
+    "write before the fault, ms": _before("write"),
+    "read before the fault, ms": _before("read"),
 }
 """By heading: recovery, loss, what sessions saw, and what the guarantee costs while nothing is broken."""
 
 
 def show_comparison(drill: str, runs: Sequence[tuple[Variation, Result]]) -> None:
-    """Print a table with one row a variation, whose figures are the median and the range of its repeats."""
+    """Print one block of figures for each variation: the median and the range of its repeats."""
     results: dict[str, list[Result]] = {}
     for variation, result in runs:
         results.setdefault(variation.label, []).append(result)
-    figures = {
-        heading: [_spread([figure(one) for one in repeats]) for repeats in results.values()]
-        for heading, figure in FIGURES.items()
-    }
-    shown = {heading: cells for heading, cells in figures.items() if any(cell != "-" for cell in cells)}
-    rows = [
-        (label or drill, str(len(repeats)), *(cells[place] for cells in shown.values()))
-        for place, (label, repeats) in enumerate(results.items())
-    ]
-    table.show(f"{drill}: median (least - most) of the runs", ("options", "runs", *shown), rows)
+    print(f"{drill}: median (least - most) of the runs")
+    for label, repeats in results.items():
+        print(f"\n{' '.join(filter(None, (drill, label)))}: {len(repeats)} {'run' if len(repeats) == 1 else 'runs'}")
+        for heading, figure in FIGURES.items():
+            spread = _spread([figure(one) for one in repeats])
+            if spread != NOTHING:
+                print(f"  {heading:<{HEADING_WIDTH}}  {spread}")
+
+
+NOTHING = "-"
+HEADING_WIDTH = max(map(len, FIGURES))
 
 
 def _spread(values: Sequence[float | None]) -> str:
     """Return the median and the range; "never" counts as more than any figure."""
     known = sorted(value for value in values if value is not None)
     if not known:
-        return "-"
+        return NOTHING
     missing = f", {len(values) - len(known)} without" if len(known) < len(values) else ""
     if known[0] == known[-1]:
         return f"{_number(known[0])}{missing}"

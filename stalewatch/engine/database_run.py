@@ -143,8 +143,9 @@ class DatabaseRun:
         return self.collector.drain()
 
     def extra_results(self) -> Mapping[str, object]:
-        """Return the workload's results beyond the guarantees, once the run has ended."""
-        return {**self.workload.extra_results(), "workloads": sorted(self.workload_names)}
+        """Return the workload's results beyond the guarantees, and what could not be read, once the run has ended."""
+        unread = {"unread_keys": self.unread, **({"unread_error": self.unread_error} if self.unread_error else {})}
+        return {**self.workload.extra_results(), **unread, "workloads": sorted(self.workload_names)}
 
 
 def connect(

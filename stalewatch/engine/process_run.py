@@ -84,6 +84,8 @@ class ThreadedLoad:
         self._started = 0
         self._load_ns = 0
         self._deadline_ns = NEVER
+        self.expected_s: float | None = None
+        """How long the load is expected to take, if its time depends on a background task."""
         self._threads = Threads(self._clock, lambda: self.interrupted)
 
     def interrupt(self) -> None:
@@ -93,6 +95,7 @@ class ThreadedLoad:
     def end_at(self, moment: int) -> None:
         """End the load at that moment (ns) at the latest."""
         self._deadline_ns = min(self._deadline_ns, moment)
+        self.expected_s = None
 
     def perform(self, report: Report) -> None:
         """Run the sessions until the load is over."""
@@ -155,8 +158,10 @@ class ThreadedLoad:
             return Progress("warm-up", options.warmup_s - (self._load_ns - now) / 1e9, options.warmup_s, "s")
         if options.operations is not None:
             return Progress("load", min(self._started, self._operations), self._operations, "operations")
-        duration_s = (self._deadline_ns - self._load_ns) / 1e9
-        return Progress("load", min((now - self._load_ns) / 1e9, duration_s), duration_s, "s")
+        done_s, duration_s = (now - self._load_ns) / 1e9, (self._deadline_ns - self._load_ns) / 1e9
+        if self.expected_s is not None:
+            duration_s = min(duration_s, max(self.expected_s, done_s))
+        return Progress("load", min(done_s, duration_s), duration_s, "s")
 
 
 class ProcessRun:
@@ -261,8 +266,6 @@ class ProcessRun:
             extra={
                 "interrupted": self.load.interrupted,
                 "final_reads_s": self.run.final_reads_s,
-                "unread_keys": self.run.unread,
-                "unread_error": self.run.unread_error,
                 **(extra or {}),
             },
         )

@@ -115,6 +115,11 @@ def why_nothing_succeeded(result: Mapping[str, Any]) -> str | None:
     return f"no operation succeeded: {attempted} attempted{said}; nothing was tested"
 
 
+def _counts_losses(checked: Mapping[str, Any], rpo: Mapping[str, Any] | None) -> bool:
+    """Return whether the run tells of lost writes at all, and a drill how many were lost."""
+    return bool(checked["guarantees"]["lost_writes"]["checked"]) and (rpo is None or rpo["lost_writes"] is not None)
+
+
 def run_result(
     totals: Totals,
     *,
@@ -127,15 +132,23 @@ def run_result(
 ) -> dict[str, Any]:
     """Return the JSON result of a run.
 
-    `workload_results` holds ``workloads``, their names, and their results beyond the guarantees.
+    `workload_results` holds ``workloads``, their names, their results beyond the guarantees, and how many written keys
+    could not be read finally. If that leaves no evidence of lost writes, or a drill without their number, the verdict
+    is not ``valid``.
     """
+    checked = check_result(totals.findings)
+    unread = workload_results.get("unread_keys")
+    if checked["verdict"] == "valid" and unread and not _counts_losses(checked, extra.get("rpo")):
+        checked["verdict"] = "unknown"
     return {
-        **check_result(totals.findings),
+        **checked,
         "database": database,
         "run": run,
         "options": dict(options),
         "duration_s": duration_s,
         **totals.statistics.figures(),
+        "unread_keys": 0,
+        "unread_error": None,
         **workload_results,
         "lost_writes_exact": lost_writes_exact(workload_results["workloads"]),
         **extra,

@@ -26,8 +26,8 @@ from stalewatch.recording.attempts import AttemptLog
 from stalewatch.recording.statistics import Statistics
 from stalewatch.recording.totals import Totals
 from stalewatch.reports import expect, page
-from stalewatch.reports.lines import plain_lines
-from stalewatch.reports.table import COLUMNS, rows, show
+from stalewatch.reports.lines import answer_lines, figure_lines
+from stalewatch.reports.table import show_guarantees
 from stalewatch.workloads import workload_names
 from stalewatch.workloads.options import LoadOptions
 
@@ -77,11 +77,11 @@ def _by_database(values: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 def print_outcome(outcome: RunOutcome) -> None:
     """Print the lines and the table that the bench prints, and lines about workers."""
-    for line in (*plain_lines(outcome.result), *worker_lines(outcome.result["workers"])):
+    result = outcome.result
+    for line in (*figure_lines(result), *worker_lines(result["workers"])):
         print(line)
-    title = f"{outcome.result['database']} {outcome.result['run']}"
-    show(title, COLUMNS, rows(outcome.totals.findings.verdicts))
-    for line in outcome.missed:
+    show_guarantees(f"{result['database']} {result['run']}", outcome.totals.findings.verdicts)
+    for line in (*answer_lines(result), *outcome.missed):
         print(line, flush=True)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from stalewatch.checkers.lost_writes import LostWrites
+from stalewatch.checkers.unexpected_items import UnexpectedItems
 from stalewatch.checkers.verdict import Violation
 from stalewatch.history.operation import Append, Draw, Fault, Final, Operation, Outcome, Read, Write
 from stalewatch.recording.statistics import KIND
@@ -59,6 +60,8 @@ class AttemptLog:
 
     def on_operation(self, operation: Operation, violations: Sequence[Violation]) -> None:
         """Add an operation and what it violated."""
+        for violation in violations:
+            self._starts(violation.guarantee).append(_culprit(violation).start)
         if isinstance(operation, Final):
             self.finals[operation.outcome] += 1
         if isinstance(operation, Fault | Final):
@@ -68,16 +71,14 @@ class AttemptLog:
         attempts = self._of(KIND[operation.__class__], operation.outcome)
         attempts.starts.append(operation.start)
         attempts.ends.append(NEVER if operation.end is None else operation.end)
-        for violation in violations:
-            self._starts(violation.guarantee).append(_culprit(violation).start)
 
     def on_end(self, violations: Iterable[Violation]) -> None:
         """Add violations that only the end of the run could decide: lost writes, and reads whose write never came."""
         for violation in violations:
-            culprit = _culprit(violation)
-            if not isinstance(culprit, Final):  # a loss older than the judge's horizon has no known time
+            culprit, is_loss = _culprit(violation), violation.guarantee == LostWrites.name
+            if not (is_loss and isinstance(culprit, Final)):  # one older than the judge's horizon has no known time
                 self._starts(violation.guarantee).append(culprit.start)
-            if violation.guarantee == LostWrites.name:
+            if is_loss:
                 self.losses.append(_lost(culprit))
 
     def drain(self) -> "AttemptLog":
@@ -146,11 +147,11 @@ class AttemptLog:
 
 
 def _culprit(violation: Violation) -> Operation:
-    """Return the operation that violated the guarantee: the lost write, else the last read or draw of the witness."""
+    """Return the operation that went wrong: a write or an append whose effect did, else the last read or draw."""
     operations = violation.operations
-    if violation.guarantee == LostWrites.name:
+    if violation.guarantee in {LostWrites.name, UnexpectedItems.name}:
         return operations[0]
-    return next((one for one in reversed(operations) if isinstance(one, Read | Draw)), operations[-1])
+    return next((one for one in reversed(operations) if isinstance(one, Read | Draw | Final)), operations[-1])
 
 
 def _lost(lost: Operation) -> LostWrite:

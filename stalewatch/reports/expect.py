@@ -9,6 +9,7 @@ from typing import Any
 
 from stalewatch.checkers.judge import GUARANTEES
 from stalewatch.checkers.verdict import FRESH_PERCENTAGES
+from stalewatch.reports.words import recovery_time, unread_keys
 
 _OPERATORS: dict[str, Callable[[float, float], bool]] = {
     "=": operator.eq,
@@ -20,6 +21,7 @@ _OPERATORS: dict[str, Callable[[float, float], bool]] = {
 _LATENCIES = ("avg_ms", "p50_ms", "p95_ms", "p99_ms", "max_ms")
 _RECOVERIES = ("rto_s", "sustained_rto_s", "degraded_s")
 _ITEMS = ("duplicate_items", "phantom_items")
+_FROM_FINAL_READS = frozenset({"lost_writes", "unexpected_items", *_ITEMS})
 _FRESH = tuple(f"fresh_after_s.{percentage}" for percentage in FRESH_PERCENTAGES)
 _PATTERN = re.compile(r"\s*([a-z_0-9.]+)\s*(<=|>=|=|<|>)\s*(\S+)\s*")
 
@@ -50,10 +52,12 @@ class Expectation:
         """Return how the result misses the expectation, else None; without evidence every expectation is missed."""
         figure = _figure(self.name, result)
         if figure is None:
-            return f"expected {self}: no evidence"
-        if _OPERATORS[self.operator](figure, self.number):
-            return None
-        return f"expected {self}: it is {figure:g}"
+            return f"expected {self}: {_why_unknown(self.name, result)}"
+        if not _OPERATORS[self.operator](figure, self.number):
+            return f"expected {self}: it is {figure:g}"
+        if result.get("unread_keys") and self.name.partition(".")[0] in _FROM_FINAL_READS:
+            return f"expected {self}: unknown, since {unread_keys(result)}"
+        return None
 
 
 def parse(text: str) -> list[Expectation]:
@@ -86,6 +90,18 @@ def _parse(part: str) -> Expectation:
 def missed(expectations: Iterable[Expectation], result: Mapping[str, Any]) -> list[str]:
     """Return one line for each expectation that the JSON result of a run misses."""
     return [line for expectation in expectations if (line := expectation.missed(result)) is not None]
+
+
+def _why_unknown(name: str, result: Mapping[str, Any]) -> str:
+    """Return why there is no figure of that name."""
+    subject, _, figure = name.partition(".")
+    found = result.get("recovery", {}).get(subject)
+    if figure in _RECOVERIES and found:
+        why = recovery_time(found, figure)
+        return f"{subject}s did not recover" if why == "never" else f"no evidence: {why}"
+    if result.get("unread_keys") and subject in _FROM_FINAL_READS:
+        return f"no evidence, since {unread_keys(result)}"
+    return "no evidence"
 
 
 def _figure(name: str, result: Mapping[str, Any]) -> float | None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from stalewatch.engine.result import why_nothing_succeeded
-from stalewatch.reports.words import drill_sentence
+from stalewatch.reports.words import converged, drill_sentence, recovery_time
 
 Result = Mapping[str, Any]
 
@@ -24,7 +24,20 @@ DOCUMENT_PARTS = {
 
 
 def plain_lines(result: Result) -> Iterator[str]:
-    """Yield the lines of a run's JSON result, and before them what keeps the others from meaning much."""
+    """Yield the lines of a run's JSON result: its figures, and last the answer."""
+    yield from figure_lines(result)
+    yield from answer_lines(result)
+
+
+def answer_lines(result: Result) -> Iterator[str]:
+    """Yield what happened in a drill, and the verdict."""
+    if "recovery" in result:
+        yield f"drill: {drill_sentence(result)}"
+    yield f"verdict: {result['verdict']}"
+
+
+def figure_lines(result: Result) -> Iterator[str]:
+    """Yield one line for each figure of a run, and before them what keeps the others from meaning much."""
     yield from _warnings(result)
     for kind in ("write", "read"):
         yield f"{kind} avg/p95 ms: {_average_p95(result['latency'][kind]['service_ms'])}"
@@ -42,16 +55,17 @@ def plain_lines(result: Result) -> Iterator[str]:
     yield from drill_lines(result)
     if result.get("stalled_operations"):
         yield f"left out of latencies: {result['stalled_operations']} operations during which this process was stalled"
-    if result.get("interrupted"):
-        yield "interrupted: no final reads were made, so lost writes were not checked"
-    yield f"verdict: {result['verdict']}"
 
 
 def _warnings(result: Result) -> Iterator[str]:
     fruitless = why_nothing_succeeded(result)
     if fruitless is not None:
         yield fruitless
-    if result.get("unread_keys"):
+    if result.get("drill_trouble"):
+        yield f"the drill was not completed: {result['drill_trouble']}"
+    if result.get("interrupted"):
+        yield "interrupted: no final reads were made, so lost writes were not checked"
+    if result.get("unread_keys") and not result.get("interrupted"):
         yield (
             f"final reads of {result['unread_keys']} keys failed, so their writes were not checked for losses: "
             f"{result['unread_error']}"
@@ -121,24 +135,22 @@ def drill_lines(result: Result) -> Iterator[str]:
     for fault in result["faults"]:
         yield f"fault: {fault['fault']} {fault['node']}, s: {fault['start_s']:.2f} - {_seconds(fault['end_s'])}"
     for kind, found in result["recovery"].items():
-        yield f"{kind} rto/sustained s: {_seconds(found['rto_s'])} / {_seconds(found['sustained_rto_s'])}"
+        times = (recovery_time(found, figure) for figure in ("rto_s", "sustained_rto_s"))
+        yield f"{kind} rto/sustained s: {' / '.join(times)}"
         yield f"{kind} seconds below 99 %: {found['degraded_s']}"
     yield f"rpo lost writes: {_rpo(result['rpo'])}"
     if result.get("two_primaries_s"):
         low, high = result["two_primaries_s"]
         yield f"two primaries s: {low:.2f} - {high:.2f}"
     if result.get("probed"):
-        yield f"converged s: {_seconds(result['converged_s'])}"
+        yield f"converged s: {converged(result)}"
     for phase, seen in result.get("phases", {}).items():
         yield f"{phase}: {_phase(seen)}"
-    if result.get("drill_trouble"):
-        yield f"the drill was not completed: {result['drill_trouble']}"
-    yield f"drill: {drill_sentence(result)}"
 
 
 def _rpo(rpo: Result) -> str:
     if rpo["lost_writes"] is None:
-        return "n/a (no final reads)"
+        return "unknown (the final reads failed or were not made)"
     span = "" if rpo["span_s"] is None else f", acknowledged within {rpo['span_s']:.3f} s"
     superseded = f", not counting {rpo['superseded']} superseded writes" if rpo.get("superseded") else ""
     bound = "exact" if rpo["exact"] else "a lower bound: newer writes of a key hide older losses"

@@ -5,7 +5,17 @@ from typing import Any
 
 from stalewatch.reports import lines
 from stalewatch.reports.page_charts import LATENCIES
-from stalewatch.reports.words import GUARANTEE_WORDS, NO_VALUE, count, milliseconds, percent, plain, span
+from stalewatch.reports.words import (
+    GUARANTEE_WORDS,
+    NO_VALUE,
+    converged,
+    count,
+    milliseconds,
+    percent,
+    plain,
+    recovery_time,
+    span,
+)
 
 Result = Mapping[str, Any]
 Results = Sequence[Result]
@@ -159,26 +169,35 @@ def _recovery(result: Result) -> Iterator[tuple[str, str]]:
     for fault in result.get("faults") or ():
         yield "fault", " ".join(str(fault[name]) for name in ("fault", "node") if fault.get(name))
     for kind, times in result["recovery"].items():
-        yield f"longest time without a successful {kind}", _or_never(times.get("rto_s"))
-        yield f"until {kind}s worked reliably again", _or_never(times.get("sustained_rto_s"))
+        yield f"longest time without a successful {kind}", _recovery_time(times, "rto_s")
+        yield f"until {kind}s worked reliably again", _recovery_time(times, "sustained_rto_s")
         yield f"seconds in which less than 99 % of the {kind}s succeeded", count(times.get("degraded_s") or 0)
-    lost = result.get("rpo")
-    if lost:
-        bound = "" if lost.get("exact") else "at least "
-        yield "acknowledged writes lost", f"{bound}{count(lost['lost_writes'])}, over {span(lost.get('span_s'))}"
+    if result.get("rpo"):
+        yield "acknowledged writes lost", _lost(result["rpo"])
     if result.get("two_primaries_s"):
         yield "time with two primaries", " to ".join(span(end) for end in result["two_primaries_s"])
-    if "converged_s" in result:
-        yield "from the heal until all replicas agreed", _or_never(result["converged_s"])
+    if result.get("converged_s") is not None or result.get("probed"):
+        agreed_s = result["converged_s"]
+        yield "from the heal until all replicas agreed", converged(result) if agreed_s is None else span(agreed_s)
+
+
+def _recovery_time(times: Result, figure: str) -> str:
+    return recovery_time(times, figure) if times.get(figure) is None else span(times[figure])
+
+
+def _lost(rpo: Result) -> str:
+    lost = rpo.get("lost_writes")
+    if lost is None:
+        return "unknown: the final reads failed or were not made"
+    if not lost:
+        return "0" if rpo.get("exact") else "none showed, though newer writes may hide some"
+    within = "" if rpo.get("span_s") is None or lost == 1 else f", acknowledged within {span(rpo['span_s'])}"
+    return f"{'' if rpo.get('exact') else 'at least '}{count(lost)}{within}"
 
 
 def losses(result: Result) -> list[list[str]]:
     """Return what conflict resolution lost, one row for each part of the documents; nothing for other runs."""
     return [[part, count(lost), count(acknowledged)] for part, lost, acknowledged in lines.losses(result)]
-
-
-def _or_never(seconds: float | None) -> str:
-    return "never" if seconds is None else span(seconds)
 
 
 def witnesses(result: Result) -> list[Row]:

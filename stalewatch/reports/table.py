@@ -4,7 +4,7 @@ Rich draws them if it is installed.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from stalewatch.checkers.verdict import Verdict
@@ -23,14 +23,27 @@ STYLES = {
     "valid": "green",
     "violated": "red",
     "invalid": "red",
-    "no evidence": "dim",
-    "not applicable": "dim",
 }
 
 
+def show_guarantees(title: str, verdicts: Mapping[str, Verdict]) -> None:
+    """Print a table of the guarantees that were checked, and a line with the others."""
+    show(title, COLUMNS, rows(verdicts))
+    for line in unchecked_lines(verdicts):
+        print(line)
+
+
 def rows(verdicts: Mapping[str, Verdict]) -> list[tuple[str, ...]]:
-    """Return one row of text for each guarantee."""
-    return [_row(verdict) for verdict in verdicts.values()]
+    """Return one row of text for each guarantee for which something was checked."""
+    return [_row(verdict) for verdict in verdicts.values() if verdict.checked]
+
+
+def unchecked_lines(verdicts: Mapping[str, Verdict]) -> Iterator[str]:
+    """Yield a line with the guarantees for which nothing was checked, if there are any."""
+    unchecked = [verdict for verdict in verdicts.values() if not verdict.checked]
+    if unchecked:
+        each = (one.name if one.applicable else f"{one.name} (not applicable)" for one in unchecked)
+        yield f"no evidence, since nothing was checked: {', '.join(each)}"
 
 
 def _row(verdict: Verdict) -> tuple[str, ...]:

@@ -209,7 +209,9 @@ def _no_evidence(result: Result) -> str:
 def drill_sentence(result: Result) -> str:
     """Return what a drill did and what came of it."""
     faults = ", ".join(_faults(result)) or "no fault was injected"
-    return "; ".join([faults, *_outages(result), _lost(result.get("rpo") or {}), *_violations(result)])
+    apart = result.get("probed") and result.get("convergence_wait_s") is not None and result["converged_s"] is None
+    agreed = [f"the replicas did not agree: {converged(result)}"] if apart else []
+    return "; ".join([faults, *_outages(result), *agreed, _lost(result.get("rpo") or {}), *_violations(result)])
 
 
 def _faults(result: Result) -> Iterator[str]:
@@ -226,14 +228,41 @@ def _outages(result: Result) -> Iterator[str]:
         rto_s, sustained_s = found.get("rto_s"), found.get("sustained_rto_s")
         if not found.get("attempts", 1):
             continue
+        known = found.get("sustained_known", True)
         if rto_s is not None and rto_s < 1 and found.get("degraded_s") == 0:
             yield f"{kind}s continued, at most {rto_s:.2f} s apart"
         elif rto_s is None:
-            yield f"{kind}s did not recover"
+            yield f"{kind}s did not recover" if known else f"too few {kind}s succeeded to measure an outage"
         elif sustained_s is None:
-            yield f"{kind}s resumed after {rto_s:.2f} s, but did not recover for good"
+            ending = "did not recover for good" if known else "the load ended too early to tell whether for good"
+            yield f"{kind}s resumed after {rto_s:.2f} s, but {ending}"
         else:
             yield f"{kind}s recovered after {rto_s:.2f} s (sustained {sustained_s:.2f} s)"
+
+
+def unread_keys(result: Result) -> str:
+    """Return how many written keys could not be read finally, and why."""
+    keys, why = result["unread_keys"], result.get("unread_error") or "interrupted"
+    return f"final reads of {count(keys)} {'key' if keys == 1 else 'keys'} failed ({why})"
+
+
+def converged(result: Result) -> str:
+    """Return after how many seconds all replicas agreed, or how long that was awaited."""
+    if result["converged_s"] is not None:
+        return f"{result['converged_s']:.2f}"
+    waited_s = result.get("convergence_wait_s")
+    return "unknown" if waited_s is None else f"not within {waited_s:.0f} s after the load"
+
+
+def recovery_time(found: Result, figure: str) -> str:
+    """Return a recovery time of one kind of operation, in seconds, or why there is none."""
+    if found.get(figure) is not None:
+        return f"{found[figure]:.2f}"
+    if not found.get("attempts", 1):
+        return "none attempted"
+    if found.get("sustained_known", True):
+        return "never"
+    return "too few succeeded to tell" if found.get("rto_s") is None else "the load ended too early to tell"
 
 
 def _lost(rpo: Result) -> str:

@@ -1,4 +1,5 @@
 import argparse
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,8 +11,10 @@ import pytest
 from stalewatch.clusters import local_clusters as clusters
 from stalewatch.clusters.local import home
 from stalewatch.clusters.local.cluster import LocalCluster
-from stalewatch.clusters.protocol import NodeStatus, NotReady, Progress
+from stalewatch.clusters.local.couch import CouchCluster
+from stalewatch.clusters.protocol import Busy, NodeStatus, NotReady, Progress
 from stalewatch.commands import cluster as command
+from stalewatch.commands.main import main
 
 UP = NodeStatus("n1", "h:1", 42, "running", "PRIMARY", healthy=True, lag_s=0.0)
 FROZEN = NodeStatus("n2", "h:2", 43, "paused")
@@ -185,3 +188,35 @@ def test_a_missing_system_library_exits_with_3_and_names_the_package(
     shown = capsys.readouterr().err
     assert "apt-get install libcurl4" in shown
     assert "mongo1" in shown
+
+
+@pytest.mark.parametrize("words", [("up", "puppet"), ("down", "puppet"), ("down", "puppet", "--wipe")])
+def test_a_cluster_that_a_drill_is_using_is_left_alone(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Puppet, "nodes_now", [DEAD])
+    drilled = Puppet(["n1"])
+    with drilled.reserved(print):
+        drilled.start(print)  # the drill itself may
+        assert stalewatch_cluster(*words) == 3
+        assert f"a drill is using the local puppet cluster (pid {os.getpid()}: " in capsys.readouterr().err
+        with pytest.raises(Busy), Puppet(["n1"]).reserved(print):
+            pass
+        with pytest.raises(Busy):
+            Puppet(["n1"]).ensure(print)  # as a bench does beside a drill that has killed a node
+    assert stalewatch_cluster(*words) == 0
+
+
+@pytest.mark.parametrize("fault", ["kill-leader", "link-down"])
+def test_a_second_drill_on_a_cluster_is_refused(fault: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with CouchCluster().reserved(print):
+        assert main(["drill", "couch", "--fault", fault]) == 3
+    assert "a drill is using the local couch cluster" in capsys.readouterr().err
+
+
+def test_a_lab_and_the_cluster_on_loopback_are_two(tmp_path: Path) -> None:
+    class Lab(Puppet):
+        variant = "lab"
+
+    with Puppet(["n1"], tmp_path).reserved(print), Lab(["n1"], tmp_path).reserved(print):
+        pass

@@ -82,3 +82,31 @@ def test_the_lock_excludes_other_processes_until_they_die(tmp_path: Path) -> Non
         pass
     assert len(reported) == 1
     assert f"pid {holder.pid}" in reported[0]
+
+
+RESERVER = """
+import sys
+from pathlib import Path
+from stalewatch.clusters.local import home
+with home.reserved(Path(sys.argv[1]), "local mongo"):
+    print("held", flush=True)
+    input()
+"""
+
+
+def test_a_reserved_cluster_is_refused_with_the_command_that_has_it_until_that_dies(tmp_path: Path) -> None:
+    lock = tmp_path / "mongo.drill.lock"
+    home.require_unreserved(lock, "local mongo")
+    secrets = ("mongodb://ann:hidden@127.0.0.1", "--password", "hidden")
+    with subprocess.Popen(
+        [sys.executable, "-c", RESERVER, lock, *secrets], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(Busy, match=rf"pid {holder.pid}: -c \S*mongo.drill.lock") as refused:
+            home.require_unreserved(lock, "local mongo")
+        assert "hidden" not in str(refused.value)
+        holder.kill()
+    home.require_unreserved(lock, "local mongo")
+    with home.reserved(lock, "local mongo"), pytest.raises(Busy):
+        home.require_unreserved(lock, "local mongo")

@@ -31,7 +31,20 @@ def test_the_users_own_drills_are_listed_too(capsys: Capture, tmp_path: Path) ->
     assert "mine (mongo, cassandra, couch, memory)\n    something" in capsys.readouterr().out
 
 
+def test_the_drills_of_one_database_are_listed(capsys: Capture) -> None:
+    assert main(["drill", "couch", "--list"]) == 0
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines() if not line.startswith(" ")]
+    assert names == [name for name, drill in bundled_drills().items() if "couch" in drill.databases]
+    assert main(["drill", "--list", "couch"]) == 0
+    assert "kill-node" not in capsys.readouterr().out
+
+
 REFUSED = {
+    "no drill": (["drill", "couch"], "which drill? Give --fault NAME; stalewatch drill couch --list shows them"),
+    "no primary": (
+        ["drill", "memory", "--fault", "kill-primary", "--topology", "quorum"],
+        "this simulated store has no primary; use --topology leader",
+    ),
     "no database": (["drill"], "which database? For example: stalewatch drill mongo"),
     "an unknown drill": (["drill", "mongo", "--fault", "no-such"], "kill-primary"),
     "a drill for other databases": (["drill", "memory", "--fault", "link-down"], "memory has no drill 'link-down'"),
@@ -90,7 +103,7 @@ def test_variations_that_do_not_match_are_refused(vary: list[str]) -> None:
         variations(vary, 1)
 
 
-def test_variations_are_compared_in_a_table(capsys: Capture, tmp_path: Path) -> None:
+def test_variations_are_compared_within_80_columns(capsys: Capture, tmp_path: Path) -> None:
     short = (
         "--at",
         "1",
@@ -111,8 +124,9 @@ def test_variations_are_compared_in_a_table(capsys: Capture, tmp_path: Path) -> 
     arguments = ["drill", "memory", "--fault", "kill-primary", *short, *varied, "--report", str(tmp_path / "page.html")]
     assert main(arguments) == 0
     table = capsys.readouterr().out.rpartition("median (least - most)")[2]
-    rows = {line.split()[1]: line for line in table.splitlines() if "--lag" in line}
-    assert rows.keys() == {"0.001", "2"}
-    assert [line.split()[2] for line in rows.values()] == ["2", "2"]
+    assert "\nkill-primary --lag 0.001: 2 runs\n  write RTO, s " in table
+    assert "\nkill-primary --lag 2: 2 runs\n" in table
+    assert table.count("lost writes") == 2
+    assert max(map(len, table.splitlines())) <= 80
     assert len(list(tmp_path.glob("*-h.jsonl"))) == 4
     assert "kill" in (tmp_path / "page.html").read_text()

@@ -45,6 +45,19 @@ ITEMS = [Append(session="a", key="l", item=f"a-{n}", start=n * NS, end=n * NS + 
 LAST = Final(key="l", items=["a-1"], start=20 * NS, end=21 * NS, outcome="ok")
 
 
+def test_violations_that_final_reads_reveal_count_by_the_start_of_what_violated() -> None:
+    read = Read(session="b", key="k", version=2, start=4 * NS, end=5 * NS, outcome="ok")
+    vanished = Final(key="k", version=1, siblings=[0], start=20 * NS, end=21 * NS, outcome="ok")
+    twice = Final(key="l", items=["a-1", "a-2", "a-4", "a-4", "x"], start=20 * NS, end=21 * NS, outcome="ok")
+    log = log_of(write(1, 1), write(2, 2), read, *ITEMS, vanished, twice)
+    phases = figures(log, [FAULT], LOAD, read_finally=True)["phases"]
+    assert [phases[name]["violations"] for name in ("before", "during", "after")] == [
+        {"read_regressions": 0, "conflicts": 0, "lost_writes": 1, "unexpected_items": 0},
+        {"read_regressions": 0, "conflicts": 0, "lost_writes": 0, "unexpected_items": 1},
+        {"read_regressions": 1, "conflicts": 1, "lost_writes": 0, "unexpected_items": 1},
+    ]
+
+
 def test_losses_of_a_ledger_are_exact() -> None:
     found = lost(*ITEMS, LAST)
     assert (found["lost_writes"], found["span_s"], found["exact"]) == (2, 2, True)
@@ -92,10 +105,21 @@ def test_the_figures_are_summarized_in_a_sentence() -> None:
 
 def test_writes_that_never_recovered_are_reported_as_never() -> None:
     never = [write(1, 1), write(2, 2), *(write(n, n, "unknown") for n in range(3, 15))]
-    lines = list(drill_lines(result(*never)))
+    found = result(*never) | {"convergence_wait_s": 60.2}
+    lines = list(drill_lines(found))
     assert "write rto/sustained s: never / never" in lines
-    assert "converged s: never" in lines
-    assert "writes did not recover" in lines[-1]
+    assert "converged s: not within 60 s after the load" in lines
+    assert "writes did not recover" in drill_sentence(found)
+    assert "the replicas did not agree: not within 60 s after the load" in drill_sentence(found)
+
+
+def test_a_load_that_ended_too_early_is_not_called_never() -> None:
+    late = [write(n / 10, n, "unknown" if n == 90 else "ok") for n in range(10, 130) if not 90 < n < 120]
+    found = result(*late)
+    assert found["recovery"]["write"]["sustained_known"] is False  # type: ignore[index]
+    assert "write rto/sustained s: 3.10 / the load ended too early to tell" in list(drill_lines(found))
+    assert "writes resumed after 3.10 s, but the load ended too early to tell whether for good" in drill_sentence(found)
+    assert "read rto/sustained s: none attempted / none attempted" in list(drill_lines(found))
 
 
 def test_reads_and_writes_have_separate_recovery_times() -> None:

@@ -2,12 +2,17 @@
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from stalewatch.clients.protocol import Answer
+from stalewatch.commands import drill as drill_command
 from stalewatch.commands.main import main
+from stalewatch.engine.threads import Progress
+from stalewatch.simulator.client import MemoryClient
 
 FAULTS = ("kill-primary", "pause-primary", "isolate-primary", "isolate-primary-from-all", "kill-all")
 SHORT = ("--at", "1", "--for", "3", "--duration", "8", "--users", "4", "--keys", "20", "--rate", "100")
@@ -76,3 +81,40 @@ def test_a_drill_without_a_primary_to_break_ends_with_a_message(
     assert "has no primary at the moment" in found["drill_trouble"]
     assert [fault["end"] is not None for fault in found["faults"]] == [True]
     assert "the drill was not completed: memory has no primary" in capsys.readouterr().out
+
+
+def test_a_drill_ends_with_what_happened_and_the_verdict(capsys: pytest.CaptureFixture[str]) -> None:
+    brief = ("--topology", "leader", "--at", "3", "--for", "5", "--after", "6", "--seed", "6")
+    assert main(["drill", "memory", "--fault", "kill-replica", *brief, "--expect", "write.sustained_rto_s<8"]) == 0
+    shown = capsys.readouterr()
+    *_, happened, verdict = shown.out.splitlines()
+    assert happened.startswith("drill: m3 was killed at 3.0 s; ")
+    assert verdict == "verdict: valid"
+    assert "never" not in shown.out
+
+
+def test_progress_counts_what_the_drill_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[Progress] = []
+    monkeypatch.setattr(drill_command, "progress", lambda: nullcontext(shown.append))
+    brief = ("--topology", "leader", "--at", "3", "--for", "5", "--after", "6", "--seed", "6")
+    assert main(["drill", "memory", "--fault", "kill-replica", *brief]) == 0
+    totals = {round(one.total) for one in shown if one.phase == "load"}
+    assert totals <= {14}
+    assert totals
+
+
+def test_a_drill_without_final_reads_says_so_first_and_is_not_valid(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = Answer("unknown", error="TableIsGone")
+    monkeypatch.setattr(MemoryClient, "final", lambda _self, _key: gone)
+    monkeypatch.setattr(MemoryClient, "final_items", lambda _self, _key: gone)
+    expected = ("--topology", "linearizable", "--seed", "1", "--expect", "lost_writes=0,stale_reads=0")
+    assert main(["drill", "memory", "--fault", "kill-primary", *SHORT, *expected]) == 1
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert first.startswith("final reads of ")
+    assert first.endswith("keys failed, so their writes were not checked for losses: TableIsGone")
+    assert "rpo lost writes: unknown (the final reads failed or were not made)" in lines
+    assert "; lost writes were not checked" in lines[-3]
+    assert lines[-2] == "verdict: unknown"
+    assert lines[-1].startswith("expected lost_writes=0: no evidence, since final reads of ")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from stalewatch.drills import recovery
 from stalewatch.drills.recovery import NS, WINDOW_NS, degraded, longest_gap, sustained_from
-from stalewatch.recording.attempts import Attempts
+from stalewatch.recording.attempts import NEVER, Attempts
 
 S = NS
 
@@ -143,3 +143,75 @@ def test_outcomes_within_the_gap_are_counted() -> None:
     found = recovery.recovery(attempts(seconds(1, 2, 7, 7.5, 8), [(2 * S, 4 * S), (2 * S, 6 * S)]), 2 * S, 8 * S)
     assert found.rto_s == 5
     assert found.meanwhile == {"ok": 0, "fail": 0, "unknown": 2}
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 40), st.integers(0, 20), st.sampled_from(["ok", "fail", "unknown"])), max_size=25
+    ),
+    st.lists(st.integers(0, 45), max_size=2),
+    st.integers(0, 30),
+    st.integers(30, 60),
+)
+def test_sustained_recovery_and_whether_it_is_known_follow_the_definition(
+    found: list[tuple[int, int, str]], hung: list[int], fault: int, run_end: int
+) -> None:
+    window = 12
+    every = [(start, start + length, outcome) for start, length, outcome in found]
+    every += [(start, NEVER, "unknown") for start in hung]
+    given_attempts = [
+        Attempts(
+            "write",
+            outcome,  # type: ignore[arg-type]
+            array("q", [start for start, _, one in every if one == outcome]),
+            array("q", [end for _, end, one in every if one == outcome]),
+        )
+        for outcome in ("ok", "fail", "unknown")
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recovery, "WINDOW_NS", window)
+        measured = recovery.recovery(given_attempts, fault, run_end)
+    sustained, known = sustained_by_definition(every, measured.gap, (fault, run_end), window)
+    assert measured.sustained_known is known
+    assert (measured.sustained_rto_s is None) is (sustained is None)
+    if sustained is not None:
+        assert measured.sustained_rto_s == pytest.approx(sustained / NS)
+
+
+def sustained_by_definition(
+    every: Sequence[tuple[int, int, str]], gap: recovery.Gap | None, time: tuple[int, int], window: int
+) -> tuple[int | None, bool]:
+    """Return the sustained time and whether it is known, given the longest gap, from the text of the definition."""
+    fault, run_end = time
+    some_failed = any(outcome != "ok" and start <= run_end and end >= fault for start, end, outcome in every)
+    if gap is None:
+        return None, some_failed
+    if not some_failed:
+        return gap.end - gap.start, True
+    for start in range(gap.end, run_end - window + 1):
+        inside = [outcome == "ok" for _, end, outcome in every if start <= end < start + window]
+        if inside and 100 * sum(inside) >= 99 * len(inside):
+            return start - gap.start, True
+    return None, gap.end + window <= run_end
+
+
+def test_without_a_failure_there_is_nothing_to_recover_from() -> None:
+    ok = seconds(1, 2, 3, 7, 7.5)
+    found = recovery.recovery(attempts(ok, [(0, 1 * S)]), 2 * S, 8 * S)
+    assert (found.rto_s, found.sustained_rto_s, found.sustained_known) == (4, 4, True)
+
+
+def test_a_load_that_ends_before_a_whole_window_leaves_it_unknown() -> None:
+    ok = [*seconds(1, 2), *(6 * S + n * S // 10 for n in range(31))]
+    failed = [(2 * S, 4 * S)]
+    found = recovery.recovery(attempts(ok, failed), 2 * S, 9 * S - 1)
+    assert (found.rto_s, found.sustained_rto_s, found.sustained_known) == (4, None, False)
+    found = recovery.recovery(attempts(ok, failed), 2 * S, 9 * S)
+    assert (found.rto_s, found.sustained_rto_s, found.sustained_known) == (4, 4, True)
+
+
+def test_a_load_that_goes_on_badly_never_recovers_for_good() -> None:
+    ok = [*seconds(1, 2), *(6 * S + n * S // 10 for n in range(50))]
+    bad = [(2 * S, 4 * S), *((6 * S, 6 * S + n * S // 2) for n in range(10))]
+    found = recovery.recovery(attempts(ok, bad), 2 * S, 11 * S)
+    assert (found.rto_s, found.sustained_rto_s, found.sustained_known) == (4, None, True)

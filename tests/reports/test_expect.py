@@ -60,9 +60,30 @@ def test_freshness_is_compared_in_seconds() -> None:
 
 
 def test_recovery_times_of_a_drill_are_compared() -> None:
-    made = result() | {"recovery": {"write": {"rto_s": 4.2}, "read": {"rto_s": None}}}
+    early = {"rto_s": 4.2, "sustained_rto_s": None, "sustained_known": False, "attempts": 9}
+    never = {"rto_s": None, "sustained_rto_s": None, "sustained_known": True, "attempts": 9}
+    made = result() | {"recovery": {"write": early, "read": never}}
     assert misses("write.rto_s<5", made) == []
-    assert misses("read.rto_s<5", made) == ["expected read.rto_s<5: no evidence"]
+    assert misses("write.sustained_rto_s<5", made) == [
+        "expected write.sustained_rto_s<5: no evidence: the load ended too early to tell"
+    ]
+    assert misses("read.rto_s<5,read.sustained_rto_s<9", made) == [
+        "expected read.rto_s<5: reads did not recover",
+        "expected read.sustained_rto_s<9: reads did not recover",
+    ]
+    made["recovery"]["read"] = {**never, "sustained_known": False, "attempts": 0}
+    assert misses("read.rto_s<5", made) == ["expected read.rto_s<5: no evidence: none attempted"]
+
+
+@pytest.mark.parametrize("name", ["lost_writes", "lost_writes.violated", "unexpected_items", "duplicate_items"])
+def test_what_final_reads_prove_is_missed_if_some_of_them_failed(name: str) -> None:
+    made = with_counts(with_counts(result(), "lost_writes", 0, 100), "unexpected_items", 0, 100)
+    failed = made | {"unread_keys": 3, "unread_error": "leaders differ"}
+    assert misses(f"{name}=0", made) == []
+    assert misses(f"{name}=0", failed) == [
+        f"expected {name}=0: unknown, since final reads of 3 keys failed (leaders differ)"
+    ]
+    assert misses("read_your_writes=0", with_counts(failed, "read_your_writes", 0, 9)) == []
 
 
 @pytest.mark.parametrize("name", sorted(NAMES))

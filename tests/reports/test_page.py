@@ -266,15 +266,33 @@ def test_the_recovery_of_a_drill_is_shown() -> None:
         rpo={"lost_writes": 9, "span_s": 0.5, "exact": False},
         faults=[{"fault": "kill", "node": "m1", "start": 0, "end": 1}],
         two_primaries_s=[1.0, 2.5],
+        probed=True,
+        convergence_wait_s=60.0,
         converged_s=None,
     )
     found = text(drill)
     assert (
         "fault kill m1 longest time without a successful read 3.25 s until reads worked reliably again never" in found
     )
-    assert "acknowledged writes lost at least 9, over 500 ms" in found
+    assert "acknowledged writes lost at least 9, acknowledged within 500 ms" in found
     assert "time with two primaries 1.00 s to 2.50 s" in found
-    assert "from the heal until all replicas agreed never" in found
+    assert "from the heal until all replicas agreed not within 60 s after the load" in found
+
+
+def test_what_a_drill_could_not_find_out_is_not_called_zero_or_never() -> None:
+    times = {"rto_s": 0.4, "sustained_rto_s": None, "sustained_known": False, "degraded_s": 1, "attempts": 9}
+    drill = result(
+        recovery={"read": times, "write": {**times, "rto_s": None, "attempts": 0}},
+        rpo={"lost_writes": None, "span_s": None, "exact": False},
+        faults=[],
+        converged_s=None,
+    )
+    found = text(drill)
+    assert "until reads worked reliably again the load ended too early to tell" in found
+    assert "longest time without a successful write none attempted" in found
+    assert "acknowledged writes lost unknown: the final reads failed or were not made" in found
+    drill["rpo"] = {"lost_writes": 0, "span_s": None, "exact": False}
+    assert "acknowledged writes lost none showed, though newer writes may hide some" in text(drill)
 
 
 def test_the_losses_of_conflict_resolution_are_shown() -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from stalewatch.checkers.judge import Judge
 from stalewatch.checkers.verdict import Verdict
-from stalewatch.reports.table import COLUMNS, labels, rows, show, show_side_by_side, stale_sentence
+from stalewatch.reports.table import COLUMNS, labels, rows, show, show_guarantees, show_side_by_side, stale_sentence
 from tests.reports.results import result, stale_result, with_counts, with_latency
 
 WIDE = [("a" * 70, "b" * 70, "holds"), ("c", "[red]d[/red]", "violated")]
@@ -15,11 +15,19 @@ def test_a_row_has_counts_rate_interval_and_verdict() -> None:
     assert rows({"stale_reads": verdict}) == [("stale_reads", "200", "20", "0.1000", "0.0657-0.1494", "violated")]
 
 
-def test_every_guarantee_has_a_row_even_without_evidence() -> None:
-    found = rows(Judge().verdicts())
-    assert len(found) == 10
-    assert {len(row) for row in found} == {len(COLUMNS)}
-    assert found[0] == ("stale_reads", "0", "0", "", "", "no evidence")
+def test_guarantees_that_nothing_checked_share_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    verdicts = Judge().verdicts()
+    for name in ("stale_reads", "lost_writes", "unique_ids"):
+        verdicts[name].checked = 5
+    verdicts["conflicts"].applicable = False
+    assert [row[0] for row in rows(verdicts)] == ["stale_reads", "lost_writes", "unique_ids"]
+    assert {len(row) for row in rows(verdicts)} == {len(COLUMNS)}
+    show_guarantees("run", verdicts)
+    *_, last = capsys.readouterr().out.splitlines()
+    assert last == (
+        "no evidence, since nothing was checked: read_your_writes, monotonic_reads, read_regressions, "
+        "consistent_prefix, phantom_reads, conflicts (not applicable), unexpected_items"
+    )
 
 
 @pytest.mark.parametrize("columns", ["20", "80", "1000"])

@@ -2,7 +2,8 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from stalewatch.clusters.compose.containers import (
     UP_TIMEOUT_S,
@@ -13,6 +14,7 @@ from stalewatch.clusters.compose.containers import (
     may_enter,
     project,
 )
+from stalewatch.clusters.local import home
 from stalewatch.clusters.protocol import (
     ClusterError,
     LinkFault,
@@ -91,6 +93,16 @@ class ComposeCluster(ABC):
         """Start or repair the containers unless every node is healthy."""
         if not all(node.healthy for node in self.status()):
             self.start(progress)
+
+    @contextmanager
+    def reserved(self, progress: Progress) -> Iterator[None]:
+        """Reserve the containers for a drill during a block; raise `Busy` if another command on this machine has."""
+        del progress
+        lock = home.cache() / f"{project()}-{self.database}.drill.lock"
+        with home.writing(lock.parent):
+            lock.parent.mkdir(parents=True, exist_ok=True)
+        with home.reserved(lock, f"Compose {self.database}"):
+            yield
 
     def start(self, progress: Progress) -> None:
         """Start or repair the containers and wait until all nodes serve; raise a `ClusterError` if that fails."""

@@ -4,8 +4,8 @@ import argparse
 import shutil
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from os import PathLike
 from pathlib import Path
 from typing import ClassVar, Protocol, Self, TypeVar
@@ -98,6 +98,9 @@ class LocalCluster(ABC):
         self.network = self._network(names)
         self.servers = {name: ServerProcess(name, self.folder / name, self.network.enter(name)) for name in names}
         self._state_file = self.folder / "state.json"
+        self._reservation = self.home / f"{self.folder.name}.drill.lock"
+        self._is_reserved = False
+        """Whether by this object."""
 
     @classmethod
     @abstractmethod
@@ -163,7 +166,7 @@ class LocalCluster(ABC):
 
     def start(self, progress: Progress) -> None:
         """Start or repair every node and wait until all serve; raise a `ClusterError` if that fails."""
-        with self._locked(progress):
+        with self._changing(progress):
             self.network.prepare(progress, lambda: self._kill_all(progress))
             self._bring_up(progress)
 
@@ -172,7 +175,7 @@ class LocalCluster(ABC):
         if not self.home.exists() and all(server.state == "dead" for server in self.servers.values()):
             self.network.remove(progress)
             return
-        with self._locked(progress):
+        with self._changing(progress):
             if wipe:  # data about to be deleted need no clean shutdown
                 self._kill_all(progress)
             else:
@@ -207,6 +210,32 @@ class LocalCluster(ABC):
         raise UnknownNode(
             f"{node} is not a node of the local {self.cli_name()} cluster, whose nodes are {', '.join(self.nodes())}"
         )
+
+    @contextmanager
+    def reserved(self, progress: Progress) -> Iterator[None]:
+        """Reserve the cluster for this object during a block: no other command may break, start or stop it.
+
+        Raises `Busy` if another command has reserved it, now or when it tries to start or stop it.
+        """
+        with ExitStack() as held:
+            with self._locked(progress):  # not while another command starts or stops it
+                held.enter_context(home.reserved(self._reservation, self._label()))
+            self._is_reserved = True
+            try:
+                yield
+            finally:
+                self._is_reserved = False
+
+    @contextmanager
+    def _changing(self, progress: Progress) -> Iterator[None]:
+        """Hold the lock to start or stop the cluster; raise `Busy` if another object has reserved it."""
+        with self._locked(progress):
+            if not self._is_reserved:
+                home.require_unreserved(self._reservation, self._label())
+            yield
+
+    def _label(self) -> str:
+        return f"local {self.cli_name()}"
 
     def _locked(self, progress: Progress) -> AbstractContextManager[None]:
         home.create(self.home)

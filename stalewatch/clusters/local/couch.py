@@ -98,7 +98,7 @@ class CouchCluster(LocalCluster):
         return [self._status(name, address, links, serves=name in living) for name, address in addresses.items()]
 
     def restart(self, node: str) -> None:
-        """Restart a leader on its port, and return when it serves."""
+        """Restart a leader on its port, and return when it serves and replication with it is about to go on."""
         server = self._server(node)
         software = self._choose(silent)
         with self._locked(silent):
@@ -108,6 +108,13 @@ class CouchCluster(LocalCluster):
             self._await_service([server.name], software)
             if empty:  # its links were deleted with the documents
                 self._link([server.name], silent)
+            else:
+                couch_leaders.renew_links(self.addresses(), [server.name])
+
+    def resume(self, node: str) -> None:
+        """Resume a frozen leader (SIGCONT), with its replication; raise `NotRunning` if it is dead."""
+        super().resume(node)
+        couch_leaders.renew_links(self.addresses(), [self._server(node).name])
 
     def streams(self) -> Sequence[tuple[str, str]]:
         """Return the links of the topology as (source, target) addresses."""

@@ -98,6 +98,24 @@ def links(addresses: Mapping[str, str], database: str) -> set[ReplicationLink]:
     return {link for link, _, _ in _existing(addresses, database)}
 
 
+def renew_links(addresses: Mapping[str, str], returned: Collection[str]) -> None:
+    """Write again all our replication documents, of any database, whose job may wait after a leader was away.
+
+    `returned` are the names of leaders that are back; others that do not answer are left out. CouchDB tries a job that
+    failed again after 30 s, 60 s, 120 s and so on, but a new document at once.
+    """
+    living = serving(addresses.values())
+    back = {addresses[name] for name in returned}
+    for holder in living:
+        for document in _replications(holder):
+            ends = {_end(document, "source")[0], _end(document, "target")[0]}
+            ours = document["_id"].startswith(_PREFIX) and ends <= living
+            if ours and ((ends & back and holder not in back) or _is_broken(holder, document)):
+                _remove(holder, document)
+                content = {name: value for name, value in document.items() if not name.startswith("_")}
+                _request("PUT", holder, _path(document), content, allowed=(CONFLICT,))
+
+
 def broken_links(addresses: Mapping[str, str], database: str) -> set[ReplicationLink]:
     """Return the links whose job does not run now, as CouchDB's scheduler says; PouchDB has none.
 
@@ -107,8 +125,7 @@ def broken_links(addresses: Mapping[str, str], database: str) -> set[Replication
 
 
 def _is_broken(holder: str, document: Document) -> bool:
-    name = quote(document["_id"], safe="")
-    job = _request("GET", holder, f"_scheduler/docs/{REPLICATOR}/{name}", allowed=range(FIRST_ERROR, 600))
+    job = _request("GET", holder, f"_scheduler/docs/{_path(document)}", allowed=range(FIRST_ERROR, 600))
     return job.get("state") in _BROKEN
 
 
@@ -177,8 +194,11 @@ def _existing(addresses: Mapping[str, str], database: str) -> Iterator[tuple[Rep
 
 
 def _remove(holder: str, document: Document) -> None:
-    name = quote(document["_id"], safe="")
-    _request("DELETE", holder, f"{REPLICATOR}/{name}?rev={document['_rev']}", allowed=(MISSING, CONFLICT))
+    _request("DELETE", holder, f"{_path(document)}?rev={document['_rev']}", allowed=(MISSING, CONFLICT))
+
+
+def _path(document: Document) -> str:
+    return f"{REPLICATOR}/{quote(document['_id'], safe='')}"
 
 
 def _replications(address: str) -> list[Document]:

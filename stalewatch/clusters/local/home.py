@@ -4,7 +4,10 @@ import errno
 import fcntl
 import json
 import os
+import re
+import shlex
 import shutil
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +20,9 @@ VARIABLE = "STALEWATCH_HOME"
 FOLDER = ".stalewatch"
 
 LOCK_TIMEOUT_S = 180.0  # longer than any start or stop takes, so that only a command that hangs is reported
+
+CREDENTIALS = re.compile(r"(?<=//)[^/@\s]*(?=@)|(?<=password[= ])\S+")
+"""The user and password in a URL, and the value of an option for a password."""
 
 _ERRORS: dict[int | None, type[ClusterError]] = {errno.ENOSPC: DiskFull, errno.EDQUOT: DiskFull}
 
@@ -74,14 +80,52 @@ def locked(path: Path, progress: Progress, timeout_s: float = LOCK_TIMEOUT_S) ->
 
     Raises `Busy` if another process still holds it after `timeout_s` seconds.
     """
-    with writing(path):
-        file = path.open("a+")
-    with file:
+    with _lock_file(path) as file:
         _acquire(file, progress, timeout_s)
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+        _sign(file)
         yield
+
+
+@contextmanager
+def reserved(path: Path, cluster: str) -> Iterator[None]:
+    """Hold the lock file at `path`, which reserves a cluster for a drill, during the block, as `locked` does.
+
+    Raises `Busy` at once if another process holds it.
+    """
+    with _lock_file(path) as file:
+        if not _try_lock(file):
+            raise Busy(
+                f"a drill is using the {cluster} cluster ({_holder(file)}): wait until it has ended, or stop it with "
+                "Ctrl-C; whatever else changes the cluster meanwhile would falsify its figures"
+            )
+        _sign(file)
+        yield
+
+
+def require_unreserved(path: Path, cluster: str) -> None:
+    """Raise `Busy` if another process holds the lock file that reserves the cluster."""
+    if path.exists():
+        with reserved(path, cluster):
+            pass
+
+
+def _lock_file(path: Path) -> IO[str]:
+    with writing(path):
+        return path.open("a+")
+
+
+def _sign(file: IO[str]) -> None:
+    """Write who holds the lock, without credentials in URLs."""
+    program = Path(sys.argv[0]).name.replace("__main__.py", "stalewatch")
+    command = CREDENTIALS.sub("***", shlex.join((program, *sys.argv[1:])))
+    file.truncate(0)
+    file.write(f"pid {os.getpid()}: {command}")
+    file.flush()
+
+
+def _holder(file: IO[str]) -> str:
+    file.seek(0)
+    return file.read() or "another command"
 
 
 def _acquire(file: IO[str], progress: Progress, timeout_s: float) -> None:
@@ -89,12 +133,11 @@ def _acquire(file: IO[str], progress: Progress, timeout_s: float) -> None:
     reported = False
     # Polled, because a blocking flock would stop every greenlet of the process.
     while not _try_lock(file):
-        file.seek(0)
-        holder = f"another command (pid {file.read() or 'unknown'})"
+        holder = _holder(file)
         if time.monotonic() > deadline:
             raise Busy(f"{holder} has held {file.name} for {timeout_s:.0f} s; wait for it, or end it and try again")
         if not reported:
-            progress(f"waiting for {holder}, which is starting or stopping this cluster")
+            progress(f"waiting for another command, which is starting or stopping this cluster ({holder})")
             reported = True
         time.sleep(0.1)
 

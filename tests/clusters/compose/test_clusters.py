@@ -24,6 +24,7 @@ from stalewatch.clusters.local.cassandra import CassandraCluster
 from stalewatch.clusters.local.mongo import MongoCluster
 from stalewatch.clusters.local.mongo_members import MemberView
 from stalewatch.clusters.protocol import (
+    Busy,
     Cluster,
     Disks,
     Hints,
@@ -438,3 +439,14 @@ def test_a_wiped_node_of_a_real_ring_keeps_its_identity_and_loses_its_data(
     with connected(node) as session:
         assert own_rows(session) < 100
         session.execute("DROP KEYSPACE wiped")
+
+
+def test_two_drills_cannot_use_the_same_containers(
+    mongo: MongoCompose, cassandra: CassandraCompose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    refused = pytest.raises(Busy, match="a drill is using the Compose mongo cluster")
+    with mongo.reserved(print), cassandra.reserved(print), refused, MongoCompose().reserved(print):
+        pass
+    with MongoCompose().reserved(print):
+        pass
