@@ -449,10 +449,11 @@ def test_replication_that_does_not_work_is_reported(leaders: CouchCluster, monke
     assert leaders.nodes()[0] in str(error)
 
 
-def test_a_failing_replication_is_reported_with_the_servers_own_words(
+def test_a_failing_replication_is_reported_early_with_the_servers_own_words(
     leaders: CouchCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stalewatch.clients.couchdb.setup.READY_S", 1.0)
+    monkeypatch.setattr("stalewatch.clients.couchdb.setup.READY_S", 3600.0)
+    monkeypatch.setattr("stalewatch.clients.couchdb.setup.LOOK_S", 0.1)
     nowhere = Leader("http", "127.0.0.1", 1, "admin", "pass")
     failure = "db_not_found: could not open http://admin:wr0ng@127.0.0.1:1/bench/"
     proxies = [CouchProxy(f"http://{node}", failure=failure) for node in leaders.nodes()]

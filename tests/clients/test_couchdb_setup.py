@@ -3,8 +3,9 @@
 import json
 import ssl
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
 from itertools import permutations
 from typing import Any
 
@@ -16,9 +17,9 @@ from stalewatch.clients.couchdb.administration import LeaderAdmin
 from stalewatch.clients.couchdb.client import CouchClient
 from stalewatch.clients.couchdb.documents import EDIT_ATTEMPTS, LONGEST_PAUSE_S, pause_s
 from stalewatch.clients.couchdb.options import CouchOptions, Leader
-from stalewatch.clients.couchdb.replication import without_secrets
+from stalewatch.clients.couchdb.replication import ReplicationDirection, paused, without_secrets
 from stalewatch.clients.errors import BadAddress, ClientError, Unreachable
-from stalewatch.clients.protocol import Value
+from stalewatch.clients.protocol import PausedReplication, Value
 from stalewatch.clients.tls import _context
 from stalewatch.clusters.local.couch import CouchCluster
 from stalewatch.clusters.local.couch_leaders import url
@@ -414,3 +415,60 @@ def test_files_that_cannot_be_used_are_reported_before_connecting(
     error = error_of(CouchOptions(a=a, b=b, **chosen))  # type: ignore[arg-type] # texts
     assert isinstance(error, BadAddress)
     assert words in str(error)
+
+
+class _Scheduler(LeaderAdmin):
+    """A leader that answers with a replication document from a to b, or the other way, and its job's state."""
+
+    def __init__(self, name: str, other: str, **job: object) -> None:
+        super().__init__("--couch", Leader("http", name, 1), 1.0)
+        self.document = {"_id": f"stalewatch-bench-{name}", "continuous": True}
+        self.document |= {"source": f"http://{name}:1/bench", "target": f"http://{other}:1/bench"}
+        self.job = job
+
+    def ask(self, method: str, path: str, body: object = None, allowed: Collection[int] = ()) -> Any:
+        if path.startswith("_scheduler"):
+            return self.job or {"error": "not_found"}
+        return {"rows": [{"doc": self.document}]}
+
+
+def paused_by(a: dict[str, object], b: dict[str, object]) -> PausedReplication | None:
+    one, other = _Scheduler("a", "b", **a), _Scheduler("b", "a", **b)
+    forth = ReplicationDirection(one, one.leader, other, other.leader)
+    back = ReplicationDirection(other, other.leader, one, one.leader)
+    return paused([forth, back], "bench")
+
+
+def crashed(times: int, ago_s: float) -> dict[str, object]:
+    at = (datetime.now(UTC) - timedelta(seconds=ago_s)).isoformat(timespec="seconds")
+    return {"state": "crashing", "error_count": times, "last_updated": at, "info": {"error": "econnrefused"}}
+
+
+RUNNING: dict[str, object] = {"state": "running", "error_count": 0, "info": {}}
+
+
+def test_a_scheduler_tells_when_it_tries_again() -> None:
+    found = paused_by(crashed(1, 10), crashed(3, 20))  # the pauses are 30 and 120 s
+    assert found is not None
+    assert found.said == "stalewatch-bench-b at b:1: crashing econnrefused"
+    assert found.retry_s == pytest.approx(100, abs=2)
+    assert paused_by(RUNNING, RUNNING) is None
+
+
+def test_a_job_that_has_failed_is_never_tried_again() -> None:
+    found = paused_by({"state": "failed", "info": {"error": "bad document"}}, crashed(1, 0))
+    assert found == PausedReplication("stalewatch-bench-a at a:1: failed bad document", None)
+
+
+def test_without_a_scheduler_nothing_is_known_about_replication() -> None:
+    assert paused_by({}, {}) is None
+
+
+def test_clocks_that_differ_make_no_pause_longer_than_the_schedulers() -> None:
+    for ago_s, expected_s in ((-3600, 30), (3600, 0)):
+        found = paused_by(crashed(1, ago_s), RUNNING)
+        assert found is not None
+        assert found.retry_s == expected_s
+    found = paused_by({**crashed(2, 0), "last_updated": None}, RUNNING)
+    assert found is not None
+    assert found.retry_s == 60

@@ -118,11 +118,44 @@ def test_a_link_to_a_leader_that_was_down_is_recreated(leaders: CouchCluster) ->
         (rev,) = (row["doc"]["_rev"] for row in rows if f"@{other}/{DATABASE}" in str(row["doc"].get("target")))
         return str(rev)
 
-    before = link(first, second), link(second, first)
-    leaders.kill(second)
-    leaders.start(print)
-    assert link(first, second) != before[0]
-    assert link(second, first) == before[1]  # its holder has just been started, and tries at once
+    for bring_back in (lambda: leaders.start(print), lambda: leaders.restart(second)):
+        before = link(first, second), link(second, first)
+        leaders.kill(second)
+        bring_back()
+        assert link(first, second) != before[0]
+        assert link(second, first) == before[1]  # its holder has just been started, and tries at once
+
+
+def test_replication_of_every_database_of_ours_goes_on_with_a_leader_that_is_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def document(name: str, source: str, target: str) -> dict[str, object]:
+        ends = {"source": url(source, "orders"), "target": url(target, "orders"), "continuous": True}
+        return {"_id": name, "_rev": "1-a", "_replication_state": "error", **ends}
+
+    held = {
+        "h:1": [document("stalewatch-to-back", "h:1", "h:2"), document("theirs", "h:1", "h:2")],
+        "h:2": [document("stalewatch-from-back", "h:2", "h:1")],
+    }
+    held["h:1"] += [document("stalewatch-to-dead", "h:1", "h:3"), document("stalewatch-crashing", "h:1", "h:2")]
+    asked: list[tuple[str, str, object]] = []
+
+    def answer(method: str, address: str, path: str, body: object = None, **_: object) -> dict[str, object]:
+        if method != "GET":
+            asked.append((method, f"{address}/{path}", body))
+        if "_all_docs" in path:
+            return {"rows": [{"doc": one} for one in held[address]]}
+        return {"state": "crashing"} if "crashing" in path else {"error": "not_found"}
+
+    monkeypatch.setattr(couch_leaders, "_request", answer)
+    monkeypatch.setattr(couch_leaders, "serving", lambda _: {"h:1", "h:2"})
+    couch_leaders.renew_links({"a": "h:1", "b": "h:2", "c": "h:3"}, ["b"])
+    ends = {"source": url("h:1", "orders"), "target": url("h:2", "orders"), "continuous": True}
+    assert asked == [
+        (method, f"h:1/_replicator/{name}{rev}", body)
+        for name in ("stalewatch-to-back", "stalewatch-crashing")
+        for method, rev, body in (("DELETE", "?rev=1-a", None), ("PUT", "", ends))
+    ]
 
 
 def test_a_link_whose_job_is_broken_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stalewatch.clients.errors import ClientError
-from stalewatch.clients.protocol import Answer
+from stalewatch.clients.protocol import Answer, PausedReplication
 from stalewatch.engine.database_run import DatabaseRun
 from stalewatch.engine.final_reads import RECOVERY_S
 from stalewatch.engine.threads import Progress
@@ -101,6 +101,41 @@ def test_keys_whose_final_read_fails_are_not_checked() -> None:
     run = play(Recovering(ready_s=10 * RECOVERY_S), LoadOptions(operations=200))
     assert {(one.outcome, one.error) for one in run.given if isinstance(one, Final)} == {("unknown", "ConnectionError")}
     assert run.recorder.judge.verdicts()["lost_writes"].verdict == "no_evidence"
+
+
+class Replicating(Recovering):
+    """A store that is ready when its replication goes on, which it announces; never if `retry_s` is None."""
+
+    def __init__(self, retry_s: float | None) -> None:
+        super().__init__(ready_s=10 * RECOVERY_S if retry_s is None else retry_s + 5)
+        self._announced_s = retry_s
+
+    def paused_replication(self) -> PausedReplication | None:
+        if self._announced_s is None:
+            return PausedReplication("a to b: failed", None)
+        left_s = self._announced_s - (self.clock.now() - EPOCH_NS) / 1e9
+        return PausedReplication("a to b: crashing", left_s) if left_s > 0 else None
+
+
+def test_final_reads_wait_as_long_as_the_servers_say() -> None:
+    client, shown = Replicating(retry_s=3 * RECOVERY_S), list[Progress]()
+    run = threaded(client, recorder := recorder_of(client.clock), LoadOptions(operations=200))
+    client.prepare()
+    run.run.create_keys()
+    run.perform(lambda _: None)
+    run.final_reads(shown.append)
+    recorder.finish()
+    assert run.run.unread == 0
+    waiting = {(one.phase, one.unit) for one in shown if "replication" in one.phase}
+    assert waiting <= {("final reads: waiting for replication", "s")}
+
+
+def test_final_reads_do_not_wait_for_replication_that_was_given_up() -> None:
+    client = Replicating(retry_s=None)
+    run = play(client, LoadOptions(operations=200))
+    assert {one.outcome for one in run.given if isinstance(one, Final)} == {"unknown"}
+    assert (client.clock.now() - EPOCH_NS) / 1e9 < RECOVERY_S / 2
+    assert run.run.run.unread_error == "ConnectionError; a to b: failed"
 
 
 def test_final_reads_find_the_writes_that_a_failover_lost() -> None:
