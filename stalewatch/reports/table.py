@@ -41,9 +41,12 @@ def rows(verdicts: Mapping[str, Verdict]) -> list[tuple[str, ...]]:
 def unchecked_lines(verdicts: Mapping[str, Verdict]) -> Iterator[str]:
     """Yield a line with the guarantees for which nothing was checked, if there are any."""
     unchecked = [verdict for verdict in verdicts.values() if not verdict.checked]
+    groups = {
+        "no evidence (nothing checked)": [verdict.name for verdict in unchecked if verdict.applicable],
+        "not applicable": [verdict.name for verdict in unchecked if not verdict.applicable],
+    }
     if unchecked:
-        each = (one.name if one.applicable else f"{one.name} (not applicable)" for one in unchecked)
-        yield f"no evidence, since nothing was checked: {', '.join(each)}"
+        yield "; ".join(f"{label}: {', '.join(names)}" for label, names in groups.items() if names)
 
 
 def _row(verdict: Verdict) -> tuple[str, ...]:

@@ -173,9 +173,9 @@ def run_sentence(result: Result) -> str:
     holding = [name for name, row in rows.items() if row["verdict"] == "holds"]
     headlines = [name for name in HEADLINES if name in holding] or ([] if violated else holding)
     held = [words[name].held.format(**_figures(rows[name])) for name in headlines]
-    sentences = [drill_sentence(result)] if result.get("recovery") else []
-    sentences.append("; ".join((*violated, *held)) or _no_evidence(result))
-    return " ".join(f"{text[0].upper()}{text[1:]}." for text in sentences)
+    seen = "; ".join((*violated, *held)) or _no_evidence(result)
+    drill = [f"{drill_sentence(result)}."] if result.get("recovery") else []  # begins with a node's name: no capital
+    return " ".join((*drill, f"{seen[0].upper()}{seen[1:]}."))
 
 
 def guarantee_words(result: Result) -> Mapping[str, GuaranteeWords]:
@@ -237,7 +237,8 @@ def _outages(result: Result) -> Iterator[str]:
             ending = "did not recover for good" if known else "the load ended too early to tell whether for good"
             yield f"{kind}s resumed after {rto_s:.2f} s, but {ending}"
         else:
-            yield f"{kind}s recovered after {rto_s:.2f} s (sustained {sustained_s:.2f} s)"
+            reliably = "" if sustained_s == rto_s else f", for good after {sustained_s:.2f} s"
+            yield f"{kind}s recovered after {rto_s:.2f} s{reliably}"
 
 
 def unread_keys(result: Result) -> str:

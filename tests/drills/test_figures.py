@@ -94,7 +94,7 @@ def result(*operations: Operation, read_finally: bool = True) -> dict[str, objec
 
 def test_the_figures_are_summarized_in_a_sentence() -> None:
     assert drill_sentence(result(*WRITES, *ITEMS[:0])) == (
-        "n:1 was killed at 2.0 s; writes recovered after 5.00 s (sustained 5.00 s); "
+        "n:1 was killed at 2.0 s; writes recovered after 5.00 s; "
         "no acknowledged write was lost, unless a newer write hides it"
     )
     assert "2 acknowledged writes were lost, all acknowledged within 2.00 s" in drill_sentence(
