@@ -97,7 +97,7 @@ class FinalReads:
         self.unread = self._total
         """Keys that could not be read, or not yet."""
         self.error: str | None = None
-        """The error of one of them."""
+        """The error of a key that could not be read, or not yet."""
 
     def run(self, report: Report) -> None:
         """Read all keys and report the progress."""
@@ -108,7 +108,8 @@ class FinalReads:
         """Return how many keys have been read, or are being read; while replication does not run, the time."""
         if self._wait.said:
             return Progress("final reads: waiting for replication", self._wait.waited_s, self._wait.total_s, "s")
-        return Progress("final reads", self._total - len(self._keys), self._total, "keys")
+        retrying = f" (trying again after {self.error})" if self.error else ""
+        return Progress(f"final reads{retrying}", self._total - len(self._keys), self._total, "keys")
 
     def _work(self) -> None:
         while not self._abandoned():
@@ -124,15 +125,17 @@ class FinalReads:
             start = self._clock.now()
             answers = self._answers(key)
             failed = next((answer for _, answer in answers if answer.outcome != "ok"), None)
-            late = failed is not None and self._wait.over()
-            if late and failed:
-                self._given_up = failed
+            late = failed is not None and (self._given_up is not None or self._wait.over())
+            if failed:
+                self.error = "; ".join(filter(None, (failed.error, self._wait.said)))
+                if late:
+                    self._given_up = failed
+            elif self._given_up is None:
+                self.error = None
             if not failed or self._abandoned() or late:
                 for name, answer in answers:
                     self._recorder.end_final(name, start, answer)
                 self.unread -= not failed
-                if failed:
-                    self.error = "; ".join(filter(None, (failed.error, self._wait.said)))
                 return
             self._clock.sleep(RETRY_S)
 

@@ -215,12 +215,19 @@ def drill_sentence(result: Result) -> str:
 
 
 def _faults(result: Result) -> Iterator[str]:
+    """Yield the first fault of each kind at each node; nodes that were hit at the same time are named together."""
     first: dict[tuple[str, str], Result] = {}
     for fault in result.get("faults") or ():
         first.setdefault((str(fault["fault"]), str(fault.get("node"))), fault)
+    together: dict[tuple[str, str], list[str]] = {}
     for (name, node), fault in first.items():
-        words = FAULT_WORDS[name].format(node=node) if name in FAULT_WORDS else f"{node}: {name}"
-        yield f"{words} at {fault['start_s']:.1f} s" if "start_s" in fault else words
+        moment = f" at {fault['start_s']:.1f} s" if "start_s" in fault else ""
+        together.setdefault((name, moment), []).append(node)
+    for (name, moment), nodes in together.items():
+        *others, last = nodes
+        subject = f"each of {', '.join(others)} and {last}" if others else last
+        words = FAULT_WORDS[name].format(node=subject) if name in FAULT_WORDS else f"{subject}: {name}"
+        yield f"{words}{moment}"
 
 
 def _outages(result: Result) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from stalewatch.drills.recovery import NS, LoadTimes, figures
 from stalewatch.history.operation import Append, Fault, Final, Operation, Read, Write
 from stalewatch.reports.lines import drill_lines
-from stalewatch.reports.words import drill_sentence
+from stalewatch.reports.words import GUARANTEE_WORDS, drill_sentence, run_sentence
 from tests.recording.test_attempts import log_of
 
 
@@ -101,6 +101,16 @@ def test_the_figures_are_summarized_in_a_sentence() -> None:
         result(*WRITES[:0], *ITEMS, LAST)
     )
     assert "lost writes were not checked" in drill_sentence(result(*WRITES, read_finally=False))
+
+
+def test_nodes_that_were_hit_at_the_same_time_are_named_together() -> None:
+    names = (("kill", "n:1", 3), ("kill", "n:2", 3), ("wipe", "n:3", 5), ("kill", "n:1", 9))
+    faults = [Fault(fault=fault, node=node, start=at * NS, end=10 * NS) for fault, node, at in names]
+    found = result(*WRITES) | figures(log_of(*WRITES), faults, LOAD, read_finally=True)
+    said = "each of n:1 and n:2 was killed at 2.0 s, n:3 lost its disk at 4.0 s; writes"
+    assert drill_sentence(found).startswith(said)
+    found["guarantees"] = dict.fromkeys(GUARANTEE_WORDS, {"violated": 0, "verdict": "no_evidence"})
+    assert run_sentence(found).startswith(said)
 
 
 def test_writes_that_never_recovered_are_reported_as_never() -> None:

@@ -1,8 +1,12 @@
 """Locust's exit code: it depends on expectations, not on single requests."""
 
+import os
+from pathlib import Path
+
 import pytest
 
 from stalewatch.clusters.local import ports
+from stalewatch.clusters.local.couch import CouchCluster
 from tests.locust.conftest import STALE, Swarm
 
 LOAD = ("-u", "10", "-r", "100", "-t", "2s", "--keys", "50")
@@ -34,6 +38,14 @@ def test_an_invalid_option_exits_with_2(swarm: Swarm, arguments: tuple[str, ...]
     pid = swarm.alone("--headless", *LOAD, *arguments)
     assert swarm.code(pid) == 2
     assert message in swarm.log(pid)
+
+
+def test_a_drill_on_a_cluster_that_another_drill_is_using_exits_with_3(swarm: Swarm, tmp_path: Path) -> None:
+    with CouchCluster(tmp_path).reserved(print):
+        drill, env = ("--drill", "kill-leader"), {"STALEWATCH_HOME": str(tmp_path)}
+        pid = swarm.alone("--headless", *LOAD, *drill, locustfile="locustfiles/couch_users.py", env=env)
+        assert swarm.code(pid) == 3
+    assert f"a drill is using the local couch cluster (pid {os.getpid()}: " in swarm.log(pid)
 
 
 @pytest.mark.parametrize("processes", [(), ("--processes", "2")], ids=["alone", "with workers"])
