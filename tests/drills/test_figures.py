@@ -109,7 +109,7 @@ def test_nodes_that_were_hit_at_the_same_time_are_named_together() -> None:
     found = result(*WRITES) | figures(log_of(*WRITES), faults, LOAD, read_finally=True)
     said = "each of n:1 and n:2 was killed at 2.0 s, n:3 lost its disk at 4.0 s; writes"
     assert drill_sentence(found).startswith(said)
-    found["guarantees"] = dict.fromkeys(GUARANTEE_WORDS, {"violated": 0, "verdict": "no_evidence"})
+    found["guarantees"] = {name: {"violated": 0, "verdict": "no_evidence"} for name in GUARANTEE_WORDS}
     assert run_sentence(found).startswith(said)
 
 
