@@ -20,7 +20,6 @@ from stalewatch.locust import messages, options
 from stalewatch.locust.master_run import SILENCE_S, BackgroundResult, MasterRun, Turns, WorkerRecord
 from stalewatch.locust.messages import WorkerReport
 from stalewatch.locust.result import outcome, print_outcome, salvage, write_files
-from stalewatch.recording.totals import Totals, no_totals
 
 log = logging.getLogger("stalewatch")
 
@@ -148,8 +147,7 @@ class Master:
         known_failure, known_stalls = (before.failure, len(before.stalls)) if before else (None, 0)
         worker, totals = run.workers.add(sender, report), report.totals()
         run.count(totals)
-        run.shown.merge(Totals(totals.findings, totals.statistics))
-        run.newest.extend(violation for row in report.verdicts for violation in row.witnesses)
+        run.add_newest(totals.findings.verdicts.values())
         for stall in worker.stalls[known_stalls:]:
             log.warning("worker %d stalled for %.1f s", worker.worker, (stall.end - stall.start) / 1e9)
         if report.failure and report.failure != known_failure:
@@ -198,8 +196,7 @@ class Master:
     def _on_reset(self, **_: Any) -> None:  # noqa: ANN401 # Locust's extras
         """Reset what the page shows; the verdict still covers everything."""
         if self.run is not None:
-            self.run.shown, self.run.reset = no_totals(), True
-            self.run.newest.clear()
+            self.run.reset()
 
     def _on_spawning_complete(self, **_: Any) -> None:  # noqa: ANN401 # Locust's extras
         if self._environment.reset_stats:

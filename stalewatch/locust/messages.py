@@ -56,6 +56,8 @@ class VerdictRow(msgspec.Struct, array_like=True):
     applicable: bool
     behind: dict[int, int] = {}
     freshness: dict[int, tuple[int, int]] = {}
+    corrected: list[Violation] = []
+    """Violations reported earlier that have another cause now."""
 
 
 class Counts(msgspec.Struct, array_like=True):
@@ -164,6 +166,7 @@ def verdict_rows(findings: Findings) -> list[VerdictRow]:
             verdict.applicable,
             verdict.behind,
             verdict.freshness.state(),
+            verdict.corrected,
         )
         for verdict in findings.verdicts.values()
         if verdict.checked or verdict.causes or not verdict.applicable  # causes alone are a correction
@@ -189,7 +192,7 @@ def _verdict(row: VerdictRow) -> Verdict:
     verdict.behind.update(row.behind)
     verdict.staleness = Distribution.restored(*row.staleness)
     verdict.freshness = Freshness.restored(row.freshness)
-    verdict.witnesses = row.witnesses
+    verdict.witnesses, verdict.corrected = row.witnesses, row.corrected
     return verdict
 
 

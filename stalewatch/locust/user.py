@@ -12,7 +12,7 @@ from locust.env import Environment
 from stalewatch.engine.database_run import DatabaseRun
 from stalewatch.locust import plugin
 from stalewatch.locust.open_database import OpenDatabase
-from stalewatch.locust.worker import Worker, worker_of
+from stalewatch.locust.worker import Worker, parse_locusts_defaults_once, worker_of
 from stalewatch.workloads import WORKLOADS
 
 
@@ -171,4 +171,5 @@ class DatabaseUser(User):
         return self._worker.users / (self._rate or 1) * 1e9
 
 
+parse_locusts_defaults_once()
 plugin.install(DatabaseUser)

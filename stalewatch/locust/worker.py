@@ -5,11 +5,13 @@ from argparse import Namespace
 from collections import defaultdict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from functools import cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import gevent
 from gevent.event import AsyncResult, Event
+from locust import argument_parser
 from locust.env import Environment
 from locust.runners import Runner, WorkerRunner
 
@@ -39,6 +41,16 @@ LOCAL_MASTERS = frozenset({"127.0.0.1", "localhost", "::1"})
 INIT_S = 30.0
 
 _WORKERS: "WeakKeyDictionary[Environment, AsyncResult[Worker]]" = WeakKeyDictionary()
+
+
+def parse_locusts_defaults_once() -> None:
+    """Make Locust build the parser of its own options once per process.
+
+    Locust 2.47 builds it again for each option of each spawn message, to find the options that are not its own: 0.1 s
+    of CPU a message, many messages while users are spawned, and meanwhile no heartbeat. It has no hook for this. The
+    result is the same each time and nobody changes it.
+    """
+    argument_parser.default_args_dict = cache(argument_parser.default_args_dict)
 
 
 def worker_of(environment: Environment) -> "Worker":
