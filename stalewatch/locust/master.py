@@ -19,6 +19,7 @@ from stalewatch.history.clock import RealClock
 from stalewatch.locust import messages, options
 from stalewatch.locust.master_run import SILENCE_S, BackgroundResult, MasterRun, Turns, WorkerRecord
 from stalewatch.locust.messages import WorkerReport
+from stalewatch.locust.pace import sharing_rate
 from stalewatch.locust.result import outcome, print_outcome, salvage, write_files
 
 log = logging.getLogger("stalewatch")
@@ -108,7 +109,7 @@ class Master:
         if namespace.seed in (None, "", self._random_seed):
             namespace.seed = self._random_seed = str(SystemRandom().randrange(1 << 32))
         setattr(namespace, messages.RUN, name)
-        setattr(namespace, messages.TARGET, self._users)
+        setattr(namespace, messages.TARGET, sharing_rate(environment.user_classes, self._users))
         self.exit_code = 0
         self.run = MasterRun(name, Namespace(**vars(namespace)), databases, self._users)
         self._turns = Turns(lambda client_id, database: self._send(messages.TURN, {"database": database}, client_id))
@@ -184,8 +185,9 @@ class Master:
             self._mark_lost(run)
             if self._runner.target_user_count != self._users:
                 self._users = self._runner.target_user_count
-                setattr(self._environment.parsed_options, messages.TARGET, self._users)
-                self._runner.send_message(messages.USERS, {"users": self._users})
+                sharing = sharing_rate(self._environment.user_classes, self._users)
+                setattr(self._environment.parsed_options, messages.TARGET, sharing)
+                self._runner.send_message(messages.USERS, {"users": sharing})
 
     def _mark_lost(self, run: MasterRun) -> None:
         for worker in run.workers.mark_lost():

@@ -25,7 +25,7 @@ IDLE = "stalewatch-idle"
 """Worker to master: there is nothing to drain for this run."""
 
 USERS = "stalewatch-users"
-"""Master to worker: the target number of users over all workers, who share `--rate`."""
+"""Master to worker: the target number of users over all workers who share `--rate`."""
 
 TURN, TURN_OVER = "stalewatch-turn", "stalewatch-turn-over"
 """Opening a database. TURN asks the master for permission, and grants it; TURN_OVER tells the master how it went."""
@@ -34,8 +34,8 @@ REFUSED = "stalewatch-refused"
 """Master to worker: your reports belong to another run than mine."""
 
 RUN, TARGET = "stalewatch_run", "stalewatch_users"
-"""The run's name and the target number of users, among Locust's parsed options: every spawn message contains those, so
-that workers that join late get them too."""
+"""The run's name and the target number of users who share `--rate`, among Locust's parsed options: every spawn message
+contains those, so that workers that join late get them too."""
 
 MAX_DRIFT = 1000e-6
 """How much two clocks may drift apart, in seconds per second: NTP slews each by at most half, one up, one down."""

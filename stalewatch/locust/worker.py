@@ -67,7 +67,7 @@ class Worker:
 
     def __init__(self, environment: Environment, runner: Runner, secrets: Secrets) -> None:
         self.users = 1
-        """The target number of users over all workers, who share the rate."""
+        """The target number of users over all workers who share the rate."""
         self._environment = environment
         self._runner = runner
         self._secrets = secrets
