@@ -37,6 +37,12 @@ Opening connections is our own work: 2000 sessions that start at once saturate a
 ended after the time-out of an answer, a third of their operations would fail with no fault of the database's.
 """
 
+MANY_SESSIONS = 500
+"""Even few sessions may become this many: under Locust their number can be changed during a run."""
+
+CONNECTING = 20
+"""How many connections a pool opens at a time, at least: few sessions never wait for each other."""
+
 _BAD_URI = (PyMongoError, ValueError, OSError)  # OSError: a certificate that cannot be read
 _URI = re.compile(r"(?P<scheme>mongodb(?:\+srv)?://)(?P<user>[^@/?]*@)?(?P<hosts>[^@/?]+)(?P<rest>[/?][^@]*)?")
 _SECRET_SETTINGS = re.compile("password|authmechanismproperties", re.IGNORECASE)
@@ -111,11 +117,11 @@ class MongoAddress:
             "appName": "stalewatch",
             "socketTimeoutMS": timeout_ms,
             "serverSelectionTimeoutMS": timeout_ms,
-            "waitQueueTimeoutMS": timeout_ms + CONNECTING_MS * self._options.sessions,
-            "maxConnecting": max(2, self._options.sessions // 100),
+            "waitQueueTimeoutMS": timeout_ms + CONNECTING_MS * max(MANY_SESSIONS, self._options.sessions),
+            "maxConnecting": max(CONNECTING, self._options.sessions // 100),
             "connectTimeoutMS": int(min(CONNECT_S, self._options.timeout_s / 2) * 1000),
             "heartbeatFrequencyMS": int(HEARTBEAT_S * 1000),
-            "maxPoolSize": self._options.pool_size,
+            "maxPoolSize": 0,  # no limit: sessions use one connection each, and under Locust their number may grow
             **_retries(on=False),
         }
 

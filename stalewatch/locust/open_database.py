@@ -24,13 +24,14 @@ from stalewatch.engine.threads import Progress, Report
 from stalewatch.exit_codes import UNREACHABLE, USAGE
 from stalewatch.history.clock import RealClock
 from stalewatch.history.operation import Append, Draw, Fault, Operation, Read, Write
+from stalewatch.locust import messages
 from stalewatch.locust.messages import HistoryFile
 from stalewatch.locust.options import public_load
 from stalewatch.metrics.meter import Reading
 from stalewatch.metrics.process import ProcessMetrics
 from stalewatch.recording.statistics import StallDetector
 from stalewatch.recording.totals import Totals
-from stalewatch.workloads.options import MOST_USERS, LoadOptions
+from stalewatch.workloads.options import LoadOptions
 
 log = logging.getLogger("stalewatch")
 
@@ -192,7 +193,7 @@ class OpenDatabase:
             options=options,
             load=settings.load,
             workload=self.workload,
-            users=MOST_USERS,
+            users=int(getattr(settings.options, messages.TARGET, 1) or 1),
             first_key=self._first_key,
             history=self._history,
             shown_options={**public_load(settings.load), **public_values(options)},
