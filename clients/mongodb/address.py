@@ -30,15 +30,13 @@ Server = tuple[str, int | None]
 HEARTBEAT_S = 1.0
 CONNECT_S = 1.0
 
-CONNECTING_MS = 20
-"""How much longer a session may wait for a connection with each other session that waits for one.
+CONNECTION_WAIT_S = 120.0
+"""How long a session may wait until the pool can open a connection for it.
 
 Opening connections is our own work: 2000 sessions that start at once saturate a core for seconds, and if their wait
-ended after the time-out of an answer, a third of their operations would fail with no fault of the database's.
+ended after the time-out of an answer, a third of their operations would fail with no fault of the database's. The wait
+is for other connections to be opened, which has its own time-out, and if one cannot be opened, all who wait are told.
 """
-
-MANY_SESSIONS = 500
-"""Even few sessions may become this many: under Locust their number can be changed during a run."""
 
 CONNECTING = 20
 """How many connections a pool opens at a time, at least: few sessions never wait for each other."""
@@ -117,7 +115,7 @@ class MongoAddress:
             "appName": "stalewatch",
             "socketTimeoutMS": timeout_ms,
             "serverSelectionTimeoutMS": timeout_ms,
-            "waitQueueTimeoutMS": timeout_ms + CONNECTING_MS * max(MANY_SESSIONS, self._options.sessions),
+            "waitQueueTimeoutMS": int(CONNECTION_WAIT_S * 1000),
             "maxConnecting": max(CONNECTING, self._options.sessions // 100),
             "connectTimeoutMS": int(min(CONNECT_S, self._options.timeout_s / 2) * 1000),
             "heartbeatFrequencyMS": int(HEARTBEAT_S * 1000),
