@@ -20,6 +20,7 @@ from stalewatch.clients.options import parse_options, public_values
 from stalewatch.clients.protocol import Levels
 from stalewatch.clusters.protocol import ClusterError
 from stalewatch.engine.database_run import DatabaseRun, RunSpec, collect_garbage_rarely, connect, with_local_cluster
+from stalewatch.engine.process_limits import require_files
 from stalewatch.engine.threads import Progress, Report
 from stalewatch.exit_codes import UNREACHABLE, USAGE
 from stalewatch.history.clock import RealClock
@@ -184,6 +185,9 @@ class OpenDatabase:
                 f"no address of {self.database}: pass it to the master, or to this worker in its environment; a local "
                 "cluster started here would not be the one that other workers use"
             )
+        users = int(getattr(settings.options, messages.TARGET, 1) or 1)
+        if settings.own_master:  # of several workers, none knows how many users it will get
+            require_files(database, options, users)
         options = with_local_cluster(database, options, log.info)
         self._history = self._history_path()
         return RunSpec(
@@ -193,7 +197,7 @@ class OpenDatabase:
             options=options,
             load=settings.load,
             workload=self.workload,
-            users=int(getattr(settings.options, messages.TARGET, 1) or 1),
+            users=users,
             first_key=self._first_key,
             history=self._history,
             shown_options={**public_load(settings.load), **public_values(options)},
