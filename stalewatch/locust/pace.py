@@ -54,10 +54,14 @@ class Pace:
 
         Takes the place of Locust's `wait_time`, which returns how long to sleep: nothing would tell when that was over.
         """
-        self._move(self._clock.now())
         if self._idle:
             self._due += round(self._period_ns())
         self._idle = True
+        return self.pause()
+
+    def pause(self) -> float:
+        """Wait until the next operation is due, within a task, and return 0."""
+        self._move(self._clock.now())
         self._sleep()
         self.on_end()
         return 0

@@ -74,6 +74,8 @@ class DatabaseUser(User):
         self._session: UserSession | None = None
         self._pace: Pace | None = None
         """When operations are due, in an open loop."""
+        self._pausing = False
+        """Whether a task waits, rather than Locust after it."""
         if getattr(environment.parsed_options, "rate", None):
             self.wait_time = self._wait  # type: ignore[method-assign] # in place of the class's own
 
@@ -86,6 +88,14 @@ class DatabaseUser(User):
         session = self._open()
         self._opened.perform(session.step, self._await_due())
         self._on_end()
+
+    def wait(self) -> None:
+        """Pause within a task: for `wait_time`, or with `--rate` until the next operation is due."""
+        self._pausing = True
+        try:
+            super().wait()  # type: ignore[no-untyped-call] # Locust does not annotate it
+        finally:
+            self._pausing = False
 
     def read(self, key: str | None = None) -> None:
         """Read one of this worker's keys, or one that the workload chooses, often one that this user wrote recently."""
@@ -159,7 +169,9 @@ class DatabaseUser(User):
             self._pace.on_end()
 
     def _wait(self) -> float:
-        return 0 if self._pace is None else self._pace.wait()
+        if self._pace is None:
+            return 0
+        return self._pace.pause() if self._pausing else self._pace.wait()
 
     def _warn_of_own_time(self) -> None:
         run = self._worker.run()

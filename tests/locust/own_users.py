@@ -113,6 +113,7 @@ class PairUser(_OwnUser):
     @task
     def save_and_look(self) -> None:
         self.write()
+        self.wait()
         self.read()
 
 

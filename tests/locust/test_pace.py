@@ -77,6 +77,15 @@ def test_of_a_late_operation_only_the_databases_delay_counts() -> None:
     assert user.operation() == pytest.approx((6, 2 + SERVICE_S))
 
 
+def test_a_task_that_waits_itself_skips_nothing() -> None:
+    user = PacedUser()
+    for number in range(5):
+        assert user.operation() == pytest.approx((number, SERVICE_S))
+        user.pace.pause()
+        user.pace.wait()
+    assert not user.warnings
+
+
 def test_a_task_without_operations_waits_for_its_period() -> None:
     user = PacedUser()
     user.operation()
