@@ -5,6 +5,7 @@ This is the recency of a linearizable register (Herlihy and Wing 1990), counted 
 
 from array import array
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -12,6 +13,9 @@ from stalewatch.checkers.guarantee import FloorGuarantee, JudgeContext, Register
 from stalewatch.checkers.verdict import AGE_EDGES_NS, WITNESSES, Violation
 from stalewatch.history.operation import Final, Read
 from stalewatch.history.rules import NEVER
+
+REMEMBERED = 50
+"""How many of the newest witnesses that were drained can be corrected in the end."""
 
 _Floor = tuple[str, int, int, int]
 """The write that set the floor of a stale read: its key, version, end and source."""
@@ -99,6 +103,8 @@ class StaleReads(FloorGuarantee):
         self._finals: dict[str, _FinalState] = {}
         self._first: list[tuple[Violation, _Floor]] = []
         """The first violations, drained or not: no sum of verdicts shows others of this judge as witnesses."""
+        self._newest: deque[tuple[Violation, _Floor]] = deque(maxlen=REMEMBERED)
+        """The newest ones of the later violations that are witnesses of a drained verdict."""
 
     def floor(self, read: Read, register: Register, view: SessionView, source: int) -> int:
         """Return the newest version acknowledged before the read started, and count the read by its age."""
@@ -130,6 +136,8 @@ class StaleReads(FloorGuarantee):
             self._lagging.add(floor_write, start)
         if len(self._first) < WITNESSES:
             self._first.append((violation, floor_write))
+        elif len(self.verdict.witnesses) < WITNESSES:
+            self._newest.append((violation, floor_write))
         return violation
 
     def on_final(self, final: Final, register: Register, source: int) -> None:
@@ -145,7 +153,7 @@ class StaleReads(FloorGuarantee):
         if lost:
             witnesses = [
                 violation._replace(cause="lost")
-                for violation, floor in self._first
+                for violation, floor in (*self._first, *self._newest)
                 if violation.cause == "lag" and self._is_lost(floor)
             ]
             self.verdict.correct_cause("lag", "lost", lost, witnesses)

@@ -198,6 +198,8 @@ class Verdict:
     applicable: bool = True
     freshness: Freshness = field(default_factory=Freshness)
     """Of `stale_reads`: the checked and the stale reads by age."""
+    corrected: list[Violation] = field(default_factory=list)
+    """Violations reported earlier, as witnesses of a drained verdict, that have another cause now."""
 
     @property
     def verdict(self) -> GuaranteeVerdict:
@@ -237,11 +239,13 @@ class Verdict:
     def correct_cause(self, before: str, after: str, times: int, witnesses: Sequence[Violation]) -> None:
         """Move violations that were counted before, here or in a verdict drained earlier, from one cause to another.
 
-        `witnesses` are those among the first ones that have the new cause now. The correction is made of counts that
-        may be negative here; they add up to the right ones wherever the earlier verdicts are added up.
+        `witnesses` are those among the earlier ones that have the new cause now, the first ones first. The correction
+        is made of counts that may be negative here; they add up to the right ones wherever the earlier verdicts are
+        added up.
         """
         self._add_causes({before: -times, after: times})
         self._add_witnesses(witnesses)
+        self.corrected += witnesses
 
     def _add_causes(self, causes: Mapping[str, int]) -> None:
         for cause, times in causes.items():
@@ -268,6 +272,7 @@ class Verdict:
         self.behind += other.behind
         self.at_least += other.at_least
         self._add_witnesses(other.witnesses)
+        self.corrected += other.corrected
         self.applicable = self.applicable and other.applicable
         self.freshness.merge(other.freshness)
 

@@ -267,9 +267,9 @@ class Database(NamedTuple):
     `options` is a dataclass of `stalewatch.clients.options.option` fields. `open` takes an instance of it, the largest
     number of concurrent sessions, the seed and the clock. `addresses` names the option fields that say where the
     servers are. `clock` makes the clock of a run in one process. `servers` and `claims` open what polls the servers;
-    `claims` is for databases with one leader at a time. `connections_per_user` is the most connections that the driver
-    keeps for one session, in open files. `cluster`, `lab_cluster` and `compose_cluster` name the classes
-    of the clusters that can be started and broken, as MODULE:CLASS.
+    `claims` is for databases with one leader at a time. `connections_per_user` returns the most connections that the
+    driver keeps for one session with these options, in open files. `cluster`, `lab_cluster` and `compose_cluster` name
+    the classes of the clusters that can be started and broken, as MODULE:CLASS.
     """
 
     name: str
@@ -282,7 +282,7 @@ class Database(NamedTuple):
     clock: Callable[[], Clock] = RealClock
     servers: Callable[[Any], Servers] | None = None
     claims: Callable[[Any], PrimaryClaims] | None = None
-    connections_per_user: int = 1
+    connections_per_user: Callable[[Any], int] = lambda _options: 1
     cluster: str | None = None
     lab_cluster: str | None = None
     compose_cluster: str | None = None

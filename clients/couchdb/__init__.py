@@ -23,6 +23,11 @@ def _servers(options: Any) -> Servers:  # noqa: ANN401 # the row's own options
     return CouchServers(options)
 
 
+def _connections_per_user(options: Any) -> int:  # noqa: ANN401 # the row's own options
+    """Return to how many leaders a session opens a connection."""
+    return 1 if options.write_to in {"a", "b"} and options.read_from in {options.write_to, "same"} else 2
+
+
 DATABASE = Database(
     name="couch",
     label="CouchDB",
@@ -32,7 +37,7 @@ DATABASE = Database(
     addresses=("a", "b"),
     default_port=5984,
     servers=_servers,
-    connections_per_user=2,  # one to each leader
+    connections_per_user=_connections_per_user,
     cluster="stalewatch.clusters.local.couch:CouchCluster",
     lab_cluster="stalewatch.clusters.lab.clusters:CouchLab",
     compose_cluster="stalewatch.clusters.compose.clusters:CouchCompose",

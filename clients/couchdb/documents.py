@@ -28,6 +28,9 @@ ATTEMPTS = 20
 EDIT_ATTEMPTS = 40
 """How often an edit starts over because another one came first."""
 
+EDIT_S = 20.0
+"""How long an edit may go on starting over: with seconds a request, attempts add up to minutes."""
+
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.004, 0.2
 """The longest pause after the first conflict, and after any: it doubles with each, so that every edit gets its turn.
 
@@ -86,10 +89,12 @@ class Documents:
     def edit(self, key: str, change: Callable[[Body], Body | None]) -> Answer:
         """Replace the winner by the result of `change`; do nothing if that is None.
 
-        Raises `Unsettled` if an attempt after a conflict fails: its error says nothing about the earlier attempt.
+        Starts over after a conflict, up to `EDIT_ATTEMPTS` times and for `EDIT_S` seconds, and then raises `Unsettled`;
+        also if an attempt after a conflict fails: its error says nothing about the earlier attempt.
         """
+        deadline = time.monotonic() + EDIT_S
         answer, conflicts = self._attempt(key, change), 0
-        while answer is None and conflicts < EDIT_ATTEMPTS:
+        while answer is None and conflicts < EDIT_ATTEMPTS and time.monotonic() < deadline:
             time.sleep(pause_s(conflicts))
             conflicts += 1
             try:
@@ -99,7 +104,7 @@ class Documents:
             if answer is not None and answer.outcome == "fail":
                 return replace(answer, outcome="unknown")
         if answer is None:
-            raise Unsettled(f"{self.node}: {key} changed {EDIT_ATTEMPTS} times before it could be edited")
+            raise Unsettled(f"{self.node}: other edits of {key} came first {conflicts + 1} times")
         return answer
 
     def _attempt(self, key: str, change: Callable[[Body], Body | None]) -> Answer | None:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from stalewatch.clients.mongodb.options import SPARE_CONNECTIONS, MongoOptions
+from stalewatch.clients.mongodb.options import MongoOptions, reads_at
 from stalewatch.clients.protocol import Client, Database, PrimaryClaims, Servers
 from stalewatch.history.clock import Clock
 
@@ -11,7 +11,7 @@ from stalewatch.history.clock import Clock
 def _open(options: Any, users: int, _seed: int, clock: Clock) -> Client:  # noqa: ANN401 # the row's own options
     from stalewatch.clients.mongodb.client import MongoDatabaseClient  # noqa: PLC0415 # imports the driver
 
-    return MongoDatabaseClient(replace(options, pool_size=users + SPARE_CONNECTIONS), clock)
+    return MongoDatabaseClient(replace(options, sessions=users), clock)
 
 
 def _servers(options: Any) -> Servers:  # noqa: ANN401 # the row's own options
@@ -26,6 +26,17 @@ def _claims(options: Any) -> PrimaryClaims:  # noqa: ANN401 # the row's own opti
     return MongoPrimaryClaims(options)
 
 
+def _connections_per_user(options: Any) -> int:  # noqa: ANN401 # the row's own options
+    """Return how many connections a session leaves in the pools: it uses one at a time.
+
+    One is to the primary. Reads from a named member add one, and reads that move among the members one to each of two.
+    """
+    reads = reads_at(options)
+    if reads == "primary":
+        return 1
+    return 2 if ":" in reads else 3
+
+
 DATABASE = Database(
     name="mongo",
     label="MongoDB",
@@ -36,7 +47,7 @@ DATABASE = Database(
     default_port=27017,
     servers=_servers,
     claims=_claims,
-    connections_per_user=3,  # one to the primary and, as reads move among them, one to each of two followers
+    connections_per_user=_connections_per_user,
     cluster="stalewatch.clusters.local.mongo:MongoCluster",
     lab_cluster="stalewatch.clusters.lab.clusters:MongoLab",
     compose_cluster="stalewatch.clusters.compose.clusters:MongoCompose",

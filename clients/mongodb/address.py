@@ -30,12 +30,16 @@ Server = tuple[str, int | None]
 HEARTBEAT_S = 1.0
 CONNECT_S = 1.0
 
-CONNECTING_MS = 20
-"""How much longer a session may wait for a connection with each other session that waits for one.
+CONNECTION_WAIT_S = 120.0
+"""How long a session may wait until the pool can open a connection for it.
 
 Opening connections is our own work: 2000 sessions that start at once saturate a core for seconds, and if their wait
-ended after the time-out of an answer, a third of their operations would fail with no fault of the database's.
+ended after the time-out of an answer, a third of their operations would fail with no fault of the database's. The wait
+is for other connections to be opened, which has its own time-out, and if one cannot be opened, all who wait are told.
 """
+
+CONNECTING = 20
+"""How many connections a pool opens at a time, at least: few sessions never wait for each other."""
 
 _BAD_URI = (PyMongoError, ValueError, OSError)  # OSError: a certificate that cannot be read
 _URI = re.compile(r"(?P<scheme>mongodb(?:\+srv)?://)(?P<user>[^@/?]*@)?(?P<hosts>[^@/?]+)(?P<rest>[/?][^@]*)?")
@@ -111,11 +115,11 @@ class MongoAddress:
             "appName": "stalewatch",
             "socketTimeoutMS": timeout_ms,
             "serverSelectionTimeoutMS": timeout_ms,
-            "waitQueueTimeoutMS": timeout_ms + CONNECTING_MS * self._options.sessions,
-            "maxConnecting": max(2, self._options.sessions // 100),
+            "waitQueueTimeoutMS": int(CONNECTION_WAIT_S * 1000),
+            "maxConnecting": max(CONNECTING, self._options.sessions // 100),
             "connectTimeoutMS": int(min(CONNECT_S, self._options.timeout_s / 2) * 1000),
             "heartbeatFrequencyMS": int(HEARTBEAT_S * 1000),
-            "maxPoolSize": self._options.pool_size,
+            "maxPoolSize": 0,  # no limit: sessions use one connection each, and under Locust their number may grow
             **_retries(on=False),
         }
 

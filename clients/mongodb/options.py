@@ -1,5 +1,6 @@
 """The options of a MongoDB client."""
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,10 +15,9 @@ MODES = ("primary", "secondary", "nearest")
 
 DEFAULT_TIMEOUT_S = 2.0
 
-SPARE_CONNECTIONS = 20
-"""Connections of the pool for background tasks, besides one per session."""
-
 _PORTS = range(1, 65536)
+
+_READ_PREFERENCE = re.compile(r"[?&]readPreference=(\w+)", re.IGNORECASE)
 
 
 def write_concern(text: str) -> str:
@@ -50,7 +50,7 @@ class MongoOptions:
     `write_concern` is ``majority`` or a number of members as text (default 1). `journal` asks members to acknowledge
     from their journal. `read_from` is one of `MODES` or a member's HOST:PORT (default primary). `timeout_s` limits,
     each on its own, server selection and the wait for an answer, unless the URI does.
-    `pool_size` should be at least the number of sessions. `retries` are the driver's silent ones (default off).
+    `sessions` is the number of sessions in this process. `retries` are the driver's silent ones (default off).
     """
 
     uri: str | None = option(
@@ -99,17 +99,12 @@ class MongoOptions:
     tls_ca: str | None = tls_option("ca", "MONGO")
     tls_cert: str | None = tls_option("cert", "MONGO")
     tls_key: str | None = tls_option("key", "MONGO")
-    pool_size: int = 100
+    sessions: int = 80
 
     @property
     def tls(self) -> TlsFiles:
         """The files for TLS."""
         return TlsFiles(self.tls_ca, self.tls_cert, self.tls_key)
-
-    @property
-    def sessions(self) -> int:
-        """The number of sessions that the pool is for."""
-        return max(1, self.pool_size - SPARE_CONNECTIONS)
 
     @property
     def member(self) -> tuple[str, int] | None:
@@ -124,3 +119,9 @@ class MongoOptions:
                 f"--read-concern linearizable cannot be combined with --read-from {self.read_from}: "
                 "only the primary answers such reads; use --read-from primary"
             )
+
+
+def reads_at(options: MongoOptions) -> str:
+    """Return where reads go: a read preference, from the options or the URI, or one member's HOST:PORT."""
+    in_uri = _READ_PREFERENCE.search(options.uri or "")
+    return options.read_from or (in_uri[1] if in_uri else "primary")

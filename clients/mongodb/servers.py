@@ -37,7 +37,7 @@ class MongoServers:
 
     def __init__(self, options: MongoOptions) -> None:
         """Connect in the background; raise `BadAddress` for an invalid URI."""
-        self._address = MongoAddress(replace(options, pool_size=2))
+        self._address = MongoAddress(replace(options, sessions=1))
         self._client = self._address.open()
 
     def look(self) -> Sequence[NodeState]:
@@ -86,7 +86,7 @@ class MongoPrimaryClaims:
 
     def __init__(self, options: MongoOptions) -> None:
         """Find the members; raise `BadAddress` for an invalid URI, or `Unreachable`."""
-        address = MongoAddress(replace(options, pool_size=2))
+        address = MongoAddress(replace(options, sessions=1))
         self.nodes = _members(address)
         self._clients: dict[str, DriverClient] = {
             node: address.open_member(*member_address(node), _ASK_SETTINGS) for node in self.nodes

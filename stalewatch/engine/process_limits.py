@@ -9,13 +9,13 @@ SPARE_FILES = 100
 """Open files besides the sessions' connections: modules, the history, pollers, background tasks."""
 
 
-def require_files(database: Database, users: int) -> None:
+def require_files(database: Database, options: object, users: int) -> None:
     """Let this process open as many files as its users need; raise `BadAddress` if the system forbids it."""
     try:
         import resource  # noqa: PLC0415 # Unix only
     except ImportError:
         return
-    needed = users * database.connections_per_user + SPARE_FILES
+    needed = users * database.connections_per_user(options) + SPARE_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= needed:
         return

@@ -286,7 +286,7 @@ def connected(
 
     Raises a `ClientError` or a `ClusterError`.
     """
-    require_files(database, load.users)
+    require_files(database, options, load.users)
     options = with_local_cluster(database, options, log)
     if database.addresses:  # creating a missing schema may take a while
         log(f"preparing {database.name}")

@@ -19,8 +19,8 @@ from stalewatch.history.clock import RealClock
 from stalewatch.locust import messages, options
 from stalewatch.locust.master_run import SILENCE_S, BackgroundResult, MasterRun, Turns, WorkerRecord
 from stalewatch.locust.messages import WorkerReport
+from stalewatch.locust.pace import sharing_rate
 from stalewatch.locust.result import outcome, print_outcome, salvage, write_files
-from stalewatch.recording.totals import Totals, no_totals
 
 log = logging.getLogger("stalewatch")
 
@@ -109,7 +109,7 @@ class Master:
         if namespace.seed in (None, "", self._random_seed):
             namespace.seed = self._random_seed = str(SystemRandom().randrange(1 << 32))
         setattr(namespace, messages.RUN, name)
-        setattr(namespace, messages.TARGET, self._users)
+        setattr(namespace, messages.TARGET, sharing_rate(environment.user_classes, self._users))
         self.exit_code = 0
         self.run = MasterRun(name, Namespace(**vars(namespace)), databases, self._users)
         self._turns = Turns(lambda client_id, database: self._send(messages.TURN, {"database": database}, client_id))
@@ -148,8 +148,7 @@ class Master:
         known_failure, known_stalls = (before.failure, len(before.stalls)) if before else (None, 0)
         worker, totals = run.workers.add(sender, report), report.totals()
         run.count(totals)
-        run.shown.merge(Totals(totals.findings, totals.statistics))
-        run.newest.extend(violation for row in report.verdicts for violation in row.witnesses)
+        run.add_newest(totals.findings.verdicts.values())
         for stall in worker.stalls[known_stalls:]:
             log.warning("worker %d stalled for %.1f s", worker.worker, (stall.end - stall.start) / 1e9)
         if report.failure and report.failure != known_failure:
@@ -186,8 +185,9 @@ class Master:
             self._mark_lost(run)
             if self._runner.target_user_count != self._users:
                 self._users = self._runner.target_user_count
-                setattr(self._environment.parsed_options, messages.TARGET, self._users)
-                self._runner.send_message(messages.USERS, {"users": self._users})
+                sharing = sharing_rate(self._environment.user_classes, self._users)
+                setattr(self._environment.parsed_options, messages.TARGET, sharing)
+                self._runner.send_message(messages.USERS, {"users": sharing})
 
     def _mark_lost(self, run: MasterRun) -> None:
         for worker in run.workers.mark_lost():
@@ -198,8 +198,7 @@ class Master:
     def _on_reset(self, **_: Any) -> None:  # noqa: ANN401 # Locust's extras
         """Reset what the page shows; the verdict still covers everything."""
         if self.run is not None:
-            self.run.shown, self.run.reset = no_totals(), True
-            self.run.newest.clear()
+            self.run.reset()
 
     def _on_spawning_complete(self, **_: Any) -> None:  # noqa: ANN401 # Locust's extras
         if self._environment.reset_stats:

@@ -3,13 +3,13 @@
 import time
 from argparse import Namespace
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
 from gevent.event import Event
 
-from stalewatch.checkers.verdict import Violation
+from stalewatch.checkers.verdict import Verdict, Violation
 from stalewatch.locust.messages import HistoryFile, WorkerReport
 from stalewatch.metrics.meter import Meter
 from stalewatch.recording.statistics import Stall
@@ -225,8 +225,8 @@ class MasterRun:
     workers: WorkerRegistry = field(default_factory=WorkerRegistry)
     totals: Totals = field(default_factory=no_totals)
     """What all workers found and counted; totals of single workers would take too much memory."""
-    shown: Totals = field(default_factory=no_totals)
-    """What the web page shows: everything since the last reset of the statistics."""
+    since_reset: Totals | None = None
+    """What was found and counted since the statistics were last reset on the page; None if they never were."""
     awaited: set[str] = field(default_factory=set)
     """The ids of the processes whose last report the verdict waits for."""
     newest: deque[Violation] = field(default_factory=lambda: deque(maxlen=MAX_NEWEST))
@@ -236,8 +236,6 @@ class MasterRun:
     outcome: RunOutcome | None = None
     decided: float | None = None
     """When the verdict was made, in seconds of the monotonic clock."""
-    reset: bool = False
-    """Whether the statistics were reset, so that the page shows less than the verdict covers."""
     background: BackgroundTask | None = None
     meter: Meter | None = None
     """The totals in the form that Prometheus scrapes; None without metrics."""
@@ -251,8 +249,31 @@ class MasterRun:
     def count(self, totals: Totals) -> None:
         """Add what a worker found and counted."""
         self.totals.merge(totals)
+        if self.since_reset is not None:
+            self.since_reset.merge(Totals(totals.findings, totals.statistics))
+            for verdict in self.since_reset.findings.verdicts.values():
+                verdict.causes.clear()  # a correction of causes at the end covers reads from before the reset too
         if self.meter is not None:
             self.meter.add(totals)
+
+    def add_newest(self, verdicts: Iterable[Verdict]) -> None:
+        """Add the witnesses of new verdicts to the newest violations, and replace those whose cause is another now."""
+        for verdict in verdicts:
+            for one in verdict.corrected:
+                for index, known in enumerate(self.newest):
+                    if (known.guarantee, known.operations) == (one.guarantee, one.operations):
+                        self.newest[index] = one
+            self.newest.extend(one for one in verdict.witnesses if one not in verdict.corrected)
+
+    def reset(self) -> None:
+        """Show on the page only what is found from now on; the verdict still covers everything."""
+        self.since_reset = no_totals()
+        self.newest.clear()
+
+    @property
+    def shown(self) -> Totals:
+        """What the page shows: everything since the last reset."""
+        return self.totals if self.since_reset is None else self.since_reset
 
     @property
     def complete(self) -> bool:

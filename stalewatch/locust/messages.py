@@ -25,7 +25,7 @@ IDLE = "stalewatch-idle"
 """Worker to master: there is nothing to drain for this run."""
 
 USERS = "stalewatch-users"
-"""Master to worker: the target number of users over all workers, who share `--rate`."""
+"""Master to worker: the target number of users over all workers who share `--rate`."""
 
 TURN, TURN_OVER = "stalewatch-turn", "stalewatch-turn-over"
 """Opening a database. TURN asks the master for permission, and grants it; TURN_OVER tells the master how it went."""
@@ -34,8 +34,8 @@ REFUSED = "stalewatch-refused"
 """Master to worker: your reports belong to another run than mine."""
 
 RUN, TARGET = "stalewatch_run", "stalewatch_users"
-"""The run's name and the target number of users, among Locust's parsed options: every spawn message contains those, so
-that workers that join late get them too."""
+"""The run's name and the target number of users who share `--rate`, among Locust's parsed options: every spawn message
+contains those, so that workers that join late get them too."""
 
 MAX_DRIFT = 1000e-6
 """How much two clocks may drift apart, in seconds per second: NTP slews each by at most half, one up, one down."""
@@ -56,6 +56,8 @@ class VerdictRow(msgspec.Struct, array_like=True):
     applicable: bool
     behind: dict[int, int] = {}
     freshness: dict[int, tuple[int, int]] = {}
+    corrected: list[Violation] = []
+    """Violations reported earlier that have another cause now."""
 
 
 class Counts(msgspec.Struct, array_like=True):
@@ -164,6 +166,7 @@ def verdict_rows(findings: Findings) -> list[VerdictRow]:
             verdict.applicable,
             verdict.behind,
             verdict.freshness.state(),
+            verdict.corrected,
         )
         for verdict in findings.verdicts.values()
         if verdict.checked or verdict.causes or not verdict.applicable  # causes alone are a correction
@@ -189,7 +192,7 @@ def _verdict(row: VerdictRow) -> Verdict:
     verdict.behind.update(row.behind)
     verdict.staleness = Distribution.restored(*row.staleness)
     verdict.freshness = Freshness.restored(row.freshness)
-    verdict.witnesses = row.witnesses
+    verdict.witnesses, verdict.corrected = row.witnesses, row.corrected
     return verdict
 
 

@@ -20,17 +20,19 @@ from stalewatch.clients.options import parse_options, public_values
 from stalewatch.clients.protocol import Levels
 from stalewatch.clusters.protocol import ClusterError
 from stalewatch.engine.database_run import DatabaseRun, RunSpec, collect_garbage_rarely, connect, with_local_cluster
+from stalewatch.engine.process_limits import require_files
 from stalewatch.engine.threads import Progress, Report
 from stalewatch.exit_codes import UNREACHABLE, USAGE
 from stalewatch.history.clock import RealClock
 from stalewatch.history.operation import Append, Draw, Fault, Operation, Read, Write
+from stalewatch.locust import messages
 from stalewatch.locust.messages import HistoryFile
 from stalewatch.locust.options import public_load
 from stalewatch.metrics.meter import Reading
 from stalewatch.metrics.process import ProcessMetrics
 from stalewatch.recording.statistics import StallDetector
 from stalewatch.recording.totals import Totals
-from stalewatch.workloads.options import MOST_USERS, LoadOptions
+from stalewatch.workloads.options import LoadOptions
 
 log = logging.getLogger("stalewatch")
 
@@ -183,6 +185,9 @@ class OpenDatabase:
                 f"no address of {self.database}: pass it to the master, or to this worker in its environment; a local "
                 "cluster started here would not be the one that other workers use"
             )
+        users = int(getattr(settings.options, messages.TARGET, 1) or 1)
+        if settings.own_master:  # of several workers, none knows how many users it will get
+            require_files(database, options, users)
         options = with_local_cluster(database, options, log.info)
         self._history = self._history_path()
         return RunSpec(
@@ -192,7 +197,7 @@ class OpenDatabase:
             options=options,
             load=settings.load,
             workload=self.workload,
-            users=MOST_USERS,
+            users=users,
             first_key=self._first_key,
             history=self._history,
             shown_options={**public_load(settings.load), **public_values(options)},

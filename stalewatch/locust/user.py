@@ -1,19 +1,22 @@
 """The base class of users: each user is one session of a database, scheduled by Locust."""
 
-import random
+import logging
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
-import gevent
 from gevent import GreenletExit
-from locust import User
+from locust import User, events
 from locust.env import Environment
+from locust.runners import WorkerRunner
 
 from stalewatch.engine.database_run import DatabaseRun
 from stalewatch.locust import plugin
 from stalewatch.locust.open_database import OpenDatabase
-from stalewatch.locust.worker import Worker, worker_of
+from stalewatch.locust.pace import Pace
+from stalewatch.locust.worker import Worker, parse_locusts_defaults_once, worker_of
 from stalewatch.workloads import WORKLOADS
+
+log = logging.getLogger("stalewatch")
 
 
 class UserError(Exception):
@@ -57,8 +60,8 @@ class DatabaseUser(User):
 
     Tasks call `step` for the workload's next operation, or `read`, `write`, `append` and `draw` for one of their own
     choice. Without `--rate`, the user waits for `wait_time` between tasks (closed loop; default: no wait). With it,
-    operations are due at fixed times whatever happened before (open loop), and `wait_time` is ignored: an operation
-    that is late starts at once, and its lateness counts in its response time.
+    operations are due at fixed times however long earlier ones took (open loop), and `wait_time` is ignored: an
+    operation that is late starts at once, and its lateness counts in its response time.
     """
 
     abstract = True
@@ -69,12 +72,12 @@ class DatabaseUser(User):
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
         self._session: UserSession | None = None
-        self._due: int | None = None
-        """When the next operation is due, in an open loop."""
-        self._idle = False
-        """Whether no operation was performed since the last wait."""
+        self._pace: Pace | None = None
+        """When operations are due, in an open loop."""
+        self._pausing = False
+        """Whether a task waits, rather than Locust after it."""
         if getattr(environment.parsed_options, "rate", None):
-            self.wait_time = self._time_until_due  # type: ignore[method-assign] # in place of the class's own
+            self.wait_time = self._wait  # type: ignore[method-assign] # in place of the class's own
 
     def on_start(self) -> None:
         """Open the session. A subclass need not call this: the first operation opens the session too."""
@@ -83,8 +86,16 @@ class DatabaseUser(User):
     def step(self) -> None:
         """Perform the workload's next operation."""
         session = self._open()
-        due = self._await_due()
-        self._opened.perform(session.step, due)
+        self._opened.perform(session.step, self._await_due())
+        self._on_end()
+
+    def wait(self) -> None:
+        """Pause within a task: for `wait_time`, or with `--rate` until the next operation is due."""
+        self._pausing = True
+        try:
+            super().wait()  # type: ignore[no-untyped-call] # Locust does not annotate it
+        finally:
+            self._pausing = False
 
     def read(self, key: str | None = None) -> None:
         """Read one of this worker's keys, or one that the workload chooses, often one that this user wrote recently."""
@@ -117,6 +128,7 @@ class DatabaseUser(User):
             self._opened.perform(session.perform, kind, key, due)
         except UserError as error:
             raise self._failed(error) from None
+        self._on_end()
 
     def _failed(self, error: UserError) -> GreenletExit:
         self._opened.fail(f"{type(self).__name__}: {error}")
@@ -132,43 +144,55 @@ class DatabaseUser(User):
             run = self._worker.run()
             if run is None or run.over:
                 raise GreenletExit
-            self._clock, self._rate = run.settings.clock, run.settings.load.rate
             self._opened: OpenDatabase = run.open(self.database, self.workload)
             database_run = self._opened.wait_until_open()
             if database_run is None:
                 raise GreenletExit
             self._session = UserSession(database_run, run.session_name())
-            if self._rate is not None:  # spread the users over their period, or all would start together
-                self._due = self._clock.now() + round(random.random() * self._period_ns)
+            if (rate := run.settings.load.rate) is not None:
+                self._pace = Pace(run.settings.clock, lambda: self._worker.users / rate * 1e9, self._warn_of_own_time)
         if self._opened.over:
             raise GreenletExit
         return self._session
 
     def _await_due(self) -> int | None:
         """Wait until the next operation is due, and return that time; None in a closed loop."""
-        due, self._idle = self._due, False
-        if due is None:
+        if self._pace is None:
             return None
-        if (left_ns := due - self._clock.now()) > 0:
-            gevent.sleep(left_ns / 1e9)
-            if self._opened.over:
-                raise GreenletExit
-        self._due = due + round(self._period_ns)
+        due = self._pace.next()
+        if self._opened.over:
+            raise GreenletExit
         return due
 
-    def _time_until_due(self) -> float:
-        """Return the seconds until the next operation is due; a task without any operation skips one."""
-        if self._due is None:
+    def _on_end(self) -> None:
+        if self._pace is not None:
+            self._pace.on_end()
+
+    def _wait(self) -> float:
+        if self._pace is None:
             return 0
-        if self._idle:
-            self._due += round(self._period_ns)
-        self._idle = True
-        return max(0, self._due - self._clock.now()) / 1e9
+        return self._pace.pause() if self._pausing else self._pace.wait()
 
-    @property
-    def _period_ns(self) -> float:
-        """The time from one operation of this user to the next, if all users together have the rate."""
-        return self._worker.users / (self._rate or 1) * 1e9
+    def _warn_of_own_time(self) -> None:
+        run = self._worker.run()
+        if run is not None:
+            run.warn_once(
+                f"--rate: users of {type(self).__name__} do other things than operations for so long that the rate is "
+                "not reached; use more users, or shorten what their tasks do besides"
+            )
 
 
+def _announce_rate(environment: Environment, **_: Any) -> None:  # noqa: ANN401 # Locust's extras
+    """Log once per run, in the master or in a process without workers, which wait times `--rate` replaces."""
+    rate = getattr(environment.parsed_options, "rate", None)
+    if not rate or isinstance(environment.runner, WorkerRunner):
+        return
+    classes = [one for one in environment.user_classes if issubclass(one, DatabaseUser)]
+    names = ", ".join(one.__name__ for one in classes if one.wait_time is not User.wait_time)
+    if names:
+        log.warning("--rate %s: operations are due at fixed times, and the wait_time of %s is ignored", rate, names)
+
+
+events.test_start.add_listener(_announce_rate)
+parse_locusts_defaults_once()
 plugin.install(DatabaseUser)

@@ -5,11 +5,13 @@ from argparse import Namespace
 from collections import defaultdict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from functools import cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import gevent
 from gevent.event import AsyncResult, Event
+from locust import argument_parser
 from locust.env import Environment
 from locust.runners import Runner, WorkerRunner
 
@@ -41,6 +43,16 @@ INIT_S = 30.0
 _WORKERS: "WeakKeyDictionary[Environment, AsyncResult[Worker]]" = WeakKeyDictionary()
 
 
+def parse_locusts_defaults_once() -> None:
+    """Make Locust build the parser of its own options once per process.
+
+    Locust 2.47 builds it again for each option of each spawn message, to find the options that are not its own: 0.1 s
+    of CPU a message, many messages while users are spawned, and meanwhile no heartbeat. It has no hook for this. The
+    result is the same each time and nobody changes it.
+    """
+    argument_parser.default_args_dict = cache(argument_parser.default_args_dict)
+
+
 def worker_of(environment: Environment) -> "Worker":
     """Return the worker of that environment, once there is one.
 
@@ -55,7 +67,7 @@ class Worker:
 
     def __init__(self, environment: Environment, runner: Runner, secrets: Secrets) -> None:
         self.users = 1
-        """The target number of users over all workers, who share the rate."""
+        """The target number of users over all workers who share the rate."""
         self._environment = environment
         self._runner = runner
         self._secrets = secrets

@@ -35,6 +35,7 @@ class WorkerRun:
         self._sessions = count()
         self._report_numbers = count()
         self._progress = Progress("load", 0, 0, "")
+        self._warnings: set[str] = set()
         settings.stalls.start()
 
     def open(self, database: str, workload: str | None = None) -> OpenDatabase:
@@ -49,6 +50,12 @@ class WorkerRun:
     def session_name(self) -> str:
         """Return a name that no other session of this run has."""
         return f"w{self.settings.worker}-s{next(self._sessions)}"
+
+    def warn_once(self, text: str) -> None:
+        """Log a warning, unless this run has logged it before."""
+        if text not in self._warnings:
+            self._warnings.add(text)
+            log.warning("%s", text)
 
     @property
     def failure(self) -> RunFailure | None:

@@ -158,8 +158,9 @@ class Statistics:
                 self.stalled += 1
                 return
             self.service[kind].add(end - operation.start)
-            if operation.due is not None:  # type: ignore[union-attr] # no fault
-                self.response[kind].add(end - operation.due)  # type: ignore[union-attr] # no fault
+            due = operation.due  # type: ignore[union-attr] # no fault
+            if due is not None and not self._stalls.overlaps(due, end):  # else it may have waited for this process
+                self.response[kind].add(end - due)
 
     def on_end(self, violations: Sequence[Violation]) -> None:
         """Count nothing: what only the end can decide happened at no particular second."""

@@ -22,5 +22,5 @@ DATABASE = Database(
     options=MemoryOptions,
     open=_open,
     clock=SimulatedClock,
-    connections_per_user=0,
+    connections_per_user=lambda _options: 0,
 )

@@ -162,6 +162,7 @@ class SingleLeaderStore(Store):
         self._election_failed = successor is None
         if successor is None:
             return
+        self._gather(successor, moment)
         if self.failover.writes == "loses":
             self._fall_back(successor, moment)
         else:
@@ -173,17 +174,31 @@ class SingleLeaderStore(Store):
     def _elected(self, moment: int) -> int | None:
         """Return the node that wins an election; as in Raft, no node votes for one that lacks any of its own writes.
 
-        So the new leader has every write that a majority had: at least one of its voters had it.
+        So the new leader has every write that a majority had: at least one of its voters had it. If writes are in order
+        only key by key, two nodes may each lack a write of the other's, and neither would win. Then every node votes,
+        and the new leader first gathers what its voters have.
         """
-        living = [node for node in range(len(self.nodes)) if node not in self.faults.away]
+        living = self._living()
         held = {node: [bisect_right(log.applied[node], moment) for log in self.logs.values()] for node in living}
 
         def votes(candidate: int) -> int:
             voters = [node for node in living if self.faults.connected(candidate, node)]
-            return sum(all(map(le, held[node], held[candidate])) for node in voters)
+            return sum(self._last is None or all(map(le, held[node], held[candidate])) for node in voters)
 
         best = max((node for node in living if node != self._leader), key=votes, default=None)
         return best if best is not None and 2 * votes(best) > len(self.nodes) else None
+
+    def _living(self) -> list[int]:
+        return [node for node in range(len(self.nodes)) if node not in self.faults.away]
+
+    def _gather(self, successor: int, moment: int) -> None:
+        """Give the successor what the nodes that voted for it have; with one order of all writes, it has it."""
+        voters = [node for node in self._living() if self.faults.connected(successor, node)]
+        for log in self.logs.values():
+            column = log.applied[successor]
+            first = bisect_right(column, moment)
+            last = max(bisect_right(log.applied[node], moment) for node in voters)
+            column[first:last] = [moment] * (last - first)
 
     def _final_node(self, key: str, now: int) -> int:
         return self._leader_at(key, now)

@@ -1,6 +1,8 @@
 """Edits and reads of a document, given a script of the server's answers."""
 
+import itertools
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -75,6 +77,17 @@ def test_an_edit_gives_up_after_too_many_conflicts(monkeypatch: pytest.MonkeyPat
     with answering(*[DOCUMENT, CONFLICT] * (EDIT_ATTEMPTS + 1)) as (server, documents), pytest.raises(Unsettled):
         documents.edit("k", with_version_2)
     assert len(server.requests) == 2 * (EDIT_ATTEMPTS + 1)
+
+
+def test_an_edit_on_a_slow_server_starts_over_for_a_limited_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    hours = itertools.count(step=3600)
+    monkeypatch.setattr(time, "monotonic", lambda: next(hours))
+    with (
+        answering(*[DOCUMENT, CONFLICT] * 3) as (server, documents),
+        pytest.raises(Unsettled, match="came first 1 times"),
+    ):
+        documents.edit("k", with_version_2)
+    assert len(server.requests) == 2
 
 
 def test_the_last_try_of_an_edit_counts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,15 +11,18 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
+import psutil
 import pymongo
 import pytest
 from pymongo.errors import PyMongoError
 
 from stalewatch.clients.errors import BadAddress, ClientError, Unreachable
+from stalewatch.clients.mongodb import DATABASE
 from stalewatch.clients.mongodb.client import MongoDatabaseClient
 from stalewatch.clients.mongodb.options import MongoOptions
 from stalewatch.clients.protocol import Answer, Value
@@ -89,6 +92,45 @@ def until(condition: Callable[[], T], timeout_s: float = 60) -> T:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     return result
+
+
+@pytest.mark.parametrize("read_from", ["primary", "secondary", "nearest", None])
+def test_sessions_leave_no_more_connections_open_than_are_counted(
+    mongo: MongoCluster, connect: Opener, key: str, read_from: str | None
+) -> None:
+    sessions, ports = 30, until(lambda: member_ports(mongo))
+    chosen = read_from or f"127.0.0.1:{min(ports)}"
+    client = connect(read_from=chosen, sessions=sessions)
+    client.preload([key], "")
+    idle = len(connections(ports))
+    together = threading.Barrier(sessions)
+
+    def work(number: int) -> None:
+        session = client.session(str(number))
+        for version in range(1, 6):
+            together.wait(60)
+            session.write(key, Value(version, ""))
+            together.wait(60)
+            session.read(key)
+
+    with ThreadPoolExecutor(sessions) as pool:
+        list(pool.map(work, range(sessions)))
+    opened = len(connections(ports)) - idle
+    assert 0 < opened <= sessions * DATABASE.connections_per_user(client._options)
+
+
+def member_ports(cluster: MongoCluster) -> set[int]:
+    """Return the ports of all members; nothing until they are all known."""
+    with pymongo.MongoClient(cluster.uri()) as client:
+        client.admin.command("ping")
+        found = {port for _, port in client.nodes if port is not None}
+    return found if len(found) == len(cluster.nodes()) else set()
+
+
+def connections(ports: set[int]) -> list[object]:
+    """Return this process's connections to these ports."""
+    mine = psutil.Process().net_connections("tcp")
+    return [one for one in mine if one.status == psutil.CONN_ESTABLISHED and one.raddr.port in ports]
 
 
 def test_a_write_never_undoes_a_newer_one(connect: Opener, key: str) -> None:
@@ -683,7 +725,8 @@ def test_sessions_may_be_greenlets(mongo_uri: str, key: str) -> None:
         from gevent import monkey
         monkey.patch_all()
         import sys, threading
-        from stalewatch.clients.mongodb.client import MongoDatabaseClient
+        from stalewatch.clients.mongodb import DATABASE
+from stalewatch.clients.mongodb.client import MongoDatabaseClient
         from stalewatch.clients.mongodb.options import MongoOptions
         from stalewatch.clients.protocol import Value
         from stalewatch.history.clock import RealClock

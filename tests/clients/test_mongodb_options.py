@@ -152,9 +152,9 @@ def driver_settings(uri: str, **chosen: object) -> tuple[float | None, bool, int
 
 
 def test_silent_retries_are_off_and_time_outs_are_set_unless_the_uri_sets_them() -> None:
-    assert driver_settings(NOWHERE, timeout_s=3, pool_size=9) == (3, False, 9, "stalewatch")
+    assert driver_settings(NOWHERE, timeout_s=3) == (3, False, 0, "stalewatch")
     uri = f"{NOWHERE}&sockettimeoutMS=700&retryWrites=true&maxPoolSize=5&appname=me"
-    assert driver_settings(uri, timeout_s=3, pool_size=9) == (0.7, True, 5, "me")
+    assert driver_settings(uri, timeout_s=3) == (0.7, True, 5, "me")
 
 
 def test_the_retries_flag_overrides_the_uri() -> None:

@@ -1,6 +1,8 @@
 """Users with tasks of their own, on a simulated store; tests choose classes by name."""
 
-from locust import constant, task
+import time
+
+from locust import TaskSet, User, constant, task
 
 from stalewatch.locust import DatabaseUser
 
@@ -85,10 +87,33 @@ class WaitingUser(_OwnUser):
         self.step()
 
 
+class OtherUser(User):
+    """Has nothing to do with a database."""
+
+    fixed_count = 2
+
+    @task
+    def work(self) -> None:
+        time.sleep(0.1)
+
+
+class PausingUser(_OwnUser):
+    """Has a pause that `--rate` does not replace."""
+
+    @task
+    class Pausing(TaskSet):
+        wait_time = constant(2)
+
+        @task
+        def work(self) -> None:
+            self.user.step()
+
+
 class PairUser(_OwnUser):
     @task
     def save_and_look(self) -> None:
         self.write()
+        self.wait()
         self.read()
 
 

@@ -1,13 +1,16 @@
 """The workers of a run as the master knows them, their reports, and their turns to open a database."""
 
+from argparse import Namespace
+
 import pytest
 
 from stalewatch.checkers.judge import Judge
-from stalewatch.checkers.verdict import Distribution, Findings
+from stalewatch.checkers.verdict import WITNESSES, Distribution, Findings
 from stalewatch.engine.result import guarantees
-from stalewatch.history.operation import Read, Write
-from stalewatch.locust.master_run import Turns, WorkerRegistry
+from stalewatch.history.operation import Final, Read, Write
+from stalewatch.locust.master_run import MasterRun, Turns, WorkerRegistry
 from stalewatch.locust.messages import WorkerReport, counts_of, decode, encode, verdict_rows
+from stalewatch.locust.tabs import consistency_rows, witness_rows
 from stalewatch.recording.statistics import Stall, Statistics
 from stalewatch.recording.totals import no_totals
 
@@ -120,6 +123,70 @@ def test_a_restored_distribution_equals_the_one_that_was_sent(values: int) -> No
     assert arrived.state() == sent.state()
     assert arrived.count == sent.count
     assert arrived.quantiles_ns(0.5, 0.99) == sent.quantiles_ns(0.5, 0.99)
+
+
+def counted(run: MasterRun, findings: Findings, statistics: Statistics) -> None:
+    """Add what a worker found to the run, as the master does with its report."""
+    sent = report()
+    sent.verdicts, sent.counts = verdict_rows(findings), counts_of(statistics)
+    totals = decode(encode(sent)).totals()
+    run.count(totals)
+    run.add_newest(totals.findings.verdicts.values())
+
+
+def rows_of(run: MasterRun) -> dict[str, dict[str, str | int]]:
+    return {str(row["guarantee"]): row for row in consistency_rows(run)}
+
+
+def test_a_reset_shows_less_of_each_guarantee_but_all_of_the_whole_run() -> None:
+    run = MasterRun("r", Namespace(), ["memory"])
+    counted(run, *observed())
+    run.reset()
+    rows = rows_of(run)
+    assert (rows["stale_reads"]["checked"], rows["stale_reads"]["verdict"]) == (0, "no evidence")
+    assert (rows["whole run"]["verdict"], rows["whole run"]["witness"]) == ("invalid", "3 operations")
+    counted(run, *observed())
+    rows = rows_of(run)
+    assert (rows["stale_reads"]["checked"], rows["whole run"]["witness"]) == (1, "6 operations")
+
+
+def stale_reads_of_a_lost_write(reads: int, drain_every: int) -> list[Findings]:
+    """Return what a worker reports: stale reads of a write that a final read proves lost."""
+    judge, drained = Judge(), []
+    judge.observe(Write(session="a", key="k", version=1, start=1, end=2, outcome="ok"))
+    for number in range(1, reads + 1):
+        moment = 10 * number
+        judge.observe(Read(session="b", key="k", version=0, start=moment, end=moment + 1, outcome="ok"))
+        if number % drain_every == 0:
+            drained.append(judge.drain())
+    judge.observe(Final(key="k", version=0, start=10**6, end=10**6 + 1, outcome="ok"))
+    judge.finish()
+    return [*drained, judge.drain()]
+
+
+def test_newest_witnesses_get_the_cause_that_the_end_decides() -> None:
+    run = MasterRun("r", Namespace(), ["memory"])
+    *load, end = stale_reads_of_a_lost_write(reads=8 * WITNESSES, drain_every=WITNESSES)
+    for findings in load:
+        counted(run, findings, Statistics())
+    stale = [row for row in witness_rows(run) if row["guarantee"] == "stale_reads"]
+    assert {row["cause"] for row in stale} == {"lag"}
+    counted(run, end, Statistics())
+    corrected = [row for row in witness_rows(run) if row["guarantee"] == "stale_reads"]
+    assert {row["cause"] for row in corrected} == {"lost"}
+    assert [row["proof"] for row in corrected] == [row["proof"] for row in stale]
+
+
+def test_after_a_reset_no_count_of_a_cause_is_negative() -> None:
+    run = MasterRun("r", Namespace(), ["memory"])
+    first, *later = stale_reads_of_a_lost_write(reads=4, drain_every=2)
+    counted(run, first, Statistics())
+    run.reset()
+    for findings in later:
+        counted(run, findings, Statistics())
+    assert run.totals.findings.verdicts["stale_reads"].causes == {"lost": 4}
+    assert min(run.shown.findings.verdicts["stale_reads"].causes.values(), default=0) >= 0
+    assert run.shown.findings.verdicts["stale_reads"].violated == 2
 
 
 def turns_requested_by(*workers: str) -> tuple[Turns, list[str]]:

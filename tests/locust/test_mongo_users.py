@@ -16,8 +16,8 @@ PASSWORD = "hunter2/@"  # noqa: S105 # of a user that this test creates
 pytestmark = pytest.mark.server
 
 
-def run(swarm: Swarm, cluster: MongoCluster, *arguments: str, locustfile: str = MONGO) -> int:
-    return swarm.alone(*LOAD, "--mongo-uri", cluster.uri(), *arguments, locustfile=locustfile)
+def run(swarm: Swarm, cluster: MongoCluster, *arguments: str, locustfile: str = MONGO, pool: int = 0) -> int:
+    return swarm.alone(*LOAD, "--mongo-uri", f"{cluster.uri()}&maxPoolSize={pool}", *arguments, locustfile=locustfile)
 
 
 def test_two_workers_see_stale_reads_of_secondaries(swarm: Swarm, whole: MongoCluster) -> None:
@@ -33,7 +33,17 @@ def test_two_workers_see_stale_reads_of_secondaries(swarm: Swarm, whole: MongoCl
 
 
 def test_majority_writes_and_primary_reads_hold_every_guarantee(swarm: Swarm, whole: MongoCluster) -> None:
-    pid = run(swarm, whole, "--write-concern", "majority", "--read-from", "primary", "--html", str(swarm.folder / "h"))
+    pid = run(
+        swarm,
+        whole,
+        "--write-concern",
+        "majority",
+        "--read-from",
+        "primary",
+        "--html",
+        str(swarm.folder / "h"),
+        pool=20,
+    )
     assert swarm.code(pid) == 0
     result = swarm.result()
     assert_agrees(result, swarm.histories, workers=1)

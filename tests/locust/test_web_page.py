@@ -52,6 +52,11 @@ def checked(browser: webdriver.Chrome) -> int:
     return int(table(browser).get("stale_reads", ["0"])[0])
 
 
+def operations(browser: webdriver.Chrome) -> int:
+    """Return how many operations the row of the whole run tells of."""
+    return int(table(browser)["whole run"][6].split()[0])
+
+
 @pytest.mark.parametrize("processes", [(), ("--processes", "2")], ids=["alone", "master"])
 def test_the_numbers_rise_follow_a_reset_and_end_with_the_verdict(
     swarm: Swarm, browser: webdriver.Chrome, eventually: Eventually, processes: tuple[str, ...]
@@ -76,11 +81,14 @@ def test_the_numbers_rise_follow_a_reset_and_end_with_the_verdict(
     before = checked(browser)
     button(browser, "Reset").click()
     eventually(lambda: 0 < checked(browser) < before)
+    assert operations(browser) > before
     button(browser, "Stop").click()
     button(browser, "New")
     result = swarm.result()
     assert_agrees(result, swarm.histories)
     assert int(table(browser)["lost_writes"][0]) == result["guarantees"]["lost_writes"]["checked"] > 0
+    assert operations(browser) == sum(sum(counts.values()) for counts in result["operations"].values())
+    assert table(browser)["whole run"][4] == result["verdict"]
     button(browser, "Download data").click()
     link = browser.find_element(By.PARTIAL_LINK_TEXT, "consistency CSV")
     assert link.get_attribute("href") == f"http://127.0.0.1:{swarm.web_port}/consistency.csv"

@@ -3,11 +3,13 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
 
-from tests.locust.conftest import MEMORY, STALE, Swarm, assert_agrees
+from tests.locust.conftest import MEMORY, ROOT, STALE, WAIT_S, Swarm, assert_agrees
 
 LOAD = ("-u", "20", "-r", "100", "--keys", "100", *STALE)
 BUSY = str(Path(__file__).with_name("busy_users.py"))
@@ -78,3 +80,20 @@ def test_an_open_loop_keeps_its_rate_and_measures_response_times_from_when_opera
     operations = sum(sum(counts.values()) for counts in result["operations"].values())
     assert 0.7 < operations / (100 * result["duration_s"]) < 1.1
     assert result["latency"]["read"]["response_ms"]["avg"] >= result["latency"]["read"]["service_ms"]["avg"]
+
+
+def test_spawn_messages_do_not_parse_locusts_defaults_again_and_again() -> None:
+    command = [sys.executable, "-m", "tests.locust.spawn_messages"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=WAIT_S, check=True)
+    assert done.stdout.split() == ["1", "3", "False"], done.stderr  # the newest options, without Locust's own
+
+
+def test_a_process_that_may_not_open_enough_files_says_so_before_it_connects(swarm: Swarm, tmp_path: Path) -> None:
+    limit = "import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))\n"
+    locustfile = tmp_path / "limited_users.py"
+    locustfile.write_text(limit + (ROOT / "locustfiles" / "mongo_users.py").read_text())
+    uri = ("--mongo-uri", "mongodb://127.0.0.1:1/?replicaSet=rs0")
+    pid = swarm.alone("--headless", "-u", "2000", "-r", "10", *uri, locustfile=str(locustfile))
+    assert swarm.code(pid) == 2
+    assert "2000 needs up to 2100 open files" in swarm.log(pid)
+    assert "limit of ours, not of MongoDB" in swarm.log(pid)

@@ -1,6 +1,7 @@
 """A process notices that it stalled, and which operations were in flight meanwhile."""
 
-from stalewatch.recording.statistics import LATE_NS, Stall, StallDetector
+from stalewatch.history.operation import Read
+from stalewatch.recording.statistics import LATE_NS, Stall, StallDetector, Statistics
 
 SECOND = 1_000_000_000
 
@@ -81,3 +82,16 @@ def test_both_of_two_stalls_with_a_heartbeat_between_them_overlap_their_operatio
     assert detector.overlaps(begin - 1, end)
     assert detector.overlaps(clock.time - SECOND, clock.time)
     assert not detector.overlaps(end, end + SECOND)
+
+
+def test_an_operation_that_was_due_in_a_stall_has_no_response_time() -> None:
+    detector, _, begin, end = stalled()
+    statistics = Statistics(detector)
+    late, later = (
+        Read(session="s", key="k", version=0, start=end + 1, end=end + 2, outcome="ok", due=due)
+        for due in (begin + SECOND, end)
+    )
+    statistics.on_operation(late, ())
+    statistics.on_operation(later, ())
+    assert statistics.service["read"].count == 2
+    assert (statistics.response["read"].count, statistics.response["read"].max_ns) == (1, 2)

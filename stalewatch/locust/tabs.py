@@ -1,0 +1,159 @@
+"""What the Consistency and Witnesses tabs of Locust's web page show: their columns and rows."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from stalewatch.checkers.verdict import Distribution, Verdict, Violation, overall
+from stalewatch.history.operation import Append, Draw, Fault, Final, Operation, Read, Write
+from stalewatch.locust.master_run import MasterRun
+from stalewatch.locust.result import unchecked
+from stalewatch.recording.totals import no_totals
+
+
+class Tab(NamedTuple):
+    """A tab of the page: its title and key, and the columns of its table."""
+
+    title: str
+    key: str
+    structure: list[dict[str, str]]
+
+
+def _columns(**titles: str) -> list[dict[str, str]]:
+    return [{"key": key, "title": title} for key, title in titles.items()]
+
+
+CONSISTENCY = Tab(
+    "Consistency",
+    "consistency",
+    _columns(
+        guarantee="Guarantee",
+        checked="# Checked",
+        violated="# Violated",
+        rate="Rate",
+        interval="95 % interval",
+        verdict="Verdict",
+        staleness="Staleness p50 / p95 / max (ms)",
+        witness="Newest witness",
+    ),
+)
+WITNESSES = Tab(
+    "Witnesses",
+    "witnesses",
+    _columns(guarantee="Guarantee", cause="Cause", staleness="Staleness (ms)", proof="Operations that prove it"),
+)
+
+TabRow = dict[str, str | int]
+
+
+def consistency_rows(run: MasterRun | None) -> list[TabRow]:
+    """Return a row for each guarantee, one for the whole run, and one for each worker with a problem.
+
+    After a reset, the rows of guarantees count from then on; the others always tell of the whole run.
+    The page sorts rows by `name` until a column heading is clicked.
+    """
+    totals = no_totals() if run is None else run.shown
+    newest = {violation.guarantee: violation for violation in _newest(run)}
+    rows = [
+        _row(
+            guarantee=verdict.name,
+            verdict=verdict.verdict.replace("_", " "),
+            witness=proof(newest[verdict.name], run) if verdict.name in newest else "",
+            **_figures(verdict),
+        )
+        for verdict in totals.findings.verdicts.values()
+    ]
+    rows += [_whole_run(run), *_worker_rows(run)]
+    return [{"name": f"{number:04}", **row} for number, row in enumerate(rows)]
+
+
+def _whole_run(run: MasterRun | None) -> TabRow:
+    """Return the row of the whole run, whatever was reset: its verdict, once there is one."""
+    totals = no_totals() if run is None else run.totals
+    verdict: str = overall(totals.findings.verdicts, complete=run is None or run.complete)
+    if run is not None and run.outcome is not None:
+        verdict = run.outcome.result["verdict"]
+    return _row(guarantee="whole run", verdict=verdict, witness=f"{totals.operations} operations")
+
+
+def _row(**cells: str | int) -> TabRow:
+    return {**{column["key"]: "" for column in CONSISTENCY.structure}, **cells}
+
+
+def _figures(verdict: Verdict) -> TabRow:
+    figures: TabRow = {"checked": verdict.checked, "violated": verdict.violated}
+    if verdict.rate is not None and verdict.interval is not None:
+        low, high = verdict.interval
+        figures |= {"rate": f"{verdict.rate:.4f}", "interval": f"{low:.4f}-{high:.4f}"}
+    if verdict.staleness.count:
+        figures["staleness"] = _quantiles(verdict.staleness)
+    return figures
+
+
+def _quantiles(staleness: Distribution) -> str:
+    p50, p95 = staleness.quantiles_ns(0.50, 0.95)
+    return " / ".join(f"{ns / 1e6:.1f}" for ns in (p50, p95, staleness.max_ns))
+
+
+def _worker_rows(run: MasterRun | None) -> Iterator[TabRow]:
+    if run is None:
+        return
+    for worker in run.workers:
+        notes = [f"stalled for {worker.stalled_ns / 1e9:.1f} s"] if worker.stalled_ns else []
+        if worker.failure:
+            notes.append(worker.failure)
+        if worker.lost or (run.outcome is not None and not worker.complete):
+            notes.append(unchecked(worker) or "")
+        if notes:
+            name, witness = f"worker {worker.worker}", "; ".join(notes)
+            yield _row(guarantee=name, checked=worker.operations, verdict=worker.state, witness=witness)
+
+
+def witness_rows(run: MasterRun | None) -> list[TabRow]:
+    """Return the newest violations, the newest first."""
+    return [
+        {
+            "name": f"{number:04}",
+            "guarantee": violation.guarantee,
+            "cause": violation.cause or "",
+            "staleness": "" if violation.staleness_ns is None else f"{violation.staleness_ns / 1e6:.1f}",
+            "proof": proof(violation, run),
+        }
+        for number, violation in enumerate(reversed(_newest(run)))
+    ]
+
+
+def _newest(run: MasterRun | None) -> list[Violation]:
+    """Return the newest violations in the order in which they were seen."""
+    return sorted(run.newest if run else (), key=lambda violation: violation.operations[-1].end or 0)
+
+
+def proof(violation: Violation, run: MasterRun | None = None) -> str:
+    """Return the operations that prove a violation in words, with times in ms since the start of the first.
+
+    Keys are shown without the name of the run, with which they all start.
+    """
+    start = min(operation.start for operation in violation.operations)
+    words = "; ".join(_words(operation, start) for operation in violation.operations)
+    return words if run is None else words.replace(f"{run.name}-", "")
+
+
+def _words(operation: Operation, start: int) -> str:
+    end = "..." if operation.end is None else f"{(operation.end - start) / 1e6:.1f}"
+    place = f" at {operation.node}" if operation.node else ""
+    return f"{_predicate(operation)} [{(operation.start - start) / 1e6:.1f}, {end}]{place}"
+
+
+def _predicate(operation: Operation) -> str:
+    match operation:
+        case Write():
+            return f"{operation.session} wrote {operation.version} to {operation.key}"
+        case Read():
+            return f"{operation.session} read {operation.version} from {operation.key}"
+        case Append():
+            return f"{operation.session} appended {operation.item} to {operation.key}"
+        case Draw():
+            return f"{operation.session} drew {operation.value} from {operation.key}"
+        case Final():
+            return f"{operation.key} finally held {operation.version if operation.items is None else 'other items'}"
+        case Fault():
+            return operation.fault
