@@ -124,17 +124,23 @@ def run_result(
     duration_s: float,
     workload_results: Mapping[str, Any],
     extra: Mapping[str, Any],
+    ended_early: str | None = None,
 ) -> dict[str, Any]:
     """Return the JSON result of a run.
 
-    `workload_results` holds ``workloads``, their names, and their results beyond the guarantees.
+    `workload_results` holds ``workloads``, their names, and their results beyond the guarantees. `ended_early` is why
+    the load ended before its time, if it did; then the verdict is not ``valid``.
     """
+    checked = check_result(totals.findings)
+    if ended_early is not None and checked["verdict"] == "valid":
+        checked["verdict"] = "unknown"
     return {
-        **check_result(totals.findings),
+        **checked,
         "database": database,
         "run": run,
         "options": dict(options),
         "duration_s": duration_s,
+        "ended_early": ended_early,
         **totals.statistics.figures(),
         **workload_results,
         "lost_writes_exact": lost_writes_exact(workload_results["workloads"]),

@@ -51,6 +51,8 @@ def _warnings(result: Result) -> Iterator[str]:
     fruitless = why_nothing_succeeded(result)
     if fruitless is not None:
         yield fruitless
+    if result.get("ended_early"):
+        yield f"the run ended early: {result['ended_early']}"
     if result.get("unread_keys"):
         yield (
             f"final reads of {result['unread_keys']} keys failed, so their writes were not checked for losses: "
