@@ -238,18 +238,14 @@ class Master:
 
     def _on_test_stopping(self, **_: Any) -> None:  # noqa: ANN401 # Locust's extras
         """Drain the workers before Locust stops any users, so that no report is missing."""
+        forsaken = isinstance(self._runner, MasterRunner) and not self._runner.worker_count
         self._runner.update_state(STATE_STOPPING)
         self.conclude()
         run, namespace = self.run, self._environment.parsed_options
         if run is not None and run.outcome is not None and self._environment.web_ui is not None:
             self._print(run.outcome)
-        if (
-            isinstance(self._runner, MasterRunner)
-            and not self._runner.worker_count
-            and namespace
-            and namespace.headless
-        ):
-            gevent.spawn(self._runner.quit)  # when its last worker is gone, Locust only stops
+        if forsaken and namespace is not None and namespace.headless:
+            gevent.spawn(self._runner.quit)  # when its last worker is gone, Locust only stops, even if one comes back
 
     @property
     def is_ending(self) -> bool:

@@ -1,9 +1,6 @@
-"""Users of a simulated store beside users of another system, whose requests fail; a handler may choose the exit code."""
+"""Users of a simulated store, and users of another system, whose requests all fail."""
 
-import os
-from typing import Any
-
-from locust import User, constant, events, task
+from locust import User, constant, task
 
 from stalewatch.locust import DatabaseUser
 
@@ -24,9 +21,3 @@ class FailingUser(User):
         self.environment.events.request.fire(
             request_type="GET", name="/", response_time=1, response_length=0, exception=OSError("refused"), context={}
         )
-
-
-@events.quitting.add_listener
-def choose_exit_code(environment: Any, **_: Any) -> None:
-    if "CHOSEN_CODE" in os.environ:
-        environment.process_exit_code = int(os.environ["CHOSEN_CODE"])
