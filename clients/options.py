@@ -38,15 +38,13 @@ class Option(NamedTuple):
     the text. `omitted` is the value if the option is given neither as a flag nor by the environment variable `env`;
     `alone` is the value of the flag without an argument; `aliases` are other flags for it, and `old_env` earlier names
     of the variable. `show` turns the value into what results print. A `secret` value may hold a password: it never
-    appears on a page, in a log or in a report. `one_process` options are for runs in one process: Locust, whose workers
-    end at different times, lacks them.
+    appears on a page, in a log or in a report.
     """
 
     flag: str
     help: str
     field: str = ""
     omitted: Any = None
-    one_process: bool = False
     choices: tuple[str, ...] | None = None
     parse: Callable[[str], Any] = str
     show: Callable[[Any], Any] = lambda value: value

@@ -155,7 +155,7 @@ class Leaving(Protocol):
     def leave(self) -> Sequence[str]:
         """Remove the set-up if so chosen, once the run's keys are deleted; return lines about what stays.
 
-        Raises `ClientError`. It is called in runs of one process only: others may still use the set-up.
+        Raises `ClientError`. One process of a run calls it, whether or not it has prepared anything.
         """
 
 

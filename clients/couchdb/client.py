@@ -186,6 +186,7 @@ class CouchClient:
     def leave(self) -> Sequence[str]:
         """Delete our replication documents if so chosen, else return a line about them (raises `ClientError`)."""
         options = self._options
+        self._admins = self._admins or leader_admins(options, options.timeout_s)
         if not replication.may_configure(self._admins):
             return []
         ours = replication.own_jobs(replication.directions(options, self._admins), options.db)

@@ -136,11 +136,10 @@ class CouchOptions:
     tls_key: str | None = tls_option("key", "COUCH")
     remove_replication: bool = option(
         "--remove-replication",
-        "on: after the run, delete the replication documents that stalewatch wrote for this database; in runs of one "
-        "process (bench, drill), and only if no other run uses the replication",
+        "on: after the run, delete the replication documents that stalewatch wrote for this database; only if no other "
+        "run uses the replication",
         default=False,
         alone="on",
-        one_process=True,
         **ON_OFF,
     )
     timeout_s: float = option(

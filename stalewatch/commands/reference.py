@@ -47,12 +47,13 @@ Under Locust: `--report-json`, `--report`, `--history-dir`, `--keep`, `--metrics
 | code | meaning |
 |---|---|
 | 0 | done, and expectations met |
-| 1 | an expectation was missed |
+| 1 | an expectation was missed; a run that [ended early](under-locust.md#runs-that-ended-early) misses all of them |
 | 2 | wrong usage, or a malformed address |
 | 3 | no database reached, wrong password, missing rights, or no operation succeeded |
 | 130 | Ctrl-C, after the result was printed |
 
-`stalewatch check` has its own: 0 valid, 1 invalid, 2 unknown, 64 bad input.
+[Under Locust](under-locust.md#exit-codes), Locust's own code counts too. `stalewatch check` has its own: 0 valid, 1
+invalid, 2 unknown, 64 bad input.
 """
 
 

@@ -25,6 +25,7 @@ def require_files(database: Database, options: object, users: int) -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
             return
     raise BadAddress(
-        f"--users {users} needs up to {needed} open files, but this process may open {soft if unlimited else hard} "
-        f"(ulimit -n); that is a limit of ours, not of {database.label}: raise it, or give fewer users per process"
+        f"{users} users in one process need up to {needed} open files, but this process may open "
+        f"{soft if unlimited else hard} (ulimit -n); that is a limit of ours, not of {database.label}: raise it, or "
+        "give fewer users per process"
     )

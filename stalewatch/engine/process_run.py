@@ -73,6 +73,8 @@ class ThreadedLoad:
         self.run = run
         self.interrupted = False
         self.duration_s = 0.0
+        self.ended_early: str | None = None
+        """Why the load ended before its time; None if it did not."""
         self.ended_ns = 0
         """When the sessions were told to end, or had done all operations."""
         self.background: dict[str, BackgroundTask] = {}
@@ -110,6 +112,15 @@ class ThreadedLoad:
         self._threads.run({**work, **tasks}, lambda: report(self.progress()))
         self.ended_ns = min(self._clock.now(), self._deadline_ns)
         self.duration_s = max(0, self._clock.now() - self._load_ns) / 1e9
+        self.ended_early = self._why_early()
+
+    def _why_early(self) -> str | None:
+        if not self.interrupted or self._started >= self._operations or self._clock.now() >= self._deadline_ns:
+            return None
+        phase, done, total, unit = self.progress()
+        if unit == "s":  # of a drill, the total is only the longest possible time
+            return f"interrupted after {done:.1f} s of {phase}"
+        return f"interrupted after {done:.0f} of {total:.0f} {unit}"
 
     def final_reads(self, report: Report) -> None:
         """Make the final reads, unless interrupted."""
@@ -263,6 +274,7 @@ class ProcessRun:
             options={**self.spec.shown_options, "driver": self.run.client.settings()},
             duration_s=self.load.duration_s,
             workload_results=self.run.extra_results(),
+            ended_early=self.load.ended_early,
             extra={
                 "interrupted": self.load.interrupted,
                 "final_reads_s": self.run.final_reads_s,

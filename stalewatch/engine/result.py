@@ -129,16 +129,18 @@ def run_result(
     duration_s: float,
     workload_results: Mapping[str, Any],
     extra: Mapping[str, Any],
+    ended_early: str | None = None,
 ) -> dict[str, Any]:
     """Return the JSON result of a run.
 
     `workload_results` holds ``workloads``, their names, their results beyond the guarantees, and how many written keys
     could not be read finally. If that leaves no evidence of lost writes, or a drill without their number, the verdict
-    is not ``valid``.
+    is not ``valid``; nor is it if the load ended before its time, and `ended_early` is why.
     """
     checked = check_result(totals.findings)
     unread = workload_results.get("unread_keys")
-    if checked["verdict"] == "valid" and unread and not _counts_losses(checked, extra.get("rpo")):
+    unproved = unread and not _counts_losses(checked, extra.get("rpo"))
+    if checked["verdict"] == "valid" and (unproved or ended_early is not None):
         checked["verdict"] = "unknown"
     return {
         **checked,
@@ -146,6 +148,7 @@ def run_result(
         "run": run,
         "options": dict(options),
         "duration_s": duration_s,
+        "ended_early": ended_early,
         **totals.statistics.figures(),
         "unread_keys": 0,
         "unread_error": None,

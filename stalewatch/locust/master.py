@@ -1,11 +1,13 @@
 """The master's side of runs: it names them, adds up reports, drains the workers at the end, and makes the verdict."""
 
 import logging
-import secrets
+import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable, Collection
+from contextlib import redirect_stdout
 from random import SystemRandom
+from secrets import token_hex
 from typing import Any, NoReturn
 
 import gevent
@@ -13,12 +15,25 @@ from locust.env import Environment
 from locust.exception import StopTest
 from locust.runners import STATE_STOPPING, MasterRunner, Runner
 
-from stalewatch.clients.errors import BadAddress
+from stalewatch.clients.databases import DATABASES
+from stalewatch.clients.errors import BadAddress, ClientError
+from stalewatch.clients.protocol import Client, Leaving
+from stalewatch.clusters.protocol import ClusterError
 from stalewatch.exit_codes import INTERRUPTED, USAGE
 from stalewatch.history.clock import RealClock
 from stalewatch.locust import messages, options
-from stalewatch.locust.master_run import SILENCE_S, BackgroundResult, MasterRun, Turns, WorkerRecord
+from stalewatch.locust.ending import settle_exit_code, why_early
+from stalewatch.locust.master_run import (
+    SILENCE_S,
+    BackgroundResult,
+    MasterRun,
+    RunOutcome,
+    Turns,
+    WorkerRecord,
+)
 from stalewatch.locust.messages import WorkerReport
+from stalewatch.locust.open_database import servers_of
+from stalewatch.locust.options import Secrets
 from stalewatch.locust.pace import sharing_rate
 from stalewatch.locust.result import outcome, print_outcome, salvage, write_files
 
@@ -41,19 +56,27 @@ class Master:
     """Listens to Locust's events and to the workers' messages; `databases_of` returns the databases of the users."""
 
     def __init__(
-        self, environment: Environment, runner: Runner, databases_of: Callable[[Environment], Collection[str]]
+        self,
+        environment: Environment,
+        runner: Runner,
+        databases_of: Callable[[Environment], Collection[str]],
+        secrets: Secrets,
     ) -> None:
         self.run: MasterRun | None = None
         self.exit_code = 0
         self._environment = environment
         self._runner = runner
         self._databases_of = databases_of
+        self._secrets = secrets
         self._clock = RealClock()
         self._listener: object = None
         self._users = 0
         self._random_seed: str | None = None
         """The seed that was chosen for the last run, if the options have none."""
         self._interrupted = False
+        namespace = environment.parsed_options
+        at_once = namespace is not None and (namespace.headless or namespace.autostart)
+        self._run_time_s: float | None = namespace.run_time if namespace is not None and at_once else None
         self._listen()
         gevent.spawn(self._watch_forever)
 
@@ -70,7 +93,14 @@ class Master:
         events.reset_stats.add_listener(self._on_reset)
         events.spawning_complete.add_listener(self._on_spawning_complete)
         events.quitting.add_listener(self._on_quitting)
+        settle_exit_code(self._environment, lambda: INTERRUPTED if self._interrupted else self.exit_code)
         events.quit.add_listener(self._on_quit)
+
+    def limit(self, run_time_s: float | None) -> None:
+        """Note the run time that the page's form gave to the next run, or to the current one from now on."""
+        self._run_time_s = run_time_s
+        if self.run is not None and not self.run.ending:
+            self.run.run_time_s, self.run.started = run_time_s, time.monotonic()
 
     def on_interrupt(self) -> bool:
         """Note that the run was interrupted; if it is ending already, stop waiting. Return whether it is."""
@@ -104,14 +134,15 @@ class Master:
             options.check(namespace, databases)
         except BadAddress as error:
             self._refuse(str(error))
-        name = f"{time.strftime('%Y%m%d%H%M%S')}{secrets.token_hex(2)}"
+        name = f"{time.strftime('%Y%m%d%H%M%S')}{token_hex(2)}"
         self._users = self._runner.target_user_count
         if namespace.seed in (None, "", self._random_seed):
             namespace.seed = self._random_seed = str(SystemRandom().randrange(1 << 32))
         setattr(namespace, messages.RUN, name)
         setattr(namespace, messages.TARGET, sharing_rate(environment.user_classes, self._users))
+        setattr(namespace, messages.WORKERS, len(self._client_ids()))
         self.exit_code = 0
-        self.run = MasterRun(name, Namespace(**vars(namespace)), databases, self._users)
+        self.run = MasterRun(name, Namespace(**vars(namespace)), databases, self._users, self._run_time_s)
         self._turns = Turns(lambda client_id, database: self._send(messages.TURN, {"database": database}, client_id))
         log.info("run %s", name)
 
@@ -206,18 +237,14 @@ class Master:
 
     def _on_test_stopping(self, **_: Any) -> None:  # noqa: ANN401 # Locust's extras
         """Drain the workers before Locust stops any users, so that no report is missing."""
+        forsaken = isinstance(self._runner, MasterRunner) and not self._runner.worker_count
         self._runner.update_state(STATE_STOPPING)
         self.conclude()
         run, namespace = self.run, self._environment.parsed_options
         if run is not None and run.outcome is not None and self._environment.web_ui is not None:
-            print_outcome(run.outcome)
-        if (
-            isinstance(self._runner, MasterRunner)
-            and not self._runner.worker_count
-            and namespace
-            and namespace.headless
-        ):
-            gevent.spawn(self._runner.quit)  # when its last worker is gone, Locust only stops
+            self._print(run.outcome)
+        if forsaken and namespace is not None and namespace.headless:
+            gevent.spawn(self._runner.quit)  # when its last worker is gone, Locust only stops, even if one comes back
 
     @property
     def is_ending(self) -> bool:
@@ -233,7 +260,7 @@ class Master:
             if gevent.getcurrent() is not self._workers_listener:
                 run.concluded.wait()
             return
-        run.phase, run.stopped_ns = "drain", self._clock.now()
+        run.end_load(self._clock.now(), why_early(self._runner, run, interrupted=self._interrupted))
         try:
             self._drain(run)
         finally:  # even if this greenlet is killed, those who wait get a verdict
@@ -282,25 +309,51 @@ class Master:
                 run.count(salvage(worker, run.name, options.path(run.options, "history_dir")))
         run.outcome = outcome(run, run.background.end() if run.background else BackgroundResult({}))
         self.exit_code = run.outcome.exit_code
+        self._leave(run)
         for failure in write_files(run.outcome.result, run.options):
             log.error("%s", failure)
             self.exit_code = self.exit_code or USAGE
         log.info("run %s: %s", run.name, run.outcome.result["verdict"])
+
+    def _leave(self, run: MasterRun) -> None:
+        """Remove what setting up the databases created if so chosen, and report what stays.
+
+        That is for the master: workers end at different times, and the last of them is not known to any.
+        """
+        for name in sorted({name for worker in run.workers for name in worker.settings}):
+            database = DATABASES[name]
+            try:
+                found = servers_of(database, run.options, self._secrets, self._runner)
+                if found is not None:
+                    _leave(database.open(found, 1, 0, self._clock))
+            except (ClientError, ClusterError) as error:
+                log.warning("what stays in the database is unknown: %s", error)
 
     def _on_quitting(self, **_: Any) -> None:  # noqa: ANN401 # Locust's extras
         self.conclude()
         if isinstance(self._runner, MasterRunner) and self.run is not None:
             for worker in self.run.workers:  # Locust forgets a worker that is about to become ready again
                 self._send("quit", {}, worker.client_id)
-        code = INTERRUPTED if self._interrupted else self.exit_code
-        if code or not self._runner.exceptions:  # exceptions in user classes keep Locust's own exit code
-            self._environment.process_exit_code = code
 
     def _on_quit(self, **_: Any) -> None:  # noqa: ANN401 # Locust's extras
         """Print the verdict after everything else, unless the web page showed it."""
         run = self.run
         if run is not None and run.outcome is not None and self._environment.web_ui is None:
-            print_outcome(run.outcome)
+            self._print(run.outcome)
+
+    def _print(self, outcome: RunOutcome) -> None:
+        """Print the outcome; with Locust's ``--json``, stdout is for that alone."""
+        namespace = self._environment.parsed_options
+        with redirect_stdout(sys.stderr if namespace is not None and namespace.json else sys.stdout):
+            print_outcome(outcome)
+
+
+def _leave(client: Client) -> None:
+    try:
+        for line in client.leave() if isinstance(client, Leaving) else ():
+            log.info("%s", line)
+    finally:
+        client.close()
 
 
 def _log_progress(workers: Collection[WorkerRecord]) -> None:

@@ -18,6 +18,9 @@ from stalewatch.recording.totals import Totals, no_totals
 SILENCE_S = 10.0
 """How long a worker may be silent before it counts as lost. Locust's own limit is 3 s; a worker may come back."""
 
+QUIET_S = 3.0
+"""A worker that turns out to be lost, and was silent for so long at the end of the load, was lost during the load."""
+
 MAX_STALLS = 20
 """How many stalls of a worker are kept with their times."""
 
@@ -219,9 +222,16 @@ class MasterRun:
     options: Namespace
     databases: Collection[str]
     users: int = 0
+    run_time_s: float | None = None
+    """When Locust will end the load, in seconds from its start; None without such a limit."""
+    started: float = field(default_factory=time.monotonic)
     phase: RunPhase = "load"
     stopped_ns: int = 0
     """When the sessions were told to end, by the master's clock."""
+    ended_early: str | None = None
+    """Why the load ended before its time; None if it did not, or goes on."""
+    silent: list[WorkerRecord] = field(default_factory=list)
+    """The workers that had been silent for a while when the sessions were told to end."""
     workers: WorkerRegistry = field(default_factory=WorkerRegistry)
     totals: Totals = field(default_factory=no_totals)
     """What all workers found and counted; totals of single workers would take too much memory."""
@@ -280,6 +290,17 @@ class MasterRun:
         """Whether nothing of any worker is missing, as far as is known."""
         decided = self.phase in {"decide", "over"}
         return all(worker.complete if decided else worker.complete_so_far for worker in self.workers)
+
+    def end_load(self, now_ns: int, ended_early: str | None) -> None:
+        """Note that the sessions are told to end now, and why they are if it is before their time."""
+        self.phase, self.stopped_ns, self.ended_early = "drain", now_ns, ended_early
+        self.silent = [one for one in self.workers if not one.done and self.workers.silent_s(one) > QUIET_S]
+
+    @property
+    def cut_short(self) -> str | None:
+        """Why the load, or that of some workers, ended before its time; known once there is a verdict."""
+        lost = ", ".join(str(one.worker) for one in self.silent if one.lost)
+        return self.ended_early or (f"worker {lost} was lost during the load" if lost else None)
 
     @property
     def duration_s(self) -> float:

@@ -33,9 +33,9 @@ TURN, TURN_OVER = "stalewatch-turn", "stalewatch-turn-over"
 REFUSED = "stalewatch-refused"
 """Master to worker: your reports belong to another run than mine."""
 
-RUN, TARGET = "stalewatch_run", "stalewatch_users"
-"""The run's name and the target number of users who share `--rate`, among Locust's parsed options: every spawn message
-contains those, so that workers that join late get them too."""
+RUN, TARGET, WORKERS = "stalewatch_run", "stalewatch_users", "stalewatch_workers"
+"""The run's name, the target number of users who share `--rate`, and how many workers there were at the start, among
+Locust's parsed options: every spawn message contains those, so that workers that join late get them too."""
 
 MAX_DRIFT = 1000e-6
 """How much two clocks may drift apart, in seconds per second: NTP slews each by at most half, one up, one down."""

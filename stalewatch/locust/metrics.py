@@ -12,15 +12,13 @@ from weakref import WeakKeyDictionary
 
 import gevent
 from locust.env import Environment
-from locust.runners import MasterRunner, Runner, WorkerRunner
+from locust.runners import Runner, WorkerRunner
 
 from stalewatch.clients.databases import DATABASES
-from stalewatch.clients.options import parse_options
-from stalewatch.clients.protocol import Database
 from stalewatch.clusters.protocol import ClusterError
-from stalewatch.engine.database_run import with_local_cluster
 from stalewatch.exit_codes import USAGE
 from stalewatch.locust.master_run import STATES, MasterRun
+from stalewatch.locust.open_database import servers_of
 from stalewatch.locust.options import Secrets
 from stalewatch.locust.worker_run import WorkerRun
 from stalewatch.metrics.meter import Reading
@@ -80,26 +78,15 @@ class MasterMetrics:
         for name in run.databases:
             nodes = NodeMetrics(run.name, name)
             self._nodes.append(nodes)
-            database = DATABASES[name]
-            options = self._options(database, run)
-            if options is not None:
+            database, reason = DATABASES[name], "pass the servers' address to the master"
+            try:
+                options = servers_of(database, run.options, self._secrets, self._runner)
+            except ClusterError as error:
+                options, reason = None, str(error)
+            if options is None:
+                log.warning("%s: no replication lag in the metrics: %s", name, reason)
+            else:
                 gevent.spawn(poll_servers, database, options, nodes, run.concluded)
-
-    def _options(self, database: Database, run: MasterRun) -> object | None:
-        """Return the options that lead to the servers; None if only the workers know the address.
-
-        Workers on other machines may have their own address, and a local cluster here would not be theirs.
-        """
-        options: object = parse_options(database.options, self._secrets.restored(run.options))
-        here = not isinstance(self._runner, MasterRunner) or bool(run.options.processes)
-        if database.lacks_address(options) and not here:
-            log.warning("%s: no replication lag in the metrics: pass the servers' address to the master", database.name)
-            return None
-        try:
-            return with_local_cluster(database, options, log.info)
-        except ClusterError as error:
-            log.warning("%s: no replication lag in the metrics: %s", database.name, error)
-            return None
 
     def _on_quitting(self, **_: Any) -> None:  # noqa: ANN401 # Locust's extras
         """Wait for one more scrape; without it Prometheus would never see the final reads."""

@@ -11,13 +11,14 @@ from typing import Any, NamedTuple
 import gevent
 from gevent.event import Event
 from locust.env import Environment
+from locust.runners import MasterRunner, Runner
 from locust.stats import StatsError
 
 from stalewatch.checkers.verdict import Violation
 from stalewatch.clients.databases import DATABASES
 from stalewatch.clients.errors import BadAddress, ClientError
 from stalewatch.clients.options import parse_options, public_values
-from stalewatch.clients.protocol import Levels
+from stalewatch.clients.protocol import Database, Levels
 from stalewatch.clusters.protocol import ClusterError
 from stalewatch.engine.database_run import DatabaseRun, RunSpec, collect_garbage_rarely, connect, with_local_cluster
 from stalewatch.engine.process_limits import require_files
@@ -27,7 +28,7 @@ from stalewatch.history.clock import RealClock
 from stalewatch.history.operation import Append, Draw, Fault, Operation, Read, Write
 from stalewatch.locust import messages
 from stalewatch.locust.messages import HistoryFile
-from stalewatch.locust.options import public_load
+from stalewatch.locust.options import Secrets, public_load
 from stalewatch.metrics.meter import Reading
 from stalewatch.metrics.process import ProcessMetrics
 from stalewatch.recording.statistics import StallDetector
@@ -56,9 +57,10 @@ class RunFailure(NamedTuple):
 class WorkerRunSettings:
     """What all databases of a worker's run share.
 
-    `options` contain the secrets that this process was given. `own_master` is true if there are no workers, `local` if
-    a local cluster may be started for a database without an address. Opening a database waits inside `turn`. `metrics`
-    is the address of this process's metrics, if it serves any, and `meters` are the metrics by database.
+    `options` contain the secrets that this process was given. `users` are this process's share. `own_master` is true if
+    there are no workers, `local` if a local cluster may be started for a database without an address. Opening a
+    database waits inside `turn`. `metrics` is the address of this process's metrics, if it serves any, and `meters` are
+    the metrics by database.
     """
 
     run: str
@@ -69,6 +71,7 @@ class WorkerRunSettings:
     stalls: StallDetector
     environment: Environment
     history_dir: Path | None
+    users: int
     own_master: bool
     local: bool
     turn: Callable[[str], AbstractContextManager[None]]
@@ -185,9 +188,7 @@ class OpenDatabase:
                 f"no address of {self.database}: pass it to the master, or to this worker in its environment; a local "
                 "cluster started here would not be the one that other workers use"
             )
-        users = int(getattr(settings.options, messages.TARGET, 1) or 1)
-        if settings.own_master:  # of several workers, none knows how many users it will get
-            require_files(database, options, users)
+        require_files(database, options, settings.users)
         options = with_local_cluster(database, options, log.info)
         self._history = self._history_path()
         return RunSpec(
@@ -197,7 +198,7 @@ class OpenDatabase:
             options=options,
             load=settings.load,
             workload=self.workload,
-            users=users,
+            users=int(getattr(settings.options, messages.TARGET, 1) or 1),
             first_key=self._first_key,
             history=self._history,
             shown_options={**public_load(settings.load), **public_values(options)},
@@ -310,3 +311,16 @@ class RequestEvents:
             if error is None:
                 error = stats.errors[key] = StatsError(VIOLATION, name, cause)
             error.occurred()
+
+
+def servers_of(database: Database, namespace: Namespace, secrets: Secrets, runner: Runner) -> object | None:
+    """Return the options that lead to a database's servers; None if only the workers know the address.
+
+    Workers on other machines may have their own address, and a local cluster here would not be theirs. Raises a
+    `ClusterError`.
+    """
+    options: object = parse_options(database.options, secrets.restored(namespace))
+    here = not isinstance(runner, MasterRunner) or bool(namespace.processes)
+    if database.lacks_address(options) and not here:
+        return None
+    return with_local_cluster(database, options, log.info)

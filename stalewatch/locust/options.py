@@ -1,5 +1,6 @@
 """Locust's command line and form, and how secrets stay in the process that they were given to."""
 
+import logging
 import os
 from argparse import Namespace
 from collections.abc import Collection, Iterable, Mapping
@@ -9,15 +10,16 @@ from typing import Any
 from stalewatch.clients.databases import DATABASES
 from stalewatch.clients.errors import BadAddress
 from stalewatch.clients.options import Option, options_of, parse_options, port, public_values
+from stalewatch.locust.bound_ports import LOOPBACK
 from stalewatch.reports import expect
 from stalewatch.workloads.options import LoadOptions
+
+log = logging.getLogger("stalewatch")
 
 LOCUST_OPTIONS = frozenset({"users", "ops", "duration"})
 """Options of the bench for which Locust has its own: ``-u`` and ``-t``."""
 
 LOAD = tuple(option for option in options_of(LoadOptions) if option.name not in LOCUST_OPTIONS)
-
-LOOPBACK = "127.0.0.1"
 
 OUTPUTS: tuple[tuple[str, dict[str, Any]], ...] = (
     (
@@ -53,8 +55,7 @@ OUTPUTS: tuple[tuple[str, dict[str, Any]], ...] = (
 
 
 def add_arguments(parser: Any, databases: Collection[str]) -> None:  # noqa: ANN401 # Locust's parser is not typed
-    """Add the options of the load, of these databases and of the results; bind Locust's ports to loopback."""
-    parser.set_defaults(web_host=LOOPBACK, master_bind_host=LOOPBACK)
+    """Add the options of the load, of these databases and of the results."""
     for flag, options in _by_flag(databases).items():
         _add(parser, flag, options)
     for flag, keywords in OUTPUTS:
@@ -63,34 +64,34 @@ def add_arguments(parser: Any, databases: Collection[str]) -> None:  # noqa: ANN
 
 def all_options(databases: Iterable[str]) -> list[Option]:
     """Return the options of the load and of these databases."""
-    return [*LOAD, *(option for database in databases for option in _flags(database))]
-
-
-def _flags(database: str) -> list[Option]:
-    """Return the options of a database that runs in several processes have."""
-    return [option for option in DATABASES[database].flags() if not option.one_process]
+    return [*LOAD, *(option for database in databases for option in DATABASES[database].flags())]
 
 
 def _by_flag(databases: Iterable[str]) -> dict[str, dict[str, Option]]:
     """Return every flag once, with its option in each database that has it."""
     found: dict[str, dict[str, Option]] = {option.flag: {"": option} for option in LOAD}
     for database in databases:
-        for option in _flags(database):
+        for option in DATABASES[database].flags():
             found.setdefault(option.flag, {})[database] = option
     return found
 
 
 def _add(parser: Any, flag: str, options: dict[str, Option]) -> None:  # noqa: ANN401 # Locust's parser is not typed
     """Add a flag; its value stays text until `parse_options`, and empty text means no value."""
-    every = list(options.values())
+    taken, every = parser._option_string_actions, list(options.values())  # noqa: SLF001 # argparse has no public way
     first = every[0]
     default = _common(None if option.env else option.default_text for option in every)
     choices = first.choices if all(option.choices == first.choices for option in every) else None
     if choices and default is None:  # without an empty choice the form would select the first one
         choices, default = ("", *choices), ""
-    taken = parser._option_string_actions  # noqa: SLF001 # argparse does not say it publicly; Locust's own come first
+    flags = [one for one in (flag, *first.aliases) if one not in taken]  # Locust's own come first
+    if not flags or any(action.dest == first.name for action in taken.values()):
+        raise BadAddress(
+            f"{flag} of {', '.join(name for name in options if name) or 'the load'} cannot be an option under Locust, "
+            f"which has an option {flag} of its own: call it something else in the database's options"
+        )
     parser.add_argument(
-        *(one for one in (flag, *first.aliases) if one not in taken),
+        *flags,
         dest=first.name,
         default=default,
         metavar=None if choices else first.name.upper(),
@@ -120,6 +121,42 @@ def public_load(load: LoadOptions) -> dict[str, object]:
     """Return the options of the load for which Locust has none of its own, as results show them."""
     values = public_values(load)
     return {option.name: values[option.name] for option in LOAD}
+
+
+def take_host(namespace: Namespace, databases: Iterable[str], *, others: bool) -> None:
+    """Take Locust's ``-H`` as the address of a database, unless it is meant for `others`, users of other systems.
+
+    It stays in the namespace without its secrets. Raises `BadAddress` if it could belong to several databases.
+    """
+    host = str(namespace.host or "")
+    scheme = host.partition("://")[0] if "://" in host else ""
+    rows = [row for row in map(DATABASES.__getitem__, databases) if row.addresses]
+    found = [row for row in rows if scheme.startswith(row.name)] or ([] if others else rows)
+    if not host or not found:
+        return
+    flags = {option.flag: option for row in found for option in row.flags() if option.field in row.addresses}
+    if len(found) > 1:
+        raise BadAddress(f"-H: it could be the address of {_either(row.name for row in found)}: use {_either(flags)}")
+    option, *_ = flags.values()
+    if any(getattr(namespace, one.name, None) for one in flags.values()):
+        log.warning("-H is not used: %s says where %s is", _either(flags), found[0].name)
+    else:
+        setattr(namespace, option.name, host)
+    namespace.host = option.redaction.redact(host) if option.secret else host
+
+
+def _either(names: Iterable[str]) -> str:
+    return " or ".join(names)
+
+
+def changed(kept: Namespace, databases: Iterable[str], given: Mapping[str, str]) -> list[str]:
+    """Return the options of ours of which a form has another value than a test that runs, which keeps its own.
+
+    An empty seed means any seed; the test has chosen one.
+    """
+    current = {option.name: str(getattr(kept, option.name, None) or "") for option in all_options(databases)}
+    asked = {name: text for name, text in given.items() if text or name != "seed"}
+    return sorted(name for name in current.keys() & asked.keys() if asked[name] != current[name])
 
 
 def check(namespace: Namespace, databases: Iterable[str]) -> LoadOptions:

@@ -19,7 +19,7 @@ from stalewatch.clients.options import parse_options
 from stalewatch.clusters.local_clusters import cluster
 from stalewatch.clusters.protocol import ClusterError
 from stalewatch.exit_codes import UNREACHABLE, USAGE
-from stalewatch.locust import drill, options
+from stalewatch.locust import bound_ports, drill, options
 from stalewatch.locust.master import Master
 from stalewatch.locust.metrics import MasterMetrics
 from stalewatch.locust.options import Secrets
@@ -86,15 +86,19 @@ def install(base: type[User]) -> None:
     """Register with Locust, once; the loaded subclasses of `base` decide which databases have options."""
 
     def add_arguments(parser: Any, **_: Any) -> None:  # noqa: ANN401 # Locust's parser is not typed
-        options.add_arguments(parser, _databases(_subclasses(base)))
+        try:
+            options.add_arguments(parser, _databases(_subclasses(base)))
+        except BadAddress as error:  # Locust would only log it, and go on without the options
+            parser.exit(USAGE, f"locust: {error}\n")
         drill.add_arguments(parser)
+        bound_ports.guard(parser)
 
     def on_init(environment: Environment, runner: Runner | None, **_: Any) -> None:  # noqa: ANN401 # Locust's extras
         if runner is None or environment.parsed_options is None:
             return
         for driver in NOISY:
             logging.getLogger(driver).setLevel(logging.CRITICAL)
-        _start(environment, environment.parsed_options, runner, _databases(_subclasses(base)), chosen)
+        _start(environment, environment.parsed_options, runner, base, chosen)
 
     def chosen(environment: Environment) -> Collection[str]:
         return _databases(one for one in environment.user_classes if issubclass(one, base))
@@ -107,14 +111,17 @@ def _start(
     environment: Environment,
     namespace: Namespace,
     runner: Runner,
-    databases: Collection[str],
+    base: type[User],
     databases_of: Callable[[Environment], Collection[str]],
 ) -> None:
     """Start the master or the worker in this process, or both."""
+    databases = _databases(_subclasses(base))
     is_worker = isinstance(runner, WorkerRunner)
     drilled = None if is_worker or not namespace.drill else drill.prepare(environment, namespace)
     # A worker that joins a running test has the master's options already, in place of its own.
-    secrets = Secrets(options.all_options(databases), get_parser().parse_args() if is_worker else namespace)
+    own = get_parser().parse_args() if is_worker else namespace
+    _take_host(environment, own, databases_of(environment), base)
+    secrets = Secrets(options.all_options(databases), own)
     interrupts = Interrupts()
     if not is_worker:
         # On the page, classes can be picked and options changed; its form is checked when it is submitted.
@@ -122,7 +129,7 @@ def _start(
         _check(namespace, databases_of(environment) if at_once else [])
         if at_once and not (isinstance(runner, MasterRunner) and not namespace.processes):  # all users are here
             _start_clusters(namespace, secrets, databases_of(environment))
-        master = Master(environment, runner, databases_of)
+        master = Master(environment, runner, databases_of, secrets)
         interrupts.on_interrupt(master.on_interrupt)
         interrupts.on_start(master.leave_start)
         if namespace.metrics_port:
@@ -133,6 +140,18 @@ def _start(
             drill.run_with_every_test(environment, master, drilled)
     if not isinstance(runner, MasterRunner):
         interrupts.on_interrupt(Worker(environment, runner, secrets).on_interrupt)
+
+
+def _take_host(environment: Environment, namespace: Namespace, databases: Collection[str], base: type[User]) -> None:
+    """Use `-H` as the address of a database, and keep its password off the page and out of messages."""
+    others = any(not issubclass(one, base) for one in environment.user_classes)
+    try:
+        options.take_host(namespace, databases, others=others)
+    except BadAddress as error:
+        print(f"locust: {error}", file=sys.stderr)
+        sys.exit(USAGE)
+    if environment.parsed_options is not None:
+        environment.host = environment.parsed_options.host = namespace.host
 
 
 def _check(namespace: Namespace, databases: Collection[str]) -> None:

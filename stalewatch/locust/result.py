@@ -15,8 +15,8 @@ from stalewatch.checkers.judge import Judge
 from stalewatch.clients.databases import DATABASES
 from stalewatch.clients.options import parse_options, public_values
 from stalewatch.engine.database_run import added_up
-from stalewatch.engine.result import run_result
-from stalewatch.exit_codes import DONE, MISSED
+from stalewatch.engine.result import run_result, why_nothing_succeeded
+from stalewatch.exit_codes import DONE, MISSED, UNREACHABLE
 from stalewatch.history.operation import Operation
 from stalewatch.history.reader import BadHistory, History
 from stalewatch.locust import options
@@ -52,10 +52,13 @@ def outcome(run: MasterRun, background: BackgroundResult) -> RunOutcome:
         options=_options(run.options, databases) | {"users": run.users, "driver": _by_database(settings)},
         duration_s=run.duration_s,
         workload_results=_workload_results(run.options, [worker.extra_results for worker in workers]),
+        ended_early=run.cut_short,
         extra={**background.result, "workers": [worker_row(worker) for worker in workers]},
     )
     missed = expect.missed(options.expectations(run.options), result)
     failed = max((background.exit_code, *(worker.exit_code for worker in workers)))
+    if run.databases and why_nothing_succeeded(result):
+        failed = failed or UNREACHABLE
     return RunOutcome(result, totals, missed, failed or (MISSED if missed else DONE))
 
 

@@ -70,9 +70,12 @@ def _whole_run(run: MasterRun | None) -> TabRow:
     """Return the row of the whole run, whatever was reset: its verdict, once there is one."""
     totals = no_totals() if run is None else run.totals
     verdict: str = overall(totals.findings.verdicts, complete=run is None or run.complete)
+    notes = [f"{totals.operations} operations"]
     if run is not None and run.outcome is not None:
         verdict = run.outcome.result["verdict"]
-    return _row(guarantee="whole run", verdict=verdict, witness=f"{totals.operations} operations")
+        if run.cut_short:
+            notes.append(f"ended early: {run.cut_short}")
+    return _row(guarantee="whole run", verdict=verdict, witness="; ".join(notes))
 
 
 def _row(**cells: str | int) -> TabRow:

@@ -52,6 +52,7 @@ class ConsistencyPages:
         assert app is not None  # noqa: S101 # it is None only after the page has been shut down
         app.before_request(self._check_form)
         app.after_request(self._add_tables)
+        app.after_request(self._note_run_time)
         app.add_url_rule(f"{self._base}/consistency.csv", "stalewatch_csv", web_ui.auth_required_if_enabled(self._csv))
 
     def _check_form(self) -> Response | None:
@@ -77,12 +78,23 @@ class ConsistencyPages:
         given = {name: value for name, value in request.form.items() if hasattr(namespace, name)}
         if foreign := given.keys() - self._fields:
             return f"cannot be set on the page: {', '.join(sorted(foreign))}"
+        run = self._master.run
+        if run is not None and not run.ending and (changed := options.changed(run.options, run.databases, given)):
+            return f"cannot be changed while a test runs, stop it first: {', '.join(changed)}"
+        if self._is_other_host(given.get("host", "")):
+            return "Host does not change the database's address: give it on the command line"
         vars(namespace).update(given)
         try:
             options.check(namespace, self._databases(request.form.getlist("user_classes")))
         except BadAddress as error:
             return str(error)
         return None
+
+    def _is_other_host(self, host: str) -> bool:
+        """Return whether a form has another host than the page showed, though no user would go there."""
+        users = self._environment.user_classes
+        shown = {"", self._environment.host, *(one.host for one in users)}
+        return host not in shown and all(hasattr(one, "database") for one in users)
 
     def _databases(self, picked: list[str]) -> Collection[str]:
         """Return the databases of the classes picked in the form; of the current classes if none are."""
@@ -102,6 +114,14 @@ class ConsistencyPages:
         if run is not None and run.ending and data.get("state") in ENDED and self._is_news(run):
             data["state"] = "running"
         response.set_data(json.dumps(data))
+        return response
+
+    def _note_run_time(self, response: Response) -> Response:
+        """Pass on the run time of an accepted form; only Locust's answer tells whether its timer is set."""
+        if request.method == "POST" and request.path == f"{self._base}/swarm" and response.is_json:
+            answer = json.loads(response.get_data())
+            if answer.get("success"):
+                self._master.limit(answer.get("run_time"))
         return response
 
     @staticmethod

@@ -1,6 +1,7 @@
 """The worker's side of a run; a process that is its own master has it too."""
 
 import logging
+import math
 from argparse import Namespace
 from collections import defaultdict, deque
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from locust.runners import Runner, WorkerRunner
 from stalewatch.clients.options import parse_options
 from stalewatch.history.clock import RealClock
 from stalewatch.locust import messages
+from stalewatch.locust.ending import settle_exit_code
 from stalewatch.locust.messages import ClockOffset, ClockSample
 from stalewatch.locust.metrics import WorkerMetrics
 from stalewatch.locust.open_database import WorkerRunSettings
@@ -95,6 +97,8 @@ class Worker:
             register(messages.REFUSED, self._on_refused)
         events.test_start.add_listener(self._on_test_start)
         events.quitting.add_listener(self._on_quitting)
+        if isinstance(self._runner, WorkerRunner):
+            settle_exit_code(self._environment, lambda: REFUSED_EXIT if self._refused else 0)
 
     def run(self) -> WorkerRun | None:
         """Wait until the current run has started in this process, and return it; None if there is none."""
@@ -131,6 +135,7 @@ class Worker:
             environment=self._environment,
             history_dir=path(options, "history_dir"),
             turn=self._turn if isinstance(self._runner, WorkerRunner) else lambda _database: nullcontext(),
+            users=math.ceil(self.users / max(1, getattr(options, messages.WORKERS, 1))),
             own_master=not isinstance(self._runner, WorkerRunner),
             metrics=self._metrics.serve(options),
             local=not isinstance(self._runner, WorkerRunner) or self._runner.master_host in LOCAL_MASTERS,
@@ -227,8 +232,6 @@ class Worker:
 
     def _on_quitting(self, **_: Any) -> None:  # noqa: ANN401 # Locust's extras
         """End the run: whatever ends this process, its last report reaches the master first."""
-        if isinstance(self._runner, WorkerRunner):  # only the master's exit code shows failures
-            self._environment.process_exit_code = REFUSED_EXIT if self._refused else 0
         run = self._run.get(timeout=CLOCK_WAIT_S * CLOCK_SAMPLES)
         if run is not None:
             self._end(run)

@@ -88,8 +88,18 @@ def _parse(part: str) -> Expectation:
 
 
 def missed(expectations: Iterable[Expectation], result: Mapping[str, Any]) -> list[str]:
-    """Return one line for each expectation that the JSON result of a run misses."""
-    return [line for expectation in expectations if (line := expectation.missed(result)) is not None]
+    """Return one line for each expectation that the JSON result of a run misses.
+
+    A run that ended before its time misses them all: what it did not do might have broken them.
+    """
+    lines = []
+    for expectation in expectations:
+        line = expectation.missed(result)
+        if line is None and result.get("ended_early"):
+            line = f"expected {expectation}: not shown, since the run ended early: {result['ended_early']}"
+        if line is not None:
+            lines.append(line)
+    return lines
 
 
 def _why_unknown(name: str, result: Mapping[str, Any]) -> str:

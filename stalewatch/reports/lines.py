@@ -63,6 +63,8 @@ def _warnings(result: Result) -> Iterator[str]:
         yield fruitless
     if result.get("drill_trouble"):
         yield f"the drill was not completed: {result['drill_trouble']}"
+    if result.get("ended_early"):
+        yield f"the run ended early: {result['ended_early']}"
     if result.get("interrupted"):
         yield "interrupted: no final reads were made, so lost writes were not checked"
     if result.get("unread_keys") and not result.get("interrupted"):

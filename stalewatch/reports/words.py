@@ -106,6 +106,7 @@ DRILL_VIOLATIONS = {
 }
 
 LIMITS: Mapping[str, str] = {
+    "ended_early": "ended early: {}",
     "interrupted": "interrupted before the end",
     "duplicate_items": "{} list items appeared more than once",
     "phantom_items": "{} list items were never appended, or their append failed",

@@ -8,7 +8,6 @@ from stalewatch.clients.couchdb.options import PASSWORD, USERNAME, CouchOptions,
 from stalewatch.clients.databases import DATABASES
 from stalewatch.clients.errors import BadAddress
 from stalewatch.clients.options import parse_options
-from stalewatch.locust.options import _by_flag, all_options
 
 A, B = "http://admin:s3cret@127.0.0.1:5984", "http://admin:s3cret@127.0.0.1:5985"
 
@@ -117,12 +116,6 @@ def test_legal_database_names_are_accepted(name: str) -> None:
 def test_illegal_database_names_are_rejected(name: str) -> None:
     with pytest.raises(ValueError, match="lower-case"):
         database_name(name)
-
-
-def test_locusts_workers_which_end_at_different_times_cannot_remove_replication() -> None:
-    assert "remove_replication" in {one.name for one in DATABASES["couch"].flags()}
-    assert "remove_replication" not in {one.name for one in all_options(["couch"])}
-    assert "--remove-replication" not in _by_flag(["couch"])
 
 
 def test_a_missing_address_means_the_local_cluster(monkeypatch: pytest.MonkeyPatch) -> None:

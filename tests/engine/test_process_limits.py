@@ -60,7 +60,9 @@ def test_only_connections_that_are_opened_count(name: str, options: object, conn
 
 def test_a_limit_that_cannot_be_raised_is_said_to_be_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _kind: (256, NEEDED - 1))
-    with pytest.raises(BadAddress, match=rf"--users {USERS} .* may open {NEEDED - 1} \(ulimit -n\).*limit of ours"):
+    with pytest.raises(
+        BadAddress, match=rf"{USERS} users in one process .* may open {NEEDED - 1} \(ulimit -n\).*limit of ours"
+    ):
         require_files(DATABASES["mongo"], MONGO, USERS)
     require_files(DATABASES["cassandra"], CassandraClientOptions(), USERS)  # its sessions share connections
     require_files(DATABASES["memory"], MemoryOptions(), USERS)

@@ -1,5 +1,6 @@
 """A load of threaded sessions: when it ends, its warm-up, its final reads, interruptions, progress and statistics."""
 
+import re
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,6 +63,7 @@ def test_warm_up_operations_are_judged_and_recorded_but_not_counted(rate: float 
 def test_the_duration_starts_after_the_warm_up() -> None:
     run = play(simulated(), LoadOptions(users=5, operations=None, duration_s=0.5, warmup_s=1))
     assert run.run.duration_s == pytest.approx(0.5, abs=0.05)
+    assert run.run.ended_early is None
     assert max(one.start for one in run.loaded) >= EPOCH_NS + 1.4e9
 
 
@@ -158,6 +160,7 @@ def test_an_interrupted_run_finishes_its_operations_and_skips_the_final_reads(tm
     run.perform(lambda _state: None)
     recorder.finish()
     assert run.interrupted
+    assert re.fullmatch(r"interrupted after 20\d of 1000000000 operations", run.ended_early or "")
     assert 200 < len(given_to(recorder)) <= 206
     assert all(isinstance(one, Read | Write) and one.end is not None for one in given_to(recorder))
 
@@ -169,6 +172,7 @@ def test_interrupted_final_reads_end_early() -> None:
     run.run.create_keys()
     run.perform(lambda _state: None)
     run.interrupted = True
+    assert run.ended_early is None  # the load had done all its operations
     run.final_reads(lambda _state: None)
     assert not [one for one in given_to(recorder) if isinstance(one, Final)]
 

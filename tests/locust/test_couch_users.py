@@ -3,6 +3,7 @@
 import pytest
 
 from stalewatch.clusters.local.couch import CouchCluster
+from tests.clients.test_couchdb_setup import replications
 from tests.locust.conftest import Swarm, assert_agrees
 
 COUCH = "locustfiles/couch_users.py"
@@ -17,16 +18,19 @@ def run(swarm: Swarm, leaders: CouchCluster, *arguments: str) -> int:
 
 
 def test_writes_to_both_leaders_conflict_and_are_judged_like_the_histories(swarm: Swarm, leaders: CouchCluster) -> None:
-    pid = run(swarm, leaders, "--write-to", "both", "--read-from", "a", "--expect", "conflicts.violated>0")
+    pid = run(
+        swarm, leaders, "--db", "stays", "--write-to", "both", "--read-from", "a", "--expect", "conflicts.violated>0"
+    )
     assert swarm.code(pid) == 0
     result = swarm.result()
     assert_agrees(result, swarm.histories, workers=2)
     assert set(result["guarantees"]["stale_reads"]["causes"]) <= {"lag", "conflict", "lost"}
+    assert "database stays and its replication stay (_replicator: " in swarm.log(pid)
 
 
 @pytest.mark.parametrize("strategy", ["lww", "union"])
 def test_edits_lost_by_a_resolver_are_counted(swarm: Swarm, leaders: CouchCluster, strategy: str) -> None:
-    pid = run(swarm, leaders, "--workload", "conflict", "--resolve", strategy)
+    pid = run(swarm, leaders, "--workload", "conflict", "--resolve", strategy, "--db", strategy, "--remove-replication")
     assert swarm.code(pid) == 0
     result = swarm.result()
     assert_agrees(result, swarm.histories, workers=2)
@@ -37,3 +41,5 @@ def test_edits_lost_by_a_resolver_are_counted(swarm: Swarm, leaders: CouchCluste
     basket = result["losses"]["basket"]
     assert basket["acknowledged"]
     assert (basket["lost"] > 0) == (strategy == "lww")
+    assert replications(leaders, strategy) == {}
+    assert "replication stay" not in swarm.log(pid)

@@ -105,6 +105,24 @@ def test_a_silent_worker_is_reported_lost_once_and_may_come_back() -> None:
     assert registry.running() == [worker]
 
 
+@pytest.mark.parametrize(
+    ("silent_s", "back", "why"),
+    [(5, 0, "worker 3 was lost during the load"), (5, 1, None), (0.5, 0, None)],
+    ids=["lost during the load", "came back", "lost during the end"],
+)
+def test_a_worker_that_was_lost_during_the_load_ended_it_early(silent_s: float, back: int, why: str | None) -> None:
+    now = 100.0
+    run = MasterRun("r", Namespace(), [], workers=WorkerRegistry(silence_s=10, now=lambda: now))
+    run.workers.add("x", report())
+    now += silent_s
+    run.end_load(1, None)
+    now += 20
+    run.workers.mark_lost()
+    if back:
+        run.workers.add("x", report(1, last=True))
+    assert run.cut_short == why
+
+
 def test_a_worker_that_is_done_never_counts_as_lost() -> None:
     now = 100.0
     registry = WorkerRegistry(silence_s=10, now=lambda: now)

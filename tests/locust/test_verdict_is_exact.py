@@ -27,6 +27,7 @@ def test_a_run_in_one_process_is_judged_exactly(swarm: Swarm) -> None:
     assert has_violations(result)
     assert result["guarantees"]["lost_writes"]["checked"]
     assert result["complete"]
+    assert result["ended_early"] is None
     assert result["verdict"] == "invalid"
     assert "verdict: invalid" in swarm.log(pid)
 

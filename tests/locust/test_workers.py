@@ -69,6 +69,7 @@ def test_a_load_shape_controls_the_users(swarm: Swarm) -> None:
         "--headless", "-u", "10", "-r", "100", "-t", "7s", locustfile=f"{MEMORY},examples/shapes/steps.py"
     )
     assert swarm.code(pid) == 0
+    assert swarm.result()["ended_early"] is None  # the shape ended it
     assert [f"updating to {users} users" in swarm.log(pid) for users in (2, 4, 6, 8, 10)] == [True] * 5
     assert_agrees(swarm.result(), swarm.histories, workers=1)
 

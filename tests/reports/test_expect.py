@@ -51,6 +51,14 @@ def test_items_are_compared_by_their_number() -> None:
     assert misses("phantom_items=0", made) == ["expected phantom_items=0: it is 2"]
 
 
+def test_a_run_that_ended_early_misses_every_expectation() -> None:
+    made = with_counts(result(), "stale_reads", 25, 100) | {"ended_early": "interrupted, after 1.0 s of 9 s"}
+    assert misses("stale_reads<0.5,stale_reads<0.1", made) == [
+        "expected stale_reads<0.5: not shown, since the run ended early: interrupted, after 1.0 s of 9 s",
+        "expected stale_reads<0.1: it is 0.25",
+    ]
+
+
 def test_freshness_is_compared_in_seconds() -> None:
     made = with_counts(result(), "stale_reads", 25, 100)
     made["guarantees"]["stale_reads"]["fresh_after_s"] = {"99": 0.05, "99.9": None}
