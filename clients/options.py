@@ -110,6 +110,16 @@ def _resolved(options: T) -> T:
     return options if resolve is None else resolve()
 
 
+def check_options(options: object) -> None:
+    """Raise `BadAddress` for options that contradict each other or name files that cannot be used.
+
+    No server is needed for that, and no address; a class has a method `check` for it.
+    """
+    check = getattr(options, "check", None)
+    if check is not None:
+        check()
+
+
 def _value(option: Option, given: object, environ: Mapping[str, str]) -> object:
     if given in (None, ""):
         given = next(filter(None, map(environ.get, filter(None, (option.env, *option.old_env)))), None)

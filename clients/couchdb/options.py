@@ -182,12 +182,12 @@ class CouchOptions:
 
     def check(self) -> None:
         """Raise `BadAddress` for options that contradict each other."""
-        a, b = self.leaders
-        if a.node == b.node:
-            raise BadAddress(f"--couch-a and --couch-b are both {a.node}: name two servers")
+        given = [named for named in (self.a, self.b) if named is not None]
+        if self.a and self.b and self.a.node == self.b.node:
+            raise BadAddress(f"--couch-a and --couch-b are both {self.a.node}: name two servers")
         if self.peer_a and self.peer_b and self.peer_a.node == self.peer_b.node:
             raise BadAddress(f"--peer-a and --peer-b are both {self.peer_a.node}: name two servers")
-        if any(self.tls) and "https" not in {a.scheme, b.scheme}:
+        if any(self.tls) and "https" not in {named.scheme for named in given}:
             raise BadAddress("--tls-ca, --tls-cert and --tls-key need https:// in --couch-a or --couch-b")
         self.tls.check()
 

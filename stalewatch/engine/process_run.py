@@ -263,6 +263,7 @@ class ProcessRun:
                 "final_reads_s": self.run.final_reads_s,
                 "unread_keys": self.run.unread,
                 "unread_error": self.run.unread_error,
+                "history_error": self.run.recorder.history_error,
                 **(extra or {}),
             },
         )
@@ -281,7 +282,7 @@ def connected(
 ) -> Iterator[ProcessRun]:
     """Connect to a database, and drop the connections after the block; without an address the local cluster is started.
 
-    Raises a `ClientError` or a `ClusterError`.
+    The run goes on without a history that can no longer be written. Raises a `ClientError` or a `ClusterError`.
     """
     require_files(database, load.users)
     options = with_local_cluster(database, options, log)
@@ -299,7 +300,7 @@ def connected(
         shown_options=shown,
         log_attempts=log_attempts,
     )
-    run = connect(spec, database.clock(), _detector)
+    run = connect(spec, database.clock(), _detector, lambda error: log(f"the run goes on without its history: {error}"))
     try:
         yield ProcessRun(spec, run, keep=keep, log=log)
     finally:

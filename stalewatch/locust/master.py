@@ -19,7 +19,7 @@ from stalewatch.history.clock import RealClock
 from stalewatch.locust import messages, options
 from stalewatch.locust.master_run import SILENCE_S, BackgroundResult, MasterRun, Turns, WorkerRecord
 from stalewatch.locust.messages import WorkerReport
-from stalewatch.locust.result import outcome, print_outcome, salvage, write_files
+from stalewatch.locust.result import lines_to_stderr, outcome, print_outcome, salvage, write_files
 from stalewatch.recording.totals import Totals, no_totals
 
 log = logging.getLogger("stalewatch")
@@ -211,7 +211,8 @@ class Master:
         self.conclude()
         run, namespace = self.run, self._environment.parsed_options
         if run is not None and run.outcome is not None and self._environment.web_ui is not None:
-            print_outcome(run.outcome)
+            with lines_to_stderr(run.options):
+                print_outcome(run.outcome)
         if (
             isinstance(self._runner, MasterRunner)
             and not self._runner.worker_count
@@ -301,7 +302,8 @@ class Master:
         """Print the verdict after everything else, unless the web page showed it."""
         run = self.run
         if run is not None and run.outcome is not None and self._environment.web_ui is None:
-            print_outcome(run.outcome)
+            with lines_to_stderr(run.options):
+                print_outcome(run.outcome)
 
 
 def _log_progress(workers: Collection[WorkerRecord]) -> None:
