@@ -195,16 +195,51 @@ def share(text: str) -> float:
     return _require(value, 0 <= value <= 1, "a share from 0 to 1")
 
 
+MOST_SECONDS = 1e9
+"""Thirty years: in nanoseconds, and added to today's date, it still fits 64 bits."""
+
+
 def positive(text: str) -> float:
-    """Return a finite number above 0, or raise ValueError."""
+    """Return a number above 0 and not above `MOST_SECONDS`, or raise ValueError."""
     value = number(text)
-    return _require(value, 0 < value < float("inf"), "a number above 0")
+    return _bounded(_require(value, 0 < value < float("inf"), "a number above 0"))
 
 
 def seconds(text: str) -> float:
-    """Return a finite number of seconds, 0 or more, or raise ValueError."""
+    """Return a number of seconds from 0 to `MOST_SECONDS`, or raise ValueError."""
     value = number(text)
-    return _require(value, 0 <= value < float("inf"), "a number of seconds, 0 or more")
+    return _bounded(_require(value, 0 <= value < float("inf"), "a number of seconds, 0 or more"))
+
+
+def _bounded(value: float) -> float:
+    return _require(value, value <= MOST_SECONDS, f"{MOST_SECONDS:.0f} at most")
+
+
+def at_most(limit: float, parse: Callable[[str], N], reason: str) -> Callable[[str], N]:
+    """Return a parser that also raises ValueError, with the reason, for a value above the limit."""
+
+    def limited(text: str) -> N:
+        value = parse(text)
+        if value > limit:
+            raise ValueError(f"must be {limit} at most: {reason}")
+        return value
+
+    return limited
+
+
+def argument(parse: Callable[[str], N]) -> Callable[[str], N]:
+    """Return a parser for argparse, which repeats only the words of an error of its own."""
+
+    def parsed(text: str) -> N:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
+
+    return parsed
+
+
+timeout = at_most(3600, positive, "no answer is worth waiting for longer")
 
 
 def _require(value: N, valid: bool, expected: str) -> N:  # noqa: FBT001 # reads as a sentence

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from stalewatch.clients.errors import BadAddress
-from stalewatch.clients.options import ON_OFF, count, option, port, positive
+from stalewatch.clients.options import ON_OFF, count, option, port, timeout
 from stalewatch.clients.tls import TlsFiles, tls_option
 
 DEFAULT_PORT = 9042
@@ -25,6 +25,7 @@ _PORTS = range(1, 65536)
 _IDENTIFIER = re.compile(r"\w{1,48}", re.ASCII)
 _SPECULATION = re.compile(r"never|always|\d+(\.\d+)?(p|percentile|ms)", re.IGNORECASE)
 _SKEWED = re.compile(r"skewed:0*([1-9]\d*)", re.ASCII)
+_MOST_SKEW_MS = 86_400_000
 _NODE = re.compile(r"(?P<host>\[[^\]]+\]|[^\[\]:,\s]+)(:(?P<port>\d+))?")
 
 
@@ -71,8 +72,11 @@ def consistency_level(levels: tuple[str, ...]) -> Callable[[str], str]:
 
 def timestamp_source(text: str) -> str:
     """Return a source of timestamps unchanged; raise ValueError if it is not version, server or skewed:MS."""
-    if text not in {"version", "server"} and not _SKEWED.fullmatch(text):
-        raise ValueError("must be version, server, or skewed:MS with a whole number of milliseconds above 0")
+    skewed = _SKEWED.fullmatch(text)
+    if text not in {"version", "server"} and not (skewed and int(skewed[1]) <= _MOST_SKEW_MS):
+        raise ValueError(
+            f"must be version, server, or skewed:MS with a whole number of milliseconds, 1 to {_MOST_SKEW_MS}"
+        )
     return text
 
 
@@ -191,7 +195,7 @@ class CassandraClientOptions:
         "(default: that of the table; never for a new one)",
         parse=speculation,
     )
-    timeout_s: float = option("--timeout", "seconds to wait for an answer", DEFAULT_TIMEOUT_S, parse=positive)
+    timeout_s: float = option("--timeout", "seconds to wait for an answer", DEFAULT_TIMEOUT_S, parse=timeout)
     retries: bool = option(
         "--retries",
         "on: the driver may repeat an operation silently, so a failed write may have been applied",

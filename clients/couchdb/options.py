@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Self
 from urllib.parse import quote, unquote, urlsplit
 
 from stalewatch.clients.errors import BadAddress
-from stalewatch.clients.options import ON_OFF, URL, option, positive
+from stalewatch.clients.options import ON_OFF, URL, option, timeout
 from stalewatch.clients.tls import TlsFiles, tls_option
 
 WRITE_TO = ("a", "b", "both", "home")
@@ -144,7 +144,7 @@ class CouchOptions:
         **ON_OFF,
     )
     timeout_s: float = option(
-        "--timeout", "longest wait in seconds to connect and for an answer, each", DEFAULT_TIMEOUT_S, parse=positive
+        "--timeout", "longest wait in seconds to connect and for an answer, each", DEFAULT_TIMEOUT_S, parse=timeout
     )
     seed: int = 0
 

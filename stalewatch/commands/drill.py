@@ -9,7 +9,17 @@ from pathlib import Path
 from stalewatch.clients.databases import BREAKABLE, DATABASES
 from stalewatch.clients.errors import BadAddress, ClientError
 from stalewatch.clients.options import add_arguments as add_options
-from stalewatch.clients.options import check_options, count, options_of, parse_options, positive, seconds, with_values
+from stalewatch.clients.options import (
+    argument,
+    at_most,
+    check_options,
+    count,
+    options_of,
+    parse_options,
+    positive,
+    seconds,
+    with_values,
+)
 from stalewatch.clusters.protocol import ClusterError, Reachable
 from stalewatch.commands import outputs
 from stalewatch.commands.outputs import log
@@ -37,6 +47,8 @@ MAX_DELAY_S = 240.0
 
 RATE = "400"
 """Default of --rate: an unlimited load would leave servers on this machine no time to recover."""
+
+_repeats = argument(at_most(1000, count, "they run one after another"))
 
 EXITS = (
     "Exit codes: 0 done and expectations met, 1 an expectation missed, 2 usage, 3 a database or cluster that cannot be "
@@ -66,13 +78,13 @@ def _add_drill(group: argparse._ArgumentGroup) -> None:
         group.add_argument(flag, **details)
     group.add_argument(
         "--after",
-        type=seconds,
+        type=argument(seconds),
         default=AFTER_S,
         metavar="S",
         help=f"seconds of load after the last fault, if there is no --duration (default {AFTER_S:g})",
     )
     group.add_argument(
-        "--repeat", type=count, default=1, metavar="N", help="run the drill N times, and show how the figures vary"
+        "--repeat", type=_repeats, default=1, metavar="N", help="run the drill N times, and show how the figures vary"
     )
     group.add_argument(
         "--vary",

@@ -13,7 +13,7 @@ from typing import Any
 
 from stalewatch.checkers.verdict import Findings
 from stalewatch.clients.errors import BadAddress
-from stalewatch.clients.options import port
+from stalewatch.clients.options import argument, port
 from stalewatch.exit_codes import DONE, OUTPUT_ERROR, USAGE
 from stalewatch.reports import expect, page, table
 from stalewatch.reports.files import STDOUT, OutputFile, claimed, write_json
@@ -35,7 +35,9 @@ def add_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--history", type=Path, metavar="FILE", help="write every operation (.jsonl[.gz|.zst])")
     group.add_argument("--force", action="store_true", help="overwrite the history of an earlier run")
     group.add_argument("--keep", action="store_true", help="leave the run's keys in the database")
-    group.add_argument("--metrics-port", type=port, metavar="PORT", help="serve metrics to Prometheus on 127.0.0.1")
+    group.add_argument(
+        "--metrics-port", type=argument(port), metavar="PORT", help="serve metrics to Prometheus on 127.0.0.1"
+    )
     group.add_argument(
         "--expect",
         metavar="LIST",

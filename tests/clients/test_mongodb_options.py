@@ -56,6 +56,8 @@ def test_a_missing_uri_is_reported_with_the_command_for_a_local_set(monkeypatch:
     ("flag", "text"),
     [
         ("write_concern", "0"),
+        ("write_concern", "51"),
+        ("timeout", "3601"),
         ("write_concern", "most"),
         ("read_concern", "snapshot"),
         ("journal", "yes"),

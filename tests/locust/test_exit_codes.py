@@ -28,6 +28,8 @@ def test_a_missed_expectation_exits_with_1(swarm: Swarm) -> None:
         (("--write-ratio", "7"), "--write-ratio '7': must be a share from 0 to 1"),
         (("--expect", "nonsense=0"), "unknown name 'nonsense'"),
         (("--topology", "ring"), "--topology"),
+        (("--keys", "99999999999"), "--keys '99999999999': must be 10000000 at most"),
+        (("--report-json", "/dev/null", "--report", "/dev/null"), "give each a file of its own"),
     ],
 )
 def test_an_invalid_option_exits_with_2(swarm: Swarm, arguments: tuple[str, ...], message: str) -> None:
