@@ -42,6 +42,26 @@ def test_single_files_are_accepted_and_html_sets_the_path_of_the_page(
     assert "m1" not in capsys.readouterr().out
 
 
+def test_results_are_found_below_a_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("plotly")
+    above = folder / "above"
+    (above / "demo").mkdir(parents=True)
+    (folder / "1.json").rename(above / "demo" / "1.json")
+    assert report(above) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"report: {above / 'report.html'}"
+
+
+def test_each_result_of_a_repeated_or_varied_drill_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("plotly")
+    path = tmp_path / "drill.json"
+    load = ("--fault", "kill-replica", "--at", "1", "--for", "1", "--after", "1", "--seed", "6")
+    assert main(["drill", "memory", *load, "--vary", "write-acks=1,2", "--json", str(path)]) == 0
+    assert report(tmp_path) == 0
+    shown = capsys.readouterr().out
+    assert "w=1" in shown.partition("side by side")[2]
+    assert "w=2" in shown.partition("side by side")[2]
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
