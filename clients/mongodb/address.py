@@ -116,6 +116,8 @@ class MongoAddress:
             "connectTimeoutMS": int(min(CONNECT_S, self._options.timeout_s / 2) * 1000),
             "heartbeatFrequencyMS": int(HEARTBEAT_S * 1000),
             "maxPoolSize": self._options.pool_size,
+            # Without a password, OpenSSL would ask for that of an encrypted key on the terminal.
+            **({"tlsCertificateKeyFilePassword": ""} if "tlscertificatekeyfile" in self.settings else {}),
             **_retries(on=False),
         }
 

@@ -401,9 +401,9 @@ HTTPS, HTTP = Leader("https", "h", 1), Leader("http", "h", 2)
     ("leaders_", "chosen", "words"),
     [
         ((HTTP, HTTP._replace(port=3)), {"tls_ca": "ca.pem"}, "need https://"),
-        ((HTTPS, HTTP), {"tls_key": "key.pem"}, "--tls-key needs its certificate"),
+        ((HTTPS, HTTP), {"tls_key": "key.pem"}, "--tls-key (under Locust: --client-key) needs its certificate"),
         ((HTTPS, HTTP), {"tls_ca": "/nowhere/ca.pem"}, "--tls-ca /nowhere/ca.pem: No such file or directory"),
-        ((HTTPS, HTTP), {"tls_cert": "/nowhere/c.pem"}, "--tls-cert /nowhere/c.pem: No such file or directory"),
+        ((HTTPS, HTTP), {"tls_cert": "/nowhere/c.pem"}, "--client-cert) /nowhere/c.pem: No such file or directory"),
         ((HTTPS, HTTP), {"tls_ca": __file__}, f"--tls-ca {__file__}: not a file of certificates"),
     ],
 )
