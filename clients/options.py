@@ -183,6 +183,15 @@ def size(text: str) -> int:
     return _require(value, value >= 0, "a whole number, 0 or more")
 
 
+def host_name(text: str) -> str:
+    """Return a host's name or address unchanged, or raise ValueError if no resolver would take it."""
+    try:
+        text.encode("idna")
+    except UnicodeError:
+        raise ValueError(f"{text!r} cannot be the name of a host") from None
+    return text
+
+
 def port(text: str) -> int:
     """Return a port that a server can listen on, or raise ValueError."""
     value = whole_number(text)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from stalewatch.clients.errors import BadAddress
-from stalewatch.clients.options import ON_OFF, count, option, port, timeout
+from stalewatch.clients.options import ON_OFF, count, host_name, option, port, timeout
 from stalewatch.clients.tls import TlsFiles, tls_option
 
 DEFAULT_PORT = 9042
@@ -46,7 +46,12 @@ def address(text: str) -> HostPort:
     found = _NODE.fullmatch(text)
     if not found or not found["port"] or int(found["port"]) not in _PORTS:
         raise ValueError("must be HOST:PORT")
-    return found["host"].strip("[]"), int(found["port"])
+    return host_name(found["host"].strip("[]")), int(found["port"])
+
+
+def host_port(host: str, port: int) -> str:
+    """Return an address as HOST:PORT, or [IPV6]:PORT."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def coordinator(text: str) -> str:
@@ -101,7 +106,7 @@ def _split(text: str, default_port: int) -> tuple[HostPort, ...]:
     found = [_NODE.fullmatch(one.strip()) for one in text.split(",")]
     if not all(one and (not one["port"] or int(one["port"]) in _PORTS) for one in found):
         raise ValueError("must be HOST or HOST:PORT, or several of these separated by commas")
-    return tuple((one["host"].strip("[]"), int(one["port"] or default_port)) for one in found if one)
+    return tuple((host_name(one["host"].strip("[]")), int(one["port"] or default_port)) for one in found if one)
 
 
 @dataclass(frozen=True, kw_only=True)

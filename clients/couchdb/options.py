@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Self
 from urllib.parse import quote, unquote, urlsplit
 
 from stalewatch.clients.errors import BadAddress
-from stalewatch.clients.options import ON_OFF, URL, option, timeout
+from stalewatch.clients.options import ON_OFF, URL, host_name, option, timeout
 from stalewatch.clients.tls import TlsFiles, tls_option
 
 WRITE_TO = ("a", "b", "both", "home")
@@ -70,6 +70,7 @@ def peer(text: str) -> Leader:
     try:
         parts = urlsplit(text)
         port = parts.port or _PORTS.get(parts.scheme, 0)
+        host_name(parts.hostname or "")
     except ValueError:
         raise ValueError(_EXPECTED) from None
     if parts.scheme not in _PORTS or not parts.hostname or parts.path not in {"", "/"} or parts.query or parts.fragment:

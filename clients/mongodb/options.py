@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from stalewatch.clients.errors import BadAddress
-from stalewatch.clients.options import ON_OFF, URL, option, timeout
+from stalewatch.clients.options import ON_OFF, URL, host_name, option, timeout
 from stalewatch.clients.tls import TlsFiles, tls_option
 
 ReadConcernLevel = Literal["local", "majority", "linearizable"]
@@ -42,7 +42,7 @@ def member_address(text: str) -> tuple[str, int]:
     host, colon, port = text.rpartition(":")
     if not (host.strip("[]") and colon and port.isdecimal() and int(port) in _PORTS):
         raise ValueError(f"must be one of {', '.join(MODES)} or HOST:PORT")
-    return host.strip("[]"), int(port)
+    return host_name(host.strip("[]")), int(port)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ operations = at_most(1_000_000_000_000, count, "that many take years; use --dura
 duration = at_most(31_536_000, positive, "that is a year, in seconds")
 rate = at_most(10_000_000, positive, "no process gets that far")
 keys = at_most(10_000_000, count, "a process keeps all of its keys in memory")
-value_size = at_most(16_777_216, size, "databases refuse larger values")
+value_size = at_most(16_000_000, size, "databases refuse larger values")
 
 
 def workload(text: str) -> str:

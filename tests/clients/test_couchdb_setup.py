@@ -95,7 +95,9 @@ def test_two_servers_with_a_copied_uuid_are_two_places(proxies: Behind) -> None:
 @pytest.mark.server
 def test_a_user_who_may_not_look_elsewhere_is_refused_by_the_uuid(proxies: Behind) -> None:
     both = proxies(uuid="c0ffee", member=True)
-    assert "both have the uuid c0ffee" in str(error_of(options_for([proxy.address for proxy in both], db="absent")))
+    said = str(error_of(options_for([proxy.address for proxy in both], db="absent")))
+    assert "both have the uuid c0ffee" in said
+    assert said.endswith("create the database absent at both first")
 
 
 @pytest.mark.parametrize("peers", [("http://h:1", "http://h:1")])
@@ -112,6 +114,13 @@ def test_a_partitioned_database_is_refused(proxies: Behind) -> None:
     both = proxies(partitioned=True)
     assert "bench at --couch-a" in (said := str(error_of(options_for([proxy.address for proxy in both]))))
     assert "is partitioned" in said
+
+
+@pytest.mark.server
+def test_a_database_that_soon_forgets_revisions_is_refused(proxies: Behind) -> None:
+    said = str(error_of(options_for([proxy.address for proxy in proxies(revs_limit=5)])))
+    assert "bench at --couch-a" in said
+    assert "has a _revs_limit of 5" in said
 
 
 @pytest.mark.server

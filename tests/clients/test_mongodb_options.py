@@ -66,6 +66,8 @@ def test_a_missing_uri_is_reported_with_the_command_for_a_local_set(monkeypatch:
         ("read_from", "host:port"),
         ("read_from", "host:0"),
         ("read_from", ":27017"),
+        ("read_from", "a..b:27017"),
+        ("read_from", f"{'a' * 64}.com:27017"),
         ("timeout", "0"),
         ("timeout", "nan"),
         ("timeout", "soon"),
@@ -213,6 +215,11 @@ def test_tls_files_become_settings_of_the_driver(tmp_path: Path) -> None:
 )
 def test_tls_files_that_cannot_be_used_are_named(chosen: dict[str, str], words: str) -> None:
     assert re.search(words, str(error_of(NOWHERE, **chosen)))
+
+
+@pytest.mark.parametrize("host", [".a", "a..b", "a" * 64])
+def test_a_host_name_that_cannot_be_one_is_refused_in_the_uri(host: str) -> None:
+    assert f"'{host}' cannot be the name of a host" in str(error_of(f"mongodb://{host}:27017/?replicaSet=rs0"))
 
 
 @pytest.mark.parametrize("chosen", ["key", "both"])

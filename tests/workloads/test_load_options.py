@@ -68,7 +68,7 @@ def test_without_a_seed_every_run_gets_a_different_one() -> None:
         ("ops", "0", "a whole number, 1 or more"),
         ("ops", "many", "a whole number"),
         ("keys", "99999999999", "10000000 at most: a process keeps all of its keys in memory"),
-        ("value_size", "99999999999", "16777216 at most: databases refuse larger values"),
+        ("value_size", "99999999999", "16000000 at most: databases refuse larger values"),
         ("users", "10001", "10000 at most: every session is a thread or greenlet of this process"),
         ("ops", "9999999999999", "1000000000000 at most: that many take years; use --duration"),
         ("duration", "31536001", "31536000 at most: that is a year, in seconds"),
