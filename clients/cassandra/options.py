@@ -146,8 +146,13 @@ class CassandraClientOptions:
     data_center: str | None = option(
         "--data-center", "data center whose nodes receive requests (default: all data centers)"
     )
-    keyspace: str = option("--keyspace", "keyspace; created if missing", "bench", parse=identifier)
-    table: str = option("--table", "table; created if missing; a run deletes only its own rows", "kv", parse=identifier)
+    keyspace: str = option("--keyspace", "keyspace; created if missing; upper case is kept", "bench", parse=identifier)
+    table: str = option(
+        "--table",
+        "table; created if missing; upper case is kept; a run deletes only its own rows",
+        "kv",
+        parse=identifier,
+    )
     rf: int | None = option(
         "--rf", "replicas of each key per data center (default: those of the keyspace; 3 for a new one)", parse=count
     )

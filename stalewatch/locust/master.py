@@ -154,7 +154,7 @@ class Master:
             log.warning("worker %d stalled for %.1f s", worker.worker, (stall.end - stall.start) / 1e9)
         if report.failure and report.failure != known_failure:
             log.error("worker %d: %s", worker.worker, report.failure)
-            if not run.ending:
+            if report.exit_code and not run.ending:
                 self._end_test()
         if report.last:
             run.awaited.discard(sender)

@@ -84,6 +84,8 @@ class OpenDatabase:
         self.run: DatabaseRun | None = None
         """None until the database is open, and if it cannot be opened."""
         self.failure: RunFailure | None = None
+        self.history_failure: RunFailure | None = None
+        """Why the history is incomplete, which does not end the run."""
         self.driver_settings: dict[str, Any] = {}
         self._first_key = first_key
         self._settings = settings
@@ -137,7 +139,7 @@ class OpenDatabase:
         return None if self.run is None else self.run.recorder.counting_from_ns
 
     def _on_history_error(self, text: str) -> None:
-        self.failure = RunFailure(text, USAGE)
+        self.history_failure = RunFailure(f"the run goes on without its history: {text}", 0)
 
     def _open(self) -> None:
         try:

@@ -1,5 +1,6 @@
 """Locust's exit code: it depends on expectations, not on single requests."""
 
+import psutil
 import pytest
 
 from stalewatch.clusters.local import ports
@@ -46,6 +47,16 @@ def test_an_unreachable_database_exits_with_3(swarm: Swarm, processes: tuple[str
     assert swarm.code(pid) == 3
     assert "no MongoDB server answers" in swarm.log(pid)
     assert not swarm.living()
+
+
+def test_a_test_goes_on_without_a_history_that_can_no_longer_be_written(swarm: Swarm) -> None:
+    pid = swarm.alone("--headless", *LOAD, "-t", "4s", "--expect", "read_your_writes=0")
+    psutil.Process(pid).rlimit(psutil.RLIMIT_FSIZE, (60_000, 60_000))  # looks like a full disk
+    assert swarm.code(pid) == 0
+    (worker,) = swarm.result()["workers"]
+    assert "the run goes on without its history: " in worker["trouble"]
+    assert "File too large" in worker["trouble"]
+    assert swarm.result()["verdict"] == "valid"
 
 
 def test_help_all_explains_every_option(swarm: Swarm) -> None:
