@@ -33,6 +33,7 @@ DATABASE = Database(
     default_port=5984,
     servers=_servers,
     connections_per_user=2,  # one to each leader
+    leftovers="stalewatch.clients.couchdb.leftovers:CouchLeftovers",
     cluster="stalewatch.clusters.local.couch:CouchCluster",
     lab_cluster="stalewatch.clusters.lab.clusters:CouchLab",
     compose_cluster="stalewatch.clusters.compose.clusters:CouchCompose",

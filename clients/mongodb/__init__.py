@@ -37,6 +37,7 @@ DATABASE = Database(
     servers=_servers,
     claims=_claims,
     connections_per_user=3,  # one to the primary and, as reads move among them, one to each of two followers
+    leftovers="stalewatch.clients.mongodb.leftovers:MongoLeftovers",
     cluster="stalewatch.clusters.local.mongo:MongoCluster",
     lab_cluster="stalewatch.clusters.lab.clusters:MongoLab",
     compose_cluster="stalewatch.clusters.compose.clusters:MongoCompose",

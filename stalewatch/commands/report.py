@@ -41,11 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the results side by side and write the page; return the exit code."""
+    target = arguments.html or _folder(arguments.results[0]) / PAGE
     try:
         results = [result for path in _files(arguments.results) for result in _load(path)]
         show_side_by_side(results)
         print(stale_sentence(results))
-        target = arguments.html or _folder(arguments.results[0]) / PAGE
         page.write(target, results)
     except (BadResult, page.PageUnavailable) as error:
         print(f"stalewatch report: {error}", file=sys.stderr)
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     except BrokenPipeError:
         raise
     except OSError as error:
-        print(f"stalewatch report: {error.filename}: {error.strerror}", file=sys.stderr)
+        print(f"stalewatch report: {error.filename or target}: {error.strerror}", file=sys.stderr)
         return USAGE
     print(f"report: {target}")
     return DONE

@@ -243,7 +243,10 @@ class ProcessRun:
 
     def _report_left_keys(self, reason: str) -> None:
         keys = self.run.keys
-        self._log(f"keys left in the database: {keys[0]} ... {keys[-1]}: {reason}")
+        self._log(
+            f"keys left in the database: {keys[0]} ... {keys[-1]}; remove them with `stalewatch clean "
+            f"{self.spec.database.name} --run {self.spec.run}` and the address: {reason}"
+        )
 
     def totals(self) -> Totals:
         """Return what was found and counted."""

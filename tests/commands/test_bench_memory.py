@@ -445,6 +445,30 @@ def test_a_full_disk_behind_standard_output_is_named(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "r.json").read_text())["database"] == "memory"
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "bench mongo --read-from sec",
+        "bench mongo --read-concern linearizable --read-from secondary",
+        "bench mongo --tls-key key.pem",
+        "bench mongo --expect nonsense=0",
+        "bench mongo --json f --history f",
+        "bench cassandra --lwt --timestamps server",
+        "bench couch --tls-ca ca.pem",
+        "bench mongo --keys 99999999999",
+        "drill mongo --fault kill-primary --vary read-from=secondary,sec",
+        "drill mongo --fault kill-primary --read-concern linearizable --read-from secondary",
+    ],
+)
+def test_options_are_checked_before_a_cluster_is_started(
+    arguments: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STALEWATCH_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments.split()) == 2
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("package", ["plotly", "jinja2"])
 def test_a_report_without_its_packages_is_refused_in_advance(
     package: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

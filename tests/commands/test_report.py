@@ -120,6 +120,12 @@ def test_a_page_that_cannot_be_written_is_a_usage_error(folder: Path, capsys: py
     assert "stalewatch report: " in capsys.readouterr().err
 
 
+def test_a_page_on_a_full_disk_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("plotly")
+    assert report(folder, "--html", "/dev/full") == 2
+    assert "stalewatch report: /dev/full: No space left on device" in capsys.readouterr().err
+
+
 def test_without_plotly_the_table_is_printed_and_the_missing_package_is_named(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
