@@ -108,6 +108,16 @@ def _resolved(options: T) -> T:
     return options if resolve is None else resolve()
 
 
+def check_options(options: object) -> None:
+    """Raise `BadAddress` for options that contradict each other or name files that cannot be used.
+
+    No server is needed for that, and no address; a class has a method `check` for it.
+    """
+    check = getattr(options, "check", None)
+    if check is not None:
+        check()
+
+
 def _value(option: Option, given: object, environ: Mapping[str, str]) -> object:
     if given in (None, ""):
         given = next(filter(None, map(environ.get, filter(None, (option.env, *option.old_env)))), None)
@@ -171,6 +181,15 @@ def size(text: str) -> int:
     return _require(value, value >= 0, "a whole number, 0 or more")
 
 
+def host_name(text: str) -> str:
+    """Return a host's name or address unchanged, or raise ValueError if no resolver would take it."""
+    try:
+        text.encode("idna")
+    except UnicodeError:
+        raise ValueError(f"{text!r} cannot be the name of a host") from None
+    return text
+
+
 def port(text: str) -> int:
     """Return a port that a server can listen on, or raise ValueError."""
     value = whole_number(text)
@@ -183,16 +202,51 @@ def share(text: str) -> float:
     return _require(value, 0 <= value <= 1, "a share from 0 to 1")
 
 
+MOST_SECONDS = 1e9
+"""Thirty years: in nanoseconds, and added to today's date, it still fits 64 bits."""
+
+
 def positive(text: str) -> float:
-    """Return a finite number above 0, or raise ValueError."""
+    """Return a number above 0 and not above `MOST_SECONDS`, or raise ValueError."""
     value = number(text)
-    return _require(value, 0 < value < float("inf"), "a number above 0")
+    return _bounded(_require(value, 0 < value < float("inf"), "a number above 0"))
 
 
 def seconds(text: str) -> float:
-    """Return a finite number of seconds, 0 or more, or raise ValueError."""
+    """Return a number of seconds from 0 to `MOST_SECONDS`, or raise ValueError."""
     value = number(text)
-    return _require(value, 0 <= value < float("inf"), "a number of seconds, 0 or more")
+    return _bounded(_require(value, 0 <= value < float("inf"), "a number of seconds, 0 or more"))
+
+
+def _bounded(value: float) -> float:
+    return _require(value, value <= MOST_SECONDS, f"{MOST_SECONDS:.0f} at most")
+
+
+def at_most(limit: float, parse: Callable[[str], N], reason: str) -> Callable[[str], N]:
+    """Return a parser that also raises ValueError, with the reason, for a value above the limit."""
+
+    def limited(text: str) -> N:
+        value = parse(text)
+        if value > limit:
+            raise ValueError(f"must be {limit} at most: {reason}")
+        return value
+
+    return limited
+
+
+def argument(parse: Callable[[str], N]) -> Callable[[str], N]:
+    """Return a parser for argparse, which repeats only the words of an error of its own."""
+
+    def parsed(text: str) -> N:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
+
+    return parsed
+
+
+timeout = at_most(3600, positive, "no answer is worth waiting for longer")
 
 
 def _require(value: N, valid: bool, expected: str) -> N:  # noqa: FBT001 # reads as a sentence

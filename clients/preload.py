@@ -4,6 +4,7 @@ A client creates the keys of `preload`, `create_lists` and `create_counters` ins
 that cannot start leaves nothing in somebody's database, and never deletes a key that it did not create.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -43,3 +44,14 @@ def key_exists(key: str, place: str, flag: str) -> ClientError:
     return ClientError(
         f"key {key!r} already exists in {place}, probably left by another run: delete it, or choose another {flag}"
     )
+
+
+RUN_KEY = r"^(\d{14}[0-9a-f]{4})-w\d+-\d+"
+"""How keys of runs begin: the run's name (its start, and four digits that tell runs of one second apart), the worker's
+number, and the key's."""
+
+
+def run_of(key: object) -> str | None:
+    """Return the name of the run that created a key, or None for a key of somebody else's."""
+    found = re.match(RUN_KEY, key) if isinstance(key, str) else None
+    return found[1] if found else None

@@ -180,6 +180,27 @@ class SchedulesReplication(Protocol):
         """
 
 
+class Leftover(NamedTuple):
+    """What a killed run left: the name of the run (None if it may be several runs'), where it is, and its key."""
+
+    run: str | None
+    place: str
+    key: str
+
+
+class Leftovers(Protocol):
+    """Access to what killed runs left; it connects in its constructor, and creates nothing."""
+
+    def find(self) -> Iterable[Leftover]:
+        """Return what runs left or still use; raise a `ClientError`."""
+
+    def remove(self, found: Sequence[Leftover]) -> None:
+        """Delete it; raise a `ClientError`."""
+
+    def close(self) -> None:
+        """Close the connections."""
+
+
 class Client(Protocol):
     """One process's access to one database: connections, schema, preload, final reads, cleanup."""
 
@@ -268,8 +289,9 @@ class Database(NamedTuple):
     number of concurrent sessions, the seed and the clock. `addresses` names the option fields that say where the
     servers are. `clock` makes the clock of a run in one process. `servers` and `claims` open what polls the servers;
     `claims` is for databases with one leader at a time. `connections_per_user` returns the most connections that the
-    driver keeps for one session with these options, in open files. `cluster`, `lab_cluster` and `compose_cluster` name
-    the classes of the clusters that can be started and broken, as MODULE:CLASS.
+    driver keeps for one session with these options, in open files. `leftovers` names the class that finds what killed
+    runs left; `cluster`, `lab_cluster` and `compose_cluster` name the classes of the clusters that can be started and
+    broken; all as MODULE:CLASS.
     """
 
     name: str
@@ -283,6 +305,7 @@ class Database(NamedTuple):
     servers: Callable[[Any], Servers] | None = None
     claims: Callable[[Any], PrimaryClaims] | None = None
     connections_per_user: Callable[[Any], int] = lambda _options: 1
+    leftovers: str | None = None
     cluster: str | None = None
     lab_cluster: str | None = None
     compose_cluster: str | None = None

@@ -20,6 +20,17 @@ _CLIENT: Mapping[str, Mapping[str, Any]] = {
 }
 """Locust has flags ``--tls-cert`` and ``--tls-key`` of its own, for its web page; there the other names are ours."""
 
+FLAGS: Mapping[str, str] = {
+    "ca": "--tls-ca",
+    "cert": "--tls-cert (under Locust: --client-cert)",
+    "key": "--tls-key (under Locust: --client-key)",
+}
+"""How messages name the options."""
+
+
+class EncryptedKey(ValueError):
+    """A private key with a passphrase, which OpenSSL would ask for on the terminal."""
+
 
 def tls_option(kind: str, database: str) -> Any:  # noqa: ANN401 # a field stands for its value
     """Return the field of an options' dataclass for ``--tls-ca``, ``--tls-cert`` or ``--tls-key``."""
@@ -37,13 +48,13 @@ class TlsFiles(NamedTuple):
     def check(self) -> None:
         """Raise `BadAddress` for a key without a certificate, or a file that cannot be used."""
         if self.key and not self.cert:
-            raise BadAddress("--tls-key needs its certificate: give --tls-cert too")
+            raise BadAddress(f"{FLAGS['key']} needs its certificate: give {FLAGS['cert']} too")
         for flag, path in self._asdict().items():
             try:
                 if path:
                     open(path, "rb").close()  # noqa: PTH123 # only whether it can be read
             except OSError as error:
-                raise BadAddress(f"--tls-{flag} {path}: {error.strerror or error}") from None
+                raise BadAddress(f"{FLAGS[flag]} {path}: {error.strerror or error}") from None
         if any(self):
             self.context()
 
@@ -63,9 +74,18 @@ def _context(files: TlsFiles) -> ssl.SSLContext:
     except OSError as error:  # ssl.SSLError is one
         raise BadAddress(f"--tls-ca {files.ca}: not a file of certificates in PEM form: {error}") from None
     if files.cert:
+        named = [f"{FLAGS[kind]} {path}" for kind, path in files._asdict().items() if path and kind != "ca"]
         try:
-            context.load_cert_chain(files.cert, files.key)
+            context.load_cert_chain(files.cert, files.key, password=_no_passphrase)
+        except EncryptedKey:
+            raise BadAddress(
+                f"{named[-1]}: the private key is encrypted, which is not supported; write it without a passphrase: "
+                f"openssl pkey -in {files.key or files.cert} -out PLAIN.pem"
+            ) from None
         except OSError as error:
-            named = f"--tls-cert {files.cert}{f', --tls-key {files.key}' if files.key else ''}"
-            raise BadAddress(f"{named}: not a certificate with its key in PEM form: {error}") from None
+            raise BadAddress(f"{', '.join(named)}: not a certificate with its key in PEM form: {error}") from None
     return context
+
+
+def _no_passphrase() -> str:
+    raise EncryptedKey

@@ -29,6 +29,7 @@ DATABASE = Database(
     default_port=DEFAULT_PORT,
     servers=_servers,
     connections_per_user=lambda _options: 0,  # all sessions share one to each node
+    leftovers="stalewatch.clients.cassandra.leftovers:CassandraLeftovers",
     cluster="stalewatch.clusters.local.cassandra:CassandraCluster",
     lab_cluster="stalewatch.clusters.lab.clusters:CassandraLab",
     compose_cluster="stalewatch.clusters.compose.clusters:CassandraCompose",

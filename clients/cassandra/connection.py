@@ -8,14 +8,22 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from itertools import count
 from typing import Any, NamedTuple
 
-from cassandra import ConsistencyLevel, OperationTimedOut, Timeout
+from cassandra import ConsistencyLevel, DriverException, OperationTimedOut, Timeout
 from cassandra.auth import PlainTextAuthProvider
-from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, DefaultConnection, ExecutionProfile, ResultSet
+from cassandra.cluster import (
+    EXEC_PROFILE_DEFAULT,
+    Cluster,
+    DefaultConnection,
+    ExecutionProfile,
+    NoHostAvailable,
+    ResultSet,
+)
 from cassandra.concurrent import ExecutionResult, execute_concurrent_with_args
-from cassandra.connection import Connection
+from cassandra.connection import Connection, ConnectionException
 from cassandra.policies import (
     ConstantReconnectionPolicy,
     DCAwareRoundRobinPolicy,
@@ -29,7 +37,7 @@ from cassandra.pool import Host
 from cassandra.query import PreparedStatement, tuple_factory
 
 from stalewatch.clients.cassandra.diagnosis import explained
-from stalewatch.clients.cassandra.options import COORDINATORS, CassandraClientOptions, address
+from stalewatch.clients.cassandra.options import COORDINATORS, CassandraClientOptions, address, host_port
 from stalewatch.clients.cassandra.preconditions import check_hosts
 from stalewatch.clients.cassandra.schema import Values, ensure_registers, quoted, write_path
 from stalewatch.clients.errors import BadAddress
@@ -101,8 +109,7 @@ class RingNodes:
         """Return the HOST:PORT by which histories name a node."""
         known = self._names.get(id(host))
         if known is None:
-            place, port = host.endpoint.address, host.endpoint.port
-            known = self._names[id(host)] = (f"[{place}]:{port}" if ":" in place else f"{place}:{port}", host)
+            known = self._names[id(host)] = (host_port(host.endpoint.address, host.endpoint.port), host)
         return known[0]
 
     def coordinators(self) -> tuple[Host | None, Host | None]:
@@ -117,7 +124,7 @@ class RingNodes:
         place, port = address(text)
         try:
             places = {found[4][0] for found in socket.getaddrinfo(place, port, type=socket.SOCK_STREAM)}
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             raise BadAddress(f"{text}: {error}") from None
         for host in self.all():
             if host.endpoint.port == port and host.endpoint.address in places:
@@ -228,9 +235,36 @@ def connect(options: CassandraClientOptions) -> CassandraAccess:
     with ExitStack() as undo, explained(options):
         cluster = open_cluster(options)
         undo.callback(cluster.shutdown)
+        _check_ring(cluster, options)
         access = CassandraAccess(options, cluster)
         undo.pop_all()
     return access
+
+
+def _check_ring(cluster: Cluster, options: CassandraClientOptions) -> None:
+    """Raise `BadAddress` if one of `--hosts` is a node of another ring, which the driver would drop silently.
+
+    A node may be known to the ring by another address. One that does not answer is left to the driver.
+    """
+    cluster.connect().shutdown()
+    known = list(cluster.metadata.all_hosts())
+    places = {(host.endpoint.address, host.endpoint.port) for host in known}
+    for place, port in options.contact_points:
+        if (place, port) in places:
+            continue
+        alone = open_cluster(replace(options, hosts=host_port(place, port), coordinator="any", data_center=None))
+        try:
+            name, host_id = alone.connect().execute("SELECT cluster_name, host_id FROM system.local").one()
+        except (DriverException, NoHostAvailable, ConnectionException):
+            continue
+        finally:
+            alone.shutdown()
+        if host_id not in {host.host_id for host in known}:
+            nodes = ", ".join(sorted(host_port(*place) for place in places))
+            raise BadAddress(
+                f"--hosts names nodes of two rings: {host_port(place, port)} is in {name!r}, but not in "
+                f"{cluster.metadata.cluster_name!r} of {nodes}; name nodes of one ring"
+            )
 
 
 def open_cluster(options: CassandraClientOptions) -> Cluster:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from stalewatch.clients.errors import BadAddress
-from stalewatch.clients.options import ON_OFF, count, option, port, positive
+from stalewatch.clients.options import ON_OFF, count, host_name, option, port, timeout
 from stalewatch.clients.tls import TlsFiles, tls_option
 
 DEFAULT_PORT = 9042
@@ -25,6 +25,7 @@ _PORTS = range(1, 65536)
 _IDENTIFIER = re.compile(r"\w{1,48}", re.ASCII)
 _SPECULATION = re.compile(r"never|always|\d+(\.\d+)?(p|percentile|ms)", re.IGNORECASE)
 _SKEWED = re.compile(r"skewed:0*([1-9]\d*)", re.ASCII)
+_MOST_SKEW_MS = 86_400_000
 _NODE = re.compile(r"(?P<host>\[[^\]]+\]|[^\[\]:,\s]+)(:(?P<port>\d+))?")
 
 
@@ -45,7 +46,12 @@ def address(text: str) -> HostPort:
     found = _NODE.fullmatch(text)
     if not found or not found["port"] or int(found["port"]) not in _PORTS:
         raise ValueError("must be HOST:PORT")
-    return found["host"].strip("[]"), int(found["port"])
+    return host_name(found["host"].strip("[]")), int(found["port"])
+
+
+def host_port(host: str, port: int) -> str:
+    """Return an address as HOST:PORT, or [IPV6]:PORT."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def coordinator(text: str) -> str:
@@ -71,8 +77,11 @@ def consistency_level(levels: tuple[str, ...]) -> Callable[[str], str]:
 
 def timestamp_source(text: str) -> str:
     """Return a source of timestamps unchanged; raise ValueError if it is not version, server or skewed:MS."""
-    if text not in {"version", "server"} and not _SKEWED.fullmatch(text):
-        raise ValueError("must be version, server, or skewed:MS with a whole number of milliseconds above 0")
+    skewed = _SKEWED.fullmatch(text)
+    if text not in {"version", "server"} and not (skewed and int(skewed[1]) <= _MOST_SKEW_MS):
+        raise ValueError(
+            f"must be version, server, or skewed:MS with a whole number of milliseconds, 1 to {_MOST_SKEW_MS}"
+        )
     return text
 
 
@@ -97,7 +106,7 @@ def _split(text: str, default_port: int) -> tuple[HostPort, ...]:
     found = [_NODE.fullmatch(one.strip()) for one in text.split(",")]
     if not all(one and (not one["port"] or int(one["port"]) in _PORTS) for one in found):
         raise ValueError("must be HOST or HOST:PORT, or several of these separated by commas")
-    return tuple((one["host"].strip("[]"), int(one["port"] or default_port)) for one in found if one)
+    return tuple((host_name(one["host"].strip("[]")), int(one["port"] or default_port)) for one in found if one)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,8 +146,13 @@ class CassandraClientOptions:
     data_center: str | None = option(
         "--data-center", "data center whose nodes receive requests (default: all data centers)"
     )
-    keyspace: str = option("--keyspace", "keyspace; created if missing", "bench", parse=identifier)
-    table: str = option("--table", "table; created if missing; a run deletes only its own rows", "kv", parse=identifier)
+    keyspace: str = option("--keyspace", "keyspace; created if missing; upper case is kept", "bench", parse=identifier)
+    table: str = option(
+        "--table",
+        "table; created if missing; upper case is kept; a run deletes only its own rows",
+        "kv",
+        parse=identifier,
+    )
     rf: int | None = option(
         "--rf", "replicas of each key per data center (default: those of the keyspace; 3 for a new one)", parse=count
     )
@@ -191,7 +205,7 @@ class CassandraClientOptions:
         "(default: that of the table; never for a new one)",
         parse=speculation,
     )
-    timeout_s: float = option("--timeout", "seconds to wait for an answer", DEFAULT_TIMEOUT_S, parse=positive)
+    timeout_s: float = option("--timeout", "seconds to wait for an answer", DEFAULT_TIMEOUT_S, parse=timeout)
     retries: bool = option(
         "--retries",
         "on: the driver may repeat an operation silently, so a failed write may have been applied",

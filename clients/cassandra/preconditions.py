@@ -39,15 +39,16 @@ _LOCAL = ("LocalStrategy", "EverywhereStrategy")
 
 
 def check_hosts(options: CassandraClientOptions) -> None:
-    """Raise `BadAddress` if two of `--hosts` are one address, or one cannot be an address."""
+    """Raise `BadAddress` if two of `--hosts` are one address, or one cannot be an address.
+
+    The driver does not mind a node that is named twice, but usually another one was meant.
+    """
     named: dict[frozenset[str], str] = {}
     for host, port in options.contact_points:
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except OSError:
             continue  # the driver says which names do not resolve
-        except UnicodeError as error:
-            raise BadAddress(f"--hosts {host}: this is no name of a host: {error}") from None
         places = frozenset(":".join(map(str, place[:2])) for *_, place in found)
         if places in named:
             raise BadAddress(

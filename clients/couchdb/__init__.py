@@ -38,6 +38,7 @@ DATABASE = Database(
     default_port=5984,
     servers=_servers,
     connections_per_user=_connections_per_user,
+    leftovers="stalewatch.clients.couchdb.leftovers:CouchLeftovers",
     cluster="stalewatch.clusters.local.couch:CouchCluster",
     lab_cluster="stalewatch.clusters.lab.clusters:CouchLab",
     compose_cluster="stalewatch.clusters.compose.clusters:CouchCompose",

@@ -36,7 +36,7 @@ ADMIN_NEEDED = (
     "name an administrator in {flag}, or let one create the database, allow this user to write to it, and set up its "
     "replication"
 )
-CLIENT_CERT = "if the server requires a client certificate, name it in --tls-cert"
+CLIENT_CERT = "if the server requires a client certificate, name it in --tls-cert (under Locust: --client-cert)"
 TLS_ADVICE: Mapping[str, str] = {
     "CERTIFICATE_VERIFY_FAILED": "name the authority that signed its certificate in --tls-ca, and the host as there",
     "WRONG_VERSION_NUMBER": "this port does not speak TLS: write http://, or give the port for https://",

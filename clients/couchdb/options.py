@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Self
 from urllib.parse import quote, unquote, urlsplit
 
 from stalewatch.clients.errors import BadAddress
-from stalewatch.clients.options import ON_OFF, URL, option, positive
+from stalewatch.clients.options import ON_OFF, URL, host_name, option, timeout
 from stalewatch.clients.tls import TlsFiles, tls_option
 
 WRITE_TO = ("a", "b", "both", "home")
@@ -70,6 +70,7 @@ def peer(text: str) -> Leader:
     try:
         parts = urlsplit(text)
         port = parts.port or _PORTS.get(parts.scheme, 0)
+        host_name(parts.hostname or "")
     except ValueError:
         raise ValueError(_EXPECTED) from None
     if parts.scheme not in _PORTS or not parts.hostname or parts.path not in {"", "/"} or parts.query or parts.fragment:
@@ -143,7 +144,7 @@ class CouchOptions:
         **ON_OFF,
     )
     timeout_s: float = option(
-        "--timeout", "longest wait in seconds to connect and for an answer, each", DEFAULT_TIMEOUT_S, parse=positive
+        "--timeout", "longest wait in seconds to connect and for an answer, each", DEFAULT_TIMEOUT_S, parse=timeout
     )
     seed: int = 0
 
@@ -181,12 +182,12 @@ class CouchOptions:
 
     def check(self) -> None:
         """Raise `BadAddress` for options that contradict each other."""
-        a, b = self.leaders
-        if a.node == b.node:
-            raise BadAddress(f"--couch-a and --couch-b are both {a.node}: name two servers")
+        given = [named for named in (self.a, self.b) if named is not None]
+        if self.a and self.b and self.a.node == self.b.node:
+            raise BadAddress(f"--couch-a and --couch-b are both {self.a.node}: name two servers")
         if self.peer_a and self.peer_b and self.peer_a.node == self.peer_b.node:
             raise BadAddress(f"--peer-a and --peer-b are both {self.peer_a.node}: name two servers")
-        if any(self.tls) and "https" not in {a.scheme, b.scheme}:
+        if any(self.tls) and "https" not in {named.scheme for named in given}:
             raise BadAddress("--tls-ca, --tls-cert and --tls-key need https:// in --couch-a or --couch-b")
         self.tls.check()
 

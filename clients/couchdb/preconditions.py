@@ -18,6 +18,9 @@ NOT_COUCHDBS = frozenset(ERRORS) - DENIED
 SYSTEM = ("_replicator", "_users")
 """Databases that exist before a run's own; a user who is no administrator may not be allowed to use them."""
 
+FEWEST_REVS = 100
+"""The least number of revisions that a database has to remember of each document; CouchDB's default is 1000."""
+
 _DESIGNS = "?startkey=%22_design%2F%22&endkey=%22_design0%22&include_docs=true"
 _ANOTHER = "choose another --db"
 
@@ -44,15 +47,16 @@ def require_two_places(admins: Sequence[LeaderAdmin], uuids: Sequence[str | None
                 raise _one_place(admins, f"a _local document of {name}, which never replicates, is at both")
             return True
     if uuids[0] is not None and uuids[0] == uuids[1]:
-        raise _one_place(admins, f"both have the uuid {uuids[0]}")
+        copied = f"if one's configuration is a copy of the other's, create the database {database} at both first"
+        raise _one_place(admins, f"both have the uuid {uuids[0]}", f", or, {copied}")
     return False
 
 
-def _one_place(admins: Sequence[LeaderAdmin], evidence: str) -> ClientError:
+def _one_place(admins: Sequence[LeaderAdmin], evidence: str, otherwise: str = "") -> ClientError:
     (a, b), (flag_a, flag_b) = (admin.leader.node for admin in admins), (admin.flag for admin in admins)
     return BadAddress(
         f"{flag_a} {a} and {flag_b} {b} are the same server, or members of one cluster ({evidence}): name two servers "
-        "that replicate to each other"
+        f"that replicate to each other{otherwise}"
     )
 
 
@@ -82,6 +86,12 @@ def require_suitable(admin: LeaderAdmin, database: str) -> None:
     where = f"database {database} at {admin.flag} {admin.leader.node}"
     if found.get("props", {}).get("partitioned"):
         raise BadAddress(f"{where} is partitioned, and takes only documents named PARTITION:NAME: {_ANOTHER}")
+    limit = admin.ask("GET", f"{path}/_revs_limit", allowed=ERRORS)
+    if isinstance(limit, int) and limit < FEWEST_REVS:
+        raise BadAddress(
+            f"{where} has a _revs_limit of {limit}: a document that is edited more often between two replications gets "
+            f"conflicts that nobody made; set it to {FEWEST_REVS} or more, or {_ANOTHER}"
+        )
     designs = admin.ask("GET", f"{path}/_all_docs{_DESIGNS}")
     for document in (row.get("doc") or {} for row in designs["rows"]):
         if "validate_doc_update" in document:

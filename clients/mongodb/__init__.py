@@ -48,6 +48,7 @@ DATABASE = Database(
     servers=_servers,
     claims=_claims,
     connections_per_user=_connections_per_user,
+    leftovers="stalewatch.clients.mongodb.leftovers:MongoLeftovers",
     cluster="stalewatch.clusters.local.mongo:MongoCluster",
     lab_cluster="stalewatch.clusters.lab.clusters:MongoLab",
     compose_cluster="stalewatch.clusters.compose.clusters:MongoCompose",

@@ -20,6 +20,7 @@ from pymongo.uri_parser import parse_uri
 
 from stalewatch.clients.errors import BadAddress
 from stalewatch.clients.mongodb.options import MODES, MongoOptions
+from stalewatch.clients.options import host_name
 from stalewatch.clients.tls import TlsFiles
 
 Document = dict[str, Any]
@@ -60,6 +61,11 @@ class MongoAddress:
         except _BAD_URI:
             # Neither this error nor its text may be shown: they quote the URI.
             raise BadAddress(f"--mongo-uri is not a valid MongoDB URI: {_defect(options.uri)}") from None
+        for host, port in parsed["nodelist"]:
+            try:
+                host_name(host if port is not None else "")  # a Unix socket has no port
+            except ValueError as error:
+                raise BadAddress(f"--mongo-uri: {error}; {_EXPECTED}") from None
         self._uri = options.uri
         self._options = options
         self.hosts: list[Server] = parsed["nodelist"]
@@ -120,6 +126,8 @@ class MongoAddress:
             "connectTimeoutMS": int(min(CONNECT_S, self._options.timeout_s / 2) * 1000),
             "heartbeatFrequencyMS": int(HEARTBEAT_S * 1000),
             "maxPoolSize": 0,  # no limit: sessions use one connection each, and under Locust their number may grow
+            # Without a password, OpenSSL would ask for that of an encrypted key on the terminal.
+            **({"tlsCertificateKeyFilePassword": ""} if "tlscertificatekeyfile" in self.settings else {}),
             **_retries(on=False),
         }
 

@@ -1,5 +1,6 @@
 """Connections to a replica set, checked to be usable before the first operation."""
 
+import logging
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import NamedTuple
@@ -22,6 +23,7 @@ from stalewatch.clients.mongodb.diagnosis import (
     one_server,
     other_set,
     small_pool,
+    unchecked,
 )
 from stalewatch.clients.mongodb.options import MongoOptions
 from stalewatch.clients.mongodb.preconditions import check_collection, check_seeds
@@ -35,6 +37,8 @@ _CHOOSING = ("maxStalenessSeconds", "readPreferenceTags")
 """Settings of a URI that choose among the members that a read preference allows."""
 
 _UNAUTHORIZED = 13
+
+log = logging.getLogger("stalewatch")
 
 
 class MongoConnection(NamedTuple):
@@ -186,14 +190,17 @@ def _check_member(client: DriverClient, direct: DriverClient, member: str) -> No
 
 
 def _check_use(connection: MongoConnection) -> None:
-    """Check that a run may use the collection; a missing right that the run itself needs is named first."""
+    """Check that a run may use the collection; a right that only this check needs may be missing."""
+    refusal: driver.OperationFailure | None = None
     try:
         check_collection(connection.writes)
     except driver.OperationFailure as error:
-        if error.code == _UNAUTHORIZED:
-            _check_rights(connection)
-        raise
+        if error.code != _UNAUTHORIZED:
+            raise
+        refusal = error
     _check_rights(connection)
+    if refusal is not None:
+        log.warning("%s", unchecked(connection.writes.full_name, refusal))
 
 
 def _check_rights(connection: MongoConnection) -> None:

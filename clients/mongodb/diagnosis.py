@@ -226,6 +226,14 @@ def no_member(member: str, error: BaseException) -> ClientError:
     )
 
 
+def unchecked(collection: str, error: BaseException) -> str:
+    """Return the warning about a collection that this user may use, but not look at."""
+    return (
+        f"the verdict counts only if {collection} keeps what a run writes, which could not be checked (TTL indexes, "
+        f"validators, capped, ...): grant the user listCollections and listIndexes; MongoDB said: {reason(error)}"
+    )
+
+
 def arbiter(member: str) -> ClientError:
     """Return the error for a member to read from that holds no data."""
     return BadAddress(f"--read-from {member} is an arbiter, which holds no data: choose another member")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from stalewatch.clients.errors import BadAddress
-from stalewatch.clients.options import ON_OFF, URL, option, positive
+from stalewatch.clients.options import ON_OFF, URL, host_name, option, timeout
 from stalewatch.clients.tls import TlsFiles, tls_option
 
 ReadConcernLevel = Literal["local", "majority", "linearizable"]
@@ -16,16 +16,18 @@ MODES = ("primary", "secondary", "nearest")
 DEFAULT_TIMEOUT_S = 2.0
 
 _PORTS = range(1, 65536)
+_MEMBERS = range(1, 51)
+"""How many members a replica set may have."""
 
 _READ_PREFERENCE = re.compile(r"[?&]readPreference=(\w+)", re.IGNORECASE)
 
 
 def write_concern(text: str) -> str:
-    """Return the text if it is ``majority`` or a number above 0, else raise ValueError."""
-    if text == "majority" or (text.isdecimal() and int(text) > 0):
+    """Return the text if it is ``majority`` or a number of members, else raise ValueError."""
+    if text == "majority" or (text.isdecimal() and int(text) in _MEMBERS):
         return text
     unacknowledged = " (w=0 is never acknowledged, so nothing can be measured)" if text == "0" else ""
-    raise ValueError(f"must be majority or a number of members, 1 or more{unacknowledged}")
+    raise ValueError(f"must be majority or a number of members, 1 to {_MEMBERS[-1]}{unacknowledged}")
 
 
 def read_from(text: str) -> str:
@@ -40,7 +42,7 @@ def member_address(text: str) -> tuple[str, int]:
     host, colon, port = text.rpartition(":")
     if not (host.strip("[]") and colon and port.isdecimal() and int(port) in _PORTS):
         raise ValueError(f"must be one of {', '.join(MODES)} or HOST:PORT")
-    return host.strip("[]"), int(port)
+    return host_name(host.strip("[]")), int(port)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +90,7 @@ class MongoOptions:
         "--timeout",
         "longest wait in seconds for a server and for an answer, each",
         DEFAULT_TIMEOUT_S,
-        parse=positive,
+        parse=timeout,
     )
     retries: bool | None = option(
         "--retries",

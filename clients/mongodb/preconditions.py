@@ -66,6 +66,8 @@ def _is_foreign(hello: Mapping[str, Any], known: TopologyDescription) -> bool:
 
     The driver keeps names in lower case, the server as they were configured.
     """
+    if "setName" not in hello and hello.get("isreplicaset"):
+        return False  # it has only just started, and does not know its set yet
     members = set(map(node_name, known.server_descriptions()))
     hosts = map(str.lower, hello.get("hosts", members))
     return hello.get("setName") != known.replica_set_name or members.isdisjoint(hosts)
@@ -100,9 +102,21 @@ def check_collection(documents: Collection[Document]) -> None:
     defect = _KINDS.get(found.get("type", "")) or _unfit_option(found["options"])
     if defect is None:
         indexes = map(_unfit_index, documents.list_indexes())
-        defect = next((index for index in indexes if index is not None), None)
+        defect = next((index for index in indexes if index is not None), None) or _unfit_shard_key(documents)
     if defect is not None:
         raise BadAddress(f"the collection {documents.full_name} {defect}; choose another --coll")
+
+
+def _unfit_shard_key(documents: Collection[Document]) -> str | None:
+    """Return what is wrong with the key by which a cluster's router spreads the documents; None without a router."""
+    client = documents.database.client
+    if client.topology_description.topology_type_name != "Sharded":
+        return None
+    found = client["config"]["collections"].find_one({"_id": documents.full_name}) or {}
+    fields = list(found.get("key", ()))
+    if fields in ([], ["_id"]):
+        return None
+    return f"is sharded by {', '.join(fields)}, but a run finds its documents by _id alone"
 
 
 def _unfit_option(options: Mapping[str, Any]) -> str | None:

@@ -55,23 +55,27 @@ def run(arguments: argparse.Namespace) -> int:
     except BrokenPipeError:
         raise
     except OSError as error:
-        log(f"{arguments.prog}: {error.filename or 'file'}: {error.strerror or error}")
-        return USAGE
+        log(f"{arguments.prog}: {outputs.os_error(error)}")
+        return outputs.os_exit_code(error)
 
 
 def _bench(arguments: argparse.Namespace) -> int:
     database = DATABASES[arguments.database]
     load = parse_options(LoadOptions, arguments)
     options: object = parse_options(database.options, arguments)
-    expectations = outputs.require(arguments)
-    with connected(database, options, load, log, history=arguments.history, keep=arguments.keep) as run:
-        run.perform(progress(), serving(run, arguments.metrics_port, Faults(), log))
-        totals = run.totals()
-        result = run.result(totals)
-    outputs.deliver(arguments, totals.findings, result)
-    missed = expect.missed(expectations, result)
-    for line in missed:
-        print(line)
+    expectations, files = outputs.require(arguments), outputs.Outputs(arguments)
+    with files.claimed([arguments.history]):
+        with connected(database, options, load, log, history=arguments.history, keep=arguments.keep) as run:
+            run.perform(progress(), serving(run, arguments.metrics_port, Faults(), log))
+            totals = run.totals()
+            result = run.result(totals)
+        try:
+            outputs.show(totals.findings, result)
+        finally:  # even if the reader of the lines leaves early, as in `bench.py ... | head`
+            files.write([result])
+        missed = expect.missed(expectations, result)
+        for line in missed:
+            print(line)
     if run.received:
         return run.received[0]
-    return UNREACHABLE if why_nothing_succeeded(result) else MISSED if missed else DONE
+    return files.exit_code(UNREACHABLE if why_nothing_succeeded(result) else MISSED if missed else DONE)

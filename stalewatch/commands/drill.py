@@ -10,7 +10,17 @@ from typing import Any
 from stalewatch.clients.databases import BREAKABLE, DATABASES
 from stalewatch.clients.errors import BadAddress, ClientError
 from stalewatch.clients.options import add_arguments as add_options
-from stalewatch.clients.options import count, options_of, parse_options, positive, seconds, with_values
+from stalewatch.clients.options import (
+    argument,
+    at_most,
+    check_options,
+    count,
+    options_of,
+    parse_options,
+    positive,
+    seconds,
+    with_values,
+)
 from stalewatch.clusters.protocol import ClusterError, Reachable
 from stalewatch.commands import outputs
 from stalewatch.commands.outputs import log
@@ -38,6 +48,8 @@ MAX_DELAY_S = 240.0
 
 RATE = "400"
 """Default of --rate: an unlimited load would leave servers on this machine no time to recover."""
+
+_repeats = argument(at_most(1000, count, "they run one after another"))
 
 EXITS = (
     "Exit codes: 0 done and expectations met, 1 an expectation missed, 2 usage, 3 a database or cluster that cannot be "
@@ -71,13 +83,13 @@ def _add_drill(group: argparse._ArgumentGroup) -> None:
         group.add_argument(flag, **details)
     group.add_argument(
         "--after",
-        type=seconds,
+        type=argument(seconds),
         default=AFTER_S,
         metavar="S",
         help=f"seconds of load after the last fault, if there is no --duration (default {AFTER_S:g})",
     )
     group.add_argument(
-        "--repeat", type=count, default=1, metavar="N", help="run the drill N times, and show how the figures vary"
+        "--repeat", type=_repeats, default=1, metavar="N", help="run the drill N times, and show how the figures vary"
     )
     group.add_argument(
         "--vary",
@@ -105,8 +117,8 @@ def run(arguments: argparse.Namespace) -> int:
     except BrokenPipeError:
         raise
     except OSError as error:
-        log(f"stalewatch: {error.filename or 'file'}: {error.strerror or error}")
-        return USAGE
+        log(f"stalewatch: {outputs.os_error(error)}")
+        return outputs.os_exit_code(error)
 
 
 def _list(arguments: argparse.Namespace) -> int:
@@ -124,27 +136,34 @@ def _list(arguments: argparse.Namespace) -> int:
 
 def _run_drills(arguments: argparse.Namespace, scheduled: ScheduledDrill) -> int:
     """Run every variation of a drill, and show and write the results."""
-    expectations = outputs.require(arguments)
+    expectations, files = outputs.require(arguments), outputs.Outputs(arguments)
     each = variations(arguments.vary, arguments.repeat)
     _set_defaults(arguments, scheduled)
     runs = [_varied(arguments, variation, number, len(each)) for number, variation in enumerate(each, start=1)]
-    loads = [parse_options(LoadOptions, one) for one in runs]
+    loads = [_checked(one) for one in runs]
     name, finished = scheduled.drill.name, list[FinishedDrill]()
-    try:
-        with prepared_cluster(arguments, scheduled.drill, log) as cluster:
-            for variation, one, load in zip(each, runs, loads, strict=True):
-                if len(each) > 1:
-                    log(f"{name} {len(finished) + 1}/{len(each)}: {variation.label or 'repeat'}")
-                finished.append(_run_once(one, load, scheduled, cluster))
-                outputs.show(finished[-1].findings, finished[-1].result)
-                if finished[-1].received or finished[-1].failure:
-                    break
-    finally:  # whatever ends the rest, these results count
-        if finished:
-            outputs.write(arguments, [one.result for one in finished])
-    if len(finished) > 1:
-        show_comparison(name, list(zip(each, (one.result for one in finished), strict=False)))
-    return _exit_code(finished, expectations)
+    with files.claimed([one.history for one in runs]):
+        try:
+            with prepared_cluster(arguments, scheduled.drill, log) as cluster:
+                for variation, one, load in zip(each, runs, loads, strict=True):
+                    if len(each) > 1:
+                        log(f"{name} {len(finished) + 1}/{len(each)}: {variation.label or 'repeat'}")
+                    finished.append(_run_once(one, load, scheduled, cluster))
+                    outputs.show(finished[-1].findings, finished[-1].result)
+                    if finished[-1].received or finished[-1].failure:
+                        break
+        finally:  # whatever ends the rest, these results count
+            if finished:
+                files.write([one.result for one in finished])
+        if len(finished) > 1:
+            show_comparison(name, list(zip(each, (one.result for one in finished), strict=False)))
+        return files.exit_code(_exit_code(finished, expectations))
+
+
+def _checked(arguments: argparse.Namespace) -> LoadOptions:
+    """Return the load of one run; raise `BadAddress` for any option that is invalid, before a cluster is started."""
+    check_options(parse_options(DATABASES[arguments.database].options, arguments))
+    return parse_options(LoadOptions, arguments)
 
 
 def _run_once(

@@ -18,7 +18,8 @@ PATTERNS = (
 
 NEXT_STEPS = """
 next, start Prometheus and Grafana, and give `stalewatch bench`, `stalewatch drill` or `locust` --metrics-port 9646:
-    prometheus --config.file {folder}/prometheus.yml
+    prometheus --config.file {folder}/prometheus.yml --storage.tsdb.path {folder}/prometheus-data \\
+        --web.listen-address 127.0.0.1:9090
     export STALEWATCH_PROMETHEUS_URL=http://127.0.0.1:9090 STALEWATCH_DASHBOARDS={folder}/grafana/dashboards
     GF_PATHS_PROVISIONING={folder}/grafana/provisioning grafana server"""
 

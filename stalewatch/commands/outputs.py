@@ -4,26 +4,40 @@ Shared by `bench` and `drill`, together with the flags for it.
 """
 
 import argparse
-import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from stalewatch.checkers.verdict import Findings
 from stalewatch.clients.errors import BadAddress
-from stalewatch.clients.options import port
+from stalewatch.clients.options import argument, port
+from stalewatch.exit_codes import DONE, OUTPUT_ERROR, USAGE
 from stalewatch.reports import expect, page, table
+from stalewatch.reports.files import STDOUT, OutputFile, claimed, write_json
+from stalewatch.reports.files import write as write_file
 from stalewatch.reports.lines import answer_lines, figure_lines
+
+STANDARD_OUTPUT = "standard output"
 
 
 def add_arguments(group: argparse._ArgumentGroup) -> None:
     """Add the flags for outputs."""
-    group.add_argument("--json", type=Path, metavar="FILE", help="write the result as JSON")
+    group.add_argument(
+        "--json",
+        type=Path,
+        metavar="FILE",
+        help="write the result as JSON; - is standard output, and the lines then go to standard error",
+    )
     group.add_argument("--report", type=Path, metavar="FILE", help="write the result as an HTML page with charts")
     group.add_argument("--history", type=Path, metavar="FILE", help="write every operation (.jsonl[.gz|.zst])")
+    group.add_argument("--force", action="store_true", help="overwrite the history of an earlier run")
     group.add_argument("--keep", action="store_true", help="leave the run's keys in the database")
-    group.add_argument("--metrics-port", type=port, metavar="PORT", help="serve metrics to Prometheus on 127.0.0.1")
+    group.add_argument(
+        "--metrics-port", type=argument(port), metavar="PORT", help="serve metrics to Prometheus on 127.0.0.1"
+    )
     group.add_argument(
         "--expect",
         metavar="LIST",
@@ -32,57 +46,88 @@ def add_arguments(group: argparse._ArgumentGroup) -> None:
 
 
 def require(arguments: argparse.Namespace) -> list[expect.Expectation]:
-    """Return the expectations, after a check that every file can be written.
-
-    Raises `BadAddress` for an invalid expectation, `page.PageUnavailable`, or OSError for a file.
-    """
-    try:
-        expectations = [] if arguments.expect is None else expect.parse(arguments.expect)
-    except ValueError as error:
-        raise BadAddress(f"--expect: {error}") from None
+    """Return the expectations; raise `BadAddress` if they are invalid, or `page.PageUnavailable`."""
     if arguments.report:
         page.require()
-    for path in (arguments.json, arguments.report, arguments.history):
-        _require_writable(path)
-    return expectations
-
-
-def _require_writable(path: Path | None) -> None:
-    """Raise OSError now, not after the run, if a file cannot be written; leave no new file behind."""
-    if path is None or (path.exists() and not path.is_file() and not path.is_dir()):
-        return  # opening a pipe or a device may block or have effects
-    new = not path.exists()
-    path.open("ab").close()
-    if new:
-        path.unlink()
-
-
-def deliver(arguments: argparse.Namespace, findings: Findings, result: Mapping[str, Any]) -> None:
-    """Print the lines and the table of a run, and write the files."""
     try:
-        show(findings, result)
-    finally:  # even if the reader of the lines leaves early, as in `bench.py ... | head`
-        write(arguments, [result])
+        return [] if arguments.expect is None else expect.parse(arguments.expect)
+    except ValueError as error:
+        raise BadAddress(f"--expect: {error}") from None
+
+
+class Outputs:
+    """The files of one command; `failures` are lines about those that could not be written."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.failures: list[str] = []
+        self._json = _file("--json", arguments.json)
+        self._report = _file("--report", arguments.report)
+        self._force: bool = arguments.force
+
+    @contextmanager
+    def claimed(self, histories: Sequence[Path | None]) -> Iterator[None]:
+        """Claim the files during the block; if the JSON goes to standard output, everything else goes to stderr.
+
+        Raises `BadAddress` or OSError for a file that cannot be used.
+        """
+        files = [self._json, self._report, *(_file("--history", path, is_history=True) for path in histories)]
+        with claimed([file for file in files if file is not None], log, force=self._force):
+            self._stdout = sys.stdout
+            if self._json is not None and str(self._json.path) == STDOUT:
+                with redirect_stdout(sys.stderr):
+                    yield
+            else:
+                yield
+
+    def write(self, results: Sequence[Mapping[str, Any]]) -> None:
+        """Write the JSON file and the page; the JSON of several results is a list."""
+        if self._json is not None:
+            with redirect_stdout(self._stdout):
+                self._note(write_file(self._json, partial(write_json, results)))
+        if self._report is not None:
+            failure = write_file(self._report, lambda path: page.write(path, results))
+            self._note(failure)
+            if failure is None:
+                print(f"report: {self._report.path}")
+
+    def _note(self, failure: str | None) -> None:
+        if failure is not None:
+            log(failure)
+            self.failures.append(failure)
+
+    def exit_code(self, code: int) -> int:
+        """Return the exit code of a run that would end with `code`."""
+        return OUTPUT_ERROR if code == DONE and self.failures else code
+
+
+def _file(flag: str, path: Path | None, *, is_history: bool = False) -> OutputFile | None:
+    return None if path is None else OutputFile(flag, path, is_history)
 
 
 def show(findings: Findings, result: Mapping[str, Any]) -> None:
-    """Print the figures of a run, the table, and last the answer."""
-    for line in figure_lines(result):
-        print(line)
-    table.show_guarantees(f"{result['database']} {result['run']}", findings.verdicts)
-    for line in answer_lines(result):
-        print(line)
-    sys.stdout.flush()
+    """Print the figures of a run, the table, and last the answer; raise OSError that names standard output."""
+    try:
+        for line in figure_lines(result):
+            print(line)
+        table.show_guarantees(f"{result['database']} {result['run']}", findings.verdicts)
+        for line in answer_lines(result):
+            print(line)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        error.filename = STANDARD_OUTPUT
+        raise
 
 
-def write(arguments: argparse.Namespace, results: Sequence[Mapping[str, Any]]) -> None:
-    """Write the JSON file and the page; the JSON of several results is a list."""
-    if arguments.json:
-        content = results[0] if len(results) == 1 else results
-        arguments.json.write_text(json.dumps(content, indent=1) + "\n")
-    if arguments.report:
-        page.write(arguments.report, list(results))
-        log(f"report: {arguments.report}")  # not on stdout, which ends with the answer
+def os_error(error: OSError) -> str:
+    """Return an error of the system in words, with the file if it has one."""
+    return ": ".join(filter(None, (error.filename, error.strerror or str(error))))
+
+
+def os_exit_code(error: OSError) -> int:
+    """Return the exit code for a file that cannot be used, or for standard output that cannot be written."""
+    return OUTPUT_ERROR if error.filename == STANDARD_OUTPUT else USAGE
 
 
 def log(message: str) -> None:

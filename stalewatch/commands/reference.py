@@ -22,12 +22,18 @@ TAIL = """
 
 | option | meaning |
 |---|---|
-| `--json FILE` | write the result as JSON |
+| `--json FILE` | write the result as JSON; `-` is standard output, and the lines then go to standard error |
 | `--report FILE` | write the result as a page with charts |
 | `--history FILE` | write every operation (`.jsonl`, `.jsonl.gz` or `.jsonl.zst`) |
+| `--force` | overwrite the history of an earlier run, which is refused otherwise |
 | `--keep` | leave the run's keys in the database |
 | `--metrics-port PORT` | serve the run to Prometheus on 127.0.0.1 |
 | `--expect LIST` | conditions such as `read_your_writes=0,stale_reads<0.05`; exit code 1 if one is missed |
+
+Files are checked and locked before a run: two options that name one file, or a file that another run is writing, are
+refused. A result or a page that exists is replaced, which a line on standard error says. If the disk gets full, the run
+goes on without the rest of its history (the result has it as `history_error`), and a result or a page that cannot be
+written is named after the table.
 
 Under Locust: `--report-json`, `--report`, `--history-dir`, `--keep`, `--metrics-port`, `--metrics-host`, `--expect`,
 `--drill`. See [under Locust](under-locust.md).
@@ -50,6 +56,7 @@ Under Locust: `--report-json`, `--report`, `--history-dir`, `--keep`, `--metrics
 | 1 | an expectation was missed; a run that [ended early](under-locust.md#runs-that-ended-early) misses all of them |
 | 2 | wrong usage, or a malformed address |
 | 3 | no database reached, wrong password, missing rights, or no operation succeeded |
+| 74 | the result, the page or standard output could not be written, for example to a full disk |
 | 130 | Ctrl-C, after the result was printed |
 
 [Under Locust](under-locust.md#exit-codes), Locust's own code counts too. `stalewatch check` has its own: 0 valid, 1

@@ -33,7 +33,7 @@ class BadResult(Exception):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `stalewatch report`."""
-    parser.add_argument("results", nargs="+", type=Path, help="JSON results, or folders that hold them")
+    parser.add_argument("results", nargs="+", type=Path, help="JSON results, or folders with some below them")
     parser.add_argument(
         "--html", type=Path, metavar="FILE", help=f"where to write the page (default: {PAGE} next to the results)"
     )
@@ -41,11 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the results side by side and write the page; return the exit code."""
+    target = arguments.html or _folder(arguments.results[0]) / PAGE
     try:
-        results = [_load(path) for path in _files(arguments.results)]
+        results = [result for path in _files(arguments.results) for result in _load(path)]
         show_side_by_side(results)
         print(stale_sentence(results))
-        target = arguments.html or _folder(arguments.results[0]) / PAGE
         page.write(target, results)
     except (BadResult, page.PageUnavailable) as error:
         print(f"stalewatch report: {error}", file=sys.stderr)
@@ -53,14 +53,14 @@ def run(arguments: argparse.Namespace) -> int:
     except BrokenPipeError:
         raise
     except OSError as error:
-        print(f"stalewatch report: {error.filename}: {error.strerror}", file=sys.stderr)
+        print(f"stalewatch report: {error.filename or target}: {error.strerror}", file=sys.stderr)
         return USAGE
     print(f"report: {target}")
     return DONE
 
 
 def _files(paths: Sequence[Path]) -> list[Path]:
-    files = [file for path in paths for file in (sorted(path.glob("*.json")) if path.is_dir() else [path])]
+    files = [file for path in paths for file in (sorted(path.rglob("*.json")) if path.is_dir() else [path])]
     if not files:
         raise BadResult(
             f"no .json results in {', '.join(map(str, paths))}; write some with: stalewatch bench ... --json FILE"
@@ -72,14 +72,16 @@ def _folder(path: Path) -> Path:
     return path if path.is_dir() else path.parent
 
 
-def _load(path: Path) -> dict[str, Any]:
+def _load(path: Path) -> list[dict[str, Any]]:
+    """Return the results in a file: one, or the list of a drill that was repeated or varied."""
     try:
-        result = json.loads(path.read_text())
+        content = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise BadResult(f"{path}: {error}") from None
-    if not _is_result(result):
+    results = content if isinstance(content, list) and content else [content]
+    if not all(map(_is_result, results)):
         raise BadResult(f"{path}: not the result of a run, as written by: stalewatch bench ... --json FILE")
-    return result
+    return results
 
 
 def _is_result(result: object) -> TypeGuard[dict[str, Any]]:

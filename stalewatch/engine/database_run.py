@@ -14,7 +14,7 @@ from typing import Any
 
 from stalewatch.checkers.judge import Judge
 from stalewatch.checkers.verdict import Violation
-from stalewatch.clients.options import with_values
+from stalewatch.clients.options import check_options, with_values
 from stalewatch.clients.protocol import Client, Database
 from stalewatch.engine.final_reads import FinalReads
 from stalewatch.engine.threads import Report
@@ -74,7 +74,6 @@ class DatabaseRun:
         first_key: int = 0,
         workload: str | None = None,
         log_attempts: bool = False,
-        on_write_error: Callable[[OSError], None] | None = None,
     ) -> None:
         self.name = run
         self.load = load
@@ -86,7 +85,7 @@ class DatabaseRun:
         self.attempts = AttemptLog() if log_attempts else None
         if self.attempts is not None:
             recorder.subscribe(self.attempts)
-        self.collector = Collector(recorder, self.attempts, on_write_error)
+        self.collector = Collector(recorder, self.attempts)
         self.unread = 0
         """Written keys whose final read failed."""
         self.unread_error: str | None = None
@@ -128,7 +127,7 @@ class DatabaseRun:
             self.final_reads_s = (self.client.clock.now() - begin) / 1e9
 
     def finish(self, clock_error_ns: int | None = 0) -> Sequence[Violation]:
-        """Stop background tasks, close the history, and return what only the end could decide (raises OSError)."""
+        """Stop background tasks, close the history, and return what only the end could decide."""
         self.workload.stop_background()
         if self.attempts is not None:
             self.attempts.finals["unknown"] += self.unread
@@ -152,7 +151,7 @@ def connect(
     spec: RunSpec,
     clock: Clock,
     stalls: Callable[[Clock], Stalls] | Stalls = NO_STALLS,
-    on_write_error: Callable[[OSError], None] | None = None,
+    on_history_error: Callable[[str], None] | None = None,
 ) -> DatabaseRun:
     """Connect to the database, prepare its schema and open the history; everything is closed again if that fails.
 
@@ -165,7 +164,7 @@ def connect(
         history = _history(spec)
         if history is not None:
             undo.callback(history.abandon)
-        recorder = Recorder(clock, Judge(), history, stalls(clock) if callable(stalls) else stalls)
+        recorder = Recorder(clock, Judge(), history, stalls(clock) if callable(stalls) else stalls, on_history_error)
         made = DatabaseRun(
             client,
             recorder,
@@ -175,7 +174,6 @@ def connect(
             first_key=spec.first_key,
             workload=spec.workload,
             log_attempts=spec.log_attempts,
-            on_write_error=on_write_error,
         )
         undo.pop_all()
     return made
@@ -200,8 +198,9 @@ def _history(spec: RunSpec) -> HistoryWriter | None:
 def with_local_cluster(database: Database, options: object, log: Callable[[str], None]) -> object:
     """Return the options; if they name no servers, with the address of the local cluster, which is started if needed.
 
-    Raises a `ClusterError` if it cannot be started.
+    Raises `BadAddress` before that for options that cannot be used, or a `ClusterError` if it cannot be started.
     """
+    check_options(options)
     if database.cluster is None or not database.lacks_address(options):
         return options
     cluster = pkgutil.resolve_name(database.cluster)()

@@ -259,7 +259,10 @@ class ProcessRun:
 
     def _report_left_keys(self, reason: str) -> None:
         keys = self.run.keys
-        self._log(f"keys left in the database: {keys[0]} ... {keys[-1]}: {reason}")
+        self._log(
+            f"keys left in the database: {keys[0]} ... {keys[-1]}; remove them with `stalewatch clean "
+            f"{self.spec.database.name} --run {self.spec.run}` and the address: {reason}"
+        )
 
     def totals(self) -> Totals:
         """Return what was found and counted."""
@@ -278,6 +281,7 @@ class ProcessRun:
             extra={
                 "interrupted": self.load.interrupted,
                 "final_reads_s": self.run.final_reads_s,
+                "history_error": self.run.recorder.history_error,
                 **(extra or {}),
             },
         )
@@ -296,7 +300,7 @@ def connected(
 ) -> Iterator[ProcessRun]:
     """Connect to a database, and drop the connections after the block; without an address the local cluster is started.
 
-    Raises a `ClientError` or a `ClusterError`.
+    The run goes on without a history that can no longer be written. Raises a `ClientError` or a `ClusterError`.
     """
     require_files(database, options, load.users)
     options = with_local_cluster(database, options, log)
@@ -314,7 +318,7 @@ def connected(
         shown_options=shown,
         log_attempts=log_attempts,
     )
-    run = connect(spec, database.clock(), _detector)
+    run = connect(spec, database.clock(), _detector, lambda error: log(f"the run goes on without its history: {error}"))
     try:
         yield ProcessRun(spec, run, keep=keep, log=log)
     finally:

@@ -79,6 +79,12 @@ def _decompress(decoder: _Decoder, data: bytes) -> bytes:
         raise CorruptData(f"compressed data is corrupt: {error}") from error
 
 
+def require_codec(path: Path) -> None:
+    """Raise `MissingCodec` if the package for a file's compression is not installed."""
+    if path.suffix == ".zst":
+        _zstandard()
+
+
 def open_for_writing(path: Path) -> BinaryIO:
     """Open a file for writing, compressed by its suffix; flushing it makes everything written so far readable."""
     if path.suffix == ".gz":

@@ -21,6 +21,7 @@ class HistoryWriter:
     """
 
     def __init__(self, path: Path, header: Header) -> None:
+        self._path = path
         self._file = open_for_writing(path)
         self._buffer: list[Operation] = []
         self._written_ns = 0
@@ -48,8 +49,9 @@ class HistoryWriter:
         try:
             self._file.write(lines)
             self._file.flush()
-        except OSError:
+        except OSError as error:
             self._failed = True
+            error.filename = error.filename or str(self._path)
             raise
 
     def close(self, clock_error_ns: int | None) -> None:

@@ -1,11 +1,9 @@
 """The master's side of runs: it names them, adds up reports, drains the workers at the end, and makes the verdict."""
 
 import logging
-import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable, Collection
-from contextlib import redirect_stdout
 from random import SystemRandom
 from secrets import token_hex
 from typing import Any, NoReturn
@@ -27,7 +25,6 @@ from stalewatch.locust.master_run import (
     SILENCE_S,
     BackgroundResult,
     MasterRun,
-    RunOutcome,
     Turns,
     WorkerRecord,
 )
@@ -35,7 +32,7 @@ from stalewatch.locust.messages import WorkerReport
 from stalewatch.locust.open_database import servers_of
 from stalewatch.locust.options import Secrets
 from stalewatch.locust.pace import sharing_rate
-from stalewatch.locust.result import outcome, print_outcome, salvage, write_files
+from stalewatch.locust.result import lines_to_stderr, outcome, print_outcome, salvage, write_files
 
 log = logging.getLogger("stalewatch")
 
@@ -184,7 +181,7 @@ class Master:
             log.warning("worker %d stalled for %.1f s", worker.worker, (stall.end - stall.start) / 1e9)
         if report.failure and report.failure != known_failure:
             log.error("worker %d: %s", worker.worker, report.failure)
-            if not run.ending:
+            if report.exit_code and not run.ending:
                 self._end_test()
         if report.last:
             run.awaited.discard(sender)
@@ -242,7 +239,8 @@ class Master:
         self.conclude()
         run, namespace = self.run, self._environment.parsed_options
         if run is not None and run.outcome is not None and self._environment.web_ui is not None:
-            self._print(run.outcome)
+            with lines_to_stderr(run.options):
+                print_outcome(run.outcome)
         if forsaken and namespace is not None and namespace.headless:
             gevent.spawn(self._runner.quit)  # when its last worker is gone, Locust only stops, even if one comes back
 
@@ -339,13 +337,8 @@ class Master:
         """Print the verdict after everything else, unless the web page showed it."""
         run = self.run
         if run is not None and run.outcome is not None and self._environment.web_ui is None:
-            self._print(run.outcome)
-
-    def _print(self, outcome: RunOutcome) -> None:
-        """Print the outcome; with Locust's ``--json``, stdout is for that alone."""
-        namespace = self._environment.parsed_options
-        with redirect_stdout(sys.stderr if namespace is not None and namespace.json else sys.stdout):
-            print_outcome(outcome)
+            with lines_to_stderr(run.options):
+                print_outcome(run.outcome)
 
 
 def _leave(client: Client) -> None:

@@ -89,6 +89,8 @@ class OpenDatabase:
         self.run: DatabaseRun | None = None
         """None until the database is open, and if it cannot be opened."""
         self.failure: RunFailure | None = None
+        self.history_failure: RunFailure | None = None
+        """Why the history is incomplete, which does not end the run."""
         self.driver_settings: dict[str, Any] = {}
         self._first_key = first_key
         self._settings = settings
@@ -108,8 +110,6 @@ class OpenDatabase:
         self._in_flight += 1
         try:
             operation(*arguments)
-        except OSError as error:  # from the history file: a database's errors are answers
-            self._on_write_error(error)
         finally:
             self._in_flight -= 1
 
@@ -143,8 +143,8 @@ class OpenDatabase:
         """When operations start to count, after the warm-up; None while the database is not open."""
         return None if self.run is None else self.run.recorder.counting_from_ns
 
-    def _on_write_error(self, error: OSError) -> None:
-        self.failure = RunFailure(f"{self._history or error.filename}: {error.strerror or error}", USAGE)
+    def _on_history_error(self, text: str) -> None:
+        self.history_failure = RunFailure(f"the run goes on without its history: {text}", 0)
 
     def _open(self) -> None:
         try:
@@ -167,7 +167,7 @@ class OpenDatabase:
     def _connect(self) -> None:
         settings = self._settings
         with ExitStack() as undo:
-            run = connect(self._spec(), settings.clock, settings.stalls, self._on_write_error)
+            run = connect(self._spec(), settings.clock, settings.stalls, self._on_history_error)
             undo.callback(run.client.close)
             self.driver_settings = run.client.settings()
             log.info("%s: creating %d keys", self.database, len(run.keys))
@@ -239,10 +239,7 @@ class OpenDatabase:
             return
         self._await_sessions(abandoned)
         run.read_finals(abandoned, report)
-        try:
-            run.finish(clock_error_ns())
-        except OSError as error:
-            self._on_write_error(error)
+        run.finish(clock_error_ns())
         if not self._settings.options.keep:
             report(Progress("deleting the run's keys", 0, len(run.keys), "keys"))
             self._remove_keys(run)

@@ -12,6 +12,7 @@ from stalewatch.clients.errors import BadAddress
 from stalewatch.clients.options import Option, options_of, parse_options, port, public_values
 from stalewatch.locust.bound_ports import LOOPBACK
 from stalewatch.reports import expect
+from stalewatch.reports.files import OutputFile
 from stalewatch.workloads.options import LoadOptions
 
 log = logging.getLogger("stalewatch")
@@ -26,7 +27,7 @@ OUTPUTS: tuple[tuple[str, dict[str, Any]], ...] = (
         "--expect",
         {"metavar": "LIST", "help": "exit 1 if an expectation is missed: read_your_writes=0,stale_reads<0.05"},
     ),
-    ("--report-json", {"metavar": "FILE", "help": "write the result as JSON"}),
+    ("--report-json", {"metavar": "FILE", "help": "write the result as JSON; - is standard output"}),
     ("--report", {"metavar": "FILE", "help": "write the result as a web page with charts"}),
     (
         "--history-dir",
@@ -180,6 +181,12 @@ def path(namespace: Namespace, name: str) -> Path | None:
     """Return the path given as an option, or None."""
     text = getattr(namespace, name, None)
     return Path(text) if text else None
+
+
+def files(namespace: Namespace) -> list[OutputFile]:
+    """Return the files that the master writes at the end of a test."""
+    given = {flag: path(namespace, flag.lstrip("-").replace("-", "_")) for flag in ("--report-json", "--report")}
+    return [OutputFile(flag, file) for flag, file in given.items() if file is not None]
 
 
 class Secrets:

@@ -1,10 +1,12 @@
 """How stalewatch gets into Locust: its options, its parts in every process, and Ctrl-C."""
 
+import atexit
 import logging
 import signal
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import gevent
@@ -15,7 +17,7 @@ from locust.runners import MasterRunner, Runner, WorkerRunner
 
 from stalewatch.clients.databases import DATABASES
 from stalewatch.clients.errors import BadAddress
-from stalewatch.clients.options import parse_options
+from stalewatch.clients.options import check_options, parse_options
 from stalewatch.clusters.local_clusters import cluster
 from stalewatch.clusters.protocol import ClusterError
 from stalewatch.exit_codes import UNREACHABLE, USAGE
@@ -26,6 +28,7 @@ from stalewatch.locust.options import Secrets
 from stalewatch.locust.web import ConsistencyPages
 from stalewatch.locust.worker import Worker
 from stalewatch.reports import page
+from stalewatch.reports.files import claimed
 
 log = logging.getLogger("stalewatch")
 
@@ -160,8 +163,14 @@ def _check(namespace: Namespace, databases: Collection[str]) -> None:
         options.check(namespace, databases)
         if options.path(namespace, "report") is not None:
             page.require()
+        claims = ExitStack()
+        claims.enter_context(claimed(options.files(namespace), log.warning))
+        atexit.register(claims.close)
     except (BadAddress, page.PageUnavailable) as error:
         print(f"locust: {error}", file=sys.stderr)
+        sys.exit(USAGE)
+    except OSError as error:
+        print(f"locust: {error.filename}: {error.strerror}", file=sys.stderr)
         sys.exit(USAGE)
 
 
@@ -169,14 +178,19 @@ def _start_clusters(namespace: Namespace, secrets: Secrets, databases: Collectio
     """Start local clusters for databases without an address before `-t` counts; otherwise the first user does."""
     for name in databases:
         database = DATABASES[name]
-        if database.lacks_address(parse_options(database.options, secrets.restored(namespace))):
-            local = cluster(name)
-            try:
+        given: object = parse_options(database.options, secrets.restored(namespace))
+        try:
+            check_options(given)
+            if database.lacks_address(given):
+                local = cluster(name)
                 local.ensure(log.info)
                 vars(namespace).update(local.client_options())
-            except ClusterError as error:
-                print(f"locust: {error}", file=sys.stderr)
-                sys.exit(UNREACHABLE)
+        except BadAddress as error:
+            print(f"locust: {error}", file=sys.stderr)
+            sys.exit(USAGE)
+        except ClusterError as error:
+            print(f"locust: {error}", file=sys.stderr)
+            sys.exit(UNREACHABLE)
 
 
 def _subclasses(base: type[User]) -> Iterator[type[User]]:

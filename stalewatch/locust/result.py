@@ -1,9 +1,11 @@
 """What a run under Locust came to: its JSON result, the lines and files, and what lost workers left behind."""
 
-import json
 import logging
+import sys
 from argparse import Namespace
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stdout
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from stalewatch.recording.attempts import AttemptLog
 from stalewatch.recording.statistics import Statistics
 from stalewatch.recording.totals import Totals
 from stalewatch.reports import expect, page
+from stalewatch.reports.files import STDOUT, write, write_json
 from stalewatch.reports.lines import answer_lines, figure_lines
 from stalewatch.reports.table import show_guarantees
 from stalewatch.workloads import workload_names
@@ -91,19 +94,18 @@ def print_outcome(outcome: RunOutcome) -> None:
 def write_files(result: dict[str, Any], namespace: Namespace) -> list[str]:
     """Write the files that the options ask for; return a line for each one that cannot be written."""
     writers: dict[str, Callable[[Path], object]] = {
-        "report_json": lambda path: path.write_text(json.dumps(result, indent=1) + "\n"),
-        "report": lambda path: page.write(path, [result]),
+        "--report-json": partial(write_json, [result]),
+        "--report": lambda path: page.write(path, [result]),
     }
-    failures = []
-    for name, write in writers.items():
-        path = options.path(namespace, name)
-        try:
-            if path is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                write(path)
-        except OSError as error:
-            failures.append(f"{path}: {error.strerror or error}")
-    return failures
+    return [failure for file in options.files(namespace) if (failure := write(file, writers[file.flag]))]
+
+
+@contextmanager
+def lines_to_stderr(namespace: Namespace) -> Iterator[None]:
+    """Print on standard error during the block if a JSON goes to standard output, which then holds nothing else."""
+    json_on_stdout = namespace.json or namespace.report_json == STDOUT
+    with redirect_stdout(sys.stderr) if json_on_stdout else nullcontext():
+        yield
 
 
 def worker_row(worker: WorkerRecord) -> dict[str, Any]:

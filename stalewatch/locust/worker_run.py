@@ -60,7 +60,9 @@ class WorkerRun:
     @property
     def failure(self) -> RunFailure | None:
         """Why the run cannot go on in this worker, or what went wrong in it."""
-        return next((one.failure for one in self._databases.values() if one.failure), None)
+        databases = self._databases.values()
+        failures = (*(one.failure for one in databases), *(one.history_failure for one in databases))
+        return next(filter(None, failures), None)
 
     def end(self) -> None:
         """End the run in every database, in a greenlet that nobody kills, and wait for the end."""

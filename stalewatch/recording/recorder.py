@@ -1,7 +1,8 @@
 """The recorder: gives operations their versions and times, and passes them to the judge in the order of their end."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 from stalewatch.checkers.judge import Judge
@@ -52,7 +53,9 @@ class Recorder:
         judge: Judge,
         history: HistoryWriter | None = None,
         stalls: Stalls = NO_STALLS,
+        on_history_error: Callable[[str], None] | None = None,
     ) -> None:
+        """If the history can no longer be written, `on_history_error` is called once; without it OSError is raised."""
         self.clock = clock
         self.judge = judge
         self.statistics = Statistics(stalls)
@@ -61,6 +64,9 @@ class Recorder:
         """How many operations the judge has seen and the history file has been given."""
         self._subscribers: list[Subscriber] = [self.statistics]
         self._history = history
+        self._on_history_error = on_history_error
+        self.history_error: str | None = None
+        """Why the history is incomplete, with its name."""
         self._lock = threading.Lock()
         self._versions: dict[str, int] = {}
         self._written: set[str] = set()
@@ -197,7 +203,8 @@ class Recorder:
         with self._lock:
             self._judge()
             if self._history is not None and not self._finished:
-                self._history.flush(self.clock.now())
+                with self._history_errors():
+                    self._history.flush(self.clock.now())
             return self.judge.drain(), self.statistics.drain()
 
     def finish(self, clock_error_ns: int | None = 0) -> Sequence[Violation]:
@@ -220,8 +227,20 @@ class Recorder:
                 for subscriber in self._subscribers:
                     subscriber.on_end(found)
                 if self._history is not None:
-                    self._history.close(clock_error_ns)
+                    with self._history_errors():
+                        self._history.close(clock_error_ns)
             return found
+
+    @contextmanager
+    def _history_errors(self) -> Iterator[None]:
+        """Let the run go on without its history file, as on a full disk."""
+        try:
+            yield
+        except OSError as error:
+            if self._on_history_error is None:
+                raise
+            self.history_error = f"{error.filename}: {error.strerror or error}"
+            self._on_history_error(self.history_error)
 
     def _hand_on(self, operation: Operation) -> None:
         unjudged = self._unjudged
@@ -240,7 +259,8 @@ class Recorder:
         failure: Exception | None = None
         if self._history is not None:
             try:
-                self._history.add(*unjudged)
+                with self._history_errors():
+                    self._history.add(*unjudged)
             except Exception as error:  # noqa: BLE001 # a full disk
                 failure = error
         for operation in unjudged:

@@ -38,38 +38,20 @@ def no_totals() -> Totals:
 
 
 class Collector:
-    """Drains a recorder in increments, passes each to the watchers, and keeps their sum until `drain`.
+    """Drains a recorder in increments, passes each to the watchers, and keeps their sum until `drain`."""
 
-    `on_write_error` is called once if the history file cannot be written any more; without it the error is raised.
-    """
-
-    def __init__(
-        self,
-        recorder: Recorder,
-        attempts: AttemptLog | None = None,
-        on_write_error: Callable[[OSError], None] | None = None,
-    ) -> None:
+    def __init__(self, recorder: Recorder, attempts: AttemptLog | None = None) -> None:
         self.watchers: list[Callable[[Totals], None]] = []
         self._recorder = recorder
         self._attempts = attempts
-        self._on_write_error = on_write_error
         self._totals = Totals()
 
     def collect(self) -> None:
         """Judge what was recorded since the last call, and pass the new totals to the watchers."""
-        new = Totals(*self._drained(), None if self._attempts is None else self._attempts.drain())
+        new = Totals(*self._recorder.drain(), None if self._attempts is None else self._attempts.drain())
         for watch in self.watchers:
             watch(new)
         self._totals.merge(new)
-
-    def _drained(self) -> tuple[Findings, Statistics]:
-        try:
-            return self._recorder.drain()
-        except OSError as error:  # it fails once; nothing is lost but the rest of the file
-            if self._on_write_error is None:
-                raise
-            self._on_write_error(error)
-            return self._recorder.drain()
 
     def drain(self) -> Totals:
         """Return the totals since the last call."""

@@ -72,6 +72,8 @@ def _warnings(result: Result) -> Iterator[str]:
             f"final reads of {result['unread_keys']} keys failed, so their writes were not checked for losses: "
             f"{result['unread_error']}"
         )
+    if result.get("history_error"):
+        yield f"the history is incomplete: {result['history_error']}"
 
 
 def _guarantees(result: Result) -> Iterator[str]:

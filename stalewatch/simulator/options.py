@@ -1,12 +1,11 @@
 """The options of a simulated store: its topology, delays and failures, and the checks that they are consistent."""
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, cast
 
 from stalewatch.clients.errors import BadAddress
-from stalewatch.clients.options import ON_OFF, number, option, options_of, whole_number
+from stalewatch.clients.options import MOST_SECONDS, ON_OFF, number, option, options_of, whole_number
 from stalewatch.simulator.simulated_time import DISTRIBUTIONS
 
 Acks = int | Literal["majority", "all"]
@@ -189,8 +188,9 @@ def _flag(field: str) -> str:
 
 
 def _numbers(options: MemoryOptions) -> Checks:
-    fixed, replicas, nodes = TOPOLOGIES[options.topology].nodes, options.replicas, options.nodes
+    fixed, replicas = TOPOLOGIES[options.topology].nodes, options.replicas
     yield not 0 <= replicas <= MAX_REPLICAS, f"--replicas is {replicas}; choose 1 to {MAX_REPLICAS}"
+    nodes = options.nodes
     yield (
         bool(fixed and replicas not in {0, len(nodes)}),
         f"{options.topology} has {len(nodes)} node(s), not {replicas}",
@@ -201,7 +201,7 @@ def _numbers(options: MemoryOptions) -> Checks:
         yield chosen not in DISTRIBUTIONS, f"unknown distribution {chosen!r} for {_flag(name)}; choose one of {known}"
     for name in ("service_s", "lag_s", "timeout_s"):
         mean = getattr(options, name)
-        yield not 0 <= mean < math.inf, f"{_flag(name)} is {mean}; it must be finite and at least 0"
+        yield not 0 <= mean <= MOST_SECONDS, f"{_flag(name)} is {mean}; it must be from 0 to {MOST_SECONDS:.0f}"
     yield options.timeout_s == 0, "--timeout is 0; it must be above 0"
     for name in ("timeouts", "timeouts_applied", "refusals"):
         fraction = getattr(options, name)
@@ -230,5 +230,6 @@ def _outages(options: MemoryOptions) -> Checks:
     for outage in options.outages:
         times = (outage.at_s, outage.for_s, outage.takeover_s)
         yield outage.node not in nodes, f"--outage of unknown node {outage.node!r}; choose one of {', '.join(nodes)}"
-        yield not all(time >= 0 for time in times), f"--outage with times {times} s; all must be at least 0"
+        valid = all(0 <= time <= MOST_SECONDS for time in times)
+        yield not valid, f"--outage with times {times} s; all must be from 0 to {MOST_SECONDS:.0f}"
         yield outage.writes not in {"loses", "keeps"}, f"--outage that {outage.writes!r} writes; choose loses or keeps"

@@ -5,7 +5,7 @@ from random import SystemRandom
 from typing import Self
 
 from stalewatch.clients.errors import BadAddress
-from stalewatch.clients.options import count, option, positive, seconds, share, size
+from stalewatch.clients.options import at_most, count, option, positive, seconds, share, size
 from stalewatch.workloads import WORKLOADS, workload_names
 from stalewatch.workloads.resolution import NONE, STRATEGIES
 
@@ -15,13 +15,12 @@ DISTRIBUTION_NAMES = ("uniform", "zipfian", "latest")
 
 MOST_USERS = 10_000
 
-
-def users(text: str) -> int:
-    """Return a number of sessions; raise ValueError if it is too many for one process."""
-    value = count(text)
-    if value > MOST_USERS:
-        raise ValueError(f"must be {MOST_USERS} at most: every session is a thread or greenlet of this process")
-    return value
+users = at_most(MOST_USERS, count, "every session is a thread or greenlet of this process")
+operations = at_most(1_000_000_000_000, count, "that many take years; use --duration")
+duration = at_most(31_536_000, positive, "that is a year, in seconds")
+rate = at_most(10_000_000, positive, "no process gets that far")
+keys = at_most(10_000_000, count, "a process keeps all of its keys in memory")
+value_size = at_most(16_000_000, size, "databases refuse larger values")
 
 
 def workload(text: str) -> str:
@@ -39,24 +38,24 @@ class LoadOptions:
         f"total operations, including failed ones (default {DEFAULT_OPERATIONS})",
         DEFAULT_OPERATIONS,
         omitted=None,
-        parse=count,
+        parse=operations,
     )
     duration_s: float | None = option(
-        "--duration", "seconds to run; without --ops, as many operations as fit", parse=positive
+        "--duration", "seconds to run; without --ops, as many operations as fit", parse=duration
     )
     warmup_s: float = option(
         "--warmup",
         "seconds before latencies and operations count; consistency is checked from the start",
         0.0,
-        parse=seconds,
+        parse=at_most(31_536_000, seconds, "that is a year, in seconds"),
     )
     rate: float | None = option(
-        "--rate", "operations per second, at fixed times (open loop); default: closed loop", parse=positive
+        "--rate", "operations per second, at fixed times (open loop); default: closed loop", parse=rate
     )
-    keys: int = option("--keys", "number of keys", 1000, parse=count)
+    keys: int = option("--keys", "number of keys", 1000, parse=keys)
     write_ratio: float = option("--write-ratio", "fraction of operations that write", 0.3, parse=share)
     reread: float = option("--reread", "fraction of reads of a key that the session wrote recently", 0.3, parse=share)
-    value_size: int = option("--value-size", "bytes of padding in a value", 0, parse=size)
+    value_size: int = option("--value-size", "bytes of padding in a value", 0, parse=value_size)
     distribution: str = option("--distribution", "distribution of keys", "uniform", choices=DISTRIBUTION_NAMES)
     seed: int = option(
         "--seed",

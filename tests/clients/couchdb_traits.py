@@ -68,6 +68,7 @@ class CouchProxy:
         uuid: str | None = None,
         member: bool = False,
         partitioned: bool = False,
+        revs_limit: int = 1000,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self.behind = behind
@@ -78,6 +79,7 @@ class CouchProxy:
         self.uuid = uuid or secrets.token_hex(16)
         self.member = member
         self.partitioned = partitioned
+        self.revs_limit = revs_limit
         self.puts = 0
         self.asked: list[str] = []
         """The requests so far, as METHOD PATH."""
@@ -112,8 +114,9 @@ class _Handler(BaseHTTPRequestHandler):
             )
         if proxy.member and _is_for_admins(self.command, path.path):
             return self._answer(401, {"error": "unauthorized", "reason": "You are not a server admin."})
-        if path.path.startswith("/_scheduler/docs/"):
-            return self._answer(200, _scheduled(proxy, unquote(path.path)))
+        if path.path.startswith("/_scheduler/docs/") or path.path.endswith("/_revs_limit"):
+            asked = unquote(path.path)
+            return self._answer(200, _scheduled(proxy, asked) if "scheduler" in asked else proxy.revs_limit)
         if path.path.startswith("/_replicator/") and self.command == "DELETE":
             proxy.failing = {part: error for part, error in proxy.failing.items() if part not in unquote(path.path)}
         if self.command == "POST" and self.headers.get("Content-Type") != "application/json":

@@ -12,9 +12,9 @@ import pytest
 
 from stalewatch.clients.cassandra.client import CassandraDatabaseClient
 from stalewatch.clients.cassandra.options import CassandraClientOptions
-from stalewatch.clients.errors import ClientError, Unreachable
+from stalewatch.clients.errors import BadAddress, ClientError, Unreachable
 from stalewatch.clusters.local import cassandra_node, java, ports
-from stalewatch.clusters.local.cassandra import LOCK
+from stalewatch.clusters.local.cassandra import LOCK, CassandraCluster
 from stalewatch.clusters.local.cassandra_node import Node, Ports, Settings
 from stalewatch.clusters.local.process import ServerProcess
 from stalewatch.clusters.protocol import MissingProgram
@@ -125,6 +125,13 @@ def test_rights_on_the_keyspace_are_enough(address: str, reader: str) -> None:
 
 def test_a_valid_user_reads_and_writes(address: str) -> None:
     use(prepared(address, **SUPERUSER))
+
+
+def test_nodes_of_two_rings_are_refused(address: str, ring: CassandraCluster) -> None:
+    first = ring.nodes()[0]
+    for hosts in (f"{first},{address}", f"{address},{first}"):
+        with pytest.raises(BadAddress, match=r"--hosts names nodes of two rings: .* is in '.*', but not in '.*' of "):
+            prepared(hosts, **SUPERUSER)
 
 
 def test_a_client_that_trusts_the_certificate_uses_tls(address: str, certificate: Path) -> None:

@@ -92,6 +92,8 @@ def test_leaders_can_be_chosen_by_name_or_by_address(flag: str, given: str | Non
         ({"db": "Bench"}, "--db"),
         ({"timeout": "0"}, "--timeout"),
         ({"couch_b": None}, "--couch-b"),
+        ({"couch_b": "http://a..b:5984"}, "--couch-b"),
+        ({"peer_b": "http://a..b:5984"}, "--peer-b"),
     ],
 )
 def test_an_invalid_value_is_rejected_with_its_flag(

@@ -96,7 +96,9 @@ def test_two_servers_with_a_copied_uuid_are_two_places(proxies: Behind) -> None:
 @pytest.mark.server
 def test_a_user_who_may_not_look_elsewhere_is_refused_by_the_uuid(proxies: Behind) -> None:
     both = proxies(uuid="c0ffee", member=True)
-    assert "both have the uuid c0ffee" in str(error_of(options_for([proxy.address for proxy in both], db="absent")))
+    said = str(error_of(options_for([proxy.address for proxy in both], db="absent")))
+    assert "both have the uuid c0ffee" in said
+    assert said.endswith("create the database absent at both first")
 
 
 @pytest.mark.parametrize("peers", [("http://h:1", "http://h:1")])
@@ -113,6 +115,13 @@ def test_a_partitioned_database_is_refused(proxies: Behind) -> None:
     both = proxies(partitioned=True)
     assert "bench at --couch-a" in (said := str(error_of(options_for([proxy.address for proxy in both]))))
     assert "is partitioned" in said
+
+
+@pytest.mark.server
+def test_a_database_that_soon_forgets_revisions_is_refused(proxies: Behind) -> None:
+    said = str(error_of(options_for([proxy.address for proxy in proxies(revs_limit=5)])))
+    assert "bench at --couch-a" in said
+    assert "has a _revs_limit of 5" in said
 
 
 @pytest.mark.server
@@ -402,9 +411,9 @@ HTTPS, HTTP = Leader("https", "h", 1), Leader("http", "h", 2)
     ("leaders_", "chosen", "words"),
     [
         ((HTTP, HTTP._replace(port=3)), {"tls_ca": "ca.pem"}, "need https://"),
-        ((HTTPS, HTTP), {"tls_key": "key.pem"}, "--tls-key needs its certificate"),
+        ((HTTPS, HTTP), {"tls_key": "key.pem"}, "--tls-key (under Locust: --client-key) needs its certificate"),
         ((HTTPS, HTTP), {"tls_ca": "/nowhere/ca.pem"}, "--tls-ca /nowhere/ca.pem: No such file or directory"),
-        ((HTTPS, HTTP), {"tls_cert": "/nowhere/c.pem"}, "--tls-cert /nowhere/c.pem: No such file or directory"),
+        ((HTTPS, HTTP), {"tls_cert": "/nowhere/c.pem"}, "--client-cert) /nowhere/c.pem: No such file or directory"),
         ((HTTPS, HTTP), {"tls_ca": __file__}, f"--tls-ca {__file__}: not a file of certificates"),
     ],
 )

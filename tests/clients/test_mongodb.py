@@ -631,9 +631,11 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         with pymongo.MongoClient(f"mongodb://root:hunter2%2F@{node}", directConnection=True) as client:
             some = [{"resource": {"db": "bench", "collection": ""}, "actions": ["find", "update", "remove"]}]
             client.admin.command("createRole", "noInsert", privileges=some, roles=[])
+            all_of_a_run = [{**some[0], "actions": ["find", "insert", "update", "remove"]}]
+            client.admin.command("createRole", "runOnly", privileges=all_of_a_run, roles=[])
             for user, role in {"writer": "readWrite", "reader": "read"}.items():
                 client.admin.command("createUser", user, pwd=PASSWORD, roles=[{"role": role, "db": "bench"}])
-            for user, roles in {"nobody": [], "updater": ["noInsert"]}.items():
+            for user, roles in {"nobody": [], "updater": ["noInsert"], "runner": ["runOnly"]}.items():
                 client.admin.command("createUser", user, pwd=PASSWORD, roles=roles)
         yield node
 
@@ -711,6 +713,29 @@ def test_a_user_without_rights_is_rejected_without_quoting_the_password(
     assert isinstance(error, Unreachable)
     assert words in str(error)
     assert "hunter" not in repr(error) + repr(error.__cause__)
+
+
+def test_a_user_who_may_not_look_at_the_collection_runs_with_a_warning(
+    guarded: str, key: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = MongoOptions(uri=f"mongodb://runner:hunter2%2F@{guarded}/?replicaSet=rs0")
+    client = MongoDatabaseClient(options, RealClock())
+    client.prepare()
+    client.preload([key], "")
+    assert client.session("a").write(key, Value(1, "a")).outcome == "ok"
+    client.remove([key])
+    client.close()
+    (said,) = caplog.messages
+    assert "keeps what a run writes, which could not be checked" in said
+    assert "MongoDB said: not authorized on bench to listCollections" in said
+
+
+def test_a_seed_that_has_just_started_is_left_to_the_driver(mongo: MongoCluster, tmp_path: Path) -> None:
+    with server(tmp_path, "--replSet", "rs0") as starting:
+        seeds = ",".join([*mongo.nodes(), starting])
+        client = MongoDatabaseClient(MongoOptions(uri=f"mongodb://{seeds}/?replicaSet=rs0"), RealClock())
+        client.prepare()
+        client.close()
 
 
 def test_checking_rights_creates_nothing(connect: Opener, mongo_uri: str) -> None:

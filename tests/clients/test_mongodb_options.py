@@ -1,6 +1,7 @@
 """The options of the MongoDB client, and errors that need no server."""
 
 import re
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -56,6 +57,8 @@ def test_a_missing_uri_is_reported_with_the_command_for_a_local_set(monkeypatch:
     ("flag", "text"),
     [
         ("write_concern", "0"),
+        ("write_concern", "51"),
+        ("timeout", "3601"),
         ("write_concern", "most"),
         ("read_concern", "snapshot"),
         ("journal", "yes"),
@@ -63,6 +66,8 @@ def test_a_missing_uri_is_reported_with_the_command_for_a_local_set(monkeypatch:
         ("read_from", "host:port"),
         ("read_from", "host:0"),
         ("read_from", ":27017"),
+        ("read_from", "a..b:27017"),
+        ("read_from", f"{'a' * 64}.com:27017"),
         ("timeout", "0"),
         ("timeout", "nan"),
         ("timeout", "soon"),
@@ -205,8 +210,29 @@ def test_tls_files_become_settings_of_the_driver(tmp_path: Path) -> None:
         ({"tls_ca": "/no/such/file"}, "--tls-ca /no/such/file: No such file"),
         ({"tls_ca": __file__}, "--tls-ca .* not a file of certificates"),
         ({"tls_cert": __file__}, "--tls-cert .* not a certificate with its key"),
-        ({"tls_key": __file__}, "--tls-key needs its certificate"),
+        ({"tls_key": __file__}, "--tls-key .* needs its certificate"),
     ],
 )
 def test_tls_files_that_cannot_be_used_are_named(chosen: dict[str, str], words: str) -> None:
     assert re.search(words, str(error_of(NOWHERE, **chosen)))
+
+
+@pytest.mark.parametrize("host", [".a", "a..b", "a" * 64])
+def test_a_host_name_that_cannot_be_one_is_refused_in_the_uri(host: str) -> None:
+    assert f"'{host}' cannot be the name of a host" in str(error_of(f"mongodb://{host}:27017/?replicaSet=rs0"))
+
+
+@pytest.mark.parametrize("chosen", ["key", "both"])
+def test_an_encrypted_key_is_refused_without_asking_for_its_passphrase(chosen: str, tmp_path: Path) -> None:
+    _, cert, key = certificate(tmp_path)
+    secret, both = tmp_path / "secret.pem", tmp_path / "all.pem"
+    encrypt = ("openssl", "pkey", "-in", key, "-aes256", "-passout", "pass:hunter2", "-out", secret)
+    subprocess.run(encrypt, check=True, capture_output=True, timeout=60)
+    both.write_text(Path(cert).read_text() + secret.read_text())
+    files = {"tls_cert": cert, "tls_key": str(secret)} if chosen == "key" else {"tls_cert": str(both)}
+    named = secret if chosen == "key" else both
+    said = str(error_of(NOWHERE, **files))
+    assert (
+        f"(under Locust: --client-{'key' if chosen == 'key' else 'cert'}) {named}: the private key is encrypted" in said
+    )
+    assert "cannot be used" in str(error_of(f"{NOWHERE}&tls=true&tlsCertificateKeyFile={both}"))

@@ -93,7 +93,7 @@ def here(*arguments: object) -> int:
 
 def result_of(path: Path, *arguments: object) -> dict[str, Any]:
     """Run the bench in this process and return its JSON result."""
-    assert here(*arguments, "--json", path / "r.json", "--history", path / "h.jsonl") == 0
+    assert here(*arguments, "--json", path / "r.json", "--history", path / "h.jsonl", "--force") == 0
     made: dict[str, Any] = json.loads((path / "r.json").read_text())
     return made
 
@@ -337,6 +337,9 @@ def test_every_missed_expectation_is_printed(capsys: pytest.CaptureFixture[str])
         ("--expect stale_reads~1", "is not NAME OP NUMBER"),
         ("--topology ring", "--topology 'ring': must be one of"),
         ("--write-acks 9", "--write-acks is 9"),
+        ("--replicas 99999999999", "--replicas is 99999999999; choose 1 to 99"),
+        ("--lag 1e308", "--lag is 1e+308; it must be from 0 to 1000000000"),
+        ("--metrics-port 0", "argument --metrics-port: '0': must be a port from 1 to 65535"),
         ("--outage soon", "--outage 'soon': must be AT:FOR"),
         ("--nonsense", "unrecognized arguments: --nonsense"),
         ("--json /dev/null/r.json", "/dev/null/r.json: Not a directory"),
@@ -361,6 +364,118 @@ def test_a_run_that_never_started_creates_and_changes_no_files(tmp_path: Path) -
     assert here("--topology", "ring", "--json", tmp_path / "new.json", "--history", tmp_path / "h.jsonl") == 2
     assert here("--topology", "ring", "--json", old) == 2
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"old.json": "old"}
+
+
+def test_a_history_is_only_overwritten_by_force(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    history = tmp_path / "h.jsonl"
+    history.write_text("old")
+    assert here("--ops", 10, "--history", history) == 2
+    assert history.read_text() == "old"
+    assert f"--history {history} exists: name another file, or give --force" in capsys.readouterr().err
+    assert here("--ops", 10, "--history", history, "--force") == 0
+    assert len(operations_of(history)) > 10
+
+
+def test_a_result_is_replaced_with_a_line_about_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = tmp_path / "new" / "r.json"
+    assert here("--ops", 10, "--json", report) == 0
+    assert "will be replaced" not in capsys.readouterr().err
+    assert here("--ops", 20, "--json", report) == 0
+    assert f"--json {report} exists, and will be replaced" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flags", [("--json", "--history"), ("--json", "--report"), ("--history", "--report")])
+def test_one_file_for_two_outputs_is_refused(
+    flags: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, other = flags
+    (tmp_path / "folder").mkdir()
+    assert here(one, tmp_path / "f", other, tmp_path / "folder" / ".." / "f") == 2
+    assert "give each a file of its own" in capsys.readouterr().err
+    assert not (tmp_path / "f").exists()
+
+
+@pytest.mark.parametrize("flag", ["--json", "--history"])
+def test_a_file_of_a_run_that_goes_on_is_refused(flag: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = start(*ENDLESS, flag, tmp_path / "f")
+    wait_for(other, lambda line: "creating" in line)
+    assert here("--ops", 10, flag, tmp_path / "f") == 2
+    assert "another run is writing this file" in capsys.readouterr().err
+    other.send_signal(signal.SIGINT)
+    other.communicate(timeout=DEADLINE_S)
+    assert other.returncode == 130
+    assert (tmp_path / "f").stat().st_size > 0
+
+
+def test_the_json_on_standard_output_is_alone_there() -> None:
+    code, lines, err = run("--ops", 100, "--json", "-", "--expect", "stale_reads<0")
+    assert code == 1
+    assert json.loads("\n".join(lines))["database"] == "memory"
+    assert_lines(err.splitlines()[1:])
+    assert err.splitlines()[-1].startswith("expected ")
+
+
+SMALL_FILES = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))"
+"""A process whose files cannot be longer, which looks to it like a full disk."""
+
+
+def test_a_run_goes_on_without_a_history_that_can_no_longer_be_written(tmp_path: Path) -> None:
+    report, history = tmp_path / "r.json", tmp_path / "h.jsonl"
+    outputs = ("--history", history, "--json", report, "--expect", "read_your_writes=0")
+    process = start("--ops", 5000, "--seed", 3, *outputs, before=SMALL_FILES)
+    out, err = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 0, err
+    assert f"the run goes on without its history: {history}: File too large" in err
+    assert out.splitlines()[0] == f"the history is incomplete: {history}: File too large"
+    made = json.loads(report.read_text())
+    assert made["verdict"] == "valid"
+    assert sum(sum(outcomes.values()) for outcomes in made["operations"].values()) == 5000
+    assert made["history_error"] == f"{history}: File too large"
+
+
+@pytest.mark.parametrize("flag", ["--json", "--report"])
+def test_a_file_that_cannot_be_written_is_named_after_the_table(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    if flag == "--report":
+        pytest.importorskip("plotly")
+    assert here("--ops", 100, flag, "/dev/full") == 74
+    captured = capsys.readouterr()
+    assert f"{flag} /dev/full could not be written: No space left on device" in captured.err
+    assert "unique_ids" in captured.out
+
+
+def test_a_full_disk_behind_standard_output_is_named(tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "bench.py", "memory", "--ops", "100", "--json", str(tmp_path / "r.json")],
+            cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, timeout=DEADLINE_S, check=False,
+        )  # fmt: skip
+    assert done.returncode == 74
+    assert "standard output: No space left on device" in done.stderr
+    assert json.loads((tmp_path / "r.json").read_text())["database"] == "memory"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "bench mongo --read-from sec",
+        "bench mongo --read-concern linearizable --read-from secondary",
+        "bench mongo --tls-key key.pem",
+        "bench mongo --expect nonsense=0",
+        "bench mongo --json f --history f",
+        "bench cassandra --lwt --timestamps server",
+        "bench couch --tls-ca ca.pem",
+        "bench mongo --keys 99999999999",
+        "drill mongo --fault kill-primary --vary read-from=secondary,sec",
+        "drill mongo --fault kill-primary --read-concern linearizable --read-from secondary",
+    ],
+)
+def test_options_are_checked_before_a_cluster_is_started(
+    arguments: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STALEWATCH_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments.split()) == 2
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("package", ["plotly", "jinja2"])

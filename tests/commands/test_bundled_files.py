@@ -61,7 +61,9 @@ def test_the_grafana_files_are_copied_and_the_next_steps_printed(
     assert all((folder / name).read_bytes() == (ROOT / name).read_bytes() for name in FILES)
     out = capsys.readouterr().out
     assert all(f"wrote {folder / name}\n" in out for name in FILES)
-    assert f"prometheus --config.file '{folder}'/prometheus.yml\n" in out
+    assert (
+        f"prometheus --config.file '{folder}'/prometheus.yml --storage.tsdb.path '{folder}'/prometheus-data \\\n" in out
+    )
     assert f"GF_PATHS_PROVISIONING='{folder}'/grafana/provisioning grafana server\n" in out
 
 

@@ -42,6 +42,26 @@ def test_single_files_are_accepted_and_html_sets_the_path_of_the_page(
     assert "m1" not in capsys.readouterr().out
 
 
+def test_results_are_found_below_a_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("plotly")
+    above = folder / "above"
+    (above / "demo").mkdir(parents=True)
+    (folder / "1.json").rename(above / "demo" / "1.json")
+    assert report(above) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"report: {above / 'report.html'}"
+
+
+def test_each_result_of_a_repeated_or_varied_drill_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("plotly")
+    path = tmp_path / "drill.json"
+    load = ("--fault", "kill-replica", "--at", "1", "--for", "1", "--after", "1", "--seed", "6")
+    assert main(["drill", "memory", *load, "--vary", "write-acks=1,2", "--json", str(path)]) == 0
+    assert report(tmp_path) == 0
+    shown = capsys.readouterr().out
+    assert "w=1" in shown.partition("side by side")[2]
+    assert "w=2" in shown.partition("side by side")[2]
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
@@ -98,6 +118,12 @@ def test_a_page_that_cannot_be_written_is_a_usage_error(folder: Path, capsys: py
     pytest.importorskip("plotly")
     assert report(folder, "--html", folder / "1.json" / "page.html") == 2
     assert "stalewatch report: " in capsys.readouterr().err
+
+
+def test_a_page_on_a_full_disk_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("plotly")
+    assert report(folder, "--html", "/dev/full") == 2
+    assert "stalewatch report: /dev/full: No space left on device" in capsys.readouterr().err
 
 
 def test_without_plotly_the_table_is_printed_and_the_missing_package_is_named(

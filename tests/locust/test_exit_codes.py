@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from stalewatch.clients.databases import DATABASES
@@ -46,6 +47,8 @@ def test_a_missed_expectation_exits_with_1(swarm: Swarm) -> None:
         (("--write-ratio", "7"), "--write-ratio '7': must be a share from 0 to 1"),
         (("--expect", "nonsense=0"), "unknown name 'nonsense'"),
         (("--topology", "ring"), "--topology"),
+        (("--keys", "99999999999"), "--keys '99999999999': must be 10000000 at most"),
+        (("--report-json", "/dev/null", "--report", "/dev/null"), "give each a file of its own"),
     ],
 )
 def test_an_invalid_option_exits_with_2(swarm: Swarm, arguments: tuple[str, ...], message: str) -> None:
@@ -180,6 +183,16 @@ def test_of_several_databases_the_scheme_decides_whose_address_locusts_host_is()
     assert hosts("mongodb://db", ["cassandra", "mongo"]).mongo_uri == "mongodb://db"
     with pytest.raises(BadAddress, match="could be the address of cassandra or mongo: use --hosts or --mongo-uri"):
         hosts("db", ["cassandra", "mongo"])
+
+
+def test_a_test_goes_on_without_a_history_that_can_no_longer_be_written(swarm: Swarm) -> None:
+    pid = swarm.alone("--headless", *LOAD, "-t", "4s", "--expect", "read_your_writes=0")
+    psutil.Process(pid).rlimit(psutil.RLIMIT_FSIZE, (60_000, 60_000))  # looks like a full disk
+    assert swarm.code(pid) == 0
+    (worker,) = swarm.result()["workers"]
+    assert "the run goes on without its history: " in worker["trouble"]
+    assert "File too large" in worker["trouble"]
+    assert swarm.result()["verdict"] == "valid"
 
 
 def test_help_all_explains_every_option(swarm: Swarm) -> None:
