@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import signal
+import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -25,6 +27,9 @@ REQUIRE_ALL = "STALEWATCH_REQUIRE_ALL"
 # Cassandra's nodes are started some forty times, and none runs for long enough to be worth optimizing: without the
 # second compiler a start takes half of the processor's time.
 os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
+
+# A shell starts what it runs in the background (`nohup make test &`) with SIGINT ignored, and children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -65,6 +70,20 @@ def eventually(condition: Callable[[], object], timeout_s: float = 60.0) -> None
 @pytest.fixture(name="eventually")
 def _eventually() -> Callable[..., None]:
     return eventually
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Delete at the end what programs that are killed leave among the temporary files: browsers, pip."""
+    tmp_path_factory.getbasetemp()  # stays outside
+    with (
+        tempfile.TemporaryDirectory(prefix="stalewatch-", ignore_cleanup_errors=True) as folder,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        Path(folder).chmod(0o755)  # an image's user may run programs in it
+        patch.setenv("TMPDIR", folder)
+        patch.setattr(tempfile, "tempdir", folder)
+        yield
 
 
 @pytest.fixture(scope="session")

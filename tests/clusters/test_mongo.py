@@ -28,8 +28,7 @@ from stalewatch.commands import cluster as command
 pytestmark = pytest.mark.server
 
 COMMAND = """
-import argparse, signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)  # the test runner may ignore it
+import argparse, sys
 from stalewatch.commands import cluster as command
 parser = argparse.ArgumentParser()
 command.add_arguments(parser)
@@ -184,6 +183,14 @@ def test_restarting_a_running_member_keeps_its_port(whole: MongoCluster) -> None
     whole.restart(node)
     after = dict(zip(whole.nodes(), pids(whole), strict=True))
     assert {address for address in before if before[address] != after[address]} == {node}
+
+
+def test_start_right_after_a_restart_waits_for_the_next_heartbeats(whole: MongoCluster) -> None:
+    begun = time.monotonic()
+    whole.restart(a_secondary(whole))
+    whole.start(print)
+    assert_healthy(whole)
+    assert time.monotonic() - begun > mongo._SETTLE_S  # until then the primary's view may be of the old process
 
 
 def test_start_restarts_a_killed_member(whole: MongoCluster) -> None:

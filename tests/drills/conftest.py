@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -61,12 +60,7 @@ def start(
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=accept_ctrl_c,  # noqa: PLW1509 # no other thread runs
     )
-
-
-def accept_ctrl_c() -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def drill(database: str, fault: str, *options: str, home: Path, folder: Path, timeout_s: float = 280) -> Done:

@@ -51,7 +51,6 @@ class Swarm:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 env={**os.environ, "STALEWATCH_HOME": str(self.folder / "home"), **(env or {})},
-                preexec_fn=_let_ctrl_c_through,  # noqa: PLW1509 # nothing else runs between
             )
         self._processes.append(process)
         self._logs[process.pid] = log
@@ -138,10 +137,6 @@ class Swarm:
             process.kill()
         for started in self._processes:
             started.wait(WAIT_S)
-
-
-def _let_ctrl_c_through() -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _session(process: psutil.Process) -> int:
