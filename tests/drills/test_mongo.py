@@ -127,10 +127,10 @@ def _guards(process: psutil.Process, home: str) -> bool:
         return False
 
 
-@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.soak), 3])
 def test_locust_workers_see_the_outage_of_the_server_log(whole: MongoCluster, swarm: Swarm, workers: int) -> None:
-    options = ("--headless", "-u", "12", "-r", "100", "-t", "16s", "--keys", "100")
-    faulty = ("--drill", "kill-primary", "--at", "3", "--for", "6")
+    options = ("--headless", "-u", "12", "-r", "100", "-t", "14s", "--keys", "100")
+    faulty = ("--drill", "kill-primary", "--at", "2", "--for", "6")
     env = {"STALEWATCH_HOME": str(whole.home)}
     users = "locustfiles/mongo_users.py"
     master = swarm.master("--expect-workers", str(workers), *options, *faulty, locustfile=users, env=env)

@@ -52,7 +52,9 @@ def checked(browser: webdriver.Chrome) -> int:
     return int(table(browser).get("stale_reads", ["0"])[0])
 
 
-@pytest.mark.parametrize("processes", [(), ("--processes", "2")], ids=["alone", "master"])
+@pytest.mark.parametrize(
+    "processes", [pytest.param((), id="alone", marks=pytest.mark.soak), pytest.param(("--processes", "2"), id="master")]
+)
 def test_the_numbers_rise_follow_a_reset_and_end_with_the_verdict(
     swarm: Swarm, browser: webdriver.Chrome, eventually: Eventually, processes: tuple[str, ...]
 ) -> None:
