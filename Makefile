@@ -26,11 +26,9 @@ endif
 demo: install ## A 3-member MongoDB replica set on this machine, three scenarios, a table and a report
 	@$(BIN)/stalewatch demo
 
-# Tests with servers mostly wait, so two run in parallel; those that share a ring or leaders stay in one process. They run
-# separately from the others, which would take both cores from the servers.
+# Tests with servers mostly wait, so three processes keep two cores busy; tests/conftest.py says which tests stay together.
 test: install ## All tests that this machine can run (with STALEWATCH_REQUIRE_ALL=1 a skipped test fails)
-	$(BIN)/python -m pytest -q -n 2 -m "not server and not soak"
-	$(BIN)/python -m pytest -q -n 2 --dist loadscope -m "server and not soak"
+	$(BIN)/python -m pytest -q -n 3 --dist loadscope -m "not soak"
 
 test-fast: install ## The tests without servers
 	$(BIN)/python -m pytest -q -n auto -m "not server and not soak"

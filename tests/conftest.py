@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import signal
+import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -26,6 +28,9 @@ REQUIRE_ALL = "STALEWATCH_REQUIRE_ALL"
 # second compiler a start takes half of the processor's time.
 os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
 
+# A shell starts what it runs in the background (`nohup make test &`) with SIGINT ignored, and children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
@@ -37,8 +42,11 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     return report
 
 
-SLOW_TO_START = ("cassandra", "couch")
-"""Words in the names of tests whose servers one process alone shall start, where tests run in several."""
+SLOW_TO_START = "cassandra"
+"""A word in the names of tests whose servers one process alone shall start, where tests run in several."""
+
+LONG = (SLOW_TO_START, "bench_couch", "mongo", "couch", "drill", "locust")
+"""Words in the names of tests that take long, the longest first: it is with them that all processes begin."""
 
 
 class ByServers(LoadScopeScheduling):
@@ -46,12 +54,28 @@ class ByServers(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         test = nodeid.partition("[")[0]
-        return next((word for word in SLOW_TO_START if word in test), test.partition("::")[0])
+        if SLOW_TO_START in test:
+            return SLOW_TO_START
+        # Tests with Locust share nothing, but a browser or servers in some files.
+        apart = test.startswith("tests/locust/") and not any(word in test for word in ("web_page", "mongo", "couch"))
+        return nodeid if apart else test.partition("::")[0]
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling | None:
     """Take over `--dist loadscope`; xdist's own groups need a pytest before 9."""
+    config.option.loadscopereorder = False
     return ByServers(config, log) if config.getoption("dist") == "loadscope" else None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where tests run in several processes, begin with those that take long: servers, then Locust."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=_rank)
+
+
+def _rank(item: pytest.Item) -> tuple[bool, int]:
+    found = (number for number, word in enumerate(LONG) if word in item.nodeid)
+    return item.get_closest_marker("server") is None, next(found, len(LONG))
 
 
 def eventually(condition: Callable[[], object], timeout_s: float = 60.0) -> None:
@@ -65,6 +89,20 @@ def eventually(condition: Callable[[], object], timeout_s: float = 60.0) -> None
 @pytest.fixture(name="eventually")
 def _eventually() -> Callable[..., None]:
     return eventually
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _temporary_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Delete at the end what programs that are killed leave among the temporary files: browsers, pip."""
+    tmp_path_factory.getbasetemp()  # stays outside
+    with (
+        tempfile.TemporaryDirectory(prefix="stalewatch-", ignore_cleanup_errors=True) as folder,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        Path(folder).chmod(0o755)  # an image's user may run programs in it
+        patch.setenv("TMPDIR", folder)
+        patch.setattr(tempfile, "tempdir", folder)
+        yield
 
 
 @pytest.fixture(scope="session")

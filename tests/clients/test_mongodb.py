@@ -326,10 +326,11 @@ def test_a_majority_write_without_followers_is_unknown_and_then_fails(
     client = connect(write_concern="majority", read_concern="linearizable")
     client.preload([key], "")
     session = client.session("a")
+    hasty = connect(write_concern="majority", timeout_s=0.5).session("a")  # the primary steps down after 2 s
     followers = set(breakable.nodes()) - {until(breakable.primary)}
     for node in followers:
         breakable.pause(node)
-    assert attempt(client, lambda: session.write(key, Value(1, "a"))) == ("unknown", "WTimeoutError:64")
+    assert attempt(client, lambda: hasty.write(key, Value(1, "a"))) == ("unknown", "WTimeoutError:64")
     outcome, label = attempt(client, lambda: session.read(key))
     assert outcome != "ok"
     assert str(label).partition(":")[0] in {"ExecutionTimeout", "NotPrimaryError"}

@@ -28,8 +28,7 @@ from stalewatch.commands import cluster as command
 pytestmark = pytest.mark.server
 
 COMMAND = """
-import argparse, signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)  # the test runner may ignore it
+import argparse, sys
 from stalewatch.commands import cluster as command
 parser = argparse.ArgumentParser()
 command.add_arguments(parser)
@@ -186,6 +185,14 @@ def test_restarting_a_running_member_keeps_its_port(whole: MongoCluster) -> None
     assert {address for address in before if before[address] != after[address]} == {node}
 
 
+def test_start_right_after_a_restart_waits_for_the_next_heartbeats(whole: MongoCluster) -> None:
+    begun = time.monotonic()
+    whole.restart(a_secondary(whole))
+    whole.start(print)
+    assert_healthy(whole)
+    assert time.monotonic() - begun > mongo._SETTLE_S  # until then the primary's view may be of the old process
+
+
 def test_start_restarts_a_killed_member(whole: MongoCluster) -> None:
     pid = pids(whole)[0]
     assert pid
@@ -250,7 +257,7 @@ def test_a_process_with_a_reused_pid_is_left_alone(whole: MongoCluster) -> None:
         other.kill()
 
 
-@pytest.mark.parametrize("taken", [1, 2, 3])
+@pytest.mark.parametrize("taken", [1, 2, pytest.param(3, marks=pytest.mark.soak)])
 def test_ports_taken_by_other_programs_are_replaced(
     whole: MongoCluster, occupied: Callable[[int], None], taken: int
 ) -> None:
@@ -321,8 +328,20 @@ def test_a_server_that_dies_at_its_start_is_reported_with_its_log(new_cluster: M
         new_cluster.start(print)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-@pytest.mark.parametrize("moment", ["mongo2: starting", "initiating the replica set"])
+EARLY, LATE = "mongo2: starting", "initiating the replica set"
+
+
+@pytest.mark.parametrize(
+    ("number", "moment"),
+    [
+        (signal.SIGINT, EARLY),
+        (signal.SIGKILL, LATE),
+        pytest.param(signal.SIGINT, LATE, marks=pytest.mark.soak),
+        pytest.param(signal.SIGKILL, EARLY, marks=pytest.mark.soak),
+        pytest.param(signal.SIGTERM, EARLY, marks=pytest.mark.soak),
+        pytest.param(signal.SIGTERM, LATE, marks=pytest.mark.soak),
+    ],
+)
 def test_an_interrupted_start_can_be_continued_or_stopped(
     new_cluster: MongoCluster, number: signal.Signals, moment: str
 ) -> None:
@@ -333,7 +352,7 @@ def test_an_interrupted_start_can_be_continued_or_stopped(
         first.communicate(timeout=60)
     assert first.returncode == (130 if number == signal.SIGINT else -number)
     assert server_pids(new_cluster.folder) != []
-    if moment.startswith("mongo2"):
+    if moment == EARLY:
         new_cluster.start(print)
         assert_healthy(new_cluster)
     new_cluster.stop(print)

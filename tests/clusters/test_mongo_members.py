@@ -127,6 +127,14 @@ def test_a_member_that_the_primary_does_not_see_is_waited_for() -> None:
     assert step.command is None
 
 
+def test_a_primary_that_was_restarted_as_a_secondary_is_waited_for_until_the_new_one_has_noticed() -> None:
+    first, *others = views()
+    stale = {**first.members, "h:3": MemberState("PRIMARY", healthy=True, optime=NOW)}
+    step = next_step(TargetSet(ADDRESSES), [replace(first, members=stale), *others])
+    assert step
+    assert step.command is None
+
+
 def test_a_delay_is_set_at_the_primary() -> None:
     step = next_step(TargetSet(ADDRESSES, 3), views())
     assert step

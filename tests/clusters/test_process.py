@@ -20,6 +20,7 @@ from stalewatch.clusters.protocol import (
     ServerDied,
 )
 
+ROOT = Path(__file__).parents[2]
 SLEEP = ["sleep", "600"]
 Make = Callable[[str], ServerProcess]
 
@@ -66,6 +67,17 @@ def test_a_started_server_is_found_by_other_commands(running: ServerProcess) -> 
     other = ServerProcess(running.name, running.folder)
     assert running.state == other.state == "running"
     assert other.pid == running.pid
+
+
+DEFAULT = "import signal, sys; sys.exit(signal.getsignal(signal.SIGINT) is not signal.default_int_handler)"
+
+
+def test_ctrl_c_reaches_what_tests_start_even_if_the_shell_ignores_it() -> None:
+    """A shell starts background jobs that way, as in `nohup make test &`."""
+    tests = f"import subprocess, sys, tests.conftest; sys.exit(subprocess.call([sys.executable, '-c', {DEFAULT!r}]))"
+    shell = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", sys.executable, "-c"]
+    assert subprocess.run([*shell, DEFAULT], check=False).returncode == 1
+    assert subprocess.run([*shell, tests], cwd=ROOT, check=False).returncode == 0
 
 
 def test_a_server_leads_its_own_session_so_that_ctrl_c_does_not_reach_it(running: ServerProcess) -> None:

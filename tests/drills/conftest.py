@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -23,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 NS = 1_000_000_000
 KIND = {Read: "read", Write: "write", Append: "write", Draw: "write"}
 
-BRIEF = ("--at", "3", "--for", "6", "--duration", "16", "--users", "10", "--keys", "200")
+BRIEF = ("--at", "2", "--for", "6", "--duration", "14", "--users", "10", "--keys", "200")
 """A short drill, of which an election takes four seconds."""
 
 
@@ -61,12 +60,7 @@ def start(
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=accept_ctrl_c,  # noqa: PLW1509 # no other thread runs
     )
-
-
-def accept_ctrl_c() -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def drill(database: str, fault: str, *options: str, home: Path, folder: Path, timeout_s: float = 280) -> Done:

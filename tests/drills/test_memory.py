@@ -16,8 +16,7 @@ from stalewatch.simulator.client import MemoryClient
 
 FAULTS = ("kill-primary", "pause-primary", "isolate-primary", "isolate-primary-from-all", "kill-all")
 SHORT = ("--at", "1", "--for", "3", "--duration", "8", "--users", "4", "--keys", "20", "--rate", "100")
-REPEATS = 20
-"""Seeds by fault, a hundred runs in all."""
+SEEDS = [range(5), pytest.param(range(5, 100), marks=pytest.mark.soak)]
 
 Drill = Callable[..., dict[str, Any]]
 
@@ -34,9 +33,10 @@ def drill(tmp_path: Path) -> Drill:
     return do
 
 
+@pytest.mark.parametrize("seeds", SEEDS, ids=["few", "many"])
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_linearizable_store_violates_nothing_under_any_fault(drill: Drill, fault: str) -> None:
-    for seed in range(REPEATS):
+def test_a_linearizable_store_violates_nothing_under_any_fault(drill: Drill, fault: str, seeds: range) -> None:
+    for seed in seeds:
         result = drill(fault, "--topology", "linearizable", "--seed", str(seed), "--timeouts", "0.02")
         wrong = {name: row["violated"] for name, row in result["guarantees"].items() if row["violated"]}
         assert not wrong, seed

@@ -1,4 +1,4 @@
-"""Users of a simulated store; the first worker computes for seven seconds without yielding."""
+"""Users of a simulated store; the first worker computes for five seconds without yielding."""
 
 import time
 from typing import Any
@@ -10,7 +10,7 @@ from locust.runners import WorkerRunner
 from stalewatch.locust import DatabaseUser
 
 BUSY_AFTER_S = 2
-BUSY_S = 7
+BUSY_S = 5
 
 
 class BusyUser(DatabaseUser):

@@ -7,7 +7,9 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ MEMORY = "locustfiles/memory_users.py"
 STALE = ("--read-from", "secondary", "--lag", "0.02")
 """Options with which the simulated store shows many stale reads."""
 
+SECOND = 1_000_000_000
 WAIT_S = 60.0
 
 
@@ -51,7 +54,6 @@ class Swarm:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 env={**os.environ, "STALEWATCH_HOME": str(self.folder / "home"), **(env or {})},
-                preexec_fn=_let_ctrl_c_through,  # noqa: PLW1509 # nothing else runs between
             )
         self._processes.append(process)
         self._logs[process.pid] = log
@@ -92,12 +94,25 @@ class Swarm:
                 assert time.monotonic() < deadline, "the web page does not respond"
                 time.sleep(0.05)
 
+    def lines(self) -> list[int]:
+        """Return how many lines each history has so far."""
+        return [file.read_bytes().count(b"\n") for file in self.histories.glob("*")]
+
     def await_operations(self, workers: int = 1, lines: int = 500) -> None:
         """Wait until that many workers have each written more than `lines` operations."""
         deadline = time.monotonic() + WAIT_S
-        while sum(file.read_bytes().count(b"\n") > lines for file in self.histories.glob("*")) < workers:
+        while sum(found > lines for found in self.lines()) < workers:
             assert time.monotonic() < deadline, list(self.histories.glob("*"))
             time.sleep(0.05)
+
+    def finish(self, pid: int, workers: int = 1, lines: int = 500) -> int:
+        """Wait until that many workers have written more than `lines` operations, end the run, return the exit code.
+
+        A run of a fixed time may contain nothing on a busy machine.
+        """
+        self.await_operations(workers, lines)
+        os.kill(pid, signal.SIGTERM)
+        return self.code(pid)
 
     def code(self, pid: int) -> int:
         """Wait until a process has ended, and return its exit code."""
@@ -138,10 +153,6 @@ class Swarm:
             process.kill()
         for started in self._processes:
             started.wait(WAIT_S)
-
-
-def _let_ctrl_c_through() -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _session(process: psutil.Process) -> int:
@@ -197,3 +208,25 @@ def recorded(files: Sequence[Path]) -> dict[tuple[str, str], int]:
                 name = (KINDS[operation["op"]], operation["outcome"])
                 found[name] = found.get(name, 0) + 1
     return found
+
+
+def operations(swarm: Swarm) -> list[dict[str, Any]]:
+    """Return the operations of all histories, without the final reads."""
+    lines = [line for file in swarm.histories.glob("*") for line in file.read_text().splitlines()[1:]]
+    return [one for one in map(json.loads, lines) if one["op"] in {"read", "write", "append", "draw"}]
+
+
+def by_session(swarm: Swarm, field: str) -> list[list[int]]:
+    """Return the values of a field of each session's operations, in order."""
+    found = defaultdict(list)
+    for one in operations(swarm):
+        found[one["session"]].append(one[field])
+    return [sorted(values) for values in found.values()]
+
+
+def assert_is_paced(swarm: Swarm, period_ns: int) -> None:
+    """Assert that operations are due once every period, except when this machine was busy, and start no earlier."""
+    gaps = Counter(later - earlier for dues in by_session(swarm, "due") for earlier, later in pairwise(dues))
+    assert min(gaps) == period_ns
+    assert gaps[period_ns] > gaps.total() / 2
+    assert all(one["due"] <= one["start"] for one in operations(swarm))

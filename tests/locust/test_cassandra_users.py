@@ -8,7 +8,7 @@ from stalewatch.clusters.local.cassandra import CassandraCluster
 from tests.locust.conftest import Swarm, assert_agrees
 
 CASSANDRA = "locustfiles/cassandra_users.py"
-LOAD = ("--headless", "-u", "10", "-r", "100", "-t", "12s", "--keys", "50", "--reread", "0.8")
+LOAD = ("--headless", "-u", "10", "-r", "100", "--keys", "50", "--reread", "0.8")
 
 pytestmark = pytest.mark.server
 
@@ -18,7 +18,7 @@ def test_two_workers_share_a_keyspace_that_the_first_one_creates(swarm: Swarm, r
     expected = ("--expect", "stale_reads=0,lost_writes=0,phantom_reads=0")
     arguments = (*LOAD, "--processes", "2", "--hosts", ring.uri(), *levels, *expected)
     pid = swarm.alone(*arguments, locustfile=CASSANDRA)
-    assert swarm.code(pid) == 0
+    assert swarm.finish(pid, workers=2, lines=150) == 0
     result = swarm.result()
     assert_agrees(result, swarm.histories, workers=2)
     assert all(worker["operations"] for worker in result["workers"])

@@ -20,8 +20,8 @@ def has_violations(result: dict[str, Any]) -> bool:
 
 
 def test_a_run_in_one_process_is_judged_exactly(swarm: Swarm) -> None:
-    pid = swarm.alone("--headless", "-t", "3s", *LOAD)
-    assert swarm.code(pid) == 0
+    pid = swarm.alone("--headless", *LOAD)
+    assert swarm.finish(pid) == 0
     result = swarm.result()
     assert_agrees(result, swarm.histories, workers=1)
     assert has_violations(result)
@@ -33,9 +33,9 @@ def test_a_run_in_one_process_is_judged_exactly(swarm: Swarm) -> None:
 
 
 def test_a_run_with_three_workers_is_judged_exactly(swarm: Swarm) -> None:
-    pid = swarm.master("--headless", "-t", "3s", "--expect-workers", "3", *LOAD)
+    pid = swarm.master("--headless", "--expect-workers", "3", *LOAD)
     workers = [swarm.worker() for _ in range(3)]
-    assert swarm.code(pid) == 0
+    assert swarm.finish(pid, workers=3) == 0
     assert [swarm.code(worker) for worker in workers] == [0, 0, 0]
     result = swarm.result()
     assert_agrees(result, swarm.histories, workers=3)
@@ -49,8 +49,8 @@ def test_a_run_with_three_workers_is_judged_exactly(swarm: Swarm) -> None:
 
 def test_user_classes_with_different_workloads_share_a_database(swarm: Swarm) -> None:
     load = ("-u", "12", "-r", "100", "--keys", "200", "--workload", "register,sequence", "--timeouts", "0.02")
-    pid = swarm.alone("--headless", "-t", "3s", "--processes", "2", *load, locustfile="tests/locust/mixed_users.py")
-    assert swarm.code(pid) == 0, swarm.log(pid)
+    pid = swarm.alone("--headless", "--processes", "2", *load, locustfile="tests/locust/mixed_users.py")
+    assert swarm.finish(pid, workers=6, lines=50) == 0, swarm.log(pid)
     result = swarm.result()
     assert_agrees(result, swarm.histories, workers=6)  # each worker has one for every workload
     rows = result["guarantees"]
@@ -66,9 +66,7 @@ def test_a_worker_that_joins_late_creates_its_own_keys(swarm: Swarm) -> None:
     swarm.await_log(pid, "All users spawned")  # so that the second one is told to spawn as soon as it is connected
     swarm.await_operations()
     swarm.worker()
-    swarm.await_operations(workers=2)
-    os.kill(pid, signal.SIGTERM)
-    assert swarm.code(pid) == 0
+    assert swarm.finish(pid, workers=2) == 0
     result = swarm.result()
     assert_agrees(result, swarm.histories, workers=2)
     assert all(worker["operations"] for worker in result["workers"])
@@ -150,8 +148,8 @@ def shown(swarm: Swarm) -> dict[str, dict[str, Any]]:
 
 def test_slow_operations_in_flight_at_the_end_are_all_counted(swarm: Swarm) -> None:
     slow = ("--service", "0.4", "--timeouts", "0.2", "--refusals", "0.1", "--timeout", "0.8", "--write-ratio", "0.6")
-    pid = swarm.alone("--headless", "-t", "4s", "--processes", "2", *LOAD, *slow)
-    assert swarm.code(pid) == 0
+    pid = swarm.alone("--headless", "--processes", "2", *LOAD, *slow)
+    assert swarm.finish(pid, workers=2, lines=60) == 0
     result = swarm.result()
     assert_agrees(result, swarm.histories, workers=2)
     for kind in ("read", "write"):
@@ -210,15 +208,13 @@ def test_ctrl_c_in_the_master_alone_also_ends_the_workers(swarm: Swarm, eventual
 
 
 def test_a_second_ctrl_c_exits_at_once_with_a_verdict(swarm: Swarm) -> None:
-    pid = swarm.alone("--headless", *LOAD, "--service", "6", "--timeout", "9")
+    pid = swarm.alone("--headless", *LOAD, "--service", "600", "--timeout", "900")
     swarm.await_log(pid, "All users spawned")
     time.sleep(1)
-    begun = time.monotonic()
     swarm.interrupt(pid)
     time.sleep(0.5)
     swarm.interrupt(pid)
     assert swarm.code(pid) == 130
-    assert time.monotonic() - begun < 5
     result = swarm.result()
     assert_agrees(result, swarm.histories, workers=1)
     assert result["operations"]["write"]["unknown"]
@@ -251,9 +247,7 @@ def test_a_headless_run_ends_with_a_verdict_when_its_last_worker_dies(swarm: Swa
 def test_sigterm_ends_a_master_with_a_load_shape(swarm: Swarm) -> None:
     pid = swarm.master("--headless", *LOAD, "-t", "60s", locustfile=f"{MEMORY},examples/shapes/steps.py")
     worker = swarm.worker(locustfile=f"{MEMORY},examples/shapes/steps.py")
-    swarm.await_operations()
-    os.kill(pid, signal.SIGTERM)
-    assert swarm.code(pid) == 0
+    assert swarm.finish(pid) == 0
     assert swarm.code(worker) == 0
     assert_agrees(swarm.result(), swarm.histories, workers=1)
 

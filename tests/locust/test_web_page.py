@@ -57,7 +57,9 @@ def operations(browser: webdriver.Chrome) -> int:
     return int(table(browser)["whole run"][6].split()[0])
 
 
-@pytest.mark.parametrize("processes", [(), ("--processes", "2")], ids=["alone", "master"])
+@pytest.mark.parametrize(
+    "processes", [pytest.param((), id="alone", marks=pytest.mark.soak), pytest.param(("--processes", "2"), id="master")]
+)
 def test_the_numbers_rise_follow_a_reset_and_end_with_the_verdict(
     swarm: Swarm, browser: webdriver.Chrome, eventually: Eventually, processes: tuple[str, ...]
 ) -> None:

@@ -28,9 +28,9 @@ from tests.metrics.conftest import ROOT, Prometheus, Series
 
 pytestmark = pytest.mark.server
 
-SECONDS = 26
+SECONDS = 21
 USERS = "locustfiles/mongo_users.py"
-FAULT = ("--drill", "kill-primary", "--at", "8", "--for", "8")
+FAULT = ("--drill", "kill-primary", "--at", "6", "--for", "7")
 # Few keys, each written often: a follower that is two milliseconds behind then returns old values every second.
 LOAD = ("-u", "20", "-r", "100", "-t", f"{SECONDS}s", "--keys", "5", "--reread", "0.8", "--rate", "400")
 LEVELS = ("--write-concern", "1", "--read-from", "secondary")

@@ -20,8 +20,7 @@ from tests.metrics.conftest import Prometheus
 pytestmark = pytest.mark.server
 
 Eventually = Callable[..., None]
-JOIN_S = 10.0
-LEAVE_S = 20.0
+LEAVE_S = 60.0
 """10 s of silence, 2 s until Prometheus requests the list, and a margin for a busy machine."""
 
 
@@ -30,7 +29,7 @@ def test_a_worker_that_joins_is_scraped_and_a_killed_one_is_not(
 ) -> None:
     (port,) = ports.free(1)
     master = swarm.master(
-        "--headless", "--metrics-port", str(port), "-u", "20", "-r", "100", "-t", "60s", "--rate", "300", *STALE
+        "--headless", "--metrics-port", str(port), "-u", "20", "-r", "100", "-t", "240s", "--rate", "300", *STALE
     )
     prometheus = scrape(port)
     swarm.worker()
@@ -38,7 +37,7 @@ def test_a_worker_that_joins_is_scraped_and_a_killed_one_is_not(
     swarm.worker()
     swarm.await_operations(workers=2, lines=1)
     joined = time.monotonic()
-    eventually(lambda: prometheus.workers() == {"0": "up", "1": "up"}, timeout_s=JOIN_S)
+    eventually(lambda: prometheus.workers() == {"0": "up", "1": "up"})
     took_s = time.monotonic() - joined
     victim = next(process for process in swarm.living() if "--worker" in process.cmdline() and process.pid != master)
     victim.kill()

@@ -204,8 +204,8 @@ class MongoCluster(LocalCluster):
             start.progress(f"{server.name}: starting on {self.addresses()[server.name]}")
             self._launch(server, start.program)
             start.launched.add(server.name)
-        if self._resume_paused(start.progress) or dead:
-            start.touched = time.monotonic()
+        if self._resume_paused(start.progress):
+            start.resumed = time.monotonic()
 
     def _launch(self, server: ServerProcess, program: Path) -> None:
         data = server.folder / "data"
@@ -225,7 +225,8 @@ class MongoCluster(LocalCluster):
         # that dies right after it was launched would do so again.
         self._keep_running(start)
         step = next_step(TargetSet(self.addresses(), self._delay_s), self._views())
-        if step is None and time.monotonic() < start.touched + _SETTLE_S:
+        touched_s = min(time.monotonic() - start.resumed, *(server.age_s for server in self.servers.values()))
+        if step is None and touched_s < _SETTLE_S:
             return AssemblyStep("waiting for the next heartbeats")
         return step
 
@@ -245,12 +246,12 @@ class MongoCluster(LocalCluster):
 
 @dataclass(slots=True)
 class _Start:
-    """One attempt to start the members: which ones it launched, and when it last touched one."""
+    """One attempt to start the members: which ones it launched, and when it last resumed one."""
 
     program: Path
     progress: Progress
     launched: set[str] = field(default_factory=set)
-    touched: float = -math.inf
+    resumed: float = -math.inf
 
 
 def _carry_out(step: AssemblyStep) -> str:

@@ -103,7 +103,8 @@ def lag_s(primary: MemberView | None, address: str) -> float | None:
 def is_healthy(view: MemberView, primary: MemberView | None) -> bool:
     """Return whether a member serves, and the primary agrees about its role."""
     seen = primary.members.get(view.address) if primary else None
-    # A primary that was frozen still calls itself primary after another one has been elected.
+    # A primary that was frozen still calls itself primary after another one has been elected. A member that was briefly
+    # away knows its primary before the primary's next heartbeat notices its return, or that it leads no longer.
     return view.role in SERVING and seen is not None and seen.healthy and seen.role == view.role
 
 
@@ -246,7 +247,7 @@ def _move(target: TargetSet, views: Sequence[MemberView]) -> AssemblyStep | None
 
 def _await_primary(target: TargetSet, views: Sequence[MemberView]) -> AssemblyStep | None:
     primary = primary_view(views)
-    if primary and all(view.role in SERVING and _agree(view, primary) for view in views):
+    if primary and all(is_healthy(view, primary) and _knows(view, primary) for view in views):
         return None
     roles = (f"{name} {view.role}" for name, view in zip(target.addresses, views, strict=True))
     return AssemblyStep(f"waiting for a primary and its secondaries: {', '.join(roles)}")
@@ -306,7 +307,6 @@ def _set_delay(config: Document, member: int, seconds: int) -> None:
     config["members"][member].update(secondaryDelaySecs=seconds, priority=0 if seconds else 1)
 
 
-def _agree(view: MemberView, primary: MemberView) -> bool:
-    # A member that was briefly away knows its primary before the primary's next heartbeat notices its return.
-    seen, member = view.members.get(primary.address), primary.members.get(view.address)
-    return bool(seen and seen.role == "PRIMARY" and member and member.healthy and member.role in SERVING)
+def _knows(view: MemberView, primary: MemberView) -> bool:
+    seen = view.members.get(primary.address)
+    return bool(seen and seen.role == "PRIMARY")

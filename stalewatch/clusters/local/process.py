@@ -5,6 +5,7 @@ environment holds its folder. That identifies the server if the pid file was nev
 then), or if a step of the system clock has shifted every start time.
 """
 
+import math
 import os
 import re
 import signal
@@ -114,6 +115,14 @@ class ServerProcess:
         except psutil.NoSuchProcess:
             return "dead"
         return "dead" if process is None else "paused" if paused else "running"
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since the server was last started, by this or another command; infinite if that is not known."""
+        with suppress(FileNotFoundError):
+            age_s = time.time() - self._pid_file.stat().st_mtime
+            return age_s if age_s >= 0 else math.inf  # the clock was set back
+        return math.inf
 
     @property
     def exit_code(self) -> int | None:
