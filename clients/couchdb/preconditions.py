@@ -24,9 +24,9 @@ _ANOTHER = "choose another --db"
 
 def welcome(admin: LeaderAdmin) -> Mapping[str, Any]:
     """Return the server's answer at ``/``; raise `Unreachable` if it is not CouchDB's."""
-    said = admin.ask("GET", "", allowed=NOT_COUCHDBS)
+    said = admin.ask("GET", "", allowed=NOT_COUCHDBS, kind=object)
     if not isinstance(said, dict) or "couchdb" not in said:
-        raise admin.not_couchdb(said)
+        raise admin.not_couchdb()
     return said
 
 
