@@ -137,8 +137,8 @@ class LeaderAdmin:
         """Return the error for a server whose last answer is not one of CouchDB's."""
         said = said or repr(_line(self._said))[:_SHOWN_CHARACTERS]
         return Unreachable(
-            f"the server at {self.flag} {self.leader.node} is not CouchDB (it said {said} to {self._request}): give the "
-            f"URL of a CouchDB, with https:// if it uses TLS, or {START_LOCAL}"
+            f"the server at {self.flag} {self.leader.node} is not CouchDB (it said {said} to {self._request}): give "
+            f"the URL of a CouchDB, with https:// if it uses TLS, or {START_LOCAL}"
         )
 
     def _refusal(self, status: int, content: bytes) -> ClientError:

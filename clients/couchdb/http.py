@@ -51,7 +51,7 @@ class _Incoming:
             self.beginning = data[:_BEGINNING_BYTES]
         self._received += len(data)
         if self._received > self.limit:
-            raise AnswerTooLarge(f"more than {self.limit:,} bytes, {self.beginning!r}...,")
+            raise AnswerTooLarge(f"more than {self.limit:,} bytes, {_quoted(self.beginning)}...,")
         return data
 
     def close(self) -> None:
@@ -103,7 +103,7 @@ class Connection:
         except HTTPConnectionClosed:
             raise
         except HTTPParseError as error:
-            raise MalformedAnswer(repr(incoming.beginning)) from error
+            raise MalformedAnswer(_quoted(incoming.beginning)) from error
         if response.should_close():
             self.close()
         return response.get_code(), content
@@ -179,6 +179,10 @@ def _wait(opened: socket.socket, event: int, timeout_s: float) -> bool:
     return bool(poll.poll(timeout_s * 1000))
 
 
+def _quoted(content: bytes) -> str:
+    return repr(content[:_BEGINNING_BYTES].decode(errors="replace"))
+
+
 def _authorization(leader: Leader) -> str:
     if leader.user is None:
         return ""
@@ -191,7 +195,7 @@ def decoded(content: bytes) -> Any:  # noqa: ANN401 # JSON
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise MalformedAnswer(repr(content[:_BEGINNING_BYTES])) from error
+        raise MalformedAnswer(_quoted(content)) from error
 
 
 def encoded(value: object) -> bytes:
