@@ -68,7 +68,7 @@ def _shares_local_documents(admins: Sequence[LeaderAdmin], database: str) -> boo
     path = f"{quote(database, safe='')}/_local/stalewatch-{secrets.token_hex(6)}"
     rev = a.ask("PUT", path, {"from": a.leader.node})["rev"]
     try:
-        return "error" not in b.ask("GET", path, allowed=(MISSING,))
+        return bool(b.ask("GET", path, allowed=(MISSING,)).get("from") == a.leader.node)
     finally:
         a.ask("DELETE", f"{path}?rev={rev}", allowed=(MISSING,))
 
