@@ -86,7 +86,7 @@ def database_name(text: str) -> str:
     return text
 
 
-_NODE = re.compile(r".+:\d+")
+_NODE = re.compile(r"[^@\s/]+:\d+")
 _URL: Mapping[str, Any] = {
     "secret": True,
     "redaction": URL,

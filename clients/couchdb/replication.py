@@ -11,7 +11,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from stalewatch.clients.couchdb.administration import CONFLICT, DENIED, ERRORS, EXISTS, MISSING, LeaderAdmin
 from stalewatch.clients.couchdb.options import CouchOptions, Leader, peer
-from stalewatch.clients.errors import BadAddress
+from stalewatch.clients.errors import BadAddress, without_credentials
 
 PREFIX = "stalewatch-"
 """Starts the ids of documents that stalewatch writes."""
@@ -22,7 +22,7 @@ BROKEN = frozenset({"crashing", "error", "failed", "completed"})
 PARTIAL = ("filter", "doc_ids", "selector", "since_seq")
 """Fields of replication documents that leave out some of a database's documents."""
 
-_SECRETS = ((re.compile(r"//[^/@\s]*@"), "//"), (re.compile(r"(?i)\b(basic|bearer)\s+[\w+/=.-]{6,}"), r"\1 ***"))
+_AUTHORIZATION = re.compile(r"(?i)\b(basic|bearer)\s+[\w+/=.-]{6,}")
 _SHOWN_CHARACTERS = 300
 
 Document = dict[str, Any]
@@ -68,9 +68,7 @@ class Job(NamedTuple):
 
 def without_secrets(text: str) -> str:
     """Return what a scheduler says without the credentials in URLs and headers."""
-    for pattern, replacement in _SECRETS:
-        text = pattern.sub(replacement, text)
-    return text
+    return without_credentials(_AUTHORIZATION.sub(r"\1 ***", text))
 
 
 def directions(

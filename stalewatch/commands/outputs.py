@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stalewatch.checkers.verdict import Findings
-from stalewatch.clients.errors import BadAddress
+from stalewatch.clients.errors import BadAddress, without_credentials
 from stalewatch.clients.options import port
 from stalewatch.reports import expect, page, table
 from stalewatch.reports.lines import plain_lines
@@ -84,5 +84,5 @@ def write(arguments: argparse.Namespace, results: Sequence[Mapping[str, Any]]) -
 
 
 def log(message: str) -> None:
-    """Print a line of progress on stderr."""
-    print(message, file=sys.stderr, flush=True)
+    """Print a line of progress or an error on stderr, without credentials."""
+    print(without_credentials(message), file=sys.stderr, flush=True)

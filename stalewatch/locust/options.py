@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from stalewatch.clients.databases import DATABASES
-from stalewatch.clients.errors import BadAddress
+from stalewatch.clients.errors import BadAddress, without_credentials
 from stalewatch.clients.options import Option, options_of, parse_options, port, public_values
 from stalewatch.reports import expect
 from stalewatch.workloads.options import LoadOptions
@@ -55,6 +55,8 @@ OUTPUTS: tuple[tuple[str, dict[str, Any]], ...] = (
 def add_arguments(parser: Any, databases: Collection[str]) -> None:  # noqa: ANN401 # Locust's parser is not typed
     """Add the options of the load, of these databases and of the results; bind Locust's ports to loopback."""
     parser.set_defaults(web_host=LOOPBACK, master_bind_host=LOOPBACK)
+    error = parser.error
+    parser.error = lambda message: error(without_credentials(message))
     for flag, options in _by_flag(databases).items():
         _add(parser, flag, options)
     for flag, keywords in OUTPUTS:
