@@ -187,7 +187,7 @@ def _not_of_the_set(address: MongoAddress) -> ClientError:
     """Return why no server is left: pymongo drops servers that are not of the set that the URI names."""
     wanted = address.settings.get("replicaset")
     for host, port in address.hosts:
-        with address.open_member(host, port) as member:
+        with address.open_stranger(host, port) as member:
             actual = member.admin.command("hello").get("setName")
         if actual is None:
             return standalone([(host, port)])
@@ -223,6 +223,14 @@ def no_member(member: str, error: BaseException) -> ClientError:
     return Unreachable(
         f"no MongoDB server answers at --read-from {member}; start it, or choose another; the driver said: "
         f"{reason(error)}"
+    )
+
+
+def not_a_member(member: str, known: Iterable[Server]) -> ClientError:
+    """Return the error for a server to read from that the set does not name."""
+    return BadAddress(
+        f"--read-from {member} is not a member of the set, which has {node_names(sorted(known))}: choose one of these; "
+        "no user or password was sent to it"
     )
 
 
