@@ -144,7 +144,10 @@ class CouchOptions:
         **ON_OFF,
     )
     timeout_s: float = option(
-        "--timeout", "longest wait in seconds to connect and for an answer, each", DEFAULT_TIMEOUT_S, parse=positive
+        "--timeout",
+        "longest wait in seconds to connect and for a whole answer, each; six times as long for batches of keys",
+        DEFAULT_TIMEOUT_S,
+        parse=positive,
     )
     seed: int = 0
 

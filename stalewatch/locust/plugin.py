@@ -66,10 +66,11 @@ class Interrupts:
         self._leave_start = leave_start
 
     def _on_interrupt(self) -> None:
+        if self._left_start(signal.SIGINT):
+            _end_in_time(signal.SIGINT, at_once=False)
+            return
         self._times += 1
         _end_in_time(signal.SIGINT, at_once=self._times >= LEAVE_AT_ONCE)
-        if self._left_start(signal.SIGINT):
-            return
         under_way = [hurry() for hurry in self._hurriers]
         if not any(under_way) or self._times >= LEAVE_AT_ONCE:
             _raise_in_main(KeyboardInterrupt())
