@@ -5,6 +5,7 @@ several outcomes. An exception without a row is ``unknown``: calling a write fai
 later appearance into a phantom read, while calling it unknown costs only a check that is not made.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -18,8 +19,25 @@ class Failure(NamedTuple):
     error: str
 
 
+_CREDENTIALS = re.compile(
+    r"""(?P<before>[A-Za-z][A-Za-z0-9+.-]*://)[^\s'"]*@     # the user and the password of a URL
+      | (?P<quote>['"])[^'"]*:[^'"]*@                       # anything quoted, such as an argument with a space
+      | [^\s'"/=,(]+:[^\s'"]*@                             # user:password@host
+    """,
+    re.VERBOSE,
+)
+
+
+def without_credentials(text: str) -> str:
+    """Return a text without any user and password before an @, whichever option they were given to."""
+    return _CREDENTIALS.sub(lambda found: f"{found['before'] or found['quote'] or ''}***@", text)
+
+
 class ClientError(Exception):
-    """A database that cannot be used; the message says which one, why, and what to do next."""
+    """A database that cannot be used; the message says which one, why, and what to do next, without credentials."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(without_credentials(message))
 
 
 class Unreachable(ClientError):

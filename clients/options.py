@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field, fields, replace
 from typing import Any, NamedTuple, TypeVar
 
-from stalewatch.clients.errors import BadAddress
+from stalewatch.clients.errors import BadAddress, without_credentials
 
 T = TypeVar("T")
 N = TypeVar("N", int, float)
@@ -150,7 +150,8 @@ def _metavar(option: Option) -> str:
 
 def public_values(options: object) -> dict[str, object]:
     """Return the values of all options that are not secret, by name, as results print them."""
-    return {one.name: one.show(getattr(options, one.field)) for one in options_of(type(options)) if not one.secret}
+    shown = {one.name: one.show(getattr(options, one.field)) for one in options_of(type(options)) if not one.secret}
+    return {name: without_credentials(value) if isinstance(value, str) else value for name, value in shown.items()}
 
 
 def whole_number(text: str) -> int:

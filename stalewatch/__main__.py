@@ -18,7 +18,9 @@ def start(arguments: Sequence[str] | None = None, prog: str = "stalewatch") -> i
         else:
             monkey.patch_all()
     from stalewatch.commands.main import main  # noqa: PLC0415
+    from stalewatch.engine import stopping  # noqa: PLC0415
 
+    stopping.limit(stopping.DRILL_STOP_S if arguments[:1] == ["drill"] else stopping.STOP_S)
     return main(arguments, prog)
 
 

@@ -23,7 +23,7 @@ from cassandra.cluster import (
     ResultSet,
 )
 from cassandra.concurrent import ExecutionResult, execute_concurrent_with_args
-from cassandra.connection import Connection, ConnectionException
+from cassandra.connection import Connection, ConnectionException, ProtocolError
 from cassandra.policies import (
     ConstantReconnectionPolicy,
     DCAwareRoundRobinPolicy,
@@ -60,7 +60,28 @@ _POLL_S = 0.02
 _TIMEOUTS = (Timeout, OperationTimedOut)
 
 
-class WholeSegments:
+LARGEST_FRAME = 32 << 20
+"""Bytes of the largest message from a node; Cassandra itself accepts 16 MB unless configured otherwise."""
+
+
+class BoundedFrames:
+    """A mixin for the driver's connections that closes one whose node announces a message of more than `LARGEST_FRAME`.
+
+    The driver would keep whatever arrives, up to 2 GB, even after the request has timed out.
+    """
+
+    def _read_frame_header(self) -> Any:  # noqa: ANN401 # the driver's
+        """Read the next message's header if it is complete, and return the position after all that arrived."""
+        position = super()._read_frame_header()  # type: ignore[misc] # the driver's, which ships no type information
+        frame = self._current_frame  # type: ignore[has-type] # as above
+        if frame is not None and frame.end_pos > LARGEST_FRAME:
+            self._current_frame = None
+            error = ProtocolError(f"a message of {frame.end_pos:,} bytes, but {LARGEST_FRAME:,} are the most")
+            self.defunct(error)  # type: ignore[attr-defined] # as above
+        return position
+
+
+class WholeSegments(BoundedFrames):
     """A mixin for the driver's connections that reads segments arriving in pieces (PYTHON-1337, as of 3.30).
 
     Since protocol 5, nodes send segments, each with a header of six bytes. If fewer bytes have arrived, the driver
@@ -152,6 +173,7 @@ class CassandraAccess:
         self.cluster = cluster
         self.session = cluster.connect()
         self.session.use_client_timestamp = False
+        self.session._default_timeout = options.timeout_s  # noqa: SLF001 # preparing a statement has no other
         self.nodes = RingNodes(cluster, options)
         self._await_connections()
         self.table = ensure_registers(self.session, options, self.nodes.data_centers())

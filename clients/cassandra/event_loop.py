@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cassandra.connection import Connection, ConnectionShutdown
-from gevent import get_hub, socket, spawn, ssl
+from gevent import Timeout, get_hub, socket, spawn, ssl
 
 from stalewatch.clients.cassandra.connection import WholeSegments
 
@@ -66,6 +66,11 @@ class GreenletConnection(WholeSegments, Connection):  # type: ignore[misc] # the
         self._connect_socket()
         spawn(self._read)
         self._send_options_message()
+
+    def _initiate_connection(self, address: Any) -> None:  # noqa: ANN401 # the driver's
+        """Connect, and make TLS's handshake, for which gevent alone has a time-out for each byte that is waited for."""
+        with Timeout(self.connect_timeout, TimeoutError("no connection in time")):
+            super()._initiate_connection(address)
 
     def push(self, data: bytes) -> None:
         """Send data, after everything pushed earlier."""

@@ -1,27 +1,35 @@
-"""Administration of a leader with `requests`: set-up, cleanup, and its state for metrics, many documents at a time.
+"""Administration of a leader: set-up, cleanup, and its state for metrics, many documents at a time.
 
 Every error is a `ClientError` with the option that names the server, what the server said, and what to do next.
 """
 
 import ssl
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from http import HTTPStatus
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-import requests
+from geventhttpclient.response import HTTPParseError
 
-from stalewatch.clients.couchdb.documents import item_id, items_in, items_query
+from stalewatch.clients.couchdb.documents import item_id, items_in
+from stalewatch.clients.couchdb.errors import WRONG_SHAPE, AnswerTooLarge, CouchError, MalformedAnswer, NotConnected
+from stalewatch.clients.couchdb.http import Connection, decoded, encoded
 from stalewatch.clients.couchdb.options import PASSWORD, USERNAME, CouchOptions, Leader
-from stalewatch.clients.couchdb.tls import TlsAdapter, context_for
+from stalewatch.clients.couchdb.tls import context_for
 from stalewatch.clients.errors import ClientError, Unreachable
 from stalewatch.clients.protocol import NodeState
 
-TIMEOUT_S = 30.0
-"""A thousand documents are written in a second or two; a server under load may take longer."""
+BATCH_TIMEOUTS = 6
+"""How many times `--timeout` the answer to a batch of documents may take: a server writes a thousand in a second or
+two, or longer under load."""
+
+LARGEST_ANSWER = 64 << 20
+"""Bytes of the largest answer."""
 
 LOOK_S = 2.0
-"""The longest wait for a connection when a leader's state is polled."""
+"""The longest wait, to connect and for an answer, when a leader's state is polled."""
 
 START_LOCAL = "start local leaders with `stalewatch cluster up couch`"
 
@@ -46,6 +54,7 @@ TLS_ADVICE: Mapping[str, str] = {
 ERRORS = range(400, 600)
 
 _POLL_S = 0.02
+_SHOWN_CHARACTERS = 80
 
 
 class Leaf(NamedTuple):
@@ -58,50 +67,84 @@ class Leaf(NamedTuple):
 class LeaderAdmin:
     """An administrator's access to one leader; `flag` is the option that names the leader."""
 
-    def __init__(self, flag: str, leader: Leader, connect_s: float, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, flag: str, leader: Leader, timeout_s: float, tls: ssl.SSLContext | None = None) -> None:
+        """Set up a connection; `timeout_s` limits connecting and each whole answer."""
         self.flag = flag
         self.leader = leader
-        self._timeout = (connect_s, TIMEOUT_S)
-        self._session = requests.Session()
-        self._session.trust_env = False  # the load does not go through a proxy either
-        if tls is not None:
-            self._session.mount("https://", TlsAdapter(tls))
-        if leader.user is not None:
-            self._session.auth = (leader.user, leader.password or "")
+        self.asked_s = 0.0
+        """When the last request was sent."""
+        self._request, self._said = "", b""
+        self._timeout_s = timeout_s
+        self._connection = Connection(leader, timeout_s, tls, LARGEST_ANSWER)
 
-    def ask(self, method: str, path: str, body: object = None, allowed: Collection[int] = ()) -> Any:  # noqa: ANN401 # JSON
-        """Return the JSON of an answer; raise `ClientError` if there is none, or for an error that is not `allowed`."""
-        try:
-            answer = self._session.request(method, f"{self.leader.url}/{path}", json=body, timeout=self._timeout)
-        except requests.RequestException as error:
-            raise self._no_answer(_root(error)) from error
-        if answer.status_code in ERRORS and answer.status_code not in allowed:
-            raise self._refusal(answer, f"{method} /{path.partition('?')[0]}")
-        try:
-            return answer.json()
-        except ValueError:
-            raise self.not_couchdb(answer.text) from None
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        allowed: Collection[int] = (),
+        *,
+        kind: type | tuple[type, ...] = dict,
+    ) -> Any:  # noqa: ANN401 # JSON
+        """Return the JSON of an answer, a value of `kind`; raise `ClientError` for an error that is not `allowed`."""
+        status, content = self._exchange(method, path, b"" if body is None else encoded(body), self._timeout_s)
+        return self._value(status, content, allowed, kind)
 
-    def _no_answer(self, cause: BaseException) -> ClientError:
-        where = f"{self.flag} {self.leader.node}"
-        if isinstance(cause, ssl.SSLError):
+    def ask_batch(self, path: str, body: object, kind: type | tuple[type, ...] = dict) -> Any:  # noqa: ANN401 # JSON
+        """Return the JSON of the answer to a POST about many documents, as `ask` does; it may take longer."""
+        status, content = self._exchange("POST", path, encoded(body), BATCH_TIMEOUTS * self._timeout_s)
+        return self._value(status, content, (), kind)
+
+    def _exchange(self, method: str, path: str, body: bytes, timeout_s: float) -> tuple[int, bytes]:
+        self._request, self._said = f"{method} /{path.partition('?')[0]}", b""
+        self.asked_s = time.monotonic()
+        try:
+            status, self._said = self._connection.ask(method, f"/{path}", body, timeout_s)
+        except (CouchError, HTTPParseError, OSError) as error:
+            raise self._no_answer(error) from error
+        return status, self._said
+
+    def _value(self, status: int, content: bytes, allowed: Collection[int], kind: type | tuple[type, ...]) -> Any:  # noqa: ANN401 # JSON
+        if status in ERRORS and status not in allowed:
+            raise self._refusal(status, content)
+        if status // 100 == HTTPStatus.MULTIPLE_CHOICES // 100:
+            raise self.not_couchdb(f"{status}, a redirection,")
+        try:
+            value = decoded(content)
+        except MalformedAnswer:
+            raise self.not_couchdb() from None
+        if not isinstance(value, kind):
+            raise self.not_couchdb()
+        return value
+
+    def _no_answer(self, error: Exception) -> ClientError:
+        where, cause = f"{self.flag} {self.leader.node}", error.__cause__ or error
+        if isinstance(error, MalformedAnswer | AnswerTooLarge):
+            return self.not_couchdb(str(error))
+        if isinstance(error, NotConnected) and isinstance(cause, ssl.SSLError):
             reason = getattr(cause, "reason", None) or ""  # absent if not OpenSSL but Python or gevent raised it
             said = getattr(cause, "verify_message", "") or reason or cause
             return Unreachable(f"TLS with {where} failed ({said}): {TLS_ADVICE.get(reason, CLIENT_CERT)}")
-        said = (getattr(cause, "strerror", None) or type(cause).__name__).lower()
+        said = (getattr(cause, "strerror", None) or str(cause) or type(cause).__name__).lower().rstrip(".")
+        if isinstance(cause, TimeoutError):
+            return Unreachable(
+                f"CouchDB at {where} did not answer {self._request or 'in time'} ({said}): check the server, or give a "
+                "longer --timeout"
+            )
         return Unreachable(f"no CouchDB answers at {where} ({said}): start it, or {START_LOCAL}")
 
-    def not_couchdb(self, said: object) -> ClientError:
-        """Return the error for a server of another kind."""
+    def not_couchdb(self, said: str = "") -> ClientError:
+        """Return the error for a server whose last answer is not one of CouchDB's."""
+        said = said or repr(_line(self._said))[:_SHOWN_CHARACTERS]
         return Unreachable(
-            f"the server at {self.flag} {self.leader.node} is not CouchDB (it said {said!r:.60}): give the URL of a "
-            f"CouchDB, or {START_LOCAL}"
+            f"the server at {self.flag} {self.leader.node} is not CouchDB (it said {said} to {self._request}): give "
+            f"the URL of a CouchDB, with https:// if it uses TLS, or {START_LOCAL}"
         )
 
-    def _refusal(self, answer: requests.Response, request: str) -> ClientError:
-        where, said = f"CouchDB at {self.flag} {self.leader.node}", _said(answer)
-        if answer.status_code not in DENIED:
-            return ClientError(f"{where} answered {request} with {answer.status_code}: {said}")
+    def _refusal(self, status: int, content: bytes) -> ClientError:
+        where, request, said = f"CouchDB at {self.flag} {self.leader.node}", self._request, _reason(status, content)
+        if status not in DENIED:
+            return ClientError(f"{where} answered {request} with {status}: {said}")
         if self.leader.user is None:
             what, advice = "a request without a user", self._login()
         elif WRONG_LOGIN in said.lower():
@@ -118,13 +161,13 @@ class LeaderAdmin:
 
     def create(self, database: str, documents: Sequence[Mapping[str, object]]) -> dict[str, str]:
         """Create documents, and return the errors of those that could not be created, by key."""
-        rows = self.ask("POST", f"{quote(database, safe='')}/_bulk_docs", {"docs": list(documents)})
+        rows = self.ask_batch(f"{quote(database, safe='')}/_bulk_docs", {"docs": list(documents)}, list)
         return {row["id"]: row["error"] for row in rows if "error" in row}
 
     def live(self, database: str, keys: Sequence[str]) -> list[Leaf]:
         """Return all live leaves of the keys: the winner's first, then its siblings'."""
         path = f"{quote(database, safe='')}/_all_docs?include_docs=true&conflicts=true"
-        documents = (row.get("doc") for row in self.ask("POST", path, {"keys": list(keys)})["rows"])
+        documents = (row.get("doc") for row in self.ask_batch(path, {"keys": list(keys)})["rows"])
         return [
             Leaf(document["_id"], rev)
             for document in documents
@@ -134,23 +177,23 @@ class LeaderAdmin:
 
     def items(self, database: str, key: str) -> list[str]:
         """Return the names of the documents of a list's items."""
-        rows = self.ask("GET", f"{quote(database, safe='')}/_all_docs{items_query(key)}")["rows"]
-        return [item_id(key, item) for item in items_in(key, rows)]
+        path = f"{quote(database, safe='')}/_all_docs"
+        return [item_id(key, item) for item in items_in(key, lambda query: self.ask("GET", f"{path}{query}"))]
 
     def delete(self, database: str, leaves: Sequence[Leaf]) -> None:
         """Delete leaves; ignore revisions that are no longer leaves."""
         documents = [{"_id": leaf.key, "_rev": leaf.rev, "_deleted": True} for leaf in leaves]
-        self.ask("POST", f"{quote(database, safe='')}/_bulk_docs", {"docs": documents})
+        self.ask_batch(f"{quote(database, safe='')}/_bulk_docs", {"docs": documents}, list)
 
     def close(self) -> None:
         """Close the connections."""
-        self._session.close()
+        self._connection.close()
 
 
-def leader_admins(options: CouchOptions, connect_s: float) -> list[LeaderAdmin]:
+def leader_admins(options: CouchOptions, timeout_s: float) -> list[LeaderAdmin]:
     """Return access to both leaders; raise `BadAddress` if one is missing."""
     return [
-        LeaderAdmin(flag, leader, connect_s, context_for(leader, options.tls))
+        LeaderAdmin(flag, leader, timeout_s, context_for(leader, options.tls))
         for flag, leader in zip(("--couch-a", "--couch-b"), options.leaders, strict=True)
     ]
 
@@ -164,21 +207,28 @@ def becomes_true(deadline: float, condition: Callable[..., bool], *arguments: ob
     return True
 
 
-def _said(answer: requests.Response) -> str:
+@contextmanager
+def understood(admins: Sequence[LeaderAdmin]) -> Iterator[None]:
+    """Turn what Python raises for JSON of an unexpected shape into a `ClientError` that quotes the last answer."""
+    try:
+        yield
+    except WRONG_SHAPE as error:
+        raise max(admins, key=lambda admin: admin.asked_s).not_couchdb() from error
+
+
+def _reason(status: int, content: bytes) -> str:
     """Return the reason that the server gave, in one line."""
     try:
-        body = answer.json()
+        body = decoded(content)
         text = str(body.get("reason") or body.get("error") or body)
-    except (ValueError, AttributeError):
-        text = answer.text or answer.reason
+    except (MalformedAnswer, AttributeError):
+        text = _line(content) or str(status)
     return " ".join(text.split())[:200]
 
 
-def _root(error: BaseException) -> BaseException:
-    """Return the root of an error, whose text lacks the URL that requests puts into it."""
-    while error.__cause__ is not None or error.__context__ is not None:
-        error = error.__cause__ or error.__context__  # type: ignore[assignment] # one of them is an exception
-    return error
+def _line(content: bytes) -> str:
+    """Return the beginning of an answer in one line."""
+    return " ".join(content[:200].decode(errors="replace").split())
 
 
 class CouchServers:

@@ -14,7 +14,7 @@ from random import Random
 from typing import TypeVar
 
 from stalewatch.clients.couchdb import replication
-from stalewatch.clients.couchdb.administration import LeaderAdmin, becomes_true, leader_admins
+from stalewatch.clients.couchdb.administration import LeaderAdmin, becomes_true, leader_admins, understood
 from stalewatch.clients.couchdb.documents import Documents, LeaderResolver, Leaves, item_id
 from stalewatch.clients.couchdb.errors import explain
 from stalewatch.clients.couchdb.http import Connection
@@ -45,6 +45,7 @@ class CouchClient:
         self._versions: dict[str, str] = {}
         self._idle: list[tuple[Documents, ...]] = []
         self._opened: list[Documents] = []
+        self._payload = ""
 
     def prepare(self) -> None:
         """Find or create the database and its replication, and check both; raise a `ClientError`."""
@@ -54,7 +55,8 @@ class CouchClient:
         with ExitStack() as undo:
             undo.callback(self.close)
             self._admins = leader_admins(self._options, self._options.timeout_s)
-            self._versions = set_up(self._options, self._admins)
+            with understood(self._admins):
+                self._versions = set_up(self._options, self._admins)
             undo.pop_all()
 
     def preload(self, keys: Sequence[str], payload: str) -> None:
@@ -74,7 +76,8 @@ class CouchClient:
 
     def _create(self, keys: Sequence[str], body: Body, payload: str = "") -> None:
         admin, database = self._admins[0], self._options.db
-        with removed_on_failure(self.remove) as created:
+        self._payload = payload
+        with removed_on_failure(self.remove) as created, understood(self._admins):
             for batch in batches(keys, payload):
                 errors = admin.create(database, [{"_id": key, **body} for key in batch])
                 created += [key for key in batch if key not in errors]
@@ -87,7 +90,7 @@ class CouchClient:
     def _await_everywhere(self, keys: Sequence[str]) -> None:
         deadline = time.monotonic() + READY_S
         for admin in self._admins:
-            for batch in batches(keys):
+            for batch in batches(keys, self._payload):
                 if not becomes_true(deadline, self._has_all, admin, batch):
                     raise ClientError(
                         f"replication did not bring the run's keys to {admin.leader.node} within {READY_S:.0f} s: see "
@@ -161,18 +164,20 @@ class CouchClient:
         Repeat until neither shows a leaf: one may still have been on its way to the other.
         """
         deadline = time.monotonic() + READY_S
-        for batch in batches(keys):
-            if not becomes_true(deadline, self._all_deleted, batch):
-                raise ClientError(
-                    f"keys reappear in {self._options.db} while they are deleted: stop whatever else writes them"
-                )
+        with understood(self._admins):
+            for batch in batches(keys, self._payload):
+                if not becomes_true(deadline, self._all_deleted, batch):
+                    raise ClientError(
+                        f"keys reappear in {self._options.db} while they are deleted: stop whatever else writes them"
+                    )
 
     remove_counters = remove
 
     def remove_lists(self, keys: Sequence[str]) -> None:
         """Delete these lists at both leaders; raise `ClientError` on failure."""
         for key in keys:
-            found = [admin.items(self._options.db, key) for admin in self._admins]
+            with understood(self._admins):
+                found = [admin.items(self._options.db, key) for admin in self._admins]
             self.remove(sorted({item for items in found for item in items}))
         self.remove(keys)
 
@@ -185,6 +190,10 @@ class CouchClient:
 
     def leave(self) -> Sequence[str]:
         """Delete our replication documents if so chosen, else return a line about them (raises `ClientError`)."""
+        with understood(self._admins):
+            return self._leave()
+
+    def _leave(self) -> Sequence[str]:
         options = self._options
         self._admins = self._admins or leader_admins(options, options.timeout_s)
         if not replication.may_configure(self._admins):
@@ -240,16 +249,16 @@ class CouchSession:
             return Answer(version=0, node=documents.node, siblings=[])
         depends = held.body.get("depends")
         return Answer(
-            version=_version(held.body),
+            version=int(held.body["v"]),
             node=documents.node,
-            siblings=[_version(sibling) for sibling in held.siblings.values()],
+            siblings=[int(sibling["v"]) for sibling in held.siblings.values()],
             depends=None if depends is None else Depends(**depends),
         )
 
     def write(self, key: str, value: Value) -> Answer:
         """Raise a register to the value's version; never re-create a deleted document."""
         stored = _stored(value)
-        return self.edit(key, lambda present: None if _version(present) >= value.version else stored)
+        return self.edit(key, lambda present: None if present["v"] >= value.version else stored)
 
     def append(self, key: str, item: str) -> Answer:
         """Append an item to a list."""

@@ -10,12 +10,12 @@ the leaders agree is lost.
 
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from stalewatch.clients.couchdb.errors import CouchError, HTTPStatusError, Unsettled
+from stalewatch.clients.couchdb.errors import CouchError, HTTPStatusError, MalformedAnswer, Unsettled
 from stalewatch.clients.couchdb.http import Connection, decoded, encoded
 from stalewatch.clients.protocol import Answer, Body, Resolved
 from stalewatch.history.operation import replace
@@ -39,6 +39,12 @@ Without pauses, of 20 sessions that edit one document, those that lost once star
 
 CHANGES = 500
 """Changes requested at a time."""
+
+ITEMS_PER_ANSWER = 10_000
+"""Items of a list requested at a time."""
+
+MOST_PAGES = 1000
+"""After so many pages, a list is taken for one that the server never ends."""
 
 BEGINNING = "0"
 """The sequence number before all changes."""
@@ -139,7 +145,7 @@ class Documents:
 
     def items(self, key: str) -> dict[str, object]:
         """Return the items of a list, each with its document's revision."""
-        return items_in(key, self._get(f"_all_docs{items_query(key)}")["rows"])
+        return items_in(key, lambda query: self._get(f"_all_docs{query}"))
 
     def delete(self, key: str, rev: str) -> None:
         """Delete a leaf; do nothing if the revision is no longer a leaf."""
@@ -198,16 +204,22 @@ def item_id(key: str, item: str) -> str:
     return f"{key}{_SEPARATOR}{item}"
 
 
-def items_query(key: str) -> str:
-    """Return the query of ``_all_docs`` for the items of a list."""
-    first, last = (quote(encoded(item_id(key, end)).decode(), safe="") for end in ("", _LAST))
-    return f"?startkey={first}&endkey={last}"
+def items_in(key: str, ask: Callable[[str], Any]) -> dict[str, object]:
+    """Return the items of a list, each with its revision; `ask` returns the answer of ``_all_docs`` to a query.
 
-
-def items_in(key: str, rows: Iterable[Mapping[str, Any]]) -> dict[str, object]:
-    """Return the items in rows of ``_all_docs``, each with its revision."""
-    start = item_id(key, "")
-    return {str(row["id"])[len(start) :]: row["value"] for row in rows if str(row["id"]).startswith(start)}
+    They come in pages, so that each answer arrives in time however long the list is.
+    """
+    start, last = item_id(key, ""), quote(encoded(item_id(key, _LAST)).decode(), safe="")
+    found: dict[str, object] = {}
+    after = start
+    for _ in range(MOST_PAGES):
+        first = quote(encoded(after).decode(), safe="")
+        rows = ask(f"?startkey={first}&endkey={last}&limit={ITEMS_PER_ANSWER}")["rows"]
+        found |= {str(row["id"])[len(start) :]: row["value"] for row in rows if str(row["id"]).startswith(start)}
+        if len(rows) < ITEMS_PER_ANSWER:
+            return found
+        after = str(rows[-1]["id"])  # which the next page repeats
+    raise MalformedAnswer(f"the list {key} does not end after {MOST_PAGES * ITEMS_PER_ANSWER:,} items")
 
 
 class LeaderResolver:

@@ -4,8 +4,6 @@ Derived from the API reference of CouchDB 3.5 and the source of geventhttpclient
 same.
 """
 
-import json
-
 from geventhttpclient.response import HTTPConnectionClosed, HTTPParseError, HTTPProtocolViolationError
 
 from stalewatch.clients.errors import ErrorTable, Failure, classify
@@ -18,6 +16,14 @@ class CouchError(Exception):
 
 class NotConnected(CouchError):
     """No connection could be made, so nothing was sent."""
+
+
+class MalformedAnswer(CouchError):
+    """The server answered with something else than HTTP, or than the JSON that CouchDB answers with."""
+
+
+class AnswerTooLarge(CouchError):
+    """The server sent more than any answer needs."""
 
 
 class HTTPStatusError(CouchError):
@@ -57,6 +63,10 @@ STATUSES: dict[int, Outcome] = {
 """Outcomes by HTTP status; any other status is ``unknown``."""
 
 
+WRONG_SHAPE = (LookupError, TypeError, AttributeError, ValueError)
+"""What Python raises if JSON lacks a field, or has a value of another type."""
+
+
 def _by_status(error: BaseException) -> Outcome:
     return STATUSES.get(error.status, "unknown") if isinstance(error, HTTPStatusError) else "unknown"
 
@@ -66,11 +76,12 @@ ERRORS: ErrorTable = {
     HTTPStatusError: _by_status,
     Unsettled: "unknown",
     CouchError: "unknown",
+    MalformedAnswer: "unknown",
+    AnswerTooLarge: "unknown",
     # Possibly sent: the answer is missing or malformed.
     HTTPConnectionClosed: "unknown",
     HTTPProtocolViolationError: "unknown",
     HTTPParseError: "unknown",
-    json.JSONDecodeError: "unknown",
     TimeoutError: "unknown",
     ConnectionError: "unknown",
     OSError: "unknown",
@@ -79,5 +90,7 @@ ERRORS: ErrorTable = {
 
 def explain(error: BaseException) -> Failure:
     """Return the outcome, labelled by the error's class, or by the server's status as ``HTTP 503``."""
+    if isinstance(error, WRONG_SHAPE):
+        return Failure("unknown", MalformedAnswer.__name__)
     failure = classify(error, ERRORS)
     return Failure(failure.outcome, f"HTTP {error.status}") if isinstance(error, HTTPStatusError) else failure

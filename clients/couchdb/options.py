@@ -87,7 +87,7 @@ def database_name(text: str) -> str:
     return text
 
 
-_NODE = re.compile(r".+:\d+")
+_NODE = re.compile(r"[^@\s/]+:\d+")
 _URL: Mapping[str, Any] = {
     "secret": True,
     "redaction": URL,
@@ -144,7 +144,10 @@ class CouchOptions:
         **ON_OFF,
     )
     timeout_s: float = option(
-        "--timeout", "longest wait in seconds to connect and for an answer, each", DEFAULT_TIMEOUT_S, parse=timeout
+        "--timeout",
+        "longest wait in seconds to connect and for a whole answer, each; six times as long for batches of keys",
+        DEFAULT_TIMEOUT_S,
+        parse=timeout,
     )
     seed: int = 0
 

@@ -27,9 +27,9 @@ _ANOTHER = "choose another --db"
 
 def welcome(admin: LeaderAdmin) -> Mapping[str, Any]:
     """Return the server's answer at ``/``; raise `Unreachable` if it is not CouchDB's."""
-    said = admin.ask("GET", "", allowed=NOT_COUCHDBS)
+    said = admin.ask("GET", "", allowed=NOT_COUCHDBS, kind=object)
     if not isinstance(said, dict) or "couchdb" not in said:
-        raise admin.not_couchdb(said)
+        raise admin.not_couchdb()
     return said
 
 
@@ -72,7 +72,7 @@ def _shares_local_documents(admins: Sequence[LeaderAdmin], database: str) -> boo
     path = f"{quote(database, safe='')}/_local/stalewatch-{secrets.token_hex(6)}"
     rev = a.ask("PUT", path, {"from": a.leader.node})["rev"]
     try:
-        return "error" not in b.ask("GET", path, allowed=(MISSING,))
+        return bool(b.ask("GET", path, allowed=(MISSING,)).get("from") == a.leader.node)
     finally:
         a.ask("DELETE", f"{path}?rev={rev}", allowed=(MISSING,))
 

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
 from stalewatch.clients.couchdb.administration import CONFLICT, DENIED, ERRORS, EXISTS, MISSING, LeaderAdmin
-from stalewatch.clients.couchdb.options import CouchOptions, Leader
-from stalewatch.clients.errors import BadAddress
+from stalewatch.clients.couchdb.options import CouchOptions, Leader, peer
+from stalewatch.clients.errors import BadAddress, without_credentials
 from stalewatch.clients.protocol import PausedReplication
 
 PREFIX = "stalewatch-"
@@ -31,7 +31,7 @@ BACKOFF_S, MOST_DOUBLINGS = 30.0, 10
 PARTIAL = ("filter", "doc_ids", "selector", "since_seq")
 """Fields of replication documents that leave out some of a database's documents."""
 
-_SECRETS = ((re.compile(r"//[^/@\s]*@"), "//"), (re.compile(r"(?i)\b(basic|bearer)\s+[\w+/=.-]{6,}"), r"\1 ***"))
+_AUTHORIZATION = re.compile(r"(?i)\b(basic|bearer)\s+[\w+/=.-]{6,}")
 _SHOWN_CHARACTERS = 300
 
 Document = dict[str, Any]
@@ -79,9 +79,7 @@ class Job(NamedTuple):
 
 def without_secrets(text: str) -> str:
     """Return what a scheduler says without the credentials in URLs and headers."""
-    for pattern, replacement in _SECRETS:
-        text = pattern.sub(replacement, text)
-    return text
+    return without_credentials(_AUTHORIZATION.sub(r"\1 ***", text))
 
 
 def directions(
@@ -102,13 +100,17 @@ def _peer(given: Leader | None, admin: LeaderAdmin, other: LeaderAdmin) -> Leade
     """Return the other server's address for this one: the given one, else as configured there, else our own."""
     if given is not None:
         return given
-    configured = other.ask("GET", "_node/_local/_config/stalewatch/peer_url", allowed=(400, MISSING, *DENIED))
+    path = "_node/_local/_config/stalewatch/peer_url"
+    configured = other.ask("GET", path, allowed=(400, MISSING, *DENIED), kind=(str, dict))
     if not isinstance(configured, str):
         return admin.leader
-    parts = urlsplit(configured)
-    return admin.leader._replace(
-        scheme=parts.scheme, host=parts.hostname or admin.leader.host, port=parts.port or admin.leader.port
-    )
+    try:
+        named = peer(configured)
+    except ValueError as error:
+        raise BadAddress(
+            f"stalewatch/peer_url in the configuration of {other.leader.node} {error}; or give --peer-a and --peer-b"
+        ) from None
+    return admin.leader._replace(scheme=named.scheme, host=named.host, port=named.port)
 
 
 def jobs(direction: ReplicationDirection, database: str, *, partial: bool = False) -> Iterator[Job]:

@@ -1,13 +1,11 @@
-"""TLS to the leaders: the same trust for the load and for `requests`, and one context a process (it costs 80 ms)."""
+"""TLS to the leaders: whom a process trusts, and its one context (which costs 80 ms)."""
 
 import os
 import ssl
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import certifi
-from requests.adapters import HTTPAdapter
 
 from stalewatch.clients.couchdb.options import Leader
 from stalewatch.clients.errors import BadAddress
@@ -46,20 +44,3 @@ def _trust(context: ssl.SSLContext, variable: str, path: str) -> None:
     except OSError as error:
         said = error.reason or error if isinstance(error, ssl.SSLError) else error.strerror
         raise BadAddress(f"{variable} names {path}, which cannot be used ({said})") from None
-
-
-class TlsAdapter(HTTPAdapter):
-    """Lets `requests` use a context, and nothing that it would trust besides."""
-
-    def __init__(self, context: ssl.SSLContext) -> None:
-        self._context = context
-        super().__init__()
-
-    def init_poolmanager(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 # the library's
-        """Make the pool of connections."""
-        super().init_poolmanager(*arguments, **options, ssl_context=self._context)
-
-    def cert_verify(self, conn: Any, url: str, verify: object, cert: object) -> None:  # noqa: ANN401 # the library's
-        """Leave everything to the context."""
-        del url, verify, cert
-        conn.cert_reqs = "CERT_REQUIRED"

@@ -42,6 +42,7 @@ is for other connections to be opened, which has its own time-out, and if one ca
 CONNECTING = 20
 """How many connections a pool opens at a time, at least: few sessions never wait for each other."""
 
+_TIME_OUTS = frozenset({"connecttimeoutms", "sockettimeoutms", "serverselectiontimeoutms", "timeoutms"})
 _BAD_URI = (PyMongoError, ValueError, OSError)  # OSError: a certificate that cannot be read
 _URI = re.compile(r"(?P<scheme>mongodb(?:\+srv)?://)(?P<user>[^@/?]*@)?(?P<hosts>[^@/?]+)(?P<rest>[/?][^@]*)?")
 _SECRET_SETTINGS = re.compile("password|authmechanismproperties", re.IGNORECASE)
@@ -90,6 +91,19 @@ class MongoAddress:
         uri = f"mongodb://{parts['user'] or ''}{node_name((host, port))}{parts['rest'] or ''}"
         direct = {"directConnection": True, "replicaSet": None, **self._srv_settings(parts["scheme"])}
         return self._client(uri, {**direct, **settings})
+
+    def open_stranger(
+        self, host: str, port: int | None, settings: Mapping[str, object] = MappingProxyType({})
+    ) -> DriverClient:
+        """Return a client of one server, as `open_member` does, that never sends it the user and the password.
+
+        It is for servers that are not yet known to be of the set, and for `hello`, which needs no rights.
+        """
+        kept = {name: value for name, value in self.settings.items() if name.startswith("tls") or name in _TIME_OUTS}
+        srv = {"tls": self.settings.get("tls", True)} if self._uri.startswith("mongodb+srv://") else {}
+        return self._client(
+            f"mongodb://{node_name((host, port))}/", {**kept, **srv, "directConnection": True, **settings}
+        )
 
     def _srv_settings(self, scheme: str) -> Mapping[str, object]:
         """Return the settings that mongodb+srv implies: TLS, and the authentication database from DNS."""

@@ -1,7 +1,8 @@
 """Connections to a replica set, checked to be usable before the first operation."""
 
 import logging
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from typing import NamedTuple
 
@@ -13,19 +14,28 @@ from pymongo.read_preferences import ReadPreference
 from pymongo.write_concern import WriteConcern
 
 from stalewatch.clients.errors import BadAddress
-from stalewatch.clients.mongodb.address import Document, DriverClient, MongoAddress, PrimaryNode, node_names
+from stalewatch.clients.mongodb.address import (
+    Document,
+    DriverClient,
+    MongoAddress,
+    PrimaryNode,
+    Server,
+    node_name,
+    node_names,
+)
 from stalewatch.clients.mongodb.diagnosis import (
     arbiter,
     explained,
     ignored_settings,
     no_member,
     no_primary,
+    not_a_member,
     one_server,
     other_set,
     small_pool,
     unchecked,
 )
-from stalewatch.clients.mongodb.options import MongoOptions
+from stalewatch.clients.mongodb.options import MongoOptions, member_address
 from stalewatch.clients.mongodb.preconditions import check_collection, check_seeds
 from stalewatch.clients.protocol import Levels
 
@@ -108,13 +118,14 @@ def connect(options: MongoOptions) -> MongoConnection:
     _check_settings(options, address)
     with ExitStack() as undo:
         client = undo.enter_context(address.open())
-        direct = undo.enter_context(address.open_member(*options.member)) if options.member else None
+        later = {"connect": False}  # not before it is known to be a member
+        direct = undo.enter_context(address.open_member(*options.member, later)) if options.member else None
         connection = _connection(options, address, client, direct)
         with explained(address, options):
             _check_primary(client, address)
             check_seeds(client, address)
-            if direct is not None:
-                _check_member(client, direct, connection.read_from)
+            if options.member:
+                _check_member(client, address, options.member)
             _check_use(connection)
         undo.pop_all()
     return connection
@@ -177,9 +188,12 @@ def _check_primary(client: DriverClient, address: MongoAddress) -> None:
         raise one_server(client)
 
 
-def _check_member(client: DriverClient, direct: DriverClient, member: str) -> None:
+def _check_member(client: DriverClient, address: MongoAddress, server: tuple[str, int]) -> None:
+    """Check a server to read from before it gets the user and the password; raise a `ClientError`."""
+    member = node_name(server)
     try:
-        hello = direct.admin.command("hello")
+        with address.open_stranger(*server) as stranger:
+            hello = stranger.admin.command("hello")
     except driver.ServerSelectionTimeoutError as error:
         raise no_member(member, error) from None
     wanted = client.topology_description.replica_set_name
@@ -187,6 +201,32 @@ def _check_member(client: DriverClient, direct: DriverClient, member: str) -> No
         raise other_set(member, hello.get("setName"), wanted)
     if hello.get("arbiterOnly"):
         raise arbiter(member)
+    known = set(client.topology_description.server_descriptions())
+    if not (_names(known, server) or _names(_configured(client), server)):
+        raise not_a_member(member, known)
+
+
+def _names(known: Iterable[Server], server: tuple[str, int]) -> bool:
+    """Return whether a server is one of those known, by its name or by an address to which both names resolve."""
+    host, port = server
+    same_port = {name.lower() for name, of in known if of == port}
+    return host.lower() in same_port or any(_addresses(name, port) & _addresses(host, port) for name in same_port)
+
+
+def _addresses(host: str, port: int) -> set[str]:
+    try:
+        return {str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
+    except (OSError, UnicodeError):
+        return set()
+
+
+def _configured(client: DriverClient) -> list[Server]:
+    """Return the members in the set's configuration, hidden ones too; nothing if the user may not see it."""
+    try:
+        config = client.admin.command("replSetGetConfig")["config"]
+    except driver.OperationFailure:
+        return []
+    return [member_address(member["host"]) for member in config["members"]]
 
 
 def _check_use(connection: MongoConnection) -> None:

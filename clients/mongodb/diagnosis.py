@@ -187,7 +187,7 @@ def _not_of_the_set(address: MongoAddress) -> ClientError:
     """Return why no server is left: pymongo drops servers that are not of the set that the URI names."""
     wanted = address.settings.get("replicaset")
     for host, port in address.hosts:
-        with address.open_member(host, port) as member:
+        with address.open_stranger(host, port) as member:
             actual = member.admin.command("hello").get("setName")
         if actual is None:
             return standalone([(host, port)])
@@ -231,6 +231,14 @@ def unchecked(collection: str, error: BaseException) -> str:
     return (
         f"the verdict counts only if {collection} keeps what a run writes, which could not be checked (TTL indexes, "
         f"validators, capped, ...): grant the user listCollections and listIndexes; MongoDB said: {reason(error)}"
+    )
+
+
+def not_a_member(member: str, known: Iterable[Server]) -> ClientError:
+    """Return the error for a server to read from that the set does not name."""
+    return BadAddress(
+        f"--read-from {member} is not a member of the set, which has {node_names(sorted(known))}: choose one of these; "
+        "no user or password was sent to it"
     )
 
 

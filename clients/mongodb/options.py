@@ -40,7 +40,7 @@ def read_from(text: str) -> str:
 def member_address(text: str) -> tuple[str, int]:
     """Return HOST:PORT (or [IPV6]:PORT) as a pair, or raise ValueError."""
     host, colon, port = text.rpartition(":")
-    if not (host.strip("[]") and colon and port.isdecimal() and int(port) in _PORTS):
+    if not (host.strip("[]") and "@" not in host and colon and port.isdecimal() and int(port) in _PORTS):
         raise ValueError(f"must be one of {', '.join(MODES)} or HOST:PORT")
     return host_name(host.strip("[]")), int(port)
 

@@ -82,7 +82,7 @@ def _hello(address: MongoAddress, seed: Server) -> Mapping[str, Any]:
         return {}  # a Unix socket, for which `open_member` makes no URI
     settings = dict.fromkeys(("serverSelectionTimeoutMS", "connectTimeoutMS", "socketTimeoutMS"), int(_ASK_S * 1000))
     try:
-        with address.open_member(*seed, settings) as member:
+        with address.open_stranger(*seed, settings) as member:
             hello: Mapping[str, Any] = member.admin.command("hello")
     except PyMongoError:
         return {}

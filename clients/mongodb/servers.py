@@ -89,7 +89,7 @@ class MongoPrimaryClaims:
         address = MongoAddress(replace(options, sessions=1))
         self.nodes = _members(address)
         self._clients: dict[str, DriverClient] = {
-            node: address.open_member(*member_address(node), _ASK_SETTINGS) for node in self.nodes
+            node: address.open_stranger(*member_address(node), _ASK_SETTINGS) for node in self.nodes
         }
 
     def ask(self, node: str) -> int | None:

@@ -25,7 +25,8 @@ from stalewatch.workloads.options import LoadOptions
 
 EXITS = (
     "Exit codes: 0 done and expectations met, 1 an expectation missed, 2 usage, 3 no database reached, no rights or no "
-    "operation succeeded, 130 Ctrl-C (after the table)."
+    "operation succeeded, 130 Ctrl-C and 143 SIGTERM (after the table, within 2 minutes; a second "
+    "one exits at once)."
 )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from stalewatch.checkers.files import judge_files
 from stalewatch.checkers.judge import Judge
+from stalewatch.clients.errors import without_credentials
 from stalewatch.engine.result import check_result
 from stalewatch.exit_codes import BAD_INPUT
 from stalewatch.history.reader import BadHistory
@@ -29,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         judge = judge_files(arguments.files, _progress)
     except BadHistory as error:
-        print(f"stalewatch check: {error}", file=sys.stderr)
+        print(without_credentials(f"stalewatch check: {error}"), file=sys.stderr)
         return BAD_INPUT
     if arguments.json:
         print(json.dumps(check_result(judge.findings())))

@@ -42,9 +42,9 @@ def run(arguments: argparse.Namespace) -> int:
     except ClusterError as error:
         _report(f"stalewatch: {error}")
         return UNREACHABLE
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as stop:
         _report(f"interrupted; to finish or stop what was started: {_command('up', cluster)} (or down)")
-        return INTERRUPTED
+        return stop.code if isinstance(stop, SystemExit) and isinstance(stop.code, int) else INTERRUPTED
 
 
 def _add_options(action: str, cluster: type[LocalCluster], parser: argparse.ArgumentParser) -> None:

@@ -53,7 +53,8 @@ _repeats = argument(at_most(1000, count, "they run one after another"))
 
 EXITS = (
     "Exit codes: 0 done and expectations met, 1 an expectation missed, 2 usage, 3 a database or cluster that cannot be "
-    "reached or broken, 130 Ctrl-C (faults undone, after the table)."
+    "reached or broken, 130 Ctrl-C and 143 SIGTERM (faults undone, after the table, within 5 "
+    "minutes; a second one exits at once)."
 )
 
 

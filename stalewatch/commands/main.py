@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from stalewatch import __version__
+from stalewatch.clients.errors import without_credentials
 from stalewatch.exit_codes import BAD_INPUT, BROKEN_PIPE, INTERRUPTED, OUTPUT_ERROR, USAGE
 
 PROG = "stalewatch"
@@ -50,13 +51,19 @@ class _Parser(argparse.ArgumentParser):
         """Reject unknown arguments here: the parser above this one has another exit code."""
         parsed, unknown = super().parse_known_args(args, namespace)
         if unknown:
-            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+            self.error(f"unrecognized arguments: {' '.join(map(_shown, unknown))}")
         return parsed, unknown
 
     def error(self, message: str) -> NoReturn:
         """Print the usage and what is wrong, and exit."""
         self.print_usage(sys.stderr)
-        self.exit(self.usage_error, f"{self.prog}: {message}\n")
+        self.exit(self.usage_error, without_credentials(f"{self.prog}: {message}\n"))
+
+
+def _shown(argument: str) -> str:
+    """Return an argument for a message; one with an @ may hold a password."""
+    flag, equals, value = argument.partition("=")
+    return f"{flag}=***" if equals and "@" in value else "***" if "@" in argument else argument
 
 
 def parser(chosen: str | None, prog: str = PROG) -> argparse.ArgumentParser:
@@ -89,7 +96,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = PROG) -> int:
     except BrokenPipeError:
         return _leave_quietly()
     except OSError as error:
-        print(f"stalewatch {parsed.command}: {error}", file=sys.stderr)
+        print(without_credentials(f"stalewatch {parsed.command}: {error}"), file=sys.stderr)
         return OUTPUT_ERROR
     except KeyboardInterrupt:
         return INTERRUPTED

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stalewatch.checkers.verdict import Findings
-from stalewatch.clients.errors import BadAddress
+from stalewatch.clients.errors import BadAddress, without_credentials
 from stalewatch.clients.options import argument, port
 from stalewatch.exit_codes import DONE, OUTPUT_ERROR, USAGE
 from stalewatch.reports import expect, page, table
@@ -131,5 +131,5 @@ def os_exit_code(error: OSError) -> int:
 
 
 def log(message: str) -> None:
-    """Print a line of progress on stderr."""
-    print(message, file=sys.stderr, flush=True)
+    """Print a line of progress or an error on stderr, without credentials."""
+    print(without_credentials(message), file=sys.stderr, flush=True)

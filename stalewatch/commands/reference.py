@@ -57,7 +57,12 @@ Under Locust: `--report-json`, `--report`, `--history-dir`, `--keep`, `--metrics
 | 2 | wrong usage, or a malformed address |
 | 3 | no database reached, wrong password, missing rights, or no operation succeeded |
 | 74 | the result, the page or standard output could not be written, for example to a full disk |
-| 130 | Ctrl-C, after the result was printed |
+| 130, 143 | Ctrl-C, SIGTERM: after the result was printed, if the load had begun |
+
+The first Ctrl-C or SIGTERM ends a command in order: operations end, faults are undone, keys are deleted. That takes at
+most 2 minutes, 5 for a drill and 10 under Locust, where the final reads are still made; then the process exits,
+whatever it waits for, and says that something may be left behind. The second one exits at once (within 2 seconds);
+under Locust the second Ctrl-C skips the final reads, and the third exits.
 
 [Under Locust](under-locust.md#exit-codes), Locust's own code counts too. `stalewatch check` has its own: 0 valid, 1
 invalid, 2 unknown, 64 bad input.

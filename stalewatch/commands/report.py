@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from stalewatch.checkers.judge import GUARANTEES
+from stalewatch.clients.errors import without_credentials
 from stalewatch.exit_codes import DONE, USAGE
 from stalewatch.reports import page
 from stalewatch.reports.table import show_side_by_side, stale_sentence
@@ -48,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(stale_sentence(results))
         page.write(target, results)
     except (BadResult, page.PageUnavailable) as error:
-        print(f"stalewatch report: {error}", file=sys.stderr)
+        print(without_credentials(f"stalewatch report: {error}"), file=sys.stderr)
         return USAGE
     except BrokenPipeError:
         raise

@@ -199,7 +199,7 @@ class ProcessRun:
         """
         with self._signals(), serving or nullcontext():
             self._log(f"creating {len(self.run.keys)} keys")
-            self.run.create_keys()
+            self._create_keys()
             keep = self._keep
             try:
                 collect_garbage_rarely()
@@ -219,6 +219,15 @@ class ProcessRun:
                     self._clean()
                 if len(self.received) <= 1:  # no second Ctrl-C
                     self._leave()
+
+    def _create_keys(self) -> None:
+        try:
+            self.run.create_keys()
+        except ClientError as error:
+            if self.received:  # which matters more than what went wrong after it
+                self._log(str(error))
+                raise SystemExit(self.received[0]) from error
+            raise
 
     @contextmanager
     def _signals(self) -> Iterator[None]:

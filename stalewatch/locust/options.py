@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stalewatch.clients.databases import DATABASES
-from stalewatch.clients.errors import BadAddress
+from stalewatch.clients.errors import BadAddress, without_credentials
 from stalewatch.clients.options import Option, options_of, parse_options, port, public_values
 from stalewatch.locust.bound_ports import LOOPBACK
 from stalewatch.reports import expect
@@ -57,6 +57,8 @@ OUTPUTS: tuple[tuple[str, dict[str, Any]], ...] = (
 
 def add_arguments(parser: Any, databases: Collection[str]) -> None:  # noqa: ANN401 # Locust's parser is not typed
     """Add the options of the load, of these databases and of the results."""
+    error = parser.error
+    parser.error = lambda message: error(without_credentials(message))
     for flag, options in _by_flag(databases).items():
         _add(parser, flag, options)
     for flag, keywords in OUTPUTS:

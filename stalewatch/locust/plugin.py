@@ -20,6 +20,7 @@ from stalewatch.clients.errors import BadAddress
 from stalewatch.clients.options import check_options, parse_options
 from stalewatch.clusters.local_clusters import cluster
 from stalewatch.clusters.protocol import ClusterError
+from stalewatch.engine import stopping
 from stalewatch.exit_codes import UNREACHABLE, USAGE
 from stalewatch.locust import bound_ports, drill, options
 from stalewatch.locust.master import Master
@@ -41,6 +42,8 @@ LEAVE_AT_ONCE = 3
 class Interrupts:
     """Ctrl-C: the first ends the run, the second skips the final reads, the third exits at once.
 
+    A second SIGTERM exits at once too, and after any signal the process ends in time, whatever it waits for.
+
     Handles SIGINT between two greenlets, and SIGTERM until Locust does. Python would raise KeyboardInterrupt in the
     greenlet that happens to run: that of a session, of the reports, or of the workers' messages. That greenlet would
     die, and nobody would do its work. Here it is raised only in the main greenlet, where Locust waits for it, and not
@@ -49,12 +52,13 @@ class Interrupts:
 
     def __init__(self) -> None:
         self._times = 0
+        self._terminated = 0
         self._hurriers: list[Callable[[], bool]] = []
         self._leave_start: Callable[[int], BaseException | None] = lambda _: None
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored, or handled by others
             gevent.signal_handler(signal.SIGINT, self._on_interrupt)
         # Locust sets its own handler of SIGTERM once it has started.
-        gevent.signal_handler(signal.SIGTERM, self._left_start, signal.SIGTERM)
+        gevent.signal_handler(signal.SIGTERM, self._on_terminate)
 
     def on_interrupt(self, hurry: Callable[[], bool]) -> None:
         """Call `hurry` at every Ctrl-C; it hurries an end that is under way, and returns whether one is."""
@@ -66,19 +70,30 @@ class Interrupts:
 
     def _on_interrupt(self) -> None:
         if self._left_start(signal.SIGINT):
+            _end_in_time(signal.SIGINT, at_once=False)
             return
         self._times += 1
+        _end_in_time(signal.SIGINT, at_once=self._times >= LEAVE_AT_ONCE)
         under_way = [hurry() for hurry in self._hurriers]
         if not any(under_way) or self._times >= LEAVE_AT_ONCE:
             _raise_in_main(KeyboardInterrupt())
         else:
             log.warning("ending without the rest of the final reads; press Ctrl-C again to exit at once")
 
+    def _on_terminate(self) -> None:
+        self._terminated += 1
+        _end_in_time(signal.SIGTERM, at_once=self._terminated > 1)
+        self._left_start(signal.SIGTERM)
+
     def _left_start(self, number: int) -> bool:
         error = self._leave_start(128 + number)
         if error is not None:
             _raise_in_main(error)
         return error is not None
+
+
+def _end_in_time(number: int, *, at_once: bool) -> None:
+    stopping.in_background(stopping.exit_after, stopping.AT_ONCE_S if at_once else stopping.LOCUST_STOP_S, 128 + number)
 
 
 def _raise_in_main(error: BaseException) -> None:

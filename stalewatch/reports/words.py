@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from stalewatch.clients.errors import without_credentials
+
 Result = Mapping[str, Any]
 
 
@@ -117,9 +119,6 @@ NO_VALUE = "—"
 NBSP = "\u00a0"
 """Keeps a number and its unit on one line."""
 
-CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
-"""The user and password in a URL. They are masked: pages are passed around."""
-
 _MIN_PERCENT, _MAX_PERCENT = 0.001, 99.9
 
 
@@ -160,7 +159,7 @@ def plain(value: object) -> str:
         return "on" if value else "off"
     if isinstance(value, list | tuple):
         return ", ".join(plain(one) for one in value)
-    return CREDENTIALS.sub("***@", f"{value:g}" if isinstance(value, float) else str(value))
+    return without_credentials(f"{value:g}" if isinstance(value, float) else str(value))
 
 
 def run_sentence(result: Result) -> str:

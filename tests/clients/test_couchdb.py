@@ -415,10 +415,10 @@ def test_a_leader_that_is_down_is_reported_with_its_flag(leaders: CouchCluster) 
     ("answer", "words"),
     [
         (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", "is not CouchDB"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n<br>", "is not CouchDB (it said '<br>')"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n<br>", "is not CouchDB (it said '<br>' to GET /)"),
         (b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno", "is not CouchDB"),
         (b'HTTP/1.1 500 Oh\r\nContent-Length: 13\r\n\r\n{"error":"x"}', "is not CouchDB"),
-        (b"220 smtp\r\n", "no CouchDB answers"),
+        (b"220 smtp\r\n", "is not CouchDB (it said '220 smtp"),
     ],
 )
 def test_a_server_that_is_not_couchdb_is_reported(answer: bytes, words: str) -> None:

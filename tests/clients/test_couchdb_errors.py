@@ -1,7 +1,5 @@
 """The outcomes of HTTP statuses and exceptions."""
 
-import json
-
 import geventhttpclient.response as parser
 import pytest
 
@@ -11,6 +9,7 @@ from stalewatch.clients.couchdb.errors import (
     STATUSES,
     CouchError,
     HTTPStatusError,
+    MalformedAnswer,
     NotConnected,
     Unsettled,
     explain,
@@ -44,7 +43,8 @@ def test_every_public_exception_has_a_row(cls: type[BaseException]) -> None:
         (parser.HTTPConnectionClosed(""), Failure("unknown", "HTTPConnectionClosed")),
         (ConnectionResetError(""), Failure("unknown", "ConnectionError")),
         (TimeoutError(""), Failure("unknown", "TimeoutError")),
-        (json.JSONDecodeError("", "", 0), Failure("unknown", "JSONDecodeError")),
+        (MalformedAnswer(""), Failure("unknown", "MalformedAnswer")),
+        (KeyError("_rev"), Failure("unknown", "MalformedAnswer")),
         (KeyboardInterrupt(), Failure("unknown", "KeyboardInterrupt")),
     ],
 )

@@ -7,9 +7,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from stalewatch.clients.couchdb.errors import NotConnected, explain
+from stalewatch.clients.couchdb.errors import AnswerTooLarge, MalformedAnswer, NotConnected, explain
 from stalewatch.clients.couchdb.http import IDLE_S, Connection
 from stalewatch.clients.couchdb.options import Leader
+from tests.adversary.hostile import DRIP_S, HostileServer, dripping, endless
 from tests.clients.scripted_server import OK, ScriptedServer
 
 
@@ -76,6 +77,30 @@ def test_a_late_answer_is_never_taken_for_the_next_ones() -> None:
         assert explain(late.value).outcome == "unknown"
         assert connection.ask("GET", "/other") == (200, b"{}")
     assert server.connections == 2
+
+
+@pytest.mark.parametrize("ask", [b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n"])
+def test_a_whole_answer_has_one_deadline_however_often_some_of_it_arrives(ask: bytes) -> None:
+    with HostileServer(dripping(lambda _request: ask)) as server:
+        connection = Connection(Leader("http", "127.0.0.1", server.port), timeout_s=DRIP_S * 4)
+        begin = time.monotonic()
+        with pytest.raises(TimeoutError) as late:
+            connection.ask("PUT", "/db/k", b"{}")
+        connection.close()
+        assert time.monotonic() - begin < DRIP_S * len(ask)
+    assert explain(late.value).outcome == "unknown"
+
+
+@pytest.mark.parametrize(
+    "beginning", [b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\nContent-Length: 999999999\r\n\r\n"]
+)
+def test_an_answer_is_read_up_to_a_largest_size(beginning: bytes) -> None:
+    with HostileServer(endless(lambda _request: beginning)) as server:
+        connection = Connection(Leader("http", "127.0.0.1", server.port), timeout_s=60, largest=1 << 20)
+        with pytest.raises((AnswerTooLarge, MalformedAnswer)) as refused:
+            connection.ask("PUT", "/db/k", b"{}")
+        connection.close()
+    assert explain(refused.value).outcome == "unknown"
 
 
 def test_a_connection_closed_while_idle_is_replaced_before_use() -> None:

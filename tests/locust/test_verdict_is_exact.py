@@ -220,6 +220,15 @@ def test_a_second_ctrl_c_exits_at_once_with_a_verdict(swarm: Swarm) -> None:
     assert result["operations"]["write"]["unknown"]
 
 
+def test_a_second_sigterm_exits_at_once_whatever_is_waited_for(swarm: Swarm) -> None:
+    pid = swarm.alone("--headless", *LOAD, "--service", "20", "--timeout", "30")
+    swarm.await_log(pid, "All users spawned")
+    os.kill(pid, signal.SIGTERM)
+    swarm.await_log(pid, "Got SIGTERM")
+    os.kill(pid, signal.SIGTERM)
+    assert swarm.code(pid) == 128 + signal.SIGTERM
+
+
 def test_a_second_ctrl_c_also_hurries_the_workers(swarm: Swarm) -> None:
     pid = swarm.alone("--headless", "--processes", "2", *LOAD, "--service", "6", "--timeout", "9")
     swarm.await_log(pid, "All users spawned")

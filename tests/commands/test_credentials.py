@@ -1,0 +1,81 @@
+"""No option or argument that holds user:password@ is echoed, whichever it is and whatever is wrong with it."""
+
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from stalewatch.clients.databases import DATABASES
+from stalewatch.clients.errors import without_credentials
+from stalewatch.clients.options import options_of
+from stalewatch.commands.main import main
+from stalewatch.workloads.options import LoadOptions
+
+SECRET = "s3cr3t"  # noqa: S105 # of nothing
+VALUES = (f"admin:{SECRET}@host:1", f"http://admin:{SECRET}@host:1/x")
+ADDRESSES = {
+    "couch": ("--couch-a", "http://127.0.0.1:1", "--couch-b", "http://127.0.0.1:2"),
+    "mongo": ("--mongo-uri", "mongodb://127.0.0.1:1/?replicaSet=rs0"),
+    "cassandra": ("--hosts", "127.0.0.1:1"),
+    "memory": (),
+}
+FLAGS = [
+    (name, option.flag)
+    for name, database in DATABASES.items()
+    if name in ADDRESSES
+    for option in (*database.flags(), *(options_of(LoadOptions) if name == "memory" else ()))
+]
+OUTPUTS = [("memory", flag) for flag in ("--expect", "--history", "--json", "--metrics-port", "--no-such-option")]
+COMMANDS = [
+    ("bench",),
+    ("bench", "couch", "--remove-replication"),
+    ("check",),
+    ("report",),
+    ("drill", "mongo", "--fault"),
+    ("drill", "mongo", "--fault", "kill-primary", "--vary"),
+    ("drill", "mongo", "--fault", "kill-primary", "--after"),
+    ("cluster",),
+    ("cluster", "up"),
+]
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    with suppress(SystemExit):  # argparse
+        main(arguments)
+    captured = capsys.readouterr()
+    return captured.out + captured.err
+
+
+@pytest.mark.parametrize(("database", "flag"), FLAGS + OUTPUTS)
+def test_no_option_is_echoed(
+    database: str, flag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    load = ("--ops", "1", "--keys", "1", "--users", "1", "--timeout", "0.05")
+    for value in VALUES:
+        address = ADDRESSES[database]
+        given = ("bench", database, *address, *load, flag, value)
+        assert SECRET not in said(capsys, *given), (flag, value)
+        assert SECRET not in said(capsys, *given[:-2], f"{flag}={value}"), (flag, value)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_argument_is_echoed(command: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    for value in VALUES:
+        assert SECRET not in said(capsys, *command, value)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("--write-to 'admin:PW@host:1': must be a", "--write-to '***@host:1': must be a"),
+        ("http://u:p@h:1/x and mongodb://u:p%40@h,i", "http://***@h:1/x and mongodb://***@h,i"),
+        ("https://token@h", "https://***@h"),
+        ("'a b:c d@h' is wrong", "'***@h' is wrong"),
+        ("u:p@q@h", "***@h"),
+        ("127.0.0.1:5984: connection refused", "127.0.0.1:5984: connection refused"),
+        ("ask ops@example.org", "ask ops@example.org"),
+    ],
+)
+def test_credentials_are_found_in_any_text(text: str, shown: str) -> None:
+    assert without_credentials(text) == shown
