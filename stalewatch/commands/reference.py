@@ -52,7 +52,8 @@ Under Locust: `--report-json`, `--report`, `--history-dir`, `--keep`, `--metrics
 | 3 | no database reached, wrong password, missing rights, or no operation succeeded |
 | 130 | Ctrl-C, after the result was printed |
 
-[Under Locust](under-locust.md#exit-codes), Locust's own code counts too. `stalewatch check` has its own: 0 valid, 1 invalid, 2 unknown, 64 bad input.
+[Under Locust](under-locust.md#exit-codes), Locust's own code counts too.
+`stalewatch check` has its own: 0 valid, 1 invalid, 2 unknown, 64 bad input.
 """
 
 

@@ -19,7 +19,7 @@ def test_a_worker_of_an_earlier_run_is_refused_and_exits(swarm: Swarm) -> None:
     swarm.await_operations()
     os.kill(first, signal.SIGKILL)
     swarm.code(first)
-    second = swarm.master("--headless", "-t", "3s", *LOAD)
+    second = swarm.master("--headless", "-t", "6s", *LOAD)
     swarm.await_log(second, "refused worker")
     assert swarm.code(stale) == 1
     assert "refused by the master: this worker is still in run" in swarm.log(stale)
