@@ -117,6 +117,8 @@ def install(base: type[User]) -> None:
         for driver in NOISY:
             logging.getLogger(driver).setLevel(logging.CRITICAL)
         _start(environment, environment.parsed_options, runner, base, chosen)
+        # gevent starts timers at its last look at the clock, which was before the imports: `-t` would be too short.
+        gevent.get_hub().loop.update_now()
 
     def chosen(environment: Environment) -> Collection[str]:
         return _databases(one for one in environment.user_classes if issubclass(one, base))

@@ -9,6 +9,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,19 @@ def test_a_met_expectation_exits_with_0_even_if_requests_failed(swarm: Swarm) ->
     assert swarm.result()["operations"]["write"]["fail"]
     assert swarm.result()["ended_early"] is None
     assert "fail: Refused" in swarm.log(pid)
+
+
+def test_the_run_time_does_not_include_the_time_that_locust_takes_to_start(swarm: Swarm, tmp_path: Path) -> None:
+    slow = tmp_path / "slow_users.py"
+    slow.write_text((ROOT / MEMORY).read_text() + "\nimport os\nos.system('sleep 3')  # blocks gevent, as imports do\n")
+    pid = swarm.alone("--headless", *LOAD, locustfile=str(slow))
+    assert swarm.code(pid) == 0
+    begun, ended = (
+        datetime.fromisoformat(line[1:24].replace(",", "."))
+        for line in swarm.log(pid).splitlines()
+        if "un time limit" in line or "-time limit reached" in line
+    )
+    assert ended - begun > timedelta(seconds=1.9)
 
 
 def test_a_missed_expectation_exits_with_1(swarm: Swarm) -> None:
