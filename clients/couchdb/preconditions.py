@@ -86,7 +86,7 @@ def require_suitable(admin: LeaderAdmin, database: str) -> None:
     where = f"database {database} at {admin.flag} {admin.leader.node}"
     if found.get("props", {}).get("partitioned"):
         raise BadAddress(f"{where} is partitioned, and takes only documents named PARTITION:NAME: {_ANOTHER}")
-    limit = admin.ask("GET", f"{path}/_revs_limit", allowed=ERRORS)
+    limit = admin.ask("GET", f"{path}/_revs_limit", allowed=ERRORS, kind=(int, dict))
     if isinstance(limit, int) and limit < FEWEST_REVS:
         raise BadAddress(
             f"{where} has a _revs_limit of {limit}: a document that is edited more often between two replications gets "

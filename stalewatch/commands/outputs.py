@@ -88,7 +88,7 @@ class Outputs:
             failure = write_file(self._report, lambda path: page.write(path, results))
             self._note(failure)
             if failure is None:
-                print(f"report: {self._report.path}")
+                log(f"report: {self._report.path}")  # not on stdout, which ends with the answer
 
     def _note(self, failure: str | None) -> None:
         if failure is not None:
