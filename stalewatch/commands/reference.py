@@ -53,9 +53,9 @@ Under Locust: `--report-json`, `--report`, `--history-dir`, `--keep`, `--metrics
 | 130, 143 | Ctrl-C, SIGTERM: after the result was printed, if the load had begun |
 
 The first Ctrl-C or SIGTERM ends a command in order: operations end, faults are undone, keys are deleted. That takes at
-most 2 minutes, 5 for a drill and 10 under Locust, where the final reads are still made; then the process exits, whatever
-it waits for, and says that something may be left behind. The second one exits at once (within 2 seconds); under Locust
-the second Ctrl-C skips the final reads, and the third exits.
+most 2 minutes, 5 for a drill and 10 under Locust, where the final reads are still made; then the process exits, waiting
+for nothing, and says that something may be left behind. The second one exits at once (in 2 seconds); under Locust the
+second Ctrl-C skips the final reads, and the third exits.
 
 `stalewatch check` has its own: 0 valid, 1 invalid, 2 unknown, 64 bad input.
 """
