@@ -350,7 +350,7 @@ def test_an_interrupted_start_can_be_continued_or_stopped(
         assert any(line.startswith(moment) for line in first.stderr)
         first.send_signal(number)
         first.communicate(timeout=60)
-    assert first.returncode == (-number if number == signal.SIGKILL else 128 + number)
+    assert first.returncode == (130 if number == signal.SIGINT else -number)
     assert server_pids(new_cluster.folder) != []
     if moment == EARLY:
         new_cluster.start(print)
