@@ -1,4 +1,16 @@
-"""Reading of the history files of one run as one stream of operations in the order of their end."""
+"""Reading of the history files of one run as one stream of operations in the order of their end.
+
+The order of a history. Lines are in order of `end`, and operations of one file that end together keep the order of
+their lines, because the recorder judged them live in that order: two equal ids drawn, or the last of two final reads,
+must be the same ones here. Files are merged by `end`, then `start`: of the next operations of all files, the one that
+ends first comes first; if several end together, the one that started first; then that of the file given first. This
+cannot be written as sorting by a key, which would break the order of some file: with the lines [3,9] and [1,9] in one
+file and [2,9] in the other, the first file wants [3,9] before [1,9], and the starts want [1,9], [2,9], [3,9]. Merging
+yields [2,9], [3,9], [1,9].
+
+One exception: reads and writes of no duration come after all others of their file that end with them (see `_stream`).
+They started last, so this is also their place between files.
+"""
 
 import heapq
 import stat
@@ -68,7 +80,7 @@ class History:
         return round(min(max(header.horizon_s for header in self.headers), LONGEST_HORIZON_S) * 1e9)
 
     def operations(self) -> Iterator[tuple[Operation, int]]:
-        """Yield every operation and the index of its source, in the order of their end; raise `BadHistory`."""
+        """Yield every operation and the index of its source, in the order of the history; raise `BadHistory`."""
         written: dict[str, VersionRanges] = {}
         streams = [_stream(path, FileRules(written), source) for source, path in enumerate(self.paths)]
         if len(streams) == 1:
@@ -103,14 +115,14 @@ def _line_of(path: Path, operation: Operation) -> int | None:
     return next((number for number, line in enumerate(lines, 2) if decode(line) == operation), None)
 
 
-def _timed(stream: Iterator[tuple[Operation, int]]) -> Iterator[tuple[int, tuple[Operation, int]]]:
-    """Yield operations with the time to merge them by; one that never ended keeps its place in the file."""
-    now = NEVER
+def _timed(stream: Iterator[tuple[Operation, int]]) -> Iterator[tuple[tuple[int, int], tuple[Operation, int]]]:
+    """Yield operations with the times to merge them by; one that never ended follows the line before it."""
+    times = NEVER, NEVER
     for pair in stream:
-        end = pair[0].end
-        if end is not None:
-            now = end
-        yield now, pair
+        operation = pair[0]
+        if operation.end is not None:
+            times = operation.end, operation.start
+        yield times, pair
 
 
 def _stream(path: Path, rules: FileRules, source: int) -> Iterator[tuple[Operation, int]]:
