@@ -27,6 +27,7 @@ from stalewatch.history.operation import FORMAT, FORMAT_VERSION, Close, Header, 
 from stalewatch.history.rules import NEVER, FileRules, InvalidRecord, VersionRanges, WorkerRules
 
 TAIL_BYTES = 1 << 16
+LONGEST_LINE_BYTES = 1 << 26  # a final read of a list with two million items
 LONGEST_HORIZON_S = 10**10  # three hundred years: no run outlasts it
 
 
@@ -149,8 +150,9 @@ def _stream(path: Path, rules: FileRules, source: int) -> Iterator[tuple[Operati
 def _valid_operations(path: Path, rules: FileRules) -> Iterator[Operation]:
     """Yield the operations after the header; raise `BadHistory` at the first line that breaks a rule."""
     check, number, closed = rules.check, 0, False
+    blocks = _line_blocks(path)  # a name, so that it outlives a MemoryError: closing a generator takes memory
     try:
-        for lines in _line_blocks(path):
+        for lines in blocks:
             for line in lines:
                 number += 1
                 if number == 1:
@@ -175,15 +177,21 @@ def _valid_operations(path: Path, rules: FileRules) -> Iterator[Operation]:
 def _line_blocks(path: Path) -> Iterator[list[bytes]]:
     """Yield complete lines, many at a time; anything after the last newline was cut off and is left out."""
     rest: list[bytes] = []  # the pieces of the current line, which may be longer than a chunk
+    length = 0
+    chunks = read_chunks(path)
     try:
-        for data in read_chunks(path):
+        for data in chunks:
             lines = data.split(b"\n")
             last = lines.pop()
             if lines:
                 lines[0] = b"".join((*rest, lines[0]))
                 rest.clear()
+                length = 0
                 yield lines
             rest.append(last)
+            length += len(last)
+            if length > LONGEST_LINE_BYTES:
+                raise CorruptData(f"the line is longer than {LONGEST_LINE_BYTES >> 20} MiB")
     except TruncatedData:
         return
 
@@ -203,12 +211,12 @@ def _check_files(paths: Sequence[Path]) -> None:
 
 
 def _read_header(path: Path) -> Header:
-    with _file_errors(path):
-        line = next((line for lines in _line_blocks(path) for line in lines), None)
-    if line is None:
-        raise BadHistory(path, 1, "no history header: the file is empty, or its first line is cut off")
     try:
-        header = decode_header(line)
+        with _file_errors(path):
+            line = next((line for lines in _line_blocks(path) for line in lines), None)
+            header = None if line is None else decode_header(line)
+        if header is None:
+            raise BadHistory(path, 1, "no history header: the file is empty, or its first line is cut off")
         _check_not_negative(header.horizon_s, "horizon_s")
         _check_not_negative(header.clock_error_ns, "clock_error_ns")
     except (MalformedLine, InvalidRecord) as error:
@@ -229,11 +237,13 @@ def _file_errors(path: Path) -> Iterator[None]:
     """Raise errors that concern the file, not one of its lines, as `BadHistory`."""
     try:
         yield
-    except (OSError, MissingCodec, CorruptData) as error:
+    except (OSError, MissingCodec, CorruptData, MemoryError) as error:
         raise BadHistory(path, None, _reason(error)) from None
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, MemoryError):
+        return "not enough memory to read it"
     return (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)
 
 
