@@ -130,7 +130,7 @@ def a_large_header(path: Path) -> None:
 
 
 def many_keys(path: Path) -> None:
-    line = '{"op":"write","session":"s%d","key":"%0100d","version":2,"start":%d,"end":%d,"outcome":"ok","node":"%01999d"}\n'
+    line = '{"op":"write","session":"s%d","key":"%d","version":2,"start":%d,"end":%d,"outcome":"ok","node":"%01999d"}\n'
     with path.open("w") as file:
         file.write(HEADER.decode())
         file.writelines(line % (number, number, number, number, number) for number in range(120_000))
