@@ -17,12 +17,12 @@ from locust.runners import MasterRunner, Runner, WorkerRunner
 
 from stalewatch.clients.databases import DATABASES
 from stalewatch.clients.errors import BadAddress
-from stalewatch.clients.options import check_options, parse_options
+from stalewatch.clients.options import check_options
 from stalewatch.clusters.local_clusters import cluster
 from stalewatch.clusters.protocol import ClusterError
 from stalewatch.engine import stopping
 from stalewatch.exit_codes import UNREACHABLE, USAGE
-from stalewatch.locust import bound_ports, drill, options
+from stalewatch.locust import bound_ports, drill, master_token, options
 from stalewatch.locust.master import Master
 from stalewatch.locust.metrics import MasterMetrics
 from stalewatch.locust.options import Secrets
@@ -109,7 +109,7 @@ def install(base: type[User]) -> None:
         except BadAddress as error:  # Locust would only log it, and go on without the options
             parser.exit(USAGE, f"locust: {error}\n")
         drill.add_arguments(parser)
-        bound_ports.guard(parser)
+        bound_ports.guard(parser, lambda namespace: _problems(parser, namespace, _databases(_subclasses(base))))
 
     def on_init(environment: Environment, runner: Runner | None, **_: Any) -> None:  # noqa: ANN401 # Locust's extras
         if runner is None or environment.parsed_options is None:
@@ -123,8 +123,17 @@ def install(base: type[User]) -> None:
     def chosen(environment: Environment) -> Collection[str]:
         return _databases(one for one in environment.user_classes if issubclass(one, base))
 
+    master_token.install()
     events.init_command_line_parser.add_listener(add_arguments)
     events.init.add_listener(on_init)
+
+
+def _problems(parser: Any, namespace: Namespace, databases: Collection[str]) -> Iterator[str]:  # noqa: ANN401 # not typed
+    """Yield why Locust must not start with these options."""
+    yield from options.misplaced_credentials(namespace, parser)
+    yield from master_token.prepare(namespace)
+    if namespace.worker and options.has_passwords(namespace, databases):
+        yield from master_token.distrust(namespace.master_host)
 
 
 def _start(
@@ -195,7 +204,7 @@ def _start_clusters(namespace: Namespace, secrets: Secrets, databases: Collectio
     """Start local clusters for databases without an address before `-t` counts; otherwise the first user does."""
     for name in databases:
         database = DATABASES[name]
-        given: object = parse_options(database.options, secrets.restored(namespace))
+        given = secrets.options_of(database, namespace)
         try:
             check_options(given)
             if database.lacks_address(given):

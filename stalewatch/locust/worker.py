@@ -110,7 +110,7 @@ class Worker:
         starting: AsyncResult[WorkerRun | None] = AsyncResult()
         self._turns.clear()  # turns of an earlier run will not be granted any more
         self._run = starting
-        options = self._secrets.restored(environment.parsed_options or Namespace())
+        options = Namespace(**vars(environment.parsed_options or Namespace()))
         self.users = int(getattr(options, messages.TARGET, 1) or 1)
         gevent.spawn(self._start, options).link(starting)
 
@@ -129,6 +129,7 @@ class Worker:
             run=str(getattr(options, messages.RUN)),
             worker=int(getattr(self._runner, "worker_index", 0)),
             options=options,
+            secrets=self._secrets,
             load=load,
             clock=clock,
             stalls=StallDetector(clock),

@@ -30,22 +30,22 @@ def test_options_that_are_sent_contain_neither_user_nor_password() -> None:
 
 def test_the_process_itself_can_restore_them() -> None:
     own, options = secrets_of(WITH_SECRETS, {})
-    assert own.restored(options).mongo_uri == WITH_SECRETS
+    assert own.options_of(DATABASES["mongo"], options).uri == WITH_SECRETS
 
 
 def test_a_worker_takes_secrets_from_its_environment_and_hosts_from_the_master() -> None:
     own, _ = secrets_of(None, {"STALEWATCH_MONGO_URI": "mongodb://carol:s3cret@elsewhere:9"})
-    assert own.restored(Namespace(mongo_uri=REDACTED)).mongo_uri == WITH_SECRETS
+    assert own.options_of(DATABASES["mongo"], Namespace(mongo_uri=REDACTED)).uri == WITH_SECRETS
 
 
 def test_a_worker_uses_its_own_address_if_the_master_has_none() -> None:
     own, _ = secrets_of(None, {"STALEWATCH_MONGO_URI": WITH_SECRETS})
-    assert own.restored(Namespace(mongo_uri=None)).mongo_uri == WITH_SECRETS
+    assert own.options_of(DATABASES["mongo"], Namespace(mongo_uri=None)).uri == WITH_SECRETS
 
 
 def test_a_worker_without_secrets_uses_the_masters_address_unchanged() -> None:
     own, _ = secrets_of(None, {})
-    assert own.restored(Namespace(mongo_uri=REDACTED)).mongo_uri == REDACTED
+    assert own.options_of(DATABASES["mongo"], Namespace(mongo_uri=REDACTED)).uri == REDACTED
 
 
 def eavesdropped(port: int) -> list[bytes]:
