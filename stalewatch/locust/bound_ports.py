@@ -5,6 +5,7 @@ it had forked would join whatever master holds the port.
 """
 
 import errno
+import ipaddress
 import os
 import socket
 import sys
@@ -56,6 +57,14 @@ class BoundPort(NamedTuple):
         with socket.socket(family, kind) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Locust does, for ports just given up
             probe.bind(address)
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host is this machine, by its loopback interface."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def guard(parser: Any, others: Callable[[Namespace], Iterator[str]]) -> None:  # noqa: ANN401 # Locust's parser is not typed

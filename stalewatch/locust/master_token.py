@@ -4,12 +4,12 @@ ZeroMQ's CURVE derives from it whom to talk to: what passes is encrypted, and a 
 message from the other side. Locust itself talks to whatever holds the port.
 """
 
-import ipaddress
 import logging
 import os
 import secrets
 import signal
 import struct
+import time
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -22,6 +22,7 @@ from locust.rpc import zmqrpc
 from zmq.utils import z85
 
 from stalewatch.exit_codes import USAGE
+from stalewatch.locust.bound_ports import is_loopback
 
 log = logging.getLogger("stalewatch")
 
@@ -32,7 +33,9 @@ SHORTEST = 16
 PARENT_S = 1.0
 WARN_S = 10.0
 FAILURES = 3
-"""How many connections in a row must fail before a worker leaves: a master that is just ending fails one."""
+LEAVE_S = 20.0
+"""A worker says that it is refused after so many connections in a row that failed, and leaves after that time: what
+stands between it and a master that is just starting may accept connections and close them at once."""
 
 REFUSED = (
     "the master at {} does not have this worker's token, or one of the two has none: set the same "
@@ -74,14 +77,6 @@ def prepare(namespace: Namespace) -> Iterator[str]:
         _forks_for.append(os.getpid())
         if not given:
             _inherited.append(secrets.token_hex(32))
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether a host is this machine, by its loopback interface."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def distrust(master_host: str) -> Iterator[str]:
@@ -144,19 +139,24 @@ def _handshakes(monitor: Any) -> Iterator[tuple[int, str]]:  # noqa: ANN401 # no
 def _watch_strangers(monitor: Any) -> None:  # noqa: ANN401 # not typed
     warned = -WARN_S
     for event, _ in _handshakes(monitor):
-        if event != zmq.EVENT_HANDSHAKE_SUCCEEDED and gevent.get_hub().loop.now() - warned > WARN_S:
-            warned = gevent.get_hub().loop.now()
+        if event != zmq.EVENT_HANDSHAKE_SUCCEEDED and time.monotonic() - warned > WARN_S:
+            warned = time.monotonic()
             log.warning(STRANGER)
 
 
 def _watch_master(monitor: Any) -> None:  # noqa: ANN401 # not typed
     """End a worker that the master refuses: Locust would try again for five minutes without a word."""
-    failed = 0
+    failed, since = 0, 0.0
     for event, address in _handshakes(monitor):
-        failed = 0 if event == zmq.EVENT_HANDSHAKE_SUCCEEDED else failed + 1
+        if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            failed = 0
+            continue
+        failed, since = failed + 1, since if failed else time.monotonic()
         # After a failure of the protocol (only one of the two has a token), ZeroMQ itself does not try again.
-        if failed == FAILURES or event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
+        is_final = event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL or time.monotonic() - since > LEAVE_S
+        if is_final or failed == FAILURES:
             log.error(REFUSED.format(address))
+        if is_final:
             gevent.get_hub().handle_system_error(SystemExit, SystemExit(USAGE))
 
 
