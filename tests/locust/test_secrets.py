@@ -13,6 +13,7 @@ from importlib.metadata import version
 import msgpack
 import psutil
 import pytest
+import requests
 import zmq
 
 from stalewatch.clients.databases import DATABASES
@@ -242,6 +243,106 @@ def test_a_worker_gives_no_database_at_the_masters_address_a_password(swarm: Swa
     assert "but this process was given its password for " in swarm.log(master)
     assert b"s3cret" not in said
     assert IN_HTTP not in said
+
+
+FORM = {"user_count": "1", "spawn_rate": "1"}
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swarm]:
+    """A page for all databases, whose process has passwords for servers that do not answer."""
+    swarm = Swarm(tmp_path_factory.mktemp("page"))
+    env = {**addresses("127.0.0.1:1", "127.0.0.1:2", "carol:s3cret@"), **LOGIN}
+    swarm.alone("--web-allowed-hosts", "bench.example, other.example", locustfile="locustfiles/", env=env)
+    try:
+        swarm.await_page()
+        yield swarm
+    finally:
+        swarm.end()
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("mongo_uri", "mongodb://{}/"),
+        ("hosts", "{}"),
+        ("port", "{port}"),
+        ("couch_a", "http://{}"),
+        ("peer_a", "http://{}"),
+        ("read_from", "{}"),
+        ("write_to", "{}"),
+        ("coordinator", "{}"),
+        ("tls", "off"),
+        ("tls_ca", "/dev/null"),
+        ("client_key", "/dev/null"),
+        ("username", "mallory"),
+        ("password", "guess"),
+        ("report_json", "/dev/null"),
+        ("history_dir", "elsewhere"),
+        ("metrics_host", "elsewhere"),
+        ("web_allowed_hosts", "evil.example"),
+    ],
+)
+def test_the_page_names_no_server_and_no_file(page: Swarm, option: str, value: str) -> None:
+    heard: list[bytes] = []
+    with greedy(heard) as node:
+        text = value.format(node, port=node.rpartition(":")[2])
+        answer = page.post("/swarm", **FORM, **{option: text}).json()
+        assert not answer["success"]
+        assert answer["message"].startswith("cannot be set on the page")
+        assert option in answer["message"]
+        assert page.get("/stats/requests").json()["state"] == "ready"
+        assert heard == []
+
+
+def test_the_page_sets_words_that_name_no_server(page: Swarm) -> None:
+    """Something else is wrong with the form, so that nothing starts."""
+    for option, word in (("read_from", ""), ("coordinator", "token"), ("write_to", "a"), ("db", "other")):
+        message = page.post("/swarm", **FORM, **{option: word}, write_ratio="7").json()["message"]
+        assert "cannot be set" not in message
+        assert page.get("/stats/requests").json()["state"] == "ready"
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Origin": "http://127.0.0.1:{port}"}, 200),
+        ({"Origin": "http://localhost:{port}", "Host": "localhost:{port}"}, 200),
+        ({"Origin": "https://bench.example", "Host": "bench.example"}, 200),
+        ({"Origin": "https://bench.example"}, 200),  # a proxy that does not pass the host on
+        ({"Host": "10.1.2.3:8089"}, 200),  # as addressed from another machine
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "http://127.0.0.1:1"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "http://evil.example", "Host": "evil.example"}, 403),
+        ({"Host": "evil.example:{port}"}, 403),
+        ({"Origin": "http://bench.example.evil.example"}, 403),
+        ({"Origin": "http://localhost", "Host": "localhost.evil.example"}, 403),
+    ],
+)
+def test_requests_that_another_sites_page_sends_are_refused(page: Swarm, headers: dict[str, str], status: int) -> None:
+    sent = {name: value.format(port=page.web_port) for name, value in headers.items()}
+    base = f"http://127.0.0.1:{page.web_port}"
+    forms = {"/swarm": {"write_ratio": "7"}, "/stop": {}, "/stats/reset": {}}
+    answers = [requests.post(f"{base}{path}", data=form, headers=sent, timeout=30) for path, form in forms.items()]
+    answers.append(requests.get(f"{base}/logs", headers=sent, timeout=30))
+    assert {answer.status_code for answer in answers} == {status}
+    if status == 403:
+        assert "--web-allowed-hosts" in answers[0].text
+
+
+def test_what_changes_anything_is_sent_by_post(page: Swarm) -> None:
+    """A link, an image or a redirection makes a browser send GET, with no origin."""
+    for path in ("/swarm", "/stop", "/stats/reset", "/user"):
+        assert page.get(path).status_code == 405
+
+
+def test_the_page_sets_only_what_it_offers_of_a_user_class(page: Swarm) -> None:
+    base, known = f"http://127.0.0.1:{page.web_port}/user", {"user_class_name": "MongoUser"}
+    for settings in ({**known, "database": "couch"}, {**known, "host": "evil"}, {"user_class_name": "Nobody"}, []):
+        assert requests.post(base, json=settings, timeout=30).status_code == 400
+    assert requests.post(base, json={**known, "weight": 2}, timeout=30).status_code == 201
 
 
 TOKEN, OTHER_TOKEN = "correct-horse-battery", "incorrect-horse-battery"
