@@ -1,7 +1,8 @@
 """The recorder: gives operations their versions and times, and passes them to the judge in the order of their end."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 from stalewatch.checkers.judge import Judge
@@ -186,6 +187,17 @@ class Recorder:
         """Judge what was recorded so far, so that verdicts and statistics are up to date."""
         with self._lock:
             self._judge()
+
+    @contextmanager
+    def settled(self) -> Iterator[None]:
+        """Judge what was recorded so far, and hold recording while the block reads verdicts and statistics."""
+        with self._lock:
+            self._judge()
+            yield
+
+    def newest_version(self, key: str) -> int:
+        """Return the newest version of the key that was handed out; 0 if none was."""
+        return self._versions.get(key, 0)
 
     def written_keys(self) -> list[str]:
         """Return the keys with an acknowledged write, in order."""
