@@ -69,7 +69,6 @@ def watch(request: pytest.FixtureRequest) -> Iterator["Watch"]:
 @pytest.hookimpl(trylast=True)  # after the test itself, and not at all if that failed
 def pytest_runtest_call(item: pytest.Item) -> None:
     """End the watch of a test that passed, and fail it if the watch misses what is expected of it."""
-    __tracebackhide__ = True
     watched = item.stash.get(_watch_of_test, None)
     if watched is None:
         return
@@ -79,7 +78,10 @@ def pytest_runtest_call(item: pytest.Item) -> None:
         expected = [overall]
     if expected:
         watched.close()
-        watched.expect(",".join(expected))
+        try:
+            watched.expect(",".join(expected))
+        except AssertionError as missed:
+            pytest.fail(str(missed), pytrace=False)  # no line of the test is to blame
 
 
 def file_name(test: str) -> str:
