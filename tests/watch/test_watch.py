@@ -1,6 +1,7 @@
 """`stalewatch.Watch`: results while it runs and afterwards, histories, and expectations."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -167,3 +168,25 @@ def test_a_live_result_equals_the_judge_of_the_whole(tmp_path: Path) -> None:
             go_stale(watch)
             assert watch.result["operations"]["write"]["ok"] == watch.recorder.newest_version("k")
     assert check_result(watch.recorder.judge.findings()) == stalewatch.check(tmp_path / "run.jsonl")
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "watch-your-own.md"
+
+
+def test_the_example_of_the_page_does_what_the_page_says(tmp_path: Path) -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    script = page.split("```python\n", 1)[1].split("```", 1)[0]
+    (tmp_path / "shop.py").write_text(script)
+    ended = subprocess.run(
+        [sys.executable, "shop.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.stdout == "invalid\n"
+    promised = page.split("    AssertionError: ", 1)[1].split("\n\n", 1)[0]
+    times = re.compile(r"\[[\d.]+, [\d.]+\]")
+    said = ended.stderr.split("AssertionError: ", 1)[1].strip()
+    assert times.sub("", said.splitlines()[0]) == promised.splitlines()[0]
+    assert times.sub("", promised.splitlines()[1]).strip() in times.sub("", said)
+    assert stalewatch.check(tmp_path / "shop.jsonl")["verdict"] == "invalid"
+    (tmp_path / "shop.py").write_text(script.replace("if key not in cache:", "if True:"))
+    ended = subprocess.run([sys.executable, "shop.py"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert ended.stdout == "valid\n"
