@@ -297,7 +297,8 @@ def proof_words(violation: Violation) -> str:
 def _operation_words(operation: Operation, start: int) -> str:
     end = "..." if operation.end is None else f"{(operation.end - start) / 1e6:.1f}"
     place = f" at {operation.node}" if operation.node else ""
-    return f"{_predicate(operation)} [{(operation.start - start) / 1e6:.1f}, {end}]{place}"
+    outcome = "" if isinstance(operation, Fault) or operation.outcome == "ok" else f" ({operation.outcome})"
+    return f"{_predicate(operation)}{outcome} [{(operation.start - start) / 1e6:.1f}, {end}]{place}"
 
 
 def _predicate(operation: Operation) -> str:

@@ -19,8 +19,14 @@ from stalewatch.watch.turns import KeyTurns, WriterTurn, current_context
 NEW, WAITING, OPEN, ENDED = range(4)
 """The states of a block; it waits for its key's turn."""
 
-MAX_ERROR = 200
-"""The most characters of an exception that are recorded."""
+MAX_REASON = 200
+"""The most characters of a reason or an exception that are recorded."""
+
+MAX_REASONS = 100
+"""The most different texts that are recorded: statistics count each, and many contain a key or an address."""
+
+TOO_GREAT = 1 << 63
+"""Numbers from here on fit into no history."""
 
 NO_VALUE_YET = "; 0 means that there is no value yet"
 
@@ -39,6 +45,7 @@ class WatchedRun:
         self.used: dict[str, dict[str, None]] = {"register": {}, "ledger": {}, "sequence": {}}
         """By workload, the keys, lists and counters in the order of their first use."""
         self._sessions: dict[str, WatchedSession] = {}
+        self._reasons: set[str] = set()
 
     def session(self, name: str) -> "WatchedSession":
         """Return the session of that name: one user, who performs one operation at a time."""
@@ -68,6 +75,21 @@ class WatchedRun:
     def final_items(self, key: str) -> "FinalItemsBlock":
         """Return a block around the read of all the items that a list holds in the end."""
         return FinalItemsBlock(self, None, key)
+
+    def reason(self, text: str, otherwise: str = "other") -> str:
+        """Return what is recorded of a text: one line without credentials; `otherwise` if too many texts differ."""
+        encodable = str(text).encode(errors="backslashreplace").decode()
+        line = CREDENTIALS.sub("***@", " ".join(encodable.split()))[:MAX_REASON]
+        if line not in self._reasons:
+            if len(self._reasons) >= MAX_REASONS:
+                return otherwise
+            self._reasons.add(line)
+        return line
+
+    def reason_of(self, error: BaseException) -> str:
+        """Return what is recorded of an exception: its class and its text."""
+        kind, text = type(error).__name__, str(error)
+        return self.reason(f"{kind}: {text}" if text else kind, otherwise=kind)
 
     def require_running(self) -> None:
         """Raise `Misuse` if the run has ended."""
@@ -222,7 +244,7 @@ class Block:
     def _unseen(self, call: str, error: BaseException | None) -> str:
         """Return why a block saw nothing; warn if that is not due to an exception."""
         if error is not None:
-            return _words(error)
+            return self._run.reason_of(error)
         self._run.warnings.warn(
             f"no {call}", f"{call!r} was not called in a block of key {self.key!r}, so that nothing is judged"
         )
@@ -301,7 +323,7 @@ class FinalItemsBlock(Block):
     def saw(self, items: Iterable[str | int], node: str | None = None) -> None:
         """Say which items are there, each as often as the list shows it."""
         found = [] if isinstance(items, str | bytes) else list(items)
-        wrong = [items] if isinstance(items, str | bytes) else [one for one in found if type(one) not in {str, int}]
+        wrong = [items] if isinstance(items, str | bytes) else [one for one in found if not _is_item(one)]
         if wrong:
             raise Misuse(f"the items of list {self.key!r} are strings, as `append.item` gave them, not {wrong[0]!r}")
         self._decide("saw", "ok")
@@ -327,15 +349,15 @@ class ChangeBlock(Block):
 
     def unknown(self, reason: str) -> None:
         """Say that nobody knows whether it took effect, or whether it will later, as after a timeout or a 5xx."""
-        self._decide("unknown", "unknown", _one_line(reason))
+        self._decide("unknown", "unknown", self._run.reason(reason))
 
     def fail(self, reason: str) -> None:
         """Say that it certainly took no effect and never will."""
-        self._decide("fail", "fail", _one_line(reason))
+        self._decide("fail", "fail", self._run.reason(reason))
 
     def _answer(self, error: BaseException | None) -> Answer:
         if error is not None and self._outcome not in {"fail", "unknown"}:
-            return Answer("unknown", error=_words(error), node=self.node)
+            return Answer("unknown", error=self._run.reason_of(error), node=self.node)
         if self._outcome is None and self.node is None:
             return _OK
         return Answer(self._outcome or "ok", error=self._error, node=self.node)
@@ -452,21 +474,20 @@ class DrawBlock(ChangeBlock):
         return Answer("unknown", error=self._unseen("took", error), node=self.node)
 
 
+def _is_item(item: object) -> bool:
+    return _encodable(item) if isinstance(item, str) else type(item) is int and abs(item) < TOO_GREAT
+
+
 def _check_number(what: str, number: int, hint: str) -> None:
-    if type(number) is not int or number < 0:  # True is an int, too
+    if type(number) is not int or not 0 <= number < TOO_GREAT:  # True is an int, too
         raise Misuse(f"{what} is an int of at least 0, not {number!r}{hint}")
 
 
 def _require_name(what: str, name: str) -> None:
-    if not isinstance(name, str) or not name:
+    if not isinstance(name, str) or not name or not _encodable(name):
         raise Misuse(f"the name of a {what} is a string, not {name!r}")
 
 
-def _words(error: BaseException) -> str:
-    text = _one_line(str(error))
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def _one_line(text: str) -> str:
-    """Return the start of a text on one line, without the user and password of URLs in it."""
-    return CREDENTIALS.sub("***@", " ".join(str(text).split()))[:MAX_ERROR]
+def _encodable(text: str) -> bool:
+    """Return whether a history can hold the text: names of files may contain bytes that are no UTF-8."""
+    return text.isascii() or text.encode(errors="ignore").decode() == text

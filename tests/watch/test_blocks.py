@@ -4,6 +4,7 @@ import asyncio
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -107,6 +108,18 @@ def test_the_caller_decides_the_outcome_of_a_write(watch: stalewatch.Watch) -> N
     assert outcomes == [("ok", True, None), ("unknown", False, "5xx"), ("fail", False, "superseded")]
 
 
+def test_errors_that_all_differ_are_told_apart_by_their_class_alone(watch: stalewatch.Watch) -> None:
+    alice = watch.session("alice")
+    for number in range(1000):
+        with suppress(OSError), alice.read("k"):
+            raise OSError(f"<connection at 0x{number:x}>")
+        with alice.write("k") as write:
+            write.unknown(f"request {number}")
+    errors = {row["error"]: row["count"] for row in watch.result["errors"]}
+    assert len(errors) == 102
+    assert (errors["OSError"], errors["other"]) == (950, 950)
+
+
 def test_a_read_that_saw_nothing_fails_with_the_reason(watch: stalewatch.Watch) -> None:
     with pytest.raises(KeyError), watch.session("alice").read("k"):
         raise KeyError("version")
@@ -177,7 +190,7 @@ def test_a_warning_that_is_an_error_leaves_the_session_usable(watch: stalewatch.
     assert only(watch).outcome == "ok"
 
 
-@pytest.mark.parametrize("value", [True, "3", None, -1, 1.0])
+@pytest.mark.parametrize("value", [True, "3", None, -1, 1.0, 1 << 63])
 def test_what_is_no_version_is_refused_with_a_hint(watch: stalewatch.Watch, value: Any) -> None:
     hint = f"a version is an int of at least 0, not {value!r}; 0 means that there is no value yet"
     with pytest.raises(stalewatch.Misuse) as refused, watch.session("alice").read("k") as read:
@@ -190,7 +203,7 @@ def test_what_is_no_version_is_refused_with_a_hint(watch: stalewatch.Watch, valu
         draw.took(value)
 
 
-@pytest.mark.parametrize("items", ["one", b"one", [None], [1.5]])
+@pytest.mark.parametrize("items", ["one", b"one", [None], [1.5], [True], ["\udcff"], [1 << 70]])
 def test_what_is_no_list_of_items_is_refused(watch: stalewatch.Watch, items: Any) -> None:
     with pytest.raises(stalewatch.Misuse, match="are strings"), watch.final_items("list") as final:
         final.saw(items)
@@ -264,6 +277,10 @@ def _key_that_is_no_string(watch: stalewatch.Watch) -> None:
     watch.session("alice").read(42)  # type: ignore[arg-type] # on purpose
 
 
+def _key_that_no_history_can_hold(watch: stalewatch.Watch) -> None:
+    watch.session("alice").read("\udcff")
+
+
 def _used_by_two_threads(watch: stalewatch.Watch) -> None:
     refused: list[BaseException] = []
 
@@ -295,6 +312,7 @@ MISUSES: dict[Callable[[stalewatch.Watch], None], str] = {
     _session_after_the_end: "the watch has ended, and its verdict is final",
     _final_read_after_the_end: "the watch has ended, and its verdict is final",
     _key_that_is_no_string: "the name of a key is a string, not 42",
+    _key_that_no_history_can_hold: r"the name of a key is a string, not '\udcff'",
     _used_by_two_threads: "session 'alice' is used by two threads at a time (greenlets, tasks): one is writing 'k'",
 }
 

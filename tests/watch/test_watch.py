@@ -55,6 +55,16 @@ def test_the_verdict_is_that_of_the_history(tmp_path: Path) -> None:
     assert json.loads(history.read_text().splitlines()[0])["database"] == "own"
 
 
+def test_whatever_an_exception_says_can_be_written(tmp_path: Path) -> None:
+    with stalewatch.Watch(tmp_path / "run.jsonl") as watch:
+        alice = watch.session("älice")
+        with pytest.raises(OSError, match="file"), alice.write("ключ"):
+            raise OSError("file \udcff")
+        with alice.read("ключ") as read, pytest.warns(stalewatch.MisuseWarning, match="never handed out"):
+            read.saw((1 << 63) - 1)
+    assert stalewatch.check(tmp_path / "run.jsonl")["guarantees"]["phantom_reads"]["violated"] == 1
+
+
 def test_the_result_is_that_of_every_run(tmp_path: Path) -> None:
     with stalewatch.Watch(tmp_path / "run.jsonl.zst", options={"cache": "on"}) as watch:
         go_stale(watch)
