@@ -50,13 +50,12 @@ class Watch(WatchedRun):
     ) -> None:
         name = f"{time.strftime('%Y%m%d%H%M%S')}{secrets.token_hex(2)}"
         self.options = dict(options or {})
-        clock = RealClock()
-        self._started_ns, self._ended_ns = clock.now(), 0
+        self._ended_ns = 0
         self._ended_early: str | None = None
         self.expected = False
         """Whether `expect` was called."""
-        recorder = Recorder(clock, Judge(), None if history is None else self._writer(Path(history), name))
-        super().__init__(recorder, name, growing=growing)
+        super().__init__(self._recorder(name, history), name, growing=growing)
+        self._started_ns = self.recorder.clock.now()
 
     def __enter__(self) -> Self:
         """Return the watch, which has begun when it was made."""
@@ -123,7 +122,8 @@ class Watch(WatchedRun):
             for violation in verdict.witnesses[:MAX_WITNESSES] if verdict else ():
                 yield f"    {words.proof_words(violation)} (times in ms)"
 
-    def _writer(self, path: Path, name: str) -> HistoryWriter:
+    def _recorder(self, name: str, history: str | os.PathLike[str] | None) -> Recorder:
+        """Return the recorder. The rule for the keys is to reach the judge and the history's header here."""
         header = Header(
             format=FORMAT,
             version=FORMAT_VERSION,
@@ -133,4 +133,4 @@ class Watch(WatchedRun):
             closes=True,
             options=self.options,
         )
-        return HistoryWriter(path, header)
+        return Recorder(RealClock(), Judge(), None if history is None else HistoryWriter(Path(history), header))
