@@ -17,7 +17,7 @@ from stalewatch.watch.misuse import Misuse, Warnings
 from stalewatch.watch.turns import KeyTurns, WriterTurn, current_context
 
 NEW, WAITING, OPEN, ENDED = range(4)
-"""The states of a block; it waits for its key's turn."""
+"""The states of a block. A write waits for its key's turn."""
 
 MAX_REASON = 200
 """The most characters of a reason or an exception that are recorded."""
@@ -32,6 +32,9 @@ NO_VALUE_YET = "; 0 means that there is no value yet"
 
 _OK = Answer()
 
+KINDS = {"register": "key", "ledger": "list", "sequence": "counter"}
+"""What a workload works on, in words."""
+
 
 class WatchedRun:
     """What the sessions of one process share: the recorder, the turns of the keys, and which keys were used."""
@@ -42,7 +45,7 @@ class WatchedRun:
         self.growing = growing
         self.warnings = Warnings()
         self.turns = None if growing else KeyTurns(self.warnings)
-        self.used: dict[str, dict[str, None]] = {"register": {}, "ledger": {}, "sequence": {}}
+        self.used: dict[str, dict[str, None]] = {workload: {} for workload in KINDS}
         """By workload, the keys, lists and counters in the order of their first use."""
         self._sessions: dict[str, WatchedSession] = {}
         self._reasons: set[str] = set()
@@ -75,6 +78,19 @@ class WatchedRun:
     def final_items(self, key: str) -> "FinalItemsBlock":
         """Return a block around the read of all the items that a list holds in the end."""
         return FinalItemsBlock(self, None, key)
+
+    def use(self, workload: str, key: str) -> None:
+        """Note that a key, list or counter is used; raise `Misuse` if it is something else already."""
+        self.require_kind(workload, key)
+        self.used[workload][key] = None
+
+    def require_kind(self, workload: str, key: str) -> None:
+        """Raise `Misuse` if that name has been used for something else."""
+        for other, used in self.used.items():
+            if key in used and other != workload:
+                raise Misuse(
+                    f"{key!r} is a {KINDS[other]} and cannot be a {KINDS[workload]} too: give each a name of its own"
+                )
 
     def reason(self, text: str, otherwise: str = "other") -> str:
         """Return what is recorded of a text: one line without credentials; `otherwise` if too many texts differ."""
@@ -276,7 +292,8 @@ class ReadBlock(Block):
             self._warn_of_unwritten((version, *(others or ())), newest)
 
     def _start(self) -> None:
-        self._run.used["register"][self.key] = None
+        if self.key not in self._run.used["register"]:
+            self._run.use("register", self.key)
         self._start_reading()
 
     def _start_reading(self) -> None:
@@ -308,6 +325,7 @@ class FinalReadBlock(ReadBlock):
     __slots__ = ()
 
     def _start(self) -> None:
+        self._run.require_kind("register", self.key)
         self._start_reading()
 
     def _record(self, answer: Answer) -> None:
@@ -330,6 +348,7 @@ class FinalItemsBlock(Block):
         self._items, self.node = found, node
 
     def _start(self) -> None:
+        self._run.require_kind("ledger", self.key)
         self._items = None
         self._start_ns = self._run.recorder.clock.now()
 
@@ -410,7 +429,8 @@ class WriteBlock(ChangeBlock):
         self._superseded = False
         try:
             self._run.require_running()
-            self._run.used["register"][self.key] = None
+            if self.key not in self._run.used["register"]:
+                self._run.use("register", self.key)
             self._operation = self._run.recorder.begin_write(self._user, self.key, self._due)
         except BaseException:
             self._end_turn()
@@ -444,7 +464,7 @@ class AppendBlock(ChangeBlock):
         """The item to append."""
 
     def _start(self) -> None:
-        self._run.used["ledger"][self.key] = None
+        self._run.use("ledger", self.key)
         self._operation = self._run.recorder.begin_append(self._user, self.key, self.item, self._due)
 
 
@@ -463,7 +483,7 @@ class DrawBlock(ChangeBlock):
 
     def _start(self) -> None:
         self._value = None
-        self._run.used["sequence"][self.key] = None
+        self._run.use("sequence", self.key)
         self._operation = self._run.recorder.begin_draw(self._user, self.key, self._due)
 
     def _answer(self, error: BaseException | None) -> Answer:

@@ -199,7 +199,7 @@ def test_what_is_no_version_is_refused_with_a_hint(watch: stalewatch.Watch, valu
     assert (only(watch).outcome, only(watch).error) == ("fail", f"Misuse: {hint}")
     with pytest.raises(stalewatch.Misuse, match="sibling"), watch.session("alice").read("k") as read:
         read.saw(1, siblings=[value])
-    with pytest.raises(stalewatch.Misuse, match="an id is an int"), watch.session("alice").draw("k") as draw:
+    with pytest.raises(stalewatch.Misuse, match="an id is an int"), watch.session("alice").draw("ids") as draw:
         draw.took(value)
 
 
@@ -281,6 +281,20 @@ def _key_that_no_history_can_hold(watch: stalewatch.Watch) -> None:
     watch.session("alice").read("\udcff")
 
 
+def _key_that_is_a_list(watch: stalewatch.Watch) -> None:
+    with watch.session("alice").append("k"):
+        pass
+    with watch.session("alice").write("k"):
+        pass
+
+
+def _items_of_a_key(watch: stalewatch.Watch) -> None:
+    with watch.session("alice").write("k"):
+        pass
+    with watch.final_items("k"):
+        pass
+
+
 def _used_by_two_threads(watch: stalewatch.Watch) -> None:
     refused: list[BaseException] = []
 
@@ -313,6 +327,8 @@ MISUSES: dict[Callable[[stalewatch.Watch], None], str] = {
     _final_read_after_the_end: "the watch has ended, and its verdict is final",
     _key_that_is_no_string: "the name of a key is a string, not 42",
     _key_that_no_history_can_hold: r"the name of a key is a string, not '\udcff'",
+    _key_that_is_a_list: "'k' is a list and cannot be a key too: give each a name of its own",
+    _items_of_a_key: "'k' is a key and cannot be a list too",
     _used_by_two_threads: "session 'alice' is used by two threads at a time (greenlets, tasks): one is writing 'k'",
 }
 
@@ -327,7 +343,7 @@ def test_misuse_is_refused_in_one_line_and_leaves_sessions_usable(
     assert "\n" not in str(refused.value)
     if not watch.recorder.finished:
         for name in ("alice", "bob"):
-            with watch.session(name).write("k"), watch.session("carol").read("other") as read:
+            with watch.session(name).write("another"), watch.session("carol").read("other") as read:
                 read.saw(0)
         assert not watch.recorder._in_flight
 
