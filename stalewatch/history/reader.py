@@ -1,4 +1,16 @@
-"""Reading of the history files of one run as one stream of operations in the order of their end."""
+"""Reading of the history files of one run as one stream of operations in the order of their end.
+
+The order of a history. Lines are in order of `end`, and operations of one file that end together keep the order of
+their lines, because the recorder judged them live in that order: two equal ids drawn, or the last of two final reads,
+must be the same ones here. Files are merged by `end`, then `start`: of the next operations of all files, the one that
+ends first comes first; if several end together, the one that started first; then that of the file given first. This
+cannot be written as sorting by a key, which would break the order of some file: with the lines [3,9] and [1,9] in one
+file and [2,9] in the other, the first file wants [3,9] before [1,9], and the starts want [1,9], [2,9], [3,9]. Merging
+yields [2,9], [3,9], [1,9].
+
+One exception: reads and writes of no duration come after all others of their file that end with them (see `_stream`).
+They started last, so this is also their place between files.
+"""
 
 import heapq
 import stat
@@ -15,6 +27,7 @@ from stalewatch.history.operation import FORMAT, FORMAT_VERSION, Close, Header, 
 from stalewatch.history.rules import NEVER, FileRules, InvalidRecord, VersionRanges, WorkerRules
 
 TAIL_BYTES = 1 << 16
+LONGEST_LINE_BYTES = 1 << 26  # a final read of a list with two million items
 LONGEST_HORIZON_S = 10**10  # three hundred years: no run outlasts it
 
 
@@ -68,7 +81,7 @@ class History:
         return round(min(max(header.horizon_s for header in self.headers), LONGEST_HORIZON_S) * 1e9)
 
     def operations(self) -> Iterator[tuple[Operation, int]]:
-        """Yield every operation and the index of its source, in the order of their end; raise `BadHistory`."""
+        """Yield every operation and the index of its source, in the order of the history; raise `BadHistory`."""
         written: dict[str, VersionRanges] = {}
         streams = [_stream(path, FileRules(written), source) for source, path in enumerate(self.paths)]
         if len(streams) == 1:
@@ -103,14 +116,14 @@ def _line_of(path: Path, operation: Operation) -> int | None:
     return next((number for number, line in enumerate(lines, 2) if decode(line) == operation), None)
 
 
-def _timed(stream: Iterator[tuple[Operation, int]]) -> Iterator[tuple[int, tuple[Operation, int]]]:
-    """Yield operations with the time to merge them by; one that never ended keeps its place in the file."""
-    now = NEVER
+def _timed(stream: Iterator[tuple[Operation, int]]) -> Iterator[tuple[tuple[int, int], tuple[Operation, int]]]:
+    """Yield operations with the times to merge them by; one that never ended follows the line before it."""
+    times = NEVER, NEVER
     for pair in stream:
-        end = pair[0].end
-        if end is not None:
-            now = end
-        yield now, pair
+        operation = pair[0]
+        if operation.end is not None:
+            times = operation.end, operation.start
+        yield times, pair
 
 
 def _stream(path: Path, rules: FileRules, source: int) -> Iterator[tuple[Operation, int]]:
@@ -137,8 +150,9 @@ def _stream(path: Path, rules: FileRules, source: int) -> Iterator[tuple[Operati
 def _valid_operations(path: Path, rules: FileRules) -> Iterator[Operation]:
     """Yield the operations after the header; raise `BadHistory` at the first line that breaks a rule."""
     check, number, closed = rules.check, 0, False
+    blocks = _line_blocks(path)  # a name, so that it outlives a MemoryError: closing a generator takes memory
     try:
-        for lines in _line_blocks(path):
+        for lines in blocks:
             for line in lines:
                 number += 1
                 if number == 1:
@@ -163,15 +177,21 @@ def _valid_operations(path: Path, rules: FileRules) -> Iterator[Operation]:
 def _line_blocks(path: Path) -> Iterator[list[bytes]]:
     """Yield complete lines, many at a time; anything after the last newline was cut off and is left out."""
     rest: list[bytes] = []  # the pieces of the current line, which may be longer than a chunk
+    length = 0
+    chunks = read_chunks(path)
     try:
-        for data in read_chunks(path):
+        for data in chunks:
             lines = data.split(b"\n")
             last = lines.pop()
             if lines:
                 lines[0] = b"".join((*rest, lines[0]))
                 rest.clear()
+                length = 0
                 yield lines
             rest.append(last)
+            length += len(last)
+            if length > LONGEST_LINE_BYTES:
+                raise CorruptData(f"the line is longer than {LONGEST_LINE_BYTES >> 20} MiB")
     except TruncatedData:
         return
 
@@ -191,12 +211,12 @@ def _check_files(paths: Sequence[Path]) -> None:
 
 
 def _read_header(path: Path) -> Header:
-    with _file_errors(path):
-        line = next((line for lines in _line_blocks(path) for line in lines), None)
-    if line is None:
-        raise BadHistory(path, 1, "no history header: the file is empty, or its first line is cut off")
     try:
-        header = decode_header(line)
+        with _file_errors(path):
+            line = next((line for lines in _line_blocks(path) for line in lines), None)
+            header = None if line is None else decode_header(line)
+        if header is None:
+            raise BadHistory(path, 1, "no history header: the file is empty, or its first line is cut off")
         _check_not_negative(header.horizon_s, "horizon_s")
         _check_not_negative(header.clock_error_ns, "clock_error_ns")
     except (MalformedLine, InvalidRecord) as error:
@@ -217,11 +237,13 @@ def _file_errors(path: Path) -> Iterator[None]:
     """Raise errors that concern the file, not one of its lines, as `BadHistory`."""
     try:
         yield
-    except (OSError, MissingCodec, CorruptData) as error:
+    except (OSError, MissingCodec, CorruptData, MemoryError) as error:
         raise BadHistory(path, None, _reason(error)) from None
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, MemoryError):
+        return "not enough memory to read it"
     return (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)
 
 

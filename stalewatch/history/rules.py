@@ -1,6 +1,7 @@
 """The rules that every history file obeys. A file that breaks one is rejected: counts over it would mean nothing."""
 
 from bisect import bisect_right
+from collections.abc import Iterator
 
 from stalewatch.history.operation import Append, Draw, Fault, Final, Operation, Read, Write
 
@@ -15,55 +16,75 @@ class InvalidRecord(ValueError):
 class VersionRanges:
     """A set of integers kept as ascending disjoint ranges: its size is the number of gaps, not of members.
 
-    Adding the next higher number costs no search.
+    Adding the next higher number costs no search. The highest range is kept in two fields: millions of keys may have a
+    set each, and most sets are one range. An empty set is the range from 1 to 0, so that 1 is the next higher number.
     """
 
-    __slots__ = ("_firsts", "_lasts")
+    __slots__ = ("_first", "_last", "_lower")
 
     def __init__(self) -> None:
-        self._firsts: list[int] = []
-        self._lasts: list[int] = []
+        self._first, self._last = 1, 0
+        self._lower: tuple[list[int], list[int]] | None = None
+        """The first and the last numbers of the ranges below."""
 
     def __contains__(self, version: int) -> bool:
         """Return whether the version was added."""
-        index = bisect_right(self._firsts, version) - 1
-        return index >= 0 and version <= self._lasts[index]
+        if version >= self._first or self._lower is None:
+            return self._first <= version <= self._last
+        firsts, lasts = self._lower
+        index = bisect_right(firsts, version) - 1
+        return index >= 0 and version <= lasts[index]
 
     def __len__(self) -> int:
         """Return the number of members."""
-        return sum(self._lasts) - sum(self._firsts) + len(self._firsts)
+        return sum(last - first + 1 for first, last in self.ranges())
+
+    def ranges(self) -> Iterator[tuple[int, int]]:
+        """Yield the first and the last number of each range; an empty set may yield an empty range."""
+        if self._lower is not None:
+            yield from zip(*self._lower, strict=True)
+        yield self._first, self._last
 
     def add(self, version: int) -> bool:
         """Add the version; return False if it was a member already."""
-        firsts, lasts = self._firsts, self._lasts
-        if lasts and version == lasts[-1] + 1:
-            lasts[-1] = version
+        if version == self._last + 1:
+            self._last = version
             return True
+        if self._first > self._last:
+            self._first = self._last = version
+        elif version > self._last:
+            self._lower = self._lower or ([], [])
+            self._lower[0].append(self._first)
+            self._lower[1].append(self._last)
+            self._first = self._last = version
+        elif version < self._first:
+            return self._add_below(version)
+        else:
+            return False
+        return True
+
+    def _add_below(self, version: int) -> bool:
+        firsts, lasts = self._lower = self._lower or ([], [])
         index = bisect_right(firsts, version)
         if index and version <= lasts[index - 1]:
             return False
-        joins_left = index > 0 and lasts[index - 1] == version - 1
-        joins_right = index < len(firsts) and firsts[index] == version + 1
-        if joins_left and joins_right:
+        firsts.insert(index, version)
+        lasts.insert(index, version)
+        if index and lasts[index - 1] == version - 1:
             lasts[index - 1] = lasts.pop(index)
             del firsts[index]
-        elif joins_left:
-            lasts[index - 1] = version
-        elif joins_right:
-            firsts[index] = version
-        else:
-            firsts.insert(index, version)
-            lasts.insert(index, version)
+            index -= 1
+        if index + 1 < len(firsts) and firsts[index + 1] == version + 1:
+            lasts[index] = lasts.pop(index + 1)
+            del firsts[index + 1]
+        if lasts[-1] == self._first - 1:
+            self._first = firsts.pop()
+            del lasts[-1]
         return True
 
-    def above(self, version: int) -> "VersionRanges":
-        """Return the members greater than `version`."""
-        rest = VersionRanges()
-        for first, last in zip(self._firsts, self._lasts, strict=True):
-            if last > version:
-                rest._firsts.append(max(first, version + 1))
-                rest._lasts.append(last)
-        return rest
+    def above(self, version: int) -> int:
+        """Return how many members are greater than `version`."""
+        return sum(last - max(first - 1, version) for first, last in self.ranges() if last > version)
 
 
 class SessionTimes:

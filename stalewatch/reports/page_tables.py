@@ -163,7 +163,9 @@ def _recovery(result: Result) -> Iterator[tuple[str, str]]:
         yield f"until {kind}s worked reliably again", _or_never(times.get("sustained_rto_s"))
         yield f"seconds in which less than 99 % of the {kind}s succeeded", count(times.get("degraded_s") or 0)
     lost = result.get("rpo")
-    if lost:
+    if lost and lost["lost_writes"] is None:
+        yield "acknowledged writes lost", "not checked"
+    elif lost:
         bound = "" if lost.get("exact") else "at least "
         yield "acknowledged writes lost", f"{bound}{count(lost['lost_writes'])}, over {span(lost.get('span_s'))}"
     if result.get("two_primaries_s"):
