@@ -54,6 +54,7 @@ reference: install ## Generate docs/metrics.md, docs/options.md and the dashboar
 benchmarks: install ## What stalewatch costs: judge, bench compared with a bare driver loop, check from files
 	$(BIN)/python -m benchmarks.judge
 	$(BIN)/python -m benchmarks.check
+	$(BIN)/python -m benchmarks.watch
 	$(BIN)/python -m benchmarks.scraped
 	$(BIN)/python -m benchmarks.overhead
 	$(BIN)/python -m benchmarks.under_locust
