@@ -8,11 +8,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from stalewatch.checkers.guarantee import JudgeContext
 from stalewatch.checkers.judge import Judge
 from stalewatch.checkers.verdict import RunVerdict
 from stalewatch.engine.result import run_result
 from stalewatch.history.clock import RealClock
 from stalewatch.history.operation import FORMAT, FORMAT_VERSION, Header
+from stalewatch.history.reader import Source
 from stalewatch.history.writer import HistoryWriter
 from stalewatch.recording.recorder import Recorder
 from stalewatch.recording.totals import Totals
@@ -54,7 +56,7 @@ class Watch(WatchedRun):
         self._ended_early: str | None = None
         self.expected = False
         """Whether `expect` was called."""
-        super().__init__(self._recorder(name, history), name, growing=growing)
+        super().__init__(self._recorder(name, history, growing=growing), name, growing=growing)
         self._started_ns = self.recorder.clock.now()
 
     def __enter__(self) -> Self:
@@ -122,8 +124,7 @@ class Watch(WatchedRun):
             for violation in verdict.witnesses[:MAX_WITNESSES] if verdict else ():
                 yield f"    {words.proof_words(violation)} (times in ms)"
 
-    def _recorder(self, name: str, history: str | os.PathLike[str] | None) -> Recorder:
-        """Return the recorder. The rule for the keys is to reach the judge and the history's header here."""
+    def _recorder(self, name: str, history: str | os.PathLike[str] | None, *, growing: bool) -> Recorder:
         header = Header(
             format=FORMAT,
             version=FORMAT_VERSION,
@@ -131,6 +132,8 @@ class Watch(WatchedRun):
             database=DATABASE,
             clock_error_ns=0,
             closes=True,
+            registers="growing" if growing else "overwriting",
             options=self.options,
         )
-        return Recorder(RealClock(), Judge(), None if history is None else HistoryWriter(Path(history), header))
+        judge = Judge(JudgeContext((Source(overwriting=not growing),)))
+        return Recorder(RealClock(), judge, None if history is None else HistoryWriter(Path(history), header))

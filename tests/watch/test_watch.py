@@ -52,7 +52,8 @@ def test_the_verdict_is_that_of_the_history(tmp_path: Path) -> None:
         "unexpected_items": 1,
         "unique_ids": 1,
     }
-    assert json.loads(history.read_text().splitlines()[0])["database"] == "own"
+    header = json.loads(history.read_text().splitlines()[0])
+    assert (header["database"], header["registers"]) == ("own", "overwriting")
 
 
 def test_whatever_an_exception_says_can_be_written(tmp_path: Path) -> None:
