@@ -47,8 +47,8 @@ REFUSED = {
     "a bad value to vary": (["drill", "memory", "--fault", "kill-primary", "--vary", "users=none"], "--users"),
     "a missing file": (["drill", "memory", "--fault", "x", "--drills", "/nowhere.toml"], "/nowhere.toml"),
     "a missing folder": (
-        ["drill", "memory", "--fault", "kill-primary", "--json", "/nowhere/result.json"],
-        "/nowhere/result.json",
+        ["drill", "memory", "--fault", "kill-primary", "--json", f"{ROOT}/no-such-folder/result.json"],
+        "no-such-folder/result.json",
     ),
 }
 
