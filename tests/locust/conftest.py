@@ -86,6 +86,13 @@ class Swarm:
             assert time.monotonic() < deadline, f"{text!r} is not in:\n{self.log(pid)}"
             time.sleep(0.05)
 
+    def await_users(self, pid: int) -> None:
+        """Wait until Locust has spawned its users; it does not wait for reports of workers that are slow."""
+        deadline = time.monotonic() + WAIT_S
+        while not any(text in self.log(pid) for text in ("All users spawned", "Spawning is complete")):
+            assert time.monotonic() < deadline, f"no users were spawned:\n{self.log(pid)}"
+            time.sleep(0.05)
+
     def await_page(self) -> None:
         """Wait until the web page responds."""
         deadline = time.monotonic() + WAIT_S
