@@ -282,6 +282,10 @@ class Register:
         self.waiting: dict[int, list[tuple[Read | Final, int]]] = _NOTHING
         """Reads and final reads with their source, by version, of versions whose write is not recorded yet."""
 
+    def is_acknowledged(self, version: int) -> bool:
+        """Return whether a write of that version was acknowledged so far."""
+        return any(version in writes for writes in self.acknowledged_writes)
+
     def add_failure(self, write: Write, version: int, source: int) -> None:
         """Remember a failed write."""
         self.failed = self.failed or VersionRanges()

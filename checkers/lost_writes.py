@@ -40,6 +40,10 @@ class AcknowledgedWrites:
         if len(self._recent) > self._limit:
             self._drop(end - self._horizon_ns)
 
+    def __contains__(self, version: int) -> bool:
+        """Return whether a write of that version was added."""
+        return version in self._versions
+
     def _drop(self, before: int) -> None:
         dropped = bisect_left(self._recent, before, key=_end)
         if dropped:

@@ -24,7 +24,15 @@ from pathlib import Path
 from stalewatch.history.codec import MalformedLine, decode, decode_header
 from stalewatch.history.compression import CorruptData, MissingCodec, TruncatedData, read_chunks
 from stalewatch.history.operation import FORMAT, FORMAT_VERSION, Close, Header, Operation, Read, Write
-from stalewatch.history.rules import NEVER, FileRules, InvalidRecord, VersionRanges, WorkerRules
+from stalewatch.history.rules import (
+    NEVER,
+    FileRules,
+    InvalidRecord,
+    Turns,
+    TurnsBetweenFiles,
+    VersionRanges,
+    WorkerRules,
+)
 
 TAIL_BYTES = 1 << 16
 LONGEST_LINE_BYTES = 1 << 26  # a final read of a list with two million items
@@ -45,6 +53,8 @@ class Source:
     worker: int = 0
     clock_error_ns: int | None = 0
     complete: bool = True
+    overwriting: bool = False
+    """Whether its registers are overwriting, so that an old write that arrives late wins."""
 
     def margin(self, other: "Source") -> int | None:
         """Return by how many ns an end here must precede a start there to prove their order; None: never proven."""
@@ -83,29 +93,44 @@ class History:
     def operations(self) -> Iterator[tuple[Operation, int]]:
         """Yield every operation and the index of its source, in the order of the history; raise `BadHistory`."""
         written: dict[str, VersionRanges] = {}
-        streams = [_stream(path, FileRules(written), source) for source, path in enumerate(self.paths)]
+        streams = [
+            _stream(path, FileRules(written, overwriting=self.sources[source].overwriting), source)
+            for source, path in enumerate(self.paths)
+        ]
         if len(streams) == 1:
             return streams[0]
         merged = (pair for _, pair in heapq.merge(*map(_timed, streams), key=itemgetter(0)))
-        workers = Counter(source.worker for source in self.sources)
-        return merged if len(workers) == len(streams) else self._with_sessions_checked(merged, workers)
+        rules: list[tuple[int, WorkerRules | TurnsBetweenFiles]] = [*self._worker_rules(), *self._write_turns()]
+        return self._checked(merged, rules) if rules else merged
 
-    def _with_sessions_checked(
-        self, merged: Iterator[tuple[Operation, int]], files: Counter[int]
-    ) -> Iterator[tuple[Operation, int]]:
-        """Yield the operations; raise `BadHistory` at the first that overlaps its session in another file."""
+    def _worker_rules(self) -> Iterator[tuple[int, WorkerRules]]:
+        """Yield the rules of workers with several files, for each of the files' sources."""
+        files = Counter(source.worker for source in self.sources)
         rules = {worker: WorkerRules() for worker, number in files.items() if number > 1}
-        of_source = [rules.get(source.worker) for source in self.sources]
+        for index, source in enumerate(self.sources):
+            if source.worker in rules:
+                yield index, rules[source.worker]
+
+    def _write_turns(self) -> Iterator[tuple[int, TurnsBetweenFiles]]:
+        """Yield the rules of overwriting registers between files, for each of the files' sources."""
+        turns: dict[str, Turns] = {}
+        for index, source in enumerate(self.sources):
+            if source.overwriting:
+                margins = [other.margin(source) for other in self.sources]
+                yield index, TurnsBetweenFiles(turns, index, margins)
+
+    def _checked(
+        self, merged: Iterator[tuple[Operation, int]], rules: Sequence[tuple[int, WorkerRules | TurnsBetweenFiles]]
+    ) -> Iterator[tuple[Operation, int]]:
+        """Yield the operations; raise `BadHistory` at the first that breaks a rule of its source."""
+        checks = [[rule.check for index, rule in rules if index == source] for source in range(len(self.paths))]
         for operation, source in merged:
-            worker_rules = of_source[source]
-            if worker_rules is not None:
+            for check in checks[source]:
                 try:
-                    worker_rules.check(operation)
+                    check(operation)
                 except InvalidRecord as error:
                     path = self.paths[source]
-                    raise BadHistory(
-                        path, _line_of(path, operation), f"{error} in another file of its worker"
-                    ) from None
+                    raise BadHistory(path, _line_of(path, operation), str(error)) from None
             yield operation, source
 
 
@@ -254,7 +279,7 @@ def _read_source(path: Path, header: Header) -> Source:
     close = _close_line(tail)
     ends_well = tail.endswith(b"\n") and (close is not None or not header.closes)
     clock_error_ns = close.clock_error_ns if close else header.clock_error_ns
-    return Source(header.worker, clock_error_ns, ends_well and not truncated)
+    return Source(header.worker, clock_error_ns, ends_well and not truncated, header.registers == "overwriting")
 
 
 def _read_tail(path: Path) -> tuple[bytes, bool]:

@@ -32,6 +32,7 @@ class File:
     clock_error_ns: int | None = 0
     complete: bool = True
     horizon_s: float = 120
+    overwriting: bool = False
 
 
 @dataclass
@@ -139,6 +140,23 @@ class History:
             return True
         owned = [file for file in self.files if file.worker == read.op.owner]
         return bool(owned) and all(file.complete for file in owned)
+
+    def may_be_late(self, at: "At[Read] | At[Final]") -> bool:
+        """Return whether it shows "a version above 0 whose write does not stand, with outcome `ok`, before it in the
+        history's order": of an overwriting register it "is not judged by any floor nor by `lost_writes`".
+
+        Reading: the file of the read says what kind of register it is.
+        """
+        return (
+            at.file.overwriting
+            and bool(at.op.version)
+            and not any(
+                write.op.key == at.op.key
+                and write.op.version == at.op.version
+                and self.order[write.place] < self.order[at.place]
+                for write in self.acknowledged
+            )
+        )
 
     def incomplete_keys(self) -> set[str]:
         """Return the keys of incomplete files.
@@ -290,7 +308,7 @@ def reads_below(history: History, reads: list[At[Read]], floor_of: Floor, cause_
     result = Result()
     for read in reads:
         floor = floor_of(history, read)
-        if floor > 0:
+        if floor > 0 and not history.may_be_late(read):
             result.checked += 1
             result.floors[read.place] = floor
             if shown(read) < floor:
@@ -355,7 +373,7 @@ def read_regressions(history: History) -> Result:
     """
     result = reads_below(history, history.judged_reads, any_read_floor)
     for final in history.finals:
-        if final.op.version is not None:
+        if final.op.version is not None and not history.may_be_late(final):
             floor = max((shown(r) for r in history.reads if r.op.key == final.op.key and before(r, final)), default=0)
             if floor > 0:
                 result.checked += 1
@@ -398,7 +416,7 @@ def lost_writes(history: History) -> Result:
     """
     result = Result()
     for final in history.last_finals():
-        if final.op.version is not None:
+        if final.op.version is not None and not history.may_be_late(final):
             for write in history.acknowledged:
                 if write.op.key == final.op.key and before(write, final):
                     result.checked += 1

@@ -87,7 +87,7 @@ def test_a_key_needs_little_memory(tmp_path: Path) -> None:
 
 # Hostile files, with little memory.
 
-MEMORY_BYTES = 400_000_000
+MEMORY_BYTES = 330_000_000
 HEADER = as_bytes(header(closes=False)) + b"\n"
 LINE = as_bytes(read(0, 1, 1, outcome="unknown")) + b"\n"
 
@@ -133,7 +133,7 @@ def many_keys(path: Path) -> None:
     line = '{"op":"write","session":"s%d","key":"%d","version":2,"start":%d,"end":%d,"outcome":"ok","node":"%01999d"}\n'
     with path.open("w") as file:
         file.write(HEADER.decode())
-        file.writelines(line % (number, number, number, number, number) for number in range(120_000))
+        file.writelines(line % (number, number, number, number, number) for number in range(90_000))
 
 
 @pytest.mark.parametrize(
