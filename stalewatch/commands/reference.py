@@ -42,7 +42,7 @@ Under Locust: `--report-json`, `--report`, `--history-dir`, `--keep`, `--metrics
 
 | variable | meaning |
 |---|---|
-| `STALEWATCH_MASTER_TOKEN` | token by which a master and its workers know each other ([security](security.md#the-token-of-a-master)) |
+| `STALEWATCH_MASTER_TOKEN` | token of a master and its workers ([security](security.md#the-token-of-a-master)) |
 | `STALEWATCH_WEB_PASSWORD`, `STALEWATCH_WEB_USERNAME` | login for `--web-login`; the user is `stalewatch` by default |
 
 ## Environment variables of the local clusters
