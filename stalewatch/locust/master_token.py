@@ -73,10 +73,20 @@ def prepare(namespace: Namespace) -> Iterator[str]:
     given = os.environ.get(TOKEN)
     if given and len(given) < SHORTEST:
         yield f"{TOKEN}: a token has at least {SHORTEST} characters; make one with `openssl rand -hex 32`"
+    if given and not zmq.has("curve"):
+        yield f"{TOKEN}: this ZeroMQ cannot encrypt; install the pyzmq of PyPI"
     if namespace.processes and not namespace.worker:
         _forks_for.append(os.getpid())
-        if not given:
+        if not given and zmq.has("curve"):
             _inherited.append(secrets.token_hex(32))
+
+
+def warn_of_open_port(host: str) -> None:
+    """Say that everybody who reaches a master's port may join it, if so."""
+    if not token() and not is_loopback(host):
+        log.warning(
+            "everybody who reaches the workers' port may join: set %s for master and workers (docs/security.md)", TOKEN
+        )
 
 
 def distrust(master_host: str) -> Iterator[str]:

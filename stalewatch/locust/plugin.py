@@ -2,6 +2,7 @@
 
 import atexit
 import logging
+import os
 import signal
 import sys
 from argparse import Namespace
@@ -26,7 +27,7 @@ from stalewatch.locust import bound_ports, drill, master_token, options
 from stalewatch.locust.master import Master
 from stalewatch.locust.metrics import MasterMetrics
 from stalewatch.locust.options import Secrets
-from stalewatch.locust.web import ConsistencyPages
+from stalewatch.locust.web import PASSWORD, ConsistencyPages
 from stalewatch.locust.worker import Worker
 from stalewatch.reports import page
 from stalewatch.reports.files import claimed
@@ -132,6 +133,8 @@ def _problems(parser: Any, namespace: Namespace, databases: Collection[str]) -> 
     """Yield why Locust must not start with these options."""
     yield from options.misplaced_credentials(namespace, parser)
     yield from master_token.prepare(namespace)
+    if PASSWORD in os.environ and not (namespace.web_login or namespace.headless or namespace.worker):
+        yield f"{PASSWORD} is set, but without --web-login the page asks for no password: give both or neither"
     if namespace.worker and options.has_passwords(namespace, databases):
         yield from master_token.distrust(namespace.master_host)
 
@@ -158,6 +161,8 @@ def _start(
         _check(namespace, databases_of(environment) if at_once else [])
         if at_once and not (isinstance(runner, MasterRunner) and not namespace.processes):  # all users are here
             _start_clusters(namespace, secrets, databases_of(environment))
+        if isinstance(runner, MasterRunner):
+            master_token.warn_of_open_port(namespace.master_bind_host)
         master = Master(environment, runner, databases_of, secrets)
         interrupts.on_interrupt(master.on_interrupt)
         interrupts.on_start(master.leave_start)

@@ -125,7 +125,9 @@ def _add_login(web_ui: WebUI, base: str) -> None:
         session["auth_error"] = "wrong user or password"
         return redirect(f"{base}/login")
 
-    app.config.update(SECRET_KEY=secrets.token_hex(32), SESSION_COOKIE_SAMESITE="Lax")
+    app.config.update(
+        SECRET_KEY=secrets.token_hex(32), SESSION_COOKIE_SAMESITE="Lax", SESSION_COOKIE_SECURE=bool(web_ui.tls_cert)
+    )
     web_ui.login_manager.user_loader(load)
     web_ui.auth_args = {"username_password_callback": f"{base}/login_submit"}
     app.add_url_rule(f"{base}/login_submit", "stalewatch_login", submit, methods=["POST"])

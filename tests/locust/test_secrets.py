@@ -444,6 +444,12 @@ def test_a_worker_with_a_password_refuses_a_remote_master_without_a_token(swarm:
     assert "s3cret" not in swarm.log(pid)
 
 
+def test_a_password_for_a_page_without_a_login_is_refused(swarm: Swarm) -> None:
+    pid = swarm.alone(env={"STALEWATCH_WEB_PASSWORD": "s3cret"})
+    assert swarm.code(pid) == 2
+    assert "STALEWATCH_WEB_PASSWORD is set, but without --web-login" in swarm.log(pid)
+
+
 def test_a_worker_trusts_a_local_master_or_one_with_its_token() -> None:
     assert all(map(is_loopback, ("127.0.0.1", "127.1.2.3", "localhost", "::1")))
     assert not any(map(is_loopback, ("10.0.0.1", "localhost.example", "127.0.0.1.example", "")))
