@@ -193,6 +193,8 @@ class Master:
             self._send(messages.REFUSED, msgspec.to_builtins(Refusal("", reason)), sender)
             if self.run is not None:
                 self.run.workers.forget(sender)
+            elif (namespace := self._environment.parsed_options) is not None and namespace.headless:
+                self.exit_code = USAGE  # unless a run starts with other workers
 
     def _on_worker_connect(self, client_id: str, **_: Any) -> None:  # noqa: ANN401 # Locust's extras
         self._listener = gevent.getcurrent()
