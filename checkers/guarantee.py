@@ -6,7 +6,8 @@ docs/adding-a-guarantee.md walks through writing one.
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from stalewatch.checkers.item_list import ItemList
 from stalewatch.checkers.verdict import Verdict, Violation
@@ -29,6 +30,30 @@ class FirstAbove(NamedTuple):
     exact: bool
 
 
+class _Steps:
+    """The steps of a staircase below its last one, as lists that rise together."""
+
+    __slots__ = ("dropped", "ends", "limit", "operations", "values")
+
+    SLACK = 64
+    """Steps to collect before trying to drop some, so that dropping costs little on average."""
+
+    def __init__(self) -> None:
+        self.ends: list[int] = []
+        self.values: list[int] = []
+        self.operations: list[NumberedOperation] = []
+        self.limit = self.SLACK
+        self.dropped = False
+
+    def drop(self, before: int) -> None:
+        """Drop the steps that ended before that time, except the newest of them."""
+        keep = max(0, bisect_left(self.ends, before) - 1)
+        if keep:
+            self.dropped = True
+            del self.ends[:keep], self.values[:keep], self.operations[:keep]
+        self.limit = 2 * len(self.ends) + self.SLACK
+
+
 class Staircase:
     """The running maximum of a key's numbers over the end times of the operations that carried them.
 
@@ -43,52 +68,50 @@ class Staircase:
     horizon, finds no floor and goes unchecked; it is never flagged falsely.
     """
 
-    __slots__ = ("_dropped", "_ends", "_horizon_ns", "_limit", "_operations", "_values", "top", "top_end")
-
-    SLACK = 64
-    """Steps to collect before trying to drop some, so that dropping costs little on average."""
+    __slots__ = ("_horizon_ns", "_lower", "_top_by", "top", "top_end")
 
     def __init__(self, horizon_ns: int) -> None:
         self._horizon_ns = horizon_ns
-        self._limit = self.SLACK
-        self._dropped = False
-        self._ends: list[int] = []
-        self._values: list[int] = []
-        self._operations: list[NumberedOperation] = []
-        self.top = self.top_end = NEVER  # the last step, for speed: most reads start after it
+        # The last step, on its own: most reads start after it, and most keys of a run with millions have no other.
+        self.top = self.top_end = NEVER
+        self._top_by: NumberedOperation | None = None
+        self._lower: _Steps | None = None
 
     def add(self, value: int, end: int, operation: NumberedOperation, _source: int = 0) -> None:
         """Add a completed operation; it is a step only if its value is a new maximum."""
         if value <= self.top:
             return
-        self.top = value
-        self.top_end = end
-        self._values.append(value)
-        self._ends.append(end)
-        self._operations.append(operation)
-        if len(self._ends) > self._limit:
-            self._drop(end - self._horizon_ns)
-
-    def _drop(self, before: int) -> None:
-        keep = max(0, bisect_left(self._ends, before) - 1)
-        if keep:
-            self._dropped = True
-            del self._ends[:keep], self._values[:keep], self._operations[:keep]
-        self._limit = 2 * len(self._ends) + self.SLACK
+        before = self._top_by
+        if before is not None:
+            lower = self._lower
+            if lower is None:
+                lower = self._lower = _Steps()
+            lower.ends.append(self.top_end)
+            lower.values.append(self.top)
+            lower.operations.append(before)
+            if len(lower.ends) > lower.limit:
+                lower.drop(end - self._horizon_ns)
+        self.top, self.top_end, self._top_by = value, end, operation
 
     def floor(self, start: int, _source: int = 0, default: int = 0) -> int:
         """Return the greatest value that ended strictly before `start`, else `default`."""
         if start > self.top_end > NEVER:
             return self.top
-        index = bisect_left(self._ends, start)
-        return self._values[index - 1] if index else default
+        lower = self._lower
+        if lower is None:
+            return default
+        index = bisect_left(lower.ends, start)
+        return lower.values[index - 1] if index else default
 
     def floor_and_end(self, start: int, _source: int = 0) -> tuple[int, int]:
         """Return the floor at `start`, 0 if there is none, and the end of the operation that set it."""
         if start > self.top_end > NEVER:
             return self.top, self.top_end
-        index = bisect_left(self._ends, start)
-        return (self._values[index - 1], self._ends[index - 1]) if index else (0, 0)
+        lower = self._lower
+        if lower is None:
+            return 0, 0
+        index = bisect_left(lower.ends, start)
+        return (lower.values[index - 1], lower.ends[index - 1]) if index else (0, 0)
 
     def floor_source(self, _start: int, source: int = 0) -> int:
         """Return the source of the operation that set the floor; there is only one."""
@@ -96,15 +119,19 @@ class Staircase:
 
     def floor_operation(self, start: int, _source: int = 0) -> NumberedOperation | None:
         """Return the operation that set the floor at `start`."""
-        index = bisect_left(self._ends, start)
-        return self._operations[index - 1] if index else None
+        if start > self.top_end:
+            return self._top_by
+        index = bisect_left(self._lower.ends, start) if self._lower else 0
+        return self._lower.operations[index - 1] if self._lower and index else None
 
     def first_above(self, value: int, _start: int = 0, _source: int = 0) -> FirstAbove | None:
         """Return the earliest operation above `value`; it is a step, since it was a new maximum."""
-        index = bisect_right(self._values, value)
-        if index == len(self._values):
-            return None
-        return FirstAbove(self._operations[index], self._ends[index], exact=index > 0 or not self._dropped)
+        lower = self._lower
+        index = bisect_right(lower.values, value) if lower else 0
+        exact = index > 0 or lower is None or not lower.dropped
+        if lower and index < len(lower.values):
+            return FirstAbove(lower.operations[index], lower.ends[index], exact)
+        return FirstAbove(self._top_by, self.top_end, exact) if self._top_by is not None and value < self.top else None
 
 
 class SourceStaircases:
@@ -218,6 +245,10 @@ class SessionView:
         self.required_by: Read | None = None
 
 
+_NOTHING: Any = MappingProxyType({})
+"""Stands for each of a register's dictionaries until something is added."""
+
+
 class Register:
     """The state of one key: staircases of the versions acknowledged and shown, and the versions written as ranges."""
 
@@ -240,16 +271,37 @@ class Register:
         self.views: dict[object, SessionView] = {}
         self.items: ItemList | None = None
         """What was appended, if the key is a list."""
-        self.acknowledged_writes: dict[int, AcknowledgedWrites] = {}
-        """By source."""
+        self.acknowledged_writes: tuple[AcknowledgedWrites, ...] = ()
+        """One for each source that has any."""
         self.applied = VersionRanges()
         """Versions whose write did not fail: acknowledged or unknown."""
-        self.failed = VersionRanges()
-        self.failures: dict[int, tuple[Write, int]] = {}
+        self.failed: VersionRanges | None = None
+        self.failures: dict[int, tuple[Write, int]] = _NOTHING
         """The latest failed writes with their source, by version; they serve as witnesses."""
-        self.never_ended: dict[int, tuple[Write, int]] = {}
-        self.waiting: dict[int, list[tuple[Read | Final, int]]] = {}
+        self.never_ended: dict[int, tuple[Write, int]] = _NOTHING
+        self.waiting: dict[int, list[tuple[Read | Final, int]]] = _NOTHING
         """Reads and final reads with their source, by version, of versions whose write is not recorded yet."""
+
+    def is_acknowledged(self, version: int) -> bool:
+        """Return whether a write of that version was acknowledged so far."""
+        return any(version in writes for writes in self.acknowledged_writes)
+
+    def add_failure(self, write: Write, version: int, source: int) -> None:
+        """Remember a failed write."""
+        self.failed = self.failed or VersionRanges()
+        self.failed.add(version)
+        self.failures = self.failures or {}
+        self.failures[version] = (write, source)
+
+    def add_never_ended(self, write: Write, version: int, source: int) -> None:
+        """Remember a write that never ended."""
+        self.never_ended = self.never_ended or {}
+        self.never_ended[version] = (write, source)
+
+    def add_waiting(self, read: Read | Final, version: int, source: int) -> None:
+        """Remember a read of a version whose write is not recorded yet."""
+        self.waiting = self.waiting or {}
+        self.waiting.setdefault(version, []).append((read, source))
 
     def view(self, session: object) -> SessionView:
         """Return what that session knows about the key."""

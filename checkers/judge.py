@@ -18,7 +18,7 @@ from stalewatch.checkers.stale_reads import StaleReads
 from stalewatch.checkers.unexpected_items import UnexpectedItems
 from stalewatch.checkers.unique_ids import UniqueIds
 from stalewatch.checkers.verdict import Findings, RunVerdict, Verdict, Violation
-from stalewatch.history.operation import Append, Draw, Fault, Final, Operation, Read, Write
+from stalewatch.history.operation import Append, Draw, Fault, Final, Operation, Read, Write, replace
 
 GUARANTEES: dict[str, type[Guarantee]] = {
     guarantee.name: guarantee
@@ -37,6 +37,8 @@ GUARANTEES: dict[str, type[Guarantee]] = {
 }
 
 _NONE: tuple[Violation, ...] = ()
+
+_Observer = Callable[..., Sequence[Violation]]
 
 
 class Judge:
@@ -66,7 +68,7 @@ class Judge:
         self._on_append = self._overrides("on_append")
         self._on_draw = self._overrides("on_draw")
         self._on_final = self._overrides("on_final")
-        self._observe: dict[type[Operation], Callable[..., Sequence[Violation]]] = {
+        self._observe: dict[type[Operation], _Observer] = {
             Read: self._read,
             Write: self._write,
             Append: self._append,
@@ -74,6 +76,14 @@ class Judge:
             Final: self._final,
             Fault: lambda _fault, _source: _NONE,
         }
+        if any(source.overwriting for source in sources):
+            self._observe[Read] = self._by_registers(self._overwriting_read, self._read)
+            self._observe[Final] = self._by_registers(self._overwriting_final, self._final)
+
+    def _by_registers(self, overwriting: _Observer, growing: _Observer) -> _Observer:
+        """Return the function for the registers of the operation's source."""
+        of_source = [overwriting if source.overwriting else growing for source in self.context.sources]
+        return lambda operation, source: of_source[source](operation, source)
 
     def _overrides(self, method: str) -> list[Any]:
         """Return that bound method of the guarantees that override it; the others cost nothing."""
@@ -125,6 +135,42 @@ class Judge:
                     found = (*found, violation)
         self._learn_from_read(read, version, register, view, source)
         return found
+
+    def _overwriting_read(self, read: Read, source: int) -> Sequence[Violation]:
+        """Judge a read of an overwriting register.
+
+        No floor judges a version above 0 whose write was not acknowledged before. A write of unknown outcome may take
+        effect at any later moment, and then an older version wins. Example: w(1) ok, w(2) unknown, w(3) ok; a read of 2
+        proves nothing, since w(2) may have come last; a read of 1 is stale. A version whose write is under way is the
+        newest there is, so nothing is missed.
+
+        All others are judged exactly. Let the read show v, and let its floor be f > v. Writes wait for each other, so
+        w(f) started after w(v) had ended, and took effect after it, whatever its own outcome. The floor was set by an
+        operation that proves that it did so before the read started. Then nothing can have brought v back. That holds
+        for a floor from a read that is not judged itself, too: it still shows that its version was there.
+        """
+        version = read.version
+        if read.outcome != "ok" or not version or self._register(read.key).is_acknowledged(version):
+            return self._read(read, source)
+        register = self._register(read.key)
+        judged = read.owner is None or self._is_judged(read.owner, source)
+        found = _found(on_read(read, version, register, source) for on_read in self._on_read) if judged else _NONE
+        view = register.view(self._session(read.session, source))
+        self._learn_from_read(read, version, register, view, source)
+        return found
+
+    def _overwriting_final(self, final: Final, source: int) -> Sequence[Violation]:
+        """Judge a final read; if it shows what `_overwriting_read` would not compare, to some it shows no version."""
+        version, register = final.version, self._register(final.key)
+        if final.outcome != "ok" or not version or register.is_acknowledged(version):
+            return self._final(final, source)
+        unproven = replace(final, version=None)
+        return _found(
+            on_final(
+                unproven if isinstance(on_final.__self__, FloorGuarantee | LostWrites) else final, register, source
+            )
+            for on_final in self._on_final
+        )
 
     def _learn_from_read(self, read: Read, version: int, register: Register, view: SessionView, source: int) -> None:
         """Update the state that later reads are judged by; reads that are not judged count too."""

@@ -15,38 +15,41 @@ from stalewatch.history.rules import NEVER, VersionRanges
 
 
 class AcknowledgedWrites:
-    """A register's acknowledged writes from one source: every version as ranges, and the recent operations.
+    """A register's acknowledged writes from one source: every version as ranges, and the recent operations by end.
 
     A final read must not count the writes that ended after it started. Those are among the recent ones unless the read
     took longer than the horizon; then nothing can be concluded.
     """
 
-    __slots__ = ("_dropped_until", "_ends", "_horizon_ns", "_limit", "_recent", "_versions")
+    __slots__ = ("_dropped_until", "_horizon_ns", "_limit", "_recent", "_versions", "source")
 
     SLACK = 64
 
-    def __init__(self, horizon_ns: int) -> None:
+    def __init__(self, horizon_ns: int, source: int) -> None:
+        self.source = source
         self._horizon_ns = horizon_ns
         self._limit = self.SLACK
         self._dropped_until = NEVER
         self._versions = VersionRanges()
-        self._ends: list[int] = []
-        self._recent: list[tuple[int, Write]] = []
+        self._recent: list[Write] = []
 
     def add(self, write: Write, version: int, end: int) -> None:
         """Add an ok write; writes come in the order of their end."""
         self._versions.add(version)
-        self._ends.append(end)
-        self._recent.append((version, write))
-        if len(self._ends) > self._limit:
+        self._recent.append(write)
+        if len(self._recent) > self._limit:
             self._drop(end - self._horizon_ns)
 
+    def __contains__(self, version: int) -> bool:
+        """Return whether a write of that version was added."""
+        return version in self._versions
+
     def _drop(self, before: int) -> None:
-        dropped = bisect_left(self._ends, before)
+        dropped = bisect_left(self._recent, before, key=_end)
         if dropped:
-            self._dropped_until = self._ends[dropped - 1]
-            del self._ends[:dropped], self._recent[:dropped]
-        self._limit = 2 * len(self._ends) + self.SLACK
+            self._dropped_until = _end(self._recent[dropped - 1])
+            del self._recent[:dropped]
+        self._limit = 2 * len(self._recent) + self.SLACK
 
     def missing(self, held: int, before: int) -> tuple[int, int, list[Write]] | None:
         """Return of the writes that ended before that time: how many, how many above `held`, and those still known.
@@ -55,11 +58,21 @@ class AcknowledgedWrites:
         """
         if before <= self._dropped_until:
             return None
-        count = bisect_left(self._ends, before)
+        count = bisect_left(self._recent, before, key=_end)
         after = self._recent[count:]
-        lost = len(self._versions.above(held)) - sum(version > held for version, _ in after)
-        known = [write for version, write in self._recent[:count] if version > held] if lost else []
+        lost = self._versions.above(held) - sum(_version(write) > held for write in after)
+        known = [write for write in self._recent[:count] if _version(write) > held] if lost else []
         return len(self._versions) - len(after), lost, known
+
+
+def _end(write: Write) -> int:
+    assert write.end is not None  # noqa: S101 # it was acknowledged
+    return write.end
+
+
+def _version(write: Write) -> int:
+    assert write.version is not None  # noqa: S101 # it was acknowledged
+    return write.version
 
 
 class _Comparison(NamedTuple):
@@ -83,9 +96,12 @@ class LostWrites(Guarantee):
 
     def on_acknowledged(self, write: Write, version: int, end: int, register: Register, source: int) -> None:
         """Remember an acknowledged version."""
-        writes = register.acknowledged_writes.get(source)
-        if writes is None:
-            writes = register.acknowledged_writes[source] = AcknowledgedWrites(self.context.horizon_ns)
+        for writes in register.acknowledged_writes:
+            if writes.source == source:
+                break
+        else:
+            writes = AcknowledgedWrites(self.context.horizon_ns, source)
+            register.acknowledged_writes = (*register.acknowledged_writes, writes)
         writes.add(write, version, end)
 
     def on_append(self, append: Append, register: Register, source: int) -> None:
@@ -109,8 +125,8 @@ class LostWrites(Guarantee):
 
     def _compare(self, final: Final, version: int, register: Register, source: int) -> Iterator[_Comparison]:
         held = max(version, *(final.siblings or ()), 0)
-        for write_source, writes in register.acknowledged_writes.items():
-            margin = self.context.margin(write_source, source)
+        for writes in register.acknowledged_writes:
+            margin = self.context.margin(writes.source, source)
             missing = None if margin is None else writes.missing(held, final.start - margin)
             if missing is not None:
                 yield _Comparison(final, *missing)

@@ -128,14 +128,13 @@ class PhantomReads(Guarantee):
     def on_write(self, write: Write, version: int, register: Register, source: int) -> tuple[Violation, ...]:
         """Record the version, and judge the reads that waited for it."""
         if write.outcome == "fail":
-            register.failed.add(version)
-            register.failures[version] = (write, source)
+            register.add_failure(write, version, source)
             if len(register.failures) > FAILURES:
                 del register.failures[next(iter(register.failures))]
         else:
             register.applied.add(version)
             if write.end is None:
-                register.never_ended[version] = (write, source)
+                register.add_never_ended(write, version, source)
         if not register.waiting:
             return ()
         found = [self._judge(read, at, write, source) for read, at in register.waiting.pop(version, ())]
@@ -154,9 +153,9 @@ class PhantomReads(Guarantee):
                 return self._judge(read, source, *register.never_ended[version])
             self.verdict.checked += 1
             return None
-        if version in register.failed:
+        if register.failed is not None and version in register.failed:
             return self._failed(read, register.failures.get(version))
-        register.waiting.setdefault(version, []).append((read, source))
+        register.add_waiting(read, version, source)
         self._waited[register] = None
         return None
 

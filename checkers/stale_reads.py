@@ -37,6 +37,12 @@ class _OldFloors(NamedTuple):
     reads: "array[int]"
 
 
+def _fits(floor: _Floor) -> bool:
+    """Return whether its version and end fit 64 bits, as all but forged ones do."""
+    _, version, end, _ = floor
+    return version < 1 << 63 and -(1 << 63) <= end < 1 << 63
+
+
 class _LaggingReads:
     """Counts the reads whose cause is ``lag``, for each write that set a floor.
 
@@ -63,7 +69,7 @@ class _LaggingReads:
             self._pack(start - self._horizon_ns)
 
     def _pack(self, before: int) -> None:
-        for floor in [floor for floor in self._recent if floor[2] < before]:
+        for floor in [floor for floor in self._recent if floor[2] < before and _fits(floor)]:
             key, version, end, source = floor
             old = self._old.get((key, source))
             if old is None:

@@ -20,9 +20,9 @@ class Failure(NamedTuple):
 
 
 _CREDENTIALS = re.compile(
-    r"""(?P<before>[A-Za-z][A-Za-z0-9+.-]*://)[^\s'"]*@     # the user and the password of a URL
-      | (?P<quote>['"])[^'"]*:[^'"]*@                       # anything quoted, such as an argument with a space
-      | [^\s'"/=,(]+:[^\s'"]*@                             # user:password@host
+    r"""(?P<before>[A-Za-z][A-Za-z0-9+.-]*://)(?!\[?USER:PASSWORD@)[^\s'"]*@   # the user and the password of a URL
+      | (?<![^\s=(\[{,])(?P<quote>['"])[^'"]*:[^'"]*@                          # quoted, as an argument with a space is
+      | (?<!\w)(?!USER:PASSWORD@)[^\s'"/=,([]+:(?!//)[^\s'"]*@                 # user:password@host
     """,
     re.VERBOSE,
 )

@@ -2,8 +2,10 @@
 
     import stalewatch
     stalewatch.check(["run.jsonl.zst"])["verdict"]
+    with stalewatch.Watch() as watch: ...
 
-docs/library.md describes the library. Importing this package is cheap: modules are loaded when a name is first used.
+docs/library.md and docs/watch-your-own.md describe the library. Importing this package is cheap: modules are loaded
+when a name is first used.
 """
 
 # ruff: noqa: PLC0415 # imports inside functions keep `import stalewatch` cheap
@@ -17,14 +19,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from stalewatch.history.operation import Operation
     from stalewatch.history.reader import BadHistory
+    from stalewatch.watch.misuse import Misuse, MisuseWarning
+    from stalewatch.watch.watch import Watch
 
 __version__ = "0.1.0"
-__all__ = ["BadHistory", "__version__", "check", "read_history"]
+__all__ = ["BadHistory", "Misuse", "MisuseWarning", "Watch", "__version__", "check", "read_history"]
 
 Files = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 """One path, or several."""
 
-_DEFINED_IN = {"BadHistory": "stalewatch.history.reader"}
+_DEFINED_IN = {
+    "BadHistory": "stalewatch.history.reader",
+    "Misuse": "stalewatch.watch.misuse",
+    "MisuseWarning": "stalewatch.watch.misuse",
+    "Watch": "stalewatch.watch.watch",
+}
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 # any exported object

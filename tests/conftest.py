@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 from selenium import webdriver
@@ -78,16 +79,25 @@ def _rank(item: pytest.Item) -> tuple[bool, int]:
     return item.get_closest_marker("server") is None, next(found, len(LONG))
 
 
-def eventually(condition: Callable[[], object], timeout_s: float = 60.0) -> None:
-    """Wait until the condition holds."""
+T = TypeVar("T")
+
+
+def eventually(condition: Callable[[], T], timeout_s: float = 60.0) -> T:
+    """Wait until the condition holds, and return its value."""
     deadline = time.monotonic() + timeout_s
-    while not condition():
+    while not (value := condition()):
         assert time.monotonic() < deadline, "it did not become true"
         time.sleep(0.05)
+    return value
+
+
+def leading(cluster: MongoCluster) -> str:
+    """Return the primary's address; on a busy machine members may just be electing another one."""
+    return str(eventually(cluster.primary))
 
 
 @pytest.fixture(name="eventually")
-def _eventually() -> Callable[..., None]:
+def _eventually() -> Callable[..., Any]:
     return eventually
 
 

@@ -133,13 +133,12 @@ def run_result(
 ) -> dict[str, Any]:
     """Return the JSON result of a run.
 
-    `workload_results` holds ``workloads``, their names, their results beyond the guarantees, and how many written keys
+    `workload_results` holds the names of the ``workloads``, their results, and how many written keys
     could not be read finally. If that leaves no evidence of lost writes, or a drill without their number, the verdict
     is not ``valid``; nor is it if the load ended before its time, and `ended_early` is why.
     """
     checked = check_result(totals.findings)
-    unread = workload_results.get("unread_keys")
-    unproved = unread and not _counts_losses(checked, extra.get("rpo"))
+    unproved = workload_results.get("unread_keys") and not _counts_losses(checked, extra.get("rpo"))
     if checked["verdict"] == "valid" and (unproved or ended_early is not None):
         checked["verdict"] = "unknown"
     return {

@@ -1,4 +1,8 @@
-"""Plain, ``.gz`` and ``.zst`` files as streams of bytes, chosen by suffix; a truncated file can be read to its end."""
+"""Plain, ``.gz`` and ``.zst`` files as streams of bytes, chosen by suffix; a truncated file can be read to its end.
+
+A file may be hostile. However well it is compressed, its content comes in pieces of at most 32 MiB, because little of
+it is decompressed at a time: deflate expands at most 1,032 times, zstandard 32,768 times.
+"""
 
 import gzip
 import zlib
@@ -9,13 +13,25 @@ from typing import BinaryIO, Protocol, cast
 
 CHUNK_BYTES = 1 << 18
 
+_READ_BYTES = {".gz": 1 << 14, ".zst": 1 << 10}
+"""How much of a compressed file is decompressed at a time. Smaller pieces would cost time, these do not."""
+
+MAX_WINDOW_BYTES = 1 << 27
+"""The most memory that a .zst file may ask for. The zstd tool refuses more, too, unless it is told otherwise."""
+
+MAX_RATIO = 1000
+"""The most that a file may expand. Histories expand 8 to 40 times."""
+
+FREE_BYTES = 1 << 26
+"""How much content is accepted whatever the ratio."""
+
 
 class MissingCodec(Exception):
     """A compression whose package is not installed."""
 
 
 class CorruptData(Exception):
-    """Compressed data that is damaged, not just truncated."""
+    """Data that no history holds: damaged, not just truncated, or out of all proportion."""
 
 
 class TruncatedData(Exception):
@@ -42,7 +58,7 @@ def _gzip_decoder() -> _Decoder:
 
 
 def _zstd_decoder() -> _Decoder:
-    return cast("_Decoder", _zstandard().ZstdDecompressor().decompressobj())
+    return cast("_Decoder", _zstandard().ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES).decompressobj())
 
 
 def _zstandard() -> ModuleType:
@@ -60,11 +76,17 @@ def read_chunks(path: Path) -> Iterator[bytes]:
     """Yield the decompressed content as far as it goes; raise `CorruptData`, or `TruncatedData` at the end."""
     new_decoder = _DECODERS.get(path.suffix, _Plain)
     decoder: _Decoder | None = None
+    room = FREE_BYTES
     with path.open("rb") as file:
-        while data := file.read(CHUNK_BYTES):
+        while data := file.read(_READ_BYTES.get(path.suffix, CHUNK_BYTES)):
+            room += MAX_RATIO * len(data)
             while data:
                 decoder = decoder or new_decoder()
-                yield _decompress(decoder, data)
+                content = _decompress(decoder, data)
+                room -= len(content)
+                if room < 0:
+                    raise CorruptData(f"it expands to more than {MAX_RATIO:,} times its size, which no history does")
+                yield content
                 data = b""
                 if decoder.eof:
                     data, decoder = decoder.unused_data, None
@@ -75,6 +97,8 @@ def read_chunks(path: Path) -> Iterator[bytes]:
 def _decompress(decoder: _Decoder, data: bytes) -> bytes:
     try:
         return decoder.decompress(data)
+    except MemoryError:
+        raise
     except Exception as error:  # zlib and zstandard have no common base
         raise CorruptData(f"compressed data is corrupt: {error}") from error
 

@@ -36,6 +36,9 @@ if not HAVE_MSGSPEC:
             dataclasses.dataclass(kw_only=kw_only)(cls)
 
 
+Registers = Literal["growing", "overwriting"]
+"""``growing``: a write never undoes a newer one. ``overwriting``: the write that arrives last wins, even an old one."""
+
 Outcome = Literal["ok", "fail", "unknown"]
 """``ok``: confirmed by the database. ``fail``: certainly not applied. ``unknown``: may have been, or may be later."""
 
@@ -160,4 +163,5 @@ class Header(Struct, kw_only=True, omit_defaults=False):
     horizon_s: int | float = DEFAULT_HORIZON_S
     clock_error_ns: int | None = None
     closes: bool = False
+    registers: Registers = "growing"
     options: dict[str, object] | None = None

@@ -1,4 +1,16 @@
-"""Reading of the history files of one run as one stream of operations in the order of their end."""
+"""Reading of the history files of one run as one stream of operations in the order of their end.
+
+The order of a history. Lines are in order of `end`, and operations of one file that end together keep the order of
+their lines, because the recorder judged them live in that order: two equal ids drawn, or the last of two final reads,
+must be the same ones here. Files are merged by `end`, then `start`: of the next operations of all files, the one that
+ends first comes first; if several end together, the one that started first; then that of the file given first. This
+cannot be written as sorting by a key, which would break the order of some file: with the lines [3,9] and [1,9] in one
+file and [2,9] in the other, the first file wants [3,9] before [1,9], and the starts want [1,9], [2,9], [3,9]. Merging
+yields [2,9], [3,9], [1,9].
+
+One exception: reads and writes of no duration come after all others of their file that end with them (see `_stream`).
+They started last, so this is also their place between files.
+"""
 
 import heapq
 import stat
@@ -12,9 +24,18 @@ from pathlib import Path
 from stalewatch.history.codec import MalformedLine, decode, decode_header
 from stalewatch.history.compression import CorruptData, MissingCodec, TruncatedData, read_chunks
 from stalewatch.history.operation import FORMAT, FORMAT_VERSION, Close, Header, Operation, Read, Write
-from stalewatch.history.rules import NEVER, FileRules, InvalidRecord, VersionRanges, WorkerRules
+from stalewatch.history.rules import (
+    NEVER,
+    FileRules,
+    InvalidRecord,
+    Turns,
+    TurnsBetweenFiles,
+    VersionRanges,
+    WorkerRules,
+)
 
 TAIL_BYTES = 1 << 16
+LONGEST_LINE_BYTES = 1 << 26  # a final read of a list with two million items
 LONGEST_HORIZON_S = 10**10  # three hundred years: no run outlasts it
 
 
@@ -32,6 +53,8 @@ class Source:
     worker: int = 0
     clock_error_ns: int | None = 0
     complete: bool = True
+    overwriting: bool = False
+    """Whether its registers are overwriting, so that an old write that arrives late wins."""
 
     def margin(self, other: "Source") -> int | None:
         """Return by how many ns an end here must precede a start there to prove their order; None: never proven."""
@@ -68,31 +91,46 @@ class History:
         return round(min(max(header.horizon_s for header in self.headers), LONGEST_HORIZON_S) * 1e9)
 
     def operations(self) -> Iterator[tuple[Operation, int]]:
-        """Yield every operation and the index of its source, in the order of their end; raise `BadHistory`."""
+        """Yield every operation and the index of its source, in the order of the history; raise `BadHistory`."""
         written: dict[str, VersionRanges] = {}
-        streams = [_stream(path, FileRules(written), source) for source, path in enumerate(self.paths)]
+        streams = [
+            _stream(path, FileRules(written, overwriting=self.sources[source].overwriting), source)
+            for source, path in enumerate(self.paths)
+        ]
         if len(streams) == 1:
             return streams[0]
         merged = (pair for _, pair in heapq.merge(*map(_timed, streams), key=itemgetter(0)))
-        workers = Counter(source.worker for source in self.sources)
-        return merged if len(workers) == len(streams) else self._with_sessions_checked(merged, workers)
+        rules: list[tuple[int, WorkerRules | TurnsBetweenFiles]] = [*self._worker_rules(), *self._write_turns()]
+        return self._checked(merged, rules) if rules else merged
 
-    def _with_sessions_checked(
-        self, merged: Iterator[tuple[Operation, int]], files: Counter[int]
-    ) -> Iterator[tuple[Operation, int]]:
-        """Yield the operations; raise `BadHistory` at the first that overlaps its session in another file."""
+    def _worker_rules(self) -> Iterator[tuple[int, WorkerRules]]:
+        """Yield the rules of workers with several files, for each of the files' sources."""
+        files = Counter(source.worker for source in self.sources)
         rules = {worker: WorkerRules() for worker, number in files.items() if number > 1}
-        of_source = [rules.get(source.worker) for source in self.sources]
+        for index, source in enumerate(self.sources):
+            if source.worker in rules:
+                yield index, rules[source.worker]
+
+    def _write_turns(self) -> Iterator[tuple[int, TurnsBetweenFiles]]:
+        """Yield the rules of overwriting registers between files, for each of the files' sources."""
+        turns: dict[str, Turns] = {}
+        for index, source in enumerate(self.sources):
+            if source.overwriting:
+                margins = [other.margin(source) for other in self.sources]
+                yield index, TurnsBetweenFiles(turns, index, margins)
+
+    def _checked(
+        self, merged: Iterator[tuple[Operation, int]], rules: Sequence[tuple[int, WorkerRules | TurnsBetweenFiles]]
+    ) -> Iterator[tuple[Operation, int]]:
+        """Yield the operations; raise `BadHistory` at the first that breaks a rule of its source."""
+        checks = [[rule.check for index, rule in rules if index == source] for source in range(len(self.paths))]
         for operation, source in merged:
-            worker_rules = of_source[source]
-            if worker_rules is not None:
+            for check in checks[source]:
                 try:
-                    worker_rules.check(operation)
+                    check(operation)
                 except InvalidRecord as error:
                     path = self.paths[source]
-                    raise BadHistory(
-                        path, _line_of(path, operation), f"{error} in another file of its worker"
-                    ) from None
+                    raise BadHistory(path, _line_of(path, operation), str(error)) from None
             yield operation, source
 
 
@@ -103,14 +141,14 @@ def _line_of(path: Path, operation: Operation) -> int | None:
     return next((number for number, line in enumerate(lines, 2) if decode(line) == operation), None)
 
 
-def _timed(stream: Iterator[tuple[Operation, int]]) -> Iterator[tuple[int, tuple[Operation, int]]]:
-    """Yield operations with the time to merge them by; one that never ended keeps its place in the file."""
-    now = NEVER
+def _timed(stream: Iterator[tuple[Operation, int]]) -> Iterator[tuple[tuple[int, int], tuple[Operation, int]]]:
+    """Yield operations with the times to merge them by; one that never ended follows the line before it."""
+    times = NEVER, NEVER
     for pair in stream:
-        end = pair[0].end
-        if end is not None:
-            now = end
-        yield now, pair
+        operation = pair[0]
+        if operation.end is not None:
+            times = operation.end, operation.start
+        yield times, pair
 
 
 def _stream(path: Path, rules: FileRules, source: int) -> Iterator[tuple[Operation, int]]:
@@ -137,8 +175,9 @@ def _stream(path: Path, rules: FileRules, source: int) -> Iterator[tuple[Operati
 def _valid_operations(path: Path, rules: FileRules) -> Iterator[Operation]:
     """Yield the operations after the header; raise `BadHistory` at the first line that breaks a rule."""
     check, number, closed = rules.check, 0, False
+    blocks = _line_blocks(path)  # a name, so that it outlives a MemoryError: closing a generator takes memory
     try:
-        for lines in _line_blocks(path):
+        for lines in blocks:
             for line in lines:
                 number += 1
                 if number == 1:
@@ -163,15 +202,21 @@ def _valid_operations(path: Path, rules: FileRules) -> Iterator[Operation]:
 def _line_blocks(path: Path) -> Iterator[list[bytes]]:
     """Yield complete lines, many at a time; anything after the last newline was cut off and is left out."""
     rest: list[bytes] = []  # the pieces of the current line, which may be longer than a chunk
+    length = 0
+    chunks = read_chunks(path)
     try:
-        for data in read_chunks(path):
+        for data in chunks:
             lines = data.split(b"\n")
             last = lines.pop()
             if lines:
                 lines[0] = b"".join((*rest, lines[0]))
                 rest.clear()
+                length = 0
                 yield lines
             rest.append(last)
+            length += len(last)
+            if length > LONGEST_LINE_BYTES:
+                raise CorruptData(f"the line is longer than {LONGEST_LINE_BYTES >> 20} MiB")
     except TruncatedData:
         return
 
@@ -191,12 +236,12 @@ def _check_files(paths: Sequence[Path]) -> None:
 
 
 def _read_header(path: Path) -> Header:
-    with _file_errors(path):
-        line = next((line for lines in _line_blocks(path) for line in lines), None)
-    if line is None:
-        raise BadHistory(path, 1, "no history header: the file is empty, or its first line is cut off")
     try:
-        header = decode_header(line)
+        with _file_errors(path):
+            line = next((line for lines in _line_blocks(path) for line in lines), None)
+            header = None if line is None else decode_header(line)
+        if header is None:
+            raise BadHistory(path, 1, "no history header: the file is empty, or its first line is cut off")
         _check_not_negative(header.horizon_s, "horizon_s")
         _check_not_negative(header.clock_error_ns, "clock_error_ns")
     except (MalformedLine, InvalidRecord) as error:
@@ -217,11 +262,13 @@ def _file_errors(path: Path) -> Iterator[None]:
     """Raise errors that concern the file, not one of its lines, as `BadHistory`."""
     try:
         yield
-    except (OSError, MissingCodec, CorruptData) as error:
+    except (OSError, MissingCodec, CorruptData, MemoryError) as error:
         raise BadHistory(path, None, _reason(error)) from None
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, MemoryError):
+        return "not enough memory to read it"
     return (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)
 
 
@@ -232,7 +279,7 @@ def _read_source(path: Path, header: Header) -> Source:
     close = _close_line(tail)
     ends_well = tail.endswith(b"\n") and (close is not None or not header.closes)
     clock_error_ns = close.clock_error_ns if close else header.clock_error_ns
-    return Source(header.worker, clock_error_ns, ends_well and not truncated)
+    return Source(header.worker, clock_error_ns, ends_well and not truncated, header.registers == "overwriting")
 
 
 def _read_tail(path: Path) -> tuple[bytes, bool]:

@@ -1,6 +1,7 @@
 """The rules that every history file obeys. A file that breaks one is rejected: counts over it would mean nothing."""
 
 from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 
 from stalewatch.history.operation import Append, Draw, Fault, Final, Operation, Read, Write
 
@@ -15,55 +16,75 @@ class InvalidRecord(ValueError):
 class VersionRanges:
     """A set of integers kept as ascending disjoint ranges: its size is the number of gaps, not of members.
 
-    Adding the next higher number costs no search.
+    Adding the next higher number costs no search. The highest range is kept in two fields: millions of keys may have a
+    set each, and most sets are one range. An empty set is the range from 1 to 0, so that 1 is the next higher number.
     """
 
-    __slots__ = ("_firsts", "_lasts")
+    __slots__ = ("_first", "_last", "_lower")
 
     def __init__(self) -> None:
-        self._firsts: list[int] = []
-        self._lasts: list[int] = []
+        self._first, self._last = 1, 0
+        self._lower: tuple[list[int], list[int]] | None = None
+        """The first and the last numbers of the ranges below."""
 
     def __contains__(self, version: int) -> bool:
         """Return whether the version was added."""
-        index = bisect_right(self._firsts, version) - 1
-        return index >= 0 and version <= self._lasts[index]
+        if version >= self._first or self._lower is None:
+            return self._first <= version <= self._last
+        firsts, lasts = self._lower
+        index = bisect_right(firsts, version) - 1
+        return index >= 0 and version <= lasts[index]
 
     def __len__(self) -> int:
         """Return the number of members."""
-        return sum(self._lasts) - sum(self._firsts) + len(self._firsts)
+        return sum(last - first + 1 for first, last in self.ranges())
+
+    def ranges(self) -> Iterator[tuple[int, int]]:
+        """Yield the first and the last number of each range; an empty set may yield an empty range."""
+        if self._lower is not None:
+            yield from zip(*self._lower, strict=True)
+        yield self._first, self._last
 
     def add(self, version: int) -> bool:
         """Add the version; return False if it was a member already."""
-        firsts, lasts = self._firsts, self._lasts
-        if lasts and version == lasts[-1] + 1:
-            lasts[-1] = version
+        if version == self._last + 1:
+            self._last = version
             return True
+        if self._first > self._last:
+            self._first = self._last = version
+        elif version > self._last:
+            self._lower = self._lower or ([], [])
+            self._lower[0].append(self._first)
+            self._lower[1].append(self._last)
+            self._first = self._last = version
+        elif version < self._first:
+            return self._add_below(version)
+        else:
+            return False
+        return True
+
+    def _add_below(self, version: int) -> bool:
+        firsts, lasts = self._lower = self._lower or ([], [])
         index = bisect_right(firsts, version)
         if index and version <= lasts[index - 1]:
             return False
-        joins_left = index > 0 and lasts[index - 1] == version - 1
-        joins_right = index < len(firsts) and firsts[index] == version + 1
-        if joins_left and joins_right:
+        firsts.insert(index, version)
+        lasts.insert(index, version)
+        if index and lasts[index - 1] == version - 1:
             lasts[index - 1] = lasts.pop(index)
             del firsts[index]
-        elif joins_left:
-            lasts[index - 1] = version
-        elif joins_right:
-            firsts[index] = version
-        else:
-            firsts.insert(index, version)
-            lasts.insert(index, version)
+            index -= 1
+        if index + 1 < len(firsts) and firsts[index + 1] == version + 1:
+            lasts[index] = lasts.pop(index + 1)
+            del firsts[index + 1]
+        if lasts[-1] == self._first - 1:
+            self._first = firsts.pop()
+            del lasts[-1]
         return True
 
-    def above(self, version: int) -> "VersionRanges":
-        """Return the members greater than `version`."""
-        rest = VersionRanges()
-        for first, last in zip(self._firsts, self._lasts, strict=True):
-            if last > version:
-                rest._firsts.append(max(first, version + 1))
-                rest._lasts.append(last)
-        return rest
+    def above(self, version: int) -> int:
+        """Return how many members are greater than `version`."""
+        return sum(last - max(first - 1, version) for first, last in self.ranges() if last > version)
 
 
 class SessionTimes:
@@ -91,11 +112,118 @@ class SessionTimes:
             self._before_instant[session] = (end, last)
 
 
+class _KeyWrites:
+    """The writes so far of one overwriting register from one file."""
+
+    __slots__ = ("end", "gaps", "instant", "instants", "open", "top")
+
+    def __init__(self) -> None:
+        self.top, self.end = 0, NEVER
+        """The greatest version whose write ended, and when the last one did, not counting `instants`."""
+        self.instant = NEVER
+        self.instants: list[int] = []
+        """Versions written in no time at the nanosecond `instant`, since which no later end was seen."""
+        self.open: list[tuple[int, int]] = []
+        """Version and start of the writes above `top` that never ended."""
+        self.gaps: list[tuple[int, int, int]] = []
+        """Versions between which others are missing, and the end of the lower one's write."""
+
+    def opens(self, version: int, start: int) -> bool:
+        """Add a write that never ended; return whether those of lower versions had ended when it started."""
+        if version <= self.top:
+            return not any(low < version < high and start < end for low, high, end in self.gaps)
+        self.open.append((version, start))
+        return start >= self.end and (start >= self.instant or all(version < other for other in self.instants))
+
+    def ends(self, version: int, start: int, end: int) -> bool:
+        """Add a write that ended; return whether it waited for those of lower versions, and higher ones for it."""
+        if end > self.instant:
+            for other in sorted(self.instants):
+                self._settle(other, self.instant)
+            self.instants.clear()
+        in_turn = version > self.top and start >= self.end
+        in_turn = in_turn and not any(version < other and begun < end for other, begun in self.open)
+        if start == end:
+            self.instant = end
+            self.instants.append(version)
+            return in_turn
+        in_turn = in_turn and all(version < other for other in self.instants)
+        self._settle(version, end)
+        return in_turn
+
+    def _settle(self, version: int, end: int) -> None:
+        if version > self.top + 1 and self.end > NEVER:
+            self.gaps.append((self.top, version, self.end))
+        self.top, self.end = max(self.top, version), end
+        if self.open:
+            self.open = [one for one in self.open if one[0] > version]
+
+
+class WriteTurns:
+    """A check that the writes of an overwriting register wait for each other, in the order of their versions.
+
+    Every write starts no earlier than all writes of lower versions have ended, except those that never ended: nobody
+    knows when their writers gave them up. Lines come in the order of ends, so versions must rise as well. There is one
+    exception: a write of no duration, [E, E], may be on a line before that of a lower version which ends at E.
+    """
+
+    def __init__(self) -> None:
+        self._turns: dict[str, _KeyWrites] = {}
+
+    def check(self, write: Write, version: int) -> None:
+        """Reject a write that did not wait for its turn."""
+        turn = self._turns.get(write.key)
+        if turn is None:
+            turn = self._turns[write.key] = _KeyWrites()
+        start, end = write.start, write.end
+        if not (turn.opens(version, start) if end is None else turn.ends(version, start, end)):
+            raise _out_of_turn(write)
+
+
+def _out_of_turn(write: Write) -> InvalidRecord:
+    return InvalidRecord(
+        f"the write of version {write.version} of key {write.key!r} overlaps another or is out of order; "
+        "those of an overwriting register wait for each other, in the order of their versions"
+    )
+
+
+Turns = dict[int, Write]
+"""For one key: the last write of each source that ended."""
+
+
+class TurnsBetweenFiles:
+    """The same check between the files of a run, in their merged order, as far as their clocks prove anything.
+
+    It compares a write with the last one of each other file only: that of a lower version has certainly not ended when
+    this one starts, or that of a higher version has certainly started before this one ends.
+    """
+
+    def __init__(self, turns: dict[str, Turns], source: int, margins: Sequence[int | None]) -> None:
+        self._turns = turns
+        self._source = source
+        self._margins = margins
+
+    def check(self, operation: Operation) -> None:
+        """Reject a write that did not wait for one in another file."""
+        if not isinstance(operation, Write) or operation.version is None or operation.end is None:
+            return
+        last = self._turns.setdefault(operation.key, {})
+        for source, other in last.items():
+            margin = self._margins[source]
+            if source == self._source or margin is None or other.end is None or other.version is None:
+                continue
+            lower, higher = sorted((operation, other), key=lambda write: write.version or 0)
+            if lower.end is not None and higher.start + margin < lower.end:
+                raise _out_of_turn(operation)
+        last[self._source] = operation
+
+
 class FileRules:
     """A check of one file's operations, in the order of its lines; `written` is shared by all files of the run."""
 
-    def __init__(self, written: dict[str, VersionRanges]) -> None:
+    def __init__(self, written: dict[str, VersionRanges], *, overwriting: bool = False) -> None:
         self._written = written
+        self._turns = WriteTurns() if overwriting else None
         self._last_end = NEVER
         self._sessions = SessionTimes()
         self._session_end = self._sessions.last_end
@@ -139,6 +267,8 @@ class FileRules:
             return
         if type(operation) is Write:
             self._add_version(operation.key, version)
+            if self._turns is not None:
+                self._turns.check(operation, version)
         elif version < 0:
             raise InvalidRecord(f"`version` must not be negative, but is {version}")
 
@@ -179,5 +309,8 @@ class WorkerRules:
         """Raise `InvalidRecord` if the operation overlaps one of the same session."""
         if isinstance(operation, Fault | Final) or operation.outcome == "unknown" or operation.end is None:
             return
-        self._sessions.check(operation.session, operation.start, operation.end)
+        try:
+            self._sessions.check(operation.session, operation.start, operation.end)
+        except InvalidRecord as error:
+            raise InvalidRecord(f"{error} in another file of its worker") from None
         self._sessions.last_end[operation.session] = operation.end

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from stalewatch.checkers.verdict import Distribution, Verdict, Violation
-from stalewatch.history.operation import Append, Draw, Fault, Final, Operation, Read, Write
 from stalewatch.locust.master_run import MasterRun
 from stalewatch.locust.result import unchecked
 from stalewatch.recording.totals import no_totals
+from stalewatch.reports.words import proof_words
 
 
 class Tab(NamedTuple):
@@ -131,32 +131,9 @@ def _newest(run: MasterRun | None) -> list[Violation]:
 
 
 def proof(violation: Violation, run: MasterRun | None = None) -> str:
-    """Return the operations that prove a violation in words, with times in ms since the start of the first.
+    """Return the operations that prove a violation in words.
 
     Keys are shown without the name of the run, with which they all start.
     """
-    start = min(operation.start for operation in violation.operations)
-    words = "; ".join(_words(operation, start) for operation in violation.operations)
+    words = proof_words(violation)
     return words if run is None else words.replace(f"{run.name}-", "")
-
-
-def _words(operation: Operation, start: int) -> str:
-    end = "..." if operation.end is None else f"{(operation.end - start) / 1e6:.1f}"
-    place = f" at {operation.node}" if operation.node else ""
-    return f"{_predicate(operation)} [{(operation.start - start) / 1e6:.1f}, {end}]{place}"
-
-
-def _predicate(operation: Operation) -> str:
-    match operation:
-        case Write():
-            return f"{operation.session} wrote {operation.version} to {operation.key}"
-        case Read():
-            return f"{operation.session} read {operation.version} from {operation.key}"
-        case Append():
-            return f"{operation.session} appended {operation.item} to {operation.key}"
-        case Draw():
-            return f"{operation.session} drew {operation.value} from {operation.key}"
-        case Final():
-            return f"{operation.key} finally held {operation.version if operation.items is None else 'other items'}"
-        case Fault():
-            return operation.fault

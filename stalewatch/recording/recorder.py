@@ -193,6 +193,17 @@ class Recorder:
         with self._lock:
             self._judge()
 
+    @contextmanager
+    def settled(self) -> Iterator[None]:
+        """Judge what was recorded so far, and hold recording while the block reads verdicts and statistics."""
+        with self._lock:
+            self._judge()
+            yield
+
+    def newest_version(self, key: str) -> int:
+        """Return the newest version of the key that was handed out; 0 if none was."""
+        return self._versions.get(key, 0)
+
     def written_keys(self) -> list[str]:
         """Return the keys with an acknowledged write, in order."""
         with self._lock:

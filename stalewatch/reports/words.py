@@ -5,7 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from stalewatch.checkers.verdict import Violation
 from stalewatch.clients.errors import without_credentials
+from stalewatch.history.operation import Append, Draw, Fault, Final, Operation, Read, Write
 
 Result = Mapping[str, Any]
 
@@ -320,3 +322,32 @@ def title(results: Sequence[Result]) -> str:
     if len(results) == 1:
         return " ".join(str(part) for part in (*databases, results[0].get("run") or "") if part) or "one run"
     return f"{len(results)} runs" + (f" of {' and '.join(databases)}" if databases else "")
+
+
+def proof_words(violation: Violation) -> str:
+    """Return the operations that prove a violation, with times in ms since the start of the first."""
+    start = min(operation.start for operation in violation.operations)
+    return "; ".join(_operation_words(operation, start) for operation in violation.operations)
+
+
+def _operation_words(operation: Operation, start: int) -> str:
+    end = "..." if operation.end is None else f"{(operation.end - start) / 1e6:.1f}"
+    place = f" at {operation.node}" if operation.node else ""
+    outcome = "" if isinstance(operation, Fault) or operation.outcome == "ok" else f" ({operation.outcome})"
+    return f"{_predicate(operation)}{outcome} [{(operation.start - start) / 1e6:.1f}, {end}]{place}"
+
+
+def _predicate(operation: Operation) -> str:
+    match operation:
+        case Write():
+            return f"{operation.session} wrote {operation.version} to {operation.key}"
+        case Read():
+            return f"{operation.session} read {operation.version} from {operation.key}"
+        case Append():
+            return f"{operation.session} appended {operation.item} to {operation.key}"
+        case Draw():
+            return f"{operation.session} drew {operation.value} from {operation.key}"
+        case Final():
+            return f"{operation.key} finally held {operation.version if operation.items is None else 'other items'}"
+        case Fault():
+            return operation.fault

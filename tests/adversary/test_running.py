@@ -26,7 +26,7 @@ HOSTILE: Mapping[str, tuple[str, Hostile]] = {
     "version of text": ("read", saying({"_rev": "1-a", "v": "soon"})),
     "conflicts of another type": ("read", saying({"_rev": "1-a", "v": 0, "_conflicts": 5})),
 }
-ENDS_S = 30.0
+ENDS_S = 60.0
 
 
 class Run(NamedTuple):

@@ -88,6 +88,7 @@ class Plan:
     workers: list[int]
     clock_errors_ns: list[int | None]
     missing: list[int | None]  # how many lines are missing at the end of each file; None: it is complete
+    overwriting: bool  # whether writes of a key wait for each other, and an old one that arrives late wins
 
     @classmethod
     def choose(cls, choices: Choices, files: int) -> "Plan":
@@ -105,6 +106,7 @@ class Plan:
             workers=cls._workers(choices, files),
             clock_errors_ns=[choices.pick(CLOCK_ERRORS) for _ in range(files)],
             missing=[choices.number(0, 5) if choices.chance(15 if alone else 25) else None for _ in range(files)],
+            overwriting=choices.chance(35),
         )
 
     @staticmethod
@@ -159,6 +161,7 @@ def _steps(plan: Plan, rolls: Sequence[bytes]) -> list[Step[SessionOp]]:
     A session is a worker's, in whichever of its files it does something.
     """
     free: dict[tuple[int, str], int] = {}
+    turn: dict[str, int] = {}
     steps = []
     for number, roll in enumerate(rolls):
         choices = Choices(roll)
@@ -167,6 +170,9 @@ def _steps(plan: Plan, rolls: Sequence[bytes]) -> list[Step[SessionOp]]:
         op.session = session
         worker = plan.workers[file]
         op.start = free.get((worker, session), 0) + choices.pick(GAPS)
+        waits = plan.overwriting and isinstance(op, Write)
+        if waits:
+            op.start = max(op.start, turn.get(op.key, 0))
         op.end = op.start + choices.pick(LENGTHS)
         op.outcome = choices.pick(OUTCOMES)
         free[worker, session] = op.end
@@ -174,6 +180,8 @@ def _steps(plan: Plan, rolls: Sequence[bytes]) -> list[Step[SessionOp]]:
             free[worker, session] = op.start if choices.chance(60) else op.end
             if not isinstance(op, Read) and choices.chance(40):
                 op.end = None
+        if waits:
+            turn[op.key] = op.start if op.end is None else op.end
         steps.append(Step(op, file, choices, turn=choices.number(0, 255)))
     return steps
 
@@ -199,7 +207,8 @@ def _blank(plan: Plan, choices: Choices, worker: int, number: int) -> SessionOp:
 def _add_versions(plan: Plan, writes: Sequence[Step[Write]]) -> None:
     """Number the writes in order of start, or in any order if starts need not rise, with a gap here and there."""
     last: dict[str, int] = {}
-    for step in sorted(writes, key=lambda step: (step.op.start if plan.rising else 0, step.turn)):
+    in_order = sorted(writes, key=lambda step: (step.op.start if plan.rising else 0, step.turn))
+    for step in writes if plan.overwriting else in_order:
         write = step.op
         version = last[write.key] = last.get(write.key, 0) + step.choices.pick((1, 1, 1, 2))
         write.version = None if write.outcome != "ok" and step.choices.chance(12) else version
@@ -293,6 +302,7 @@ def _file(plan: Plan, index: int, steps: Sequence[Step[SessionOp] | Step[Operati
         worker=plan.workers[index],
         clock_error_ns=plan.clock_errors_ns[index],
         complete=missing is None,
+        overwriting=plan.overwriting,
     )
 
 
@@ -433,6 +443,7 @@ def history_text(
         "horizon_s": file.horizon_s,
         "clock_error_ns": header_clock_error_ns if overridden else file.clock_error_ns,
         "closes": closes,
+        "registers": "overwriting" if file.overwriting else "growing",
         "options": {},
     }
     lines = "".join(_line(record) for record in (header, *map(operation_fields, file.operations)))

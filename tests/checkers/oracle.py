@@ -32,6 +32,7 @@ class File:
     clock_error_ns: int | None = 0
     complete: bool = True
     horizon_s: float = 120
+    overwriting: bool = False
 
 
 @dataclass
@@ -100,6 +101,31 @@ class History:
         self.judged_reads = [read for read in self.reads if self._is_judged(read)]
 
     @cached_property
+    def order(self) -> dict[Place, int]:
+        """Return the number of each operation that ended in "the history's order": "JSON lines in order of `end`", and
+        "several files of one run merge by `end`, then `start`".
+
+        Reading: a file keeps the order of its lines, so of operations that end together only those of different files
+        are ordered by start, and then by the order of files. Reads and writes of no duration count as the last of
+        their file that end in their nanosecond, as they do in their session's order.
+        """
+        files = [
+            sorted(lines, key=lambda at: (at.op.end, isinstance(at.op, Read | Write) and at.op.start == at.op.end))
+            for lines in self._ended()
+        ]
+        numbers: dict[Place, int] = {}
+        while any(files):
+            following = min((lines for lines in files if lines), key=lambda lines: (lines[0].op.end, lines[0].op.start))
+            numbers[following.pop(0).place] = len(numbers)
+        return numbers
+
+    def _ended(self) -> list[list[At[Operation]]]:
+        return [
+            [At(op, file, (number, line)) for line, op in enumerate(file.operations) if op.end is not None]
+            for number, file in enumerate(self.files)
+        ]
+
+    @cached_property
     def lost(self) -> set[Place]:
         """Return the writes and items that are lost, worked out once."""
         return lost_writes(self).violating
@@ -115,6 +141,23 @@ class History:
         owned = [file for file in self.files if file.worker == read.op.owner]
         return bool(owned) and all(file.complete for file in owned)
 
+    def may_be_late(self, at: "At[Read] | At[Final]") -> bool:
+        """Return whether it shows "a version above 0 whose write does not stand, with outcome `ok`, before it in the
+        history's order": of an overwriting register it "is not judged by any floor nor by `lost_writes`".
+
+        Reading: the file of the read says what kind of register it is.
+        """
+        return (
+            at.file.overwriting
+            and bool(at.op.version)
+            and not any(
+                write.op.key == at.op.key
+                and write.op.version == at.op.version
+                and self.order[write.place] < self.order[at.place]
+                for write in self.acknowledged
+            )
+        )
+
     def incomplete_keys(self) -> set[str]:
         """Return the keys of incomplete files.
 
@@ -124,9 +167,9 @@ class History:
         return {op.key for op, file in named if getattr(op, "owner", None) in {None, file.worker}}
 
     def last_finals(self) -> list[At[Final]]:
-        """Return "the key's last ok final read". Reading: by end, then in the order of files, then by place."""
+        """Return "the key's last ok final read". Reading: the last in the history's order."""
         return [
-            max((final for final in self.finals if final.op.key == key), key=lambda final: (final.op.end, final.place))
+            max((final for final in self.finals if final.op.key == key), key=lambda final: self.order[final.place])
             for key in {final.op.key for final in self.finals}
         ]
 
@@ -265,7 +308,7 @@ def reads_below(history: History, reads: list[At[Read]], floor_of: Floor, cause_
     result = Result()
     for read in reads:
         floor = floor_of(history, read)
-        if floor > 0:
+        if floor > 0 and not history.may_be_late(read):
             result.checked += 1
             result.floors[read.place] = floor
             if shown(read) < floor:
@@ -330,7 +373,7 @@ def read_regressions(history: History) -> Result:
     """
     result = reads_below(history, history.judged_reads, any_read_floor)
     for final in history.finals:
-        if final.op.version is not None:
+        if final.op.version is not None and not history.may_be_late(final):
             floor = max((shown(r) for r in history.reads if r.op.key == final.op.key and before(r, final)), default=0)
             if floor > 0:
                 result.checked += 1
@@ -373,7 +416,7 @@ def lost_writes(history: History) -> Result:
     """
     result = Result()
     for final in history.last_finals():
-        if final.op.version is not None:
+        if final.op.version is not None and not history.may_be_late(final):
             for write in history.acknowledged:
                 if write.op.key == final.op.key and before(write, final):
                     result.checked += 1
@@ -432,15 +475,15 @@ def unique_ids(history: History) -> Result:
     """Violated by "an ok draw whose value another ok draw of the key has too (the later by `end`, then by place), or
     which is smaller than that of an ok draw that ended before it started"; checked: "ok draws, each once".
 
-    Reading: which of two equal draws is the later is decided by recorded ends, then by the order of files, then by
-    place, regardless of clock errors: that two values are equal does not depend on a clock.
+    Reading: "by place" is the history's order, so between files `start` comes before the order of files; all of it
+    regardless of clock errors: that two values are equal does not depend on a clock.
     """
 
     def broken_by(draw: At[Draw], other: At[Draw]) -> bool:
-        assert draw.op.value is not None and other.op.value is not None and draw.op.end is not None  # noqa: PT018
-        assert other.op.end is not None
+        assert draw.op.value is not None
+        assert other.op.value is not None
         if other.op.value == draw.op.value:
-            return (other.op.end, other.place) < (draw.op.end, draw.place)
+            return history.order[other.place] < history.order[draw.place]
         return draw.op.value < other.op.value and before(other, draw)
 
     return Result(

@@ -193,7 +193,7 @@ def test_the_text_has_the_documented_format() -> None:
     header, *lines = history_text(FILE).splitlines()
     assert header == (
         '{"format":"stalewatch-history","version":1,"run":"r1","worker":4,"database":"mongo","horizon_s":120,'
-        '"clock_error_ns":null,"closes":true,"options":{}}'
+        '"clock_error_ns":null,"closes":true,"registers":"growing","options":{}}'
     )
     assert lines == [
         '{"op":"write","session":"s1","key":"k","version":3,"start":1,"end":2,"outcome":"ok"}',

@@ -751,8 +751,7 @@ def test_sessions_may_be_greenlets(mongo_uri: str, key: str) -> None:
         from gevent import monkey
         monkey.patch_all()
         import sys, threading
-        from stalewatch.clients.mongodb import DATABASE
-from stalewatch.clients.mongodb.client import MongoDatabaseClient
+        from stalewatch.clients.mongodb.client import MongoDatabaseClient
         from stalewatch.clients.mongodb.options import MongoOptions
         from stalewatch.clients.protocol import Value
         from stalewatch.history.clock import RealClock

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from typing import Any
 
 import pymongo
 import pytest
@@ -11,6 +12,7 @@ from stalewatch.clients.mongodb.options import MongoOptions
 from stalewatch.clients.mongodb.servers import MongoPrimaryClaims, MongoServers
 from stalewatch.clients.protocol import NodeState, NoServerAnswers
 from stalewatch.clusters.local.mongo import MongoCluster
+from tests.conftest import leading
 
 pytestmark = pytest.mark.server
 
@@ -42,6 +44,7 @@ def written(whole: MongoCluster) -> Iterator[None]:
 
 
 def test_every_member_is_listed_with_one_primary(whole: MongoCluster, servers: MongoServers) -> None:
+    leading(whole)
     states = servers.look()
     assert {state.node for state in states} == set(whole.nodes())
     assert [state.node for state in states if state.primary] == [whole.primary()]
@@ -70,10 +73,9 @@ def test_the_lag_of_a_delayed_member_is_its_delay(
 
 
 def test_a_killed_member_is_out_of_service_with_unknown_lag(
-    whole: MongoCluster, servers: MongoServers, eventually: Callable[..., None]
+    whole: MongoCluster, servers: MongoServers, eventually: Callable[..., Any]
 ) -> None:
-    victim = whole.primary()
-    assert victim is not None
+    victim = leading(whole)
 
     def states() -> dict[str, NodeState]:
         try:
@@ -83,9 +85,13 @@ def test_a_killed_member_is_out_of_service_with_unknown_lag(
 
     eventually(lambda: victim in states())
     whole.kill(victim)
-    eventually(lambda: victim in states() and not states()[victim].healthy)
-    eventually(lambda: any(state.primary for state in states().values()))
-    killed = states()[victim]
+
+    def replaced() -> NodeState | None:
+        found = states()
+        return found[victim] if any(state.primary and node != victim for node, state in found.items()) else None
+
+    eventually(lambda: victim in (found := states()) and not found[victim].healthy)
+    killed = eventually(replaced)
     assert (killed.primary, killed.lag_s) == (False, None)
 
 
@@ -100,9 +106,8 @@ def test_only_the_primary_claims_to_lead_and_a_killed_member_does_not(
 ) -> None:
     with closing(MongoPrimaryClaims(MongoOptions(uri=whole.uri()))) as claims:
         assert set(claims.nodes) == set(whole.nodes())
+        primary = leading(whole)
         terms = {node: claims.ask(node) for node in claims.nodes}
-        primary = whole.primary()
-        assert primary is not None
         term = terms.pop(primary)
         assert term is not None
         assert set(terms.values()) == {None}

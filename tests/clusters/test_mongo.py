@@ -24,6 +24,7 @@ from stalewatch.clusters.local.mongo_members import run_command
 from stalewatch.clusters.local_clusters import addresses
 from stalewatch.clusters.protocol import ClusterError, NotRunning, PortTaken, ServerDied, UnknownNode
 from stalewatch.commands import cluster as command
+from tests.conftest import leading
 
 pytestmark = pytest.mark.server
 
@@ -81,12 +82,6 @@ def _command_line(process: psutil.Process) -> list[str]:
 
 def a_secondary(cluster: MongoCluster) -> str:
     return next(node.address for node in cluster.status() if node.role == "SECONDARY")
-
-
-def leading(cluster: MongoCluster) -> str:
-    primary = cluster.primary()
-    assert primary
-    return primary
 
 
 class OtherProgram(socketserver.TCPServer):
@@ -350,7 +345,7 @@ def test_an_interrupted_start_can_be_continued_or_stopped(
         assert any(line.startswith(moment) for line in first.stderr)
         first.send_signal(number)
         first.communicate(timeout=60)
-    assert first.returncode == (-number if number == signal.SIGKILL else 128 + number)
+    assert first.returncode == (130 if number == signal.SIGINT else -number)
     assert server_pids(new_cluster.folder) != []
     if moment == EARLY:
         new_cluster.start(print)

@@ -18,6 +18,7 @@ from stalewatch.engine.result import check_result
 from stalewatch.history.operation import Read, Write
 from stalewatch.history.reader import History
 from tests.commands.benching import ROOT, SHAPES, TIMEOUT_S, bench, result_of
+from tests.conftest import leading
 
 pytestmark = pytest.mark.server
 
@@ -90,9 +91,7 @@ def test_a_dead_or_frozen_primary_causes_errors_but_loses_no_majority_write(
     running = subprocess.Popen([*command, *load, "--json", report, "--history", history], cwd=ROOT, text=True)
     try:
         eventually(lambda: history.exists() and history.stat().st_size > 20_000)
-        primary = whole.primary()
-        assert primary is not None
-        getattr(whole, fault)(primary)
+        getattr(whole, fault)(leading(whole))
         assert running.wait(TIMEOUT_S) == 0
     finally:
         running.kill()

@@ -59,9 +59,9 @@ REFUSED = {
     ),
     "a bad value to vary": (["drill", "memory", "--fault", "kill-primary", "--vary", "users=none"], "--users"),
     "a missing file": (["drill", "memory", "--fault", "x", "--drills", "/nowhere.toml"], "/nowhere.toml"),
-    "a missing folder": (
-        ["drill", "memory", "--fault", "kill-primary", "--json", "/nowhere/result.json"],
-        "/nowhere/result.json",
+    "a folder that cannot be made": (
+        ["drill", "memory", "--fault", "kill-primary", "--json", "/dev/null/result.json"],
+        "/dev/null",
     ),
 }
 

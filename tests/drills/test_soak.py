@@ -6,6 +6,7 @@ import pytest
 
 from stalewatch.clusters.lab.clusters import MongoLab
 from stalewatch.clusters.local.mongo import MongoCluster
+from tests.conftest import leading
 from tests.drills.conftest import BRIEF, Done, drill
 
 pytestmark = [pytest.mark.server, pytest.mark.soak, pytest.mark.timeout(3600)]
@@ -63,8 +64,7 @@ def test_a_resumed_member_that_is_read_directly_may_return_old_data(whole: Mongo
         whole.start(print)
         folder = tmp_path / str(number)
         folder.mkdir()
-        primary = whole.primary()
-        assert primary
+        primary = leading(whole)
         levels = ("--write-concern", "majority", "--read-concern", "local", "--read-from", primary)
         load = ("--workload", "register", "--keys", "20")
         done = drill("mongo", "pause-primary", *BRIEF, *levels, *load, home=whole.home, folder=folder)

@@ -5,6 +5,7 @@ from math import sqrt
 from pathlib import Path
 from typing import NamedTuple
 
+from stalewatch.checkers.guarantee import JudgeContext
 from stalewatch.checkers.judge import Judge
 from stalewatch.checkers.verdict import Violation
 from stalewatch.clients.protocol import Answer, ClientSession, Value
@@ -26,8 +27,8 @@ PATIENCE_S = 20.0
 class NotingJudge(Judge):
     """A judge that keeps the operations that it receives."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, context: JudgeContext | None = None) -> None:
+        super().__init__(context)
         self.given: list[Operation] = []
 
     def observe(self, operation: Operation, source: int = 0) -> Sequence[Violation]:

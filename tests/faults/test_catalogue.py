@@ -12,6 +12,7 @@ from stalewatch.clusters.local.couch import CouchCluster
 from stalewatch.clusters.local.mongo import MongoCluster
 from stalewatch.clusters.protocol import NotRunning, State, Unable, UnknownNode
 from stalewatch.faults.catalogue import FAULTS, BadParameter, PlannedFault
+from tests.conftest import leading
 
 Eventually = Callable[..., None]
 
@@ -22,12 +23,6 @@ def state(cluster: MongoCluster, node: str) -> State:
 
 def secondaries(cluster: MongoCluster) -> list[str]:
     return [one.address for one in cluster.status() if one.role == "SECONDARY"]
-
-
-def leading(cluster: MongoCluster) -> str:
-    primary = cluster.primary()
-    assert primary
-    return primary
 
 
 def end_twice(fault: PlannedFault) -> None:

@@ -18,6 +18,7 @@ from stalewatch.clusters.local.mongo import MongoCluster
 from stalewatch.clusters.protocol import ClusterError
 from stalewatch.faults.catalogue import FAULTS
 from stalewatch.faults.guardian import guarded
+from tests.conftest import leading
 
 pytestmark = pytest.mark.server
 
@@ -103,8 +104,7 @@ def test_faults_are_undone_even_if_a_child_holds_the_pipe_open(whole: MongoClust
 
 
 def test_ctrl_c_during_an_isolate_leaves_no_rule(lab: MongoLab, eventually: Eventually) -> None:
-    old = lab.primary()
-    assert old
+    old = leading(lab)
     with drill(lab, {"isolate": old}) as process:
         assert any("cut from" in node.note for node in lab.status())
         os.killpg(process.pid, signal.SIGINT)

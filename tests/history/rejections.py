@@ -77,6 +77,8 @@ HEADER_FIELDS = [
     header_field("clock_error_ns", 1.5, None),
     header_field("clock_error_ns", -1, 0),
     header_field("closes", 1, True),  # noqa: FBT003 # a valid value
+    header_field("registers", "shrinking", "overwriting"),
+    header_field("registers", None, "growing"),
     header_field("options", [], None),
     header_field("options", "w=1", {"w": [1, None, {"j": True}]}),
 ]

@@ -72,6 +72,7 @@ HEADERS = st.fixed_dictionaries(
         "horizon_s": NUMBERS | st.floats(allow_nan=False, allow_infinity=False),
         "clock_error_ns": NUMBERS | st.none(),
         "closes": st.booleans(),
+        "registers": st.sampled_from(("growing", "overwriting")),
         "options": st.dictionaries(TEXTS, OPTIONS, max_size=3) | st.none(),
     }
 )

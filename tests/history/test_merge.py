@@ -12,7 +12,7 @@ from stalewatch.history.operation import Operation
 from stalewatch.history.reader import BadHistory, History
 from tests.checkers.histories import history_text, multi_file_histories
 from tests.checkers.oracle import File
-from tests.history.lines import CLOSE, ENDINGS, as_operations, fault, file_of, header, operations_of, read, write
+from tests.history.lines import CLOSE, ENDINGS, as_operations, fault, file_of, final, header, operations_of, read, write
 
 Lines = list[dict[str, Any]]
 
@@ -70,11 +70,30 @@ def test_operations_come_in_order_of_end_with_the_index_of_their_file(tmp_path: 
     assert found == in_order
 
 
-def test_operations_that_end_together_keep_the_order_of_files_and_lines(tmp_path: Path) -> None:
-    first, second = [read(0, 1, 5), read(0, 0, 5, session="a")], [read(0, 3, 5), read(0, 2, 5, session="b")]
+def test_operations_of_several_files_that_end_together_come_in_order_of_start(tmp_path: Path) -> None:
+    first, second = [read(0, 1, 5), read(0, 4, 5, session="a")], [read(0, 2, 5), read(0, 5, 5, session="b")]
     paths = files_of(tmp_path, Worker(first), Worker(second))
-    assert [operation.start for operation in operations_of(*paths)] == [1, 0, 3, 2]
-    assert [operation.start for operation in operations_of(*reversed(paths))] == [3, 2, 1, 0]
+    for order in (paths, paths[::-1]):
+        assert [operation.start for operation in operations_of(*order)] == [1, 2, 4, 5]
+
+
+def test_operations_that_start_and_end_together_come_in_order_of_files(tmp_path: Path) -> None:
+    paths = files_of(tmp_path, Worker([read(1, 1, 5)]), Worker([read(2, 1, 5)]))
+    assert [operation.version for operation in operations_of(*paths)] == [1, 2]  # type: ignore[union-attr] # reads
+    assert [operation.version for operation in operations_of(*reversed(paths))] == [2, 1]  # type: ignore[union-attr]
+
+
+def test_operations_of_one_file_that_end_together_keep_the_order_of_their_lines(tmp_path: Path) -> None:
+    lines = [read(0, 3, 9), read(0, 1, 9, session="a")]
+    other = Worker([read(0, 2, 9)])
+    assert [operation.start for operation in operations_of(*files_of(tmp_path, Worker(lines)))] == [3, 1]
+    assert [operation.start for operation in operations_of(*files_of(tmp_path, Worker(lines), other))] == [2, 3, 1]
+
+
+def test_the_last_final_read_of_several_that_end_together_is_the_one_that_started_last(tmp_path: Path) -> None:
+    early, late = [write(1, 1, 2), final(1, 3, 9)], [final(0, 4, 9)]
+    for workers in ((Worker(early), Worker(late)), (Worker(late), Worker(early))):
+        assert counts(judged(tmp_path, *workers), "lost_writes") == (1, 1)
 
 
 def test_an_operation_that_never_ended_keeps_its_place_in_its_file(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pymongo
 import pytest
 
 from stalewatch.clusters.local.mongo import MongoCluster
+from tests.conftest import leading
 from tests.locust.conftest import Swarm, assert_agrees
 
 MONGO = "locustfiles/mongo_users.py"
@@ -50,8 +51,7 @@ def test_killing_the_primary_causes_errors_but_loses_no_majority_write(
     arguments = ("--processes", "2", "--write-concern", "majority", "--read-from", "primary")
     pid = run(swarm, whole, *arguments, "--expect", "lost_writes=0,stale_reads=0")
     swarm.await_operations(workers=2)
-    primary = whole.primary()
-    assert primary is not None
+    primary = leading(whole)
     whole.kill(primary)
     eventually(lambda: whole.primary() not in {None, primary})
     assert swarm.finish(pid, workers=2, lines=max(swarm.lines()) + 500) == 0

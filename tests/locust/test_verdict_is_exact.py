@@ -63,7 +63,7 @@ def test_user_classes_with_different_workloads_share_a_database(swarm: Swarm) ->
 def test_a_worker_that_joins_late_creates_its_own_keys(swarm: Swarm) -> None:
     pid = swarm.master("--headless", *LOAD)
     swarm.worker()
-    swarm.await_log(pid, "All users spawned")  # so that the second one is told to spawn as soon as it is connected
+    swarm.await_users(pid)  # so that the second one is told to spawn as soon as it is connected
     swarm.await_operations()
     swarm.worker()
     assert swarm.finish(pid, workers=2) == 0
@@ -209,7 +209,7 @@ def test_ctrl_c_in_the_master_alone_also_ends_the_workers(swarm: Swarm, eventual
 
 def test_a_second_ctrl_c_exits_at_once_with_a_verdict(swarm: Swarm) -> None:
     pid = swarm.alone("--headless", *LOAD, "--service", "600", "--timeout", "900")
-    swarm.await_log(pid, "All users spawned")
+    swarm.await_users(pid)
     time.sleep(1)
     swarm.interrupt(pid)
     time.sleep(0.5)
@@ -231,7 +231,7 @@ def test_a_second_sigterm_exits_at_once_whatever_is_waited_for(swarm: Swarm) -> 
 
 def test_a_second_ctrl_c_also_hurries_the_workers(swarm: Swarm) -> None:
     pid = swarm.alone("--headless", "--processes", "2", *LOAD, "--service", "6", "--timeout", "9")
-    swarm.await_log(pid, "All users spawned")
+    swarm.await_users(pid)
     time.sleep(1)
     swarm.interrupt(pid)
     time.sleep(0.5)

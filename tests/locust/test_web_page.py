@@ -100,7 +100,7 @@ def test_the_numbers_rise_follow_a_reset_and_end_with_the_verdict(
 
 def test_the_tables_are_readable_in_light_and_dark(swarm: Swarm, browser: webdriver.Chrome) -> None:
     pid = swarm.alone("--autostart", "-u", "10", "-r", "50", *LOAD)
-    swarm.await_log(pid, "All users spawned")
+    swarm.await_users(pid)
     browser.get(f"http://127.0.0.1:{swarm.web_port}/?tab=consistency")
     button(browser, "Consistency")
     WebDriverWait(browser, 30).until(lambda _: checked(browser) > 0)
@@ -186,7 +186,7 @@ def test_no_run_starts_while_the_last_one_is_ending(swarm: Swarm) -> None:
     pid = swarm.alone(*LOAD, "--service", "4", "--timeout", "9")
     swarm.await_page()
     swarm.post("/swarm", user_count=5, spawn_rate=50)
-    swarm.await_log(pid, "All users spawned")
+    swarm.await_users(pid)
     stopping = threading.Thread(target=swarm.post, args=("/stop",))
     stopping.start()
     time.sleep(1)

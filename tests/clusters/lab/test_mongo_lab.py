@@ -14,6 +14,7 @@ from stalewatch.clusters.lab.clusters import MongoLab
 from stalewatch.clusters.local.mongo_members import member_views
 from stalewatch.clusters.local.process import MARKER
 from stalewatch.faults.catalogue import FAULTS
+from tests.conftest import leading
 
 pytestmark = pytest.mark.server
 
@@ -34,12 +35,6 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
     except TimeoutError:
         print(received, flush=True)
 """
-
-
-def leading(cluster: MongoLab) -> str:
-    primary = cluster.primary()
-    assert primary
-    return primary
 
 
 def notes(cluster: MongoLab) -> dict[str, str]:
