@@ -7,17 +7,22 @@ shape than expected: from then on the master hears nobody, and all workers count
 import logging
 from collections.abc import Callable
 from functools import wraps
-from typing import Annotated, Any, TypedDict
+from typing import Any, TypedDict
 
 import msgspec
 from locust import rpc
 from locust.exception import RPCError, RPCReceiveError
 from locust.runners import MasterRunner
 
+from stalewatch.locust import messages
+from stalewatch.locust.messages import Count
+
 log = logging.getLogger("stalewatch")
 
 Number = float | None
-Count = Annotated[int, msgspec.Meta(ge=0)]
+
+AWAITED = frozenset({messages.HELLO, messages.REPORT})
+"""What Locust would warn of while the master does not listen yet; workers greet again when a test starts."""
 
 MOST_STRANGERS = 1000
 """How many processes that have not joined are logged; more come and go only if somebody means harm."""
@@ -104,16 +109,13 @@ JOINING = frozenset({"client_ready", "locustfile"})
 """What a process that has not joined may send."""
 
 
-def guard(*open_to_all: str) -> None:
-    """Guard all runners of this process; call this once, before there is one.
-
-    Messages of processes that have not joined are ignored, except for those named in `open_to_all`.
-    """
+def guard() -> None:
+    """Guard all runners of this process; call this once, before there is one."""
     base = rpc.rpc.BaseSocket
     for owner, name, guarded in (
         (base, "recv", _surviving(base.recv, RPCError)),
         (base, "recv_from_client", _surviving(base.recv_from_client, RPCReceiveError)),
-        (MasterRunner, "handle_message", _guarded(MasterRunner.handle_message, frozenset(open_to_all))),
+        (MasterRunner, "handle_message", _guarded(MasterRunner.handle_message)),
     ):
         setattr(owner, name, guarded)
 
@@ -137,16 +139,18 @@ def _surviving(receive: Callable[[Any], Any], kind: type[Exception]) -> Callable
     return received
 
 
-def _guarded(handle: Callable[..., None], open_to_all: frozenset[str]) -> Callable[..., None]:
+def _guarded(handle: Callable[..., None]) -> Callable[..., None]:
     """Return `handle_message` of the master for messages of joined workers, in which no exception ends the receiver."""
 
     @wraps(handle)
     def handle_message(runner: MasterRunner, client_id: str, message: Any) -> None:  # noqa: ANN401 # Locust's message
         try:
             _check(client_id, message)
+            if message.type in AWAITED and message.type not in runner.custom_messages:
+                return
             if client_id in runner.worker_indexes or message.type in JOINING:
                 handle(runner, client_id, message)
-            elif message.type in open_to_all and message.type in runner.custom_messages:
+            elif message.type == messages.REPORT:  # of an earlier run, whose worker is told so
                 listener, _ = runner.custom_messages[message.type]  # Locust would give the process an index
                 listener(environment=runner.environment, msg=message)
             else:

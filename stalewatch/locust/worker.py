@@ -95,7 +95,7 @@ class Worker:
         if isinstance(runner, WorkerRunner):
             # Locust looks for a lost master only once it has heard from it.
             runner.last_heartbeat_timestamp = runner.last_heartbeat_timestamp or time.time()
-            runner.send_message(messages.HELLO, msgspec.to_builtins(Hello()))
+            self._greet()
         if hasattr(environment.parsed_options, messages.RUN):  # the test has started already
             self._on_test_start(environment)
         _WORKERS.setdefault(environment, AsyncResult()).set(self)
@@ -114,6 +114,9 @@ class Worker:
         if isinstance(self._runner, WorkerRunner):
             settle_exit_code(self._environment, lambda: self._refused)
 
+    def _greet(self) -> None:
+        self._runner.send_message(messages.HELLO, msgspec.to_builtins(Hello()))
+
     def run(self) -> WorkerRun | None:
         """Wait until the current run has started in this process, and return it; None if there is none."""
         run: WorkerRun | None = self._run.get()
@@ -121,6 +124,8 @@ class Worker:
 
     def _on_test_start(self, environment: Environment, **_: Any) -> None:  # noqa: ANN401 # Locust's extras
         """Start the run in a new greenlet: this one has to receive the master's answers."""
+        if isinstance(self._runner, WorkerRunner):
+            self._greet()  # again: the master may not have listened yet when this worker joined
         starting: AsyncResult[WorkerRun | None] = AsyncResult()
         self._turns.clear()  # turns of an earlier run will not be granted any more
         self._run = starting
