@@ -106,6 +106,7 @@ class Master:
         """Pass a message's sender and content to `handle`, or log why it is malformed."""
 
         def on_message(msg: Any, **_: Any) -> None:  # noqa: ANN401 # Locust's message
+            self._listener = gevent.getcurrent()
             try:
                 content = msgspec.convert(msg.data, kind)
             except msgspec.ValidationError as error:
@@ -163,7 +164,8 @@ class Master:
         self.exit_code = 0
         self.run = MasterRun(name, Namespace(**vars(namespace)), databases, self._users, self._run_time_s)
         for client_id in self._client_ids():
-            self._take_part(client_id)
+            if not self._is_missing(client_id):
+                self._take_part(client_id)
         self._turns = Turns(lambda client_id, database: self._send(messages.TURN, {"database": database}, client_id))
         log.info("run %s", name)
 
@@ -209,6 +211,7 @@ class Master:
             self.run.workers.register(client_id, number)
 
     def _on_report(self, msg: Any, **_: Any) -> None:  # noqa: ANN401 # Locust's message
+        self._listener = gevent.getcurrent()
         run, sender = self.run, str(msg.node_id)
         try:
             report = decoded(msg.data["report"] if isinstance(msg.data, dict) and "report" in msg.data else None)
@@ -217,7 +220,8 @@ class Master:
             elif run.phase in {"decide", "over"}:  # a report now would be counted in addition to what was salvaged
                 if not report.last:  # a worker that was given up has come back
                     self._send(messages.DRAIN, {"run": run.name}, sender)
-            elif run.workers.get(sender) is not None:
+            elif run.workers.get(sender) is not None or sender in self._client_ids():  # it may have been missing
+                self._take_part(sender)
                 self._add(run, sender, report)
         except BadReport as error:
             if run is not None and run.refuse(sender, str(error)):
@@ -362,8 +366,13 @@ class Master:
 
     def _may_be_idle(self, worker: WorkerRecord) -> bool:
         """Return whether a worker that never reported is alive: Locust may have given it no users, and no run."""
-        clients = self._runner.clients if isinstance(self._runner, MasterRunner) else {}
-        return not worker.reported and worker.client_id in clients and clients[worker.client_id].state != STATE_MISSING
+        return not worker.reported and not self._is_missing(worker.client_id)
+
+    def _is_missing(self, client_id: str) -> bool:
+        """Return whether Locust hears nothing of a worker."""
+        if not isinstance(self._runner, MasterRunner):
+            return False
+        return client_id not in self._runner.clients or self._runner.clients[client_id].state == STATE_MISSING
 
     @property
     def _workers_listener(self) -> object:

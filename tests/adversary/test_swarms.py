@@ -126,3 +126,14 @@ def test_a_worker_ends_if_its_master_is_lost_while_it_waits_for_its_turn(swarm: 
         master.close()
     assert "Didn't get heartbeat from master" in swarm.log(worker)
     assert not swarm.living()
+
+
+def test_a_worker_that_cannot_start_the_run_ends_it_and_is_in_the_verdict(swarm: Swarm) -> None:
+    master = swarm.master(*LOAD, "--expect-workers", "1")
+    with fake_workers(swarm.master_port, "unable") as (unable,):
+        unable.join()
+        unable.send(messages.IDLE, {"run": run_of(swarm, master), "failure": "it has another locustfile"})
+        assert swarm.code(master) == 2
+    result = swarm.result()
+    assert (result["verdict"], result["complete"]) == ("unknown", False)
+    assert [worker["trouble"] for worker in result["workers"]] == ["it has another locustfile"]
