@@ -289,7 +289,7 @@ def _lost(rpo: Result) -> str:
 def _violations(result: Result) -> Iterator[str]:
     for name, words in DRILL_VIOLATIONS.items():
         if violated := result["guarantees"].get(name, {}).get("violated"):
-            yield f"{violated} {words}"
+            yield f"{words}: {violated}"
 
 
 def facts(result: Result) -> Iterator[str]:
