@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field, fields, replace
+from itertools import product
 from typing import Any, NamedTuple, TypeVar
 
 from stalewatch.clients.errors import BadAddress, without_credentials
@@ -38,7 +39,8 @@ class Option(NamedTuple):
     the text. `omitted` is the value if the option is given neither as a flag nor by the environment variable `env`;
     `alone` is the value of the flag without an argument; `aliases` are other flags for it, and `old_env` earlier names
     of the variable. `show` turns the value into what results print. A `secret` value may hold a password: it never
-    appears on a page, in a log or in a report.
+    appears on a page, in a log or in a report. `on_page` are the only values that Locust's page may set, if any other
+    would name a server or say how to connect; None if it may set all.
     """
 
     flag: str
@@ -55,6 +57,7 @@ class Option(NamedTuple):
     alone: str | None = None
     aliases: tuple[str, ...] = ()
     dest: str = ""
+    on_page: tuple[str, ...] | None = None
 
     @property
     def name(self) -> str:
@@ -286,6 +289,34 @@ def restored_url(url: str, own: str) -> str:
     for setting in _SECRET_SETTING.finditer(known["rest"]):
         joined += ("&" if "?" in joined else "?") + setting["setting"]
     return joined
+
+
+def url_secrets(url: str) -> list[str]:
+    """Return what `redacted_url` takes out of a URL: the user with the password, and secret settings."""
+    parts = _URL.fullmatch(url)
+    found = [parts["user"], *_SECRET_SETTING.findall(parts["rest"])] if parts else []
+    return [secret for secret in found if secret]
+
+
+class Login(NamedTuple):
+    """A password that a server is sent, and whether the connection is encrypted; no server if none is known for it."""
+
+    server: str
+    password: str
+    encrypted: bool = False
+
+
+def logins(servers: Iterable[str], passwords: Iterable[str], *, encrypted: bool) -> list[Login]:
+    """Return the logins at these servers."""
+    return [Login(server, password, encrypted) for server, password in product(servers, passwords)]
+
+
+def strayed(own: Iterable[Login], used: Iterable[Login]) -> list[str]:
+    """Return the servers that would be sent a password of our own that was not given for them, or not in clear."""
+    given = list(own)
+    passwords = {login.password for login in given}
+    allowed = {*given, *(login._replace(encrypted=True) for login in given)}
+    return sorted({login.server for login in used if login.password in passwords and login not in allowed})
 
 
 def _without_secret_settings(url: str) -> str:

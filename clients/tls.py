@@ -35,7 +35,7 @@ class EncryptedKey(ValueError):
 def tls_option(kind: str, database: str) -> Any:  # noqa: ANN401 # a field stands for its value
     """Return the field of an options' dataclass for ``--tls-ca``, ``--tls-cert`` or ``--tls-key``."""
     env, old = f"STALEWATCH_{database}_TLS_{kind.upper()}", f"STALEWATCH_{database}_CLIENT_{kind.upper()}"
-    return option(f"--tls-{kind}", _HELP[kind], env=env, old_env=(old,), **_CLIENT.get(kind, {}))
+    return option(f"--tls-{kind}", _HELP[kind], env=env, old_env=(old,), on_page=(), **_CLIENT.get(kind, {}))
 
 
 class TlsFiles(NamedTuple):

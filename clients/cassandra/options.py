@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from stalewatch.clients.errors import BadAddress
-from stalewatch.clients.options import ON_OFF, count, host_name, option, port, timeout
+from stalewatch.clients.options import ON_OFF, Login, count, host_name, logins, option, port, timeout
 from stalewatch.clients.tls import TlsFiles, tls_option
 
 DEFAULT_PORT = 9042
@@ -124,9 +124,10 @@ class CassandraClientOptions:
         "some nodes of the ring: HOST[:PORT],...; the driver discovers the others",
         parse=node_list,
         env="STALEWATCH_CASSANDRA_HOSTS",
+        on_page=(),
     )
-    port: int = option("--port", "port of nodes listed without one", DEFAULT_PORT, parse=port)
-    username: str | None = option("--username", "user to log in as", env="STALEWATCH_CASSANDRA_USERNAME")
+    port: int = option("--port", "port of nodes listed without one", DEFAULT_PORT, parse=port, on_page=())
+    username: str | None = option("--username", "user to log in as", env="STALEWATCH_CASSANDRA_USERNAME", on_page=())
     password: str | None = option(
         "--password",
         "password; safer in the environment, where other users cannot see it",
@@ -138,6 +139,7 @@ class CassandraClientOptions:
         "on: use TLS; without --tls-ca, the system's store (or SSL_CERT_FILE) says which authorities to trust",
         default=False,
         alone="on",
+        on_page=(),
         **ON_OFF,
     )
     tls_ca: str | None = tls_option("ca", "CASSANDRA")
@@ -182,9 +184,10 @@ class CassandraClientOptions:
         "split (one per session for writes, another for reads), or HOST:PORT",
         "any",
         parse=coordinator,
+        on_page=COORDINATORS,
     )
     read_from: str | None = option(
-        "--read-from", "node that receives all reads, as HOST:PORT (default: see --coordinator)", parse=node
+        "--read-from", "node that receives all reads, as HOST:PORT (default: see --coordinator)", parse=node, on_page=()
     )
     timestamps: str = option(
         "--timestamps",
@@ -227,6 +230,11 @@ class CassandraClientOptions:
         """How many milliseconds slow the clock of every other session is."""
         found = _SKEWED.fullmatch(self.timestamps)
         return int(found[1]) if found else 0
+
+    def logins(self) -> list[Login]:
+        """Return the logins at the nodes of `hosts`."""
+        servers = [host_port(*place) for place in self.contact_points] if self.hosts else [""]
+        return logins(servers, filter(None, [self.password]), encrypted=self.encrypted)
 
     @property
     def tls_files(self) -> TlsFiles:

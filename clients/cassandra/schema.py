@@ -214,6 +214,7 @@ def _create_keyspace(
 
 
 def _find_table(session: Session, options: CassandraClientOptions, layout: TableLayout) -> dict[str, str] | None:
+    _await_agreement(session)  # else this node may know of a table, but not yet of all its columns
     found = check_table(session, options.keyspace, f"{options.table}{layout.suffix}", layout)
     if found is None:
         return None
@@ -235,7 +236,10 @@ def _create_table(session: Session, options: CassandraClientOptions, layout: Tab
 def _change(session: Session, text: str) -> None:
     """Change the schema, and wait until all nodes that are up agree on it."""
     session.execute(text, timeout=SCHEMA_CHANGE_S)
-    # The driver waits by itself only if it keeps a copy of the schema.
+    _await_agreement(session)  # the driver waits by itself only if it keeps a copy of the schema
+
+
+def _await_agreement(session: Session) -> None:
     session.cluster.control_connection.wait_for_schema_agreement(wait_time=SCHEMA_CHANGE_S)
 
 

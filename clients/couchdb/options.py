@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Self
 from urllib.parse import quote, unquote, urlsplit
 
 from stalewatch.clients.errors import BadAddress
-from stalewatch.clients.options import ON_OFF, URL, host_name, option, timeout
+from stalewatch.clients.options import ON_OFF, URL, Login, host_name, logins, option, timeout
 from stalewatch.clients.tls import TlsFiles, tls_option
 
 WRITE_TO = ("a", "b", "both", "home")
@@ -90,6 +90,7 @@ def database_name(text: str) -> str:
 _NODE = re.compile(r"[^@\s/]+:\d+")
 _URL: Mapping[str, Any] = {
     "secret": True,
+    "on_page": (),
     "redaction": URL,
     "show": lambda leader: None if leader is None else leader.url,
 }
@@ -126,11 +127,13 @@ class CouchOptions:
         "--write-to",
         "leader that takes writes: a, b, both (either, chosen at random), home (each key has its own), or HOST:PORT",
         "both",
+        on_page=WRITE_TO,
     )
     read_from: str = option(
         "--read-from",
         "leader that answers reads: a, b, same (as the session's writes of the key), other, or HOST:PORT",
         "a",
+        on_page=READ_FROM,
     )
     tls_ca: str | None = tls_option("ca", "COUCH")
     tls_cert: str | None = tls_option("cert", "COUCH")
@@ -177,6 +180,12 @@ class CouchOptions:
         if place not in words and (nodes or not _NODE.fullmatch(place)):
             raise BadAddress(f"{flag} {text!r}: must be one of {', '.join((*words, *nodes))}")
         return place
+
+    def logins(self) -> list[Login]:
+        """Return the logins at the leaders, by whichever address, and the environment's password for any leader."""
+        named = [one for one in (self.a, self.b, self.peer_a, self.peer_b) if one is not None and one.user is not None]
+        at_leaders = (Login(one.url, one.password or "", encrypted=True) for one in named)
+        return [*at_leaders, *logins([""], filter(None, [os.environ.get(PASSWORD)]), encrypted=False)]
 
     @property
     def tls(self) -> TlsFiles:

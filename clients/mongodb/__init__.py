@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from stalewatch.clients.mongodb.options import MongoOptions, reads_at
+from stalewatch.clients.mongodb.options import DEFAULT_PORT, MongoOptions, reads_at
 from stalewatch.clients.protocol import Client, Database, PrimaryClaims, Servers
 from stalewatch.history.clock import Clock
 
@@ -44,7 +44,7 @@ DATABASE = Database(
     options=MongoOptions,
     open=_open,
     addresses=("uri",),
-    default_port=27017,
+    default_port=DEFAULT_PORT,
     servers=_servers,
     claims=_claims,
     connections_per_user=_connections_per_user,

@@ -62,6 +62,9 @@ _NO_MEMBER = _Diagnosis(
     "--mongo-uri; the driver said: {reason}",
 )
 _REJECTED = _Diagnosis(ClientError, "the driver refused a request to MongoDB at {hosts}; it said: {reason}")
+_MALFORMED = _Diagnosis(
+    Unreachable, "{hosts} did not answer as MongoDB does; check the address; the driver failed with {reason}"
+)
 _OTHER = _Diagnosis(ClientError, "MongoDB at {hosts} answered with an error, see also its log; it said: {reason}")
 
 _BY_CODE: Mapping[int, _Diagnosis] = {
@@ -94,6 +97,8 @@ def explained(address: MongoAddress, options: MongoOptions) -> Iterator[None]:
         raise _client_error(diagnosis, error, address, options) from error
     except InvalidDocument as error:
         raise _client_error(_TOO_LARGE, error, address, options) from error
+    except (AttributeError, KeyError, TypeError) as error:  # the driver trusts the shape of answers
+        raise _client_error(_MALFORMED, error, address, options) from error
 
 
 def _code(error: driver.PyMongoError) -> int | None:

@@ -5,7 +5,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 from stalewatch.clients.errors import BadAddress
-from stalewatch.clients.options import ON_OFF, URL, host_name, option, timeout
+from stalewatch.clients.options import (
+    ON_OFF,
+    URL,
+    Login,
+    host_name,
+    logins,
+    option,
+    redacted_url,
+    timeout,
+    url_secrets,
+)
 from stalewatch.clients.tls import TlsFiles, tls_option
 
 ReadConcernLevel = Literal["local", "majority", "linearizable"]
@@ -15,6 +25,10 @@ MODES = ("primary", "secondary", "nearest")
 
 DEFAULT_TIMEOUT_S = 2.0
 
+DEFAULT_PORT = 27017
+
+_LOGIN_SETTINGS = ("tls", "ssl", "auth")
+_WITH_PORT = re.compile(r":\d+$")
 _PORTS = range(1, 65536)
 _MEMBERS = range(1, 51)
 """How many members a replica set may have."""
@@ -61,6 +75,7 @@ class MongoOptions:
         "timeouts, ...) apply unless a flag says otherwise",
         env="STALEWATCH_MONGO_URI",
         secret=True,
+        on_page=(),
         redaction=URL,
     )
     db: str = option("--db", "database", "bench")
@@ -85,6 +100,7 @@ class MongoOptions:
         "members that answer reads: primary, secondary, nearest, or one member as HOST:PORT "
         "(default: readPreference in the URI, else primary)",
         parse=read_from,
+        on_page=MODES,
     )
     timeout_s: float = option(
         "--timeout",
@@ -107,6 +123,17 @@ class MongoOptions:
     def tls(self) -> TlsFiles:
         """The files for TLS."""
         return TlsFiles(self.tls_ca, self.tls_cert, self.tls_key)
+
+    def logins(self) -> list[Login]:
+        """Return the logins at the members that the URI names; its settings of TLS and login must be the same too."""
+        scheme, _, rest = redacted_url(self.uri or "").lower().partition("://")
+        place, _, settings = rest.partition("?")
+        hosts = [
+            host if _WITH_PORT.search(host) else f"{host}:{DEFAULT_PORT}" for host in place.split("/")[0].split(",")
+        ]
+        how = "&".join(sorted(one for one in settings.split("&") if one.startswith(_LOGIN_SETTINGS)))
+        servers = [f"{scheme}://{host}" + (f"/?{how}" if how else "") for host in hosts]
+        return logins(servers, url_secrets(self.uri or ""), encrypted=any(self.tls))
 
     @property
     def member(self) -> tuple[str, int] | None:

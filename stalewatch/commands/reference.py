@@ -36,7 +36,14 @@ goes on without the rest of its history (the result has it as `history_error`), 
 written is named after the table.
 
 Under Locust: `--report-json`, `--report`, `--history-dir`, `--keep`, `--metrics-port`, `--metrics-host`, `--expect`,
-`--drill`. See [under Locust](under-locust.md).
+`--drill`, `--web-allowed-hosts`. See [under Locust](under-locust.md).
+
+## Environment variables under Locust
+
+| variable | meaning |
+|---|---|
+| `STALEWATCH_MASTER_TOKEN` | token of a master and its workers ([security](security.md#the-token-of-a-master)) |
+| `STALEWATCH_WEB_PASSWORD`, `STALEWATCH_WEB_USERNAME` | login for `--web-login`; the user is `stalewatch` by default |
 
 ## Environment variables of the local clusters
 

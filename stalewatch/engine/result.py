@@ -120,6 +120,9 @@ def _counts_losses(checked: Mapping[str, Any], rpo: Mapping[str, Any] | None) ->
     return bool(checked["guarantees"]["lost_writes"]["checked"]) and (rpo is None or rpo["lost_writes"] is not None)
 
 
+_NOTHING_UNREAD: Mapping[str, Any] = {"unread_keys": 0, "unread_error": None}
+
+
 def run_result(
     totals: Totals,
     *,
@@ -149,8 +152,7 @@ def run_result(
         "duration_s": duration_s,
         "ended_early": ended_early,
         **totals.statistics.figures(),
-        "unread_keys": 0,
-        "unread_error": None,
+        **_NOTHING_UNREAD,
         **workload_results,
         "lost_writes_exact": lost_writes_exact(workload_results["workloads"]),
         **extra,

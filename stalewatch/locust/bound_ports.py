@@ -5,11 +5,12 @@ it had forked would join whatever master holds the port.
 """
 
 import errno
+import ipaddress
 import os
 import socket
 import sys
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import takewhile
 from typing import Any, NamedTuple
 
@@ -58,8 +59,18 @@ class BoundPort(NamedTuple):
             probe.bind(address)
 
 
-def guard(parser: Any) -> None:  # noqa: ANN401 # Locust's parser is not typed
+def is_loopback(host: str) -> bool:
+    """Return whether a host is this machine, by its loopback interface."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def guard(parser: Any, others: Callable[[Namespace], Iterator[str]]) -> None:  # noqa: ANN401 # Locust's parser is not typed
     """Bind to loopback by default, say so in the help, and let parsing the command line of Locust check the ports.
+
+    `others` yields other problems for which Locust must not start.
 
     Nothing else of ours runs before Locust forks its workers and binds the master's port.
     """
@@ -72,7 +83,8 @@ def guard(parser: Any) -> None:  # noqa: ANN401 # Locust's parser is not typed
         namespace: Namespace = parse(*arguments, **keywords)
         if "locust.main" in sys.modules and not _checked:  # not `run_single_user`, which listens nowhere
             _checked.add(os.getpid())
-            for problem in filter(None, (port.problem() for port in _ports(namespace))):
+            ports = (port.problem() for port in _ports(namespace))
+            for problem in filter(None, (*others(namespace), *ports)):
                 parser.exit(USAGE, f"locust: {problem}\n")
         return namespace
 

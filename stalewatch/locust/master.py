@@ -6,12 +6,13 @@ from argparse import Namespace
 from collections.abc import Callable, Collection
 from random import SystemRandom
 from secrets import token_hex
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import gevent
+import msgspec
 from locust.env import Environment
 from locust.exception import StopTest
-from locust.runners import STATE_STOPPING, MasterRunner, Runner
+from locust.runners import STATE_MISSING, STATE_STOPPING, MasterRunner, Runner
 
 from stalewatch.clients.databases import DATABASES
 from stalewatch.clients.errors import BadAddress, ClientError
@@ -28,13 +29,16 @@ from stalewatch.locust.master_run import (
     Turns,
     WorkerRecord,
 )
-from stalewatch.locust.messages import WorkerReport
+from stalewatch.locust.messages import ClockRequest, Hello, Idle, Refusal, TurnRequest, WorkerReport
 from stalewatch.locust.open_database import servers_of
 from stalewatch.locust.options import Secrets
 from stalewatch.locust.pace import sharing_rate
+from stalewatch.locust.report_checks import BadReport, decoded
 from stalewatch.locust.result import lines_to_stderr, outcome, print_outcome, salvage, write_files
 
 log = logging.getLogger("stalewatch")
+
+Content = TypeVar("Content")
 
 ENDING = "the last run is still ending: wait for its verdict, then start again"
 HURRY_S = 2.0
@@ -67,6 +71,9 @@ class Master:
         self._secrets = secrets
         self._clock = RealClock()
         self._listener: object = None
+        self._joined: set[str] = set()
+        """The workers of the same version; others are refused."""
+        self._refused: set[str] = set()
         self._users = 0
         self._random_seed: str | None = None
         """The seed that was chosen for the last run, if the options have none."""
@@ -78,13 +85,15 @@ class Master:
         gevent.spawn(self._watch_forever)
 
     def _listen(self) -> None:
-        events, register = self._environment.events, self._runner.register_message
-        register(messages.REPORT, self._on_report)
-        register(messages.IDLE, self._on_idle)
+        events = self._environment.events
+        self._runner.register_message(messages.REPORT, self._on_report)
+        self._register(messages.IDLE, Idle, self._on_idle)
         if isinstance(self._runner, MasterRunner):
-            register(messages.CLOCK, self._on_clock)
-            register(messages.TURN, self._on_turn)
-            register(messages.TURN_OVER, self._on_turn_over)
+            self._register(messages.HELLO, Hello, self._on_hello)
+            self._register(messages.CLOCK, ClockRequest, self._on_clock)
+            self._register(messages.TURN, TurnRequest, self._on_turn)
+            self._register(messages.TURN_OVER, TurnRequest, self._on_turn_over)
+            events.worker_connect.add_listener(self._on_worker_connect)
         events.test_start.add_listener(self._on_test_start)
         events.test_stopping.add_listener(self._on_test_stopping)
         events.reset_stats.add_listener(self._on_reset)
@@ -92,6 +101,20 @@ class Master:
         events.quitting.add_listener(self._on_quitting)
         settle_exit_code(self._environment, lambda: INTERRUPTED if self._interrupted else self.exit_code)
         events.quit.add_listener(self._on_quit)
+
+    def _register(self, name: str, kind: type[Content], handle: Callable[[str, Content], None]) -> None:
+        """Pass a message's sender and content to `handle`, or log why it is malformed."""
+
+        def on_message(msg: Any, **_: Any) -> None:  # noqa: ANN401 # Locust's message
+            self._listener = gevent.getcurrent()
+            try:
+                content = msgspec.convert(msg.data, kind)
+            except msgspec.ValidationError as error:
+                log.warning("ignored a malformed message (%s) of %s: %s", name, msg.node_id, error)
+            else:
+                handle(str(msg.node_id), content)
+
+        self._runner.register_message(name, on_message)
 
     def limit(self, run_time_s: float | None) -> None:
         """Note the run time that the page's form gave to the next run, or to the current one from now on."""
@@ -140,6 +163,9 @@ class Master:
         setattr(namespace, messages.WORKERS, len(self._client_ids()))
         self.exit_code = 0
         self.run = MasterRun(name, Namespace(**vars(namespace)), databases, self._users, self._run_time_s)
+        for client_id in self._client_ids():
+            if not self._is_missing(client_id):
+                self._take_part(client_id)
         self._turns = Turns(lambda client_id, database: self._send(messages.TURN, {"database": database}, client_id))
         log.info("run %s", name)
 
@@ -155,51 +181,97 @@ class Master:
         headless = namespace is not None and namespace.headless
         gevent.spawn(self._runner.quit if headless else self._runner.stop)
 
+    def _on_hello(self, sender: str, theirs: Hello) -> None:
+        """Refuse a worker of another version before it does anything: it would report what this one cannot read."""
+        ours = Hello()
+        if theirs == ours:
+            self._joined.add(sender)
+        elif sender not in self._refused:
+            self._refused.add(sender)
+            log.error(
+                "refused worker %s: it is %s, but the master is %s: install one version on both", sender, theirs, ours
+            )
+            reason = f"this worker is {theirs}, but the master is {ours}: install one version on both"
+            self._send(messages.REFUSED, msgspec.to_builtins(Refusal("", reason)), sender)
+            if self.run is not None:
+                self.run.workers.forget(sender)
+            elif (namespace := self._environment.parsed_options) is not None and namespace.headless:
+                self.exit_code = USAGE  # unless a run starts with other workers
+
+    def _on_worker_connect(self, client_id: str, **_: Any) -> None:  # noqa: ANN401 # Locust's extras
+        self._listener = gevent.getcurrent()
+        if self.run is not None and not self.run.ending:
+            self._take_part(client_id)
+
+    def _take_part(self, client_id: str) -> None:
+        """Register a worker for the run: from now on it is missed if it does not report."""
+        runner = self._runner
+        if self.run is not None and client_id not in self._refused:
+            number = runner.get_worker_index(client_id) if isinstance(runner, MasterRunner) else 0
+            self.run.workers.register(client_id, number)
+
     def _on_report(self, msg: Any, **_: Any) -> None:  # noqa: ANN401 # Locust's message
         self._listener = gevent.getcurrent()
-        report, run, sender = messages.decode(msg.data["report"]), self.run, str(msg.node_id)
-        if run is None or report.run != run.name:
-            self._refuse_worker(sender, report, run)
-        elif run.phase in {"decide", "over"}:  # a report now would be counted in addition to what was salvaged
-            if not report.last:  # a worker that was given up has come back
-                self._send(messages.DRAIN, {"run": run.name}, sender)
-        else:
-            self._add(run, sender, report)
+        run, sender = self.run, str(msg.node_id)
+        try:
+            report = decoded(msg.data["report"] if isinstance(msg.data, dict) and "report" in msg.data else None)
+            if run is None or report.run != run.name:
+                self._refuse_worker(sender, report, run)
+            elif run.phase in {"decide", "over"}:  # a report now would be counted in addition to what was salvaged
+                if not report.last:  # a worker that was given up has come back
+                    self._send(messages.DRAIN, {"run": run.name}, sender)
+            elif run.workers.get(sender) is not None or sender in self._client_ids():  # it may have been missing
+                self._take_part(sender)
+                self._add(run, sender, report)
+        except BadReport as error:
+            if run is not None and run.refuse(sender, str(error)):
+                log.error("refused a report of worker %s: %s", sender, error)  # noqa: TRY400 # it is complete
 
     def _refuse_worker(self, sender: str, report: WorkerReport, run: MasterRun | None) -> None:
         if report.number % REFUSALS_PER_LOG == 0 or report.last:
             log.warning("refused worker %s: it reports on run %s, which this master did not start", sender, report.run)
-        self._send(messages.REFUSED, {"run": "" if run is None else run.name}, sender)
+        self._send(messages.REFUSED, msgspec.to_builtins(Refusal("" if run is None else run.name)), sender)
 
     def _add(self, run: MasterRun, sender: str, report: WorkerReport) -> None:
         before = run.workers.get(sender)
         known_failure, known_stalls = (before.failure, len(before.stalls)) if before else (None, 0)
-        worker, totals = run.workers.add(sender, report), report.totals()
-        run.count(totals)
-        run.add_newest(totals.findings.verdicts.values())
+        if sender not in {LOCAL, *self._joined}:
+            raise BadReport(f"it is of an unknown version of stalewatch, but the master is {Hello()}")
+        worker = run.receive(sender, report)
         for stall in worker.stalls[known_stalls:]:
             log.warning("worker %d stalled for %.1f s", worker.worker, (stall.end - stall.start) / 1e9)
         if report.failure and report.failure != known_failure:
-            log.error("worker %d: %s", worker.worker, report.failure)
-            if report.exit_code and not run.ending:
-                self._end_test()
+            self._on_failure(worker)
         if report.last:
             run.awaited.discard(sender)
 
-    def _on_idle(self, msg: Any, **_: Any) -> None:  # noqa: ANN401 # Locust's message
-        if self.run is not None and msg.data["run"] == self.run.name:
-            self.run.awaited.discard(str(msg.node_id))
+    def _on_failure(self, worker: WorkerRecord) -> None:
+        log.error("worker %d: %s", worker.worker, worker.failure)
+        if worker.exit_code and self.run is not None and not self.run.ending:
+            self._end_test()
 
-    def _on_clock(self, msg: Any, **_: Any) -> None:  # noqa: ANN401 # Locust's message
-        self._send(messages.CLOCK, {"sent": msg.data["sent"], "master": self._clock.now()}, str(msg.node_id))
+    def _on_idle(self, sender: str, idle: Idle) -> None:
+        run = self.run
+        worker = None if run is None or idle.run != run.name else run.workers.get(sender)
+        if run is None or worker is None:
+            return
+        run.awaited.discard(sender)
+        if idle.failure is not None and not worker.done:
+            worker.fail(idle.failure, USAGE)
+            self._on_failure(worker)
+        elif not worker.reported:
+            run.workers.forget(sender)
 
-    def _on_turn(self, msg: Any, **_: Any) -> None:  # noqa: ANN401 # Locust's message
-        if self.run is not None and msg.data["run"] == self.run.name:
-            self._turns.request(str(msg.node_id), msg.data["database"])
+    def _on_clock(self, sender: str, request: ClockRequest) -> None:
+        self._send(messages.CLOCK, {"sent": request.sent, "master": self._clock.now()}, sender)
 
-    def _on_turn_over(self, msg: Any, **_: Any) -> None:  # noqa: ANN401 # Locust's message
-        if self.run is not None and msg.data["run"] == self.run.name:
-            self._turns.end(str(msg.node_id), msg.data["database"], opened=msg.data["opened"])
+    def _on_turn(self, sender: str, turn: TurnRequest) -> None:
+        if self.run is not None and turn.run == self.run.name:
+            self._turns.request(sender, turn.database)
+
+    def _on_turn_over(self, sender: str, turn: TurnRequest) -> None:
+        if self.run is not None and turn.run == self.run.name:
+            self._turns.end(sender, turn.database, opened=turn.opened)
 
     def _send(self, name: str, data: dict[str, Any], receiver: str) -> None:
         self._runner.send_message(name, data, receiver)
@@ -270,7 +342,9 @@ class Master:
                 run.concluded.set()
 
     def _drain(self, run: MasterRun) -> None:
-        ended = {worker.client_id for worker in run.workers if worker.state != "running"}
+        ended = {
+            worker.client_id for worker in run.workers if worker.state != "running" and not self._may_be_idle(worker)
+        }
         run.awaited = self._client_ids() | {worker.client_id for worker in run.workers.running()}
         run.awaited -= ended
         for client_id in list(run.awaited):
@@ -285,10 +359,20 @@ class Master:
             if run.hurried:
                 leave_at = min(leave_at, time.monotonic() + HURRY_S)
             if time.monotonic() - start > SILENCE_S:
-                run.awaited = {client_id for client_id in run.awaited if run.workers.get(client_id)}
+                run.awaited &= {worker.client_id for worker in run.workers.running()}
             if time.monotonic() - logged > LOG_PROGRESS_S:
                 logged = time.monotonic()
                 _log_progress(run.workers.running())
+
+    def _may_be_idle(self, worker: WorkerRecord) -> bool:
+        """Return whether a worker that never reported is alive: Locust may have given it no users, and no run."""
+        return not worker.reported and not self._is_missing(worker.client_id)
+
+    def _is_missing(self, client_id: str) -> bool:
+        """Return whether Locust hears nothing of a worker."""
+        if not isinstance(self._runner, MasterRunner):
+            return False
+        return client_id not in self._runner.clients or self._runner.clients[client_id].state == STATE_MISSING
 
     @property
     def _workers_listener(self) -> object:
@@ -296,7 +380,7 @@ class Master:
         return self._listener if isinstance(self._runner, MasterRunner) else None
 
     def _client_ids(self) -> set[str]:
-        return set(self._runner.clients) if isinstance(self._runner, MasterRunner) else {LOCAL}
+        return set(self._runner.clients) - self._refused if isinstance(self._runner, MasterRunner) else {LOCAL}
 
     def _decide(self, run: MasterRun) -> None:
         self.exit_code = USAGE  # in case anything fails here

@@ -2,15 +2,16 @@
 
 import time
 from argparse import Namespace
-from collections import deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
 from gevent.event import Event
 
-from stalewatch.checkers.verdict import Verdict, Violation
-from stalewatch.locust.messages import HistoryFile, WorkerReport
+from stalewatch.checkers.verdict import RunVerdict, Verdict, Violation, overall
+from stalewatch.locust.messages import ExtraResults, HistoryFile, WorkerReport
+from stalewatch.locust.report_checks import BadReport, Period, check
 from stalewatch.metrics.meter import Meter
 from stalewatch.recording.statistics import Stall
 from stalewatch.recording.totals import Totals, no_totals
@@ -20,6 +21,9 @@ SILENCE_S = 10.0
 
 QUIET_S = 3.0
 """A worker that turns out to be lost, and was silent for so long at the end of the load, was lost during the load."""
+
+CLOCKS_DIFFER_NS = 24 * 3600 * 10**9
+"""How far a worker's clock may be from the master's if the difference could not be measured."""
 
 MAX_STALLS = 20
 """How many stalls of a worker are kept with their times."""
@@ -36,7 +40,7 @@ RunPhase = Literal["load", "drain", "decide", "over"]
 
 @dataclass
 class WorkerRecord:
-    """One worker in one run, as it reported itself."""
+    """One worker in one run: known once it is to take part, and then as it reports itself."""
 
     worker: int
     client_id: str
@@ -50,7 +54,11 @@ class WorkerRecord:
     phase: str = ""
     progress: tuple[float, float, str] = (0, 0, "")
     operations: int = 0
-    extra_results: dict[str, Any] = field(default_factory=dict)
+    refusal: str | None = None
+    """Why a report of it was refused; None if none was."""
+    causes: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    """The causes of its violations, by guarantee."""
+    extra_results: ExtraResults = field(default_factory=ExtraResults)
     """The results of its workloads beyond the guarantees, at its end."""
     ended_cleanly: bool = True
     silent_s: float = 0.0
@@ -79,15 +87,38 @@ class WorkerRecord:
     @property
     def complete_so_far(self) -> bool:
         """Whether nothing is missing until now."""
-        return self.ended_cleanly and not self.gap and not self.lost
+        return self.ended_cleanly and not self.gap and not self.lost and self.refusal is None
+
+    @property
+    def reported(self) -> bool:
+        """Whether a report of it was counted."""
+        return self.next_number > 0
 
     @property
     def state(self) -> WorkerState:
         """Whether it runs, is done, or is lost."""
         return "done" if self.done else "lost" if self.lost else "running"
 
+    def check(self, report: WorkerReport) -> None:
+        """Raise `BadReport` if a report does not follow the earlier ones of this worker."""
+        if report.worker != self.worker:
+            raise BadReport(f"it is of worker {report.worker}")
+        if report.number < self.next_number or self.done:
+            raise BadReport(f"its number is {report.number}, but number {self.next_number - 1} has been counted")
+        for row in report.verdicts:
+            causes = self.causes[row.name]
+            if any(causes[cause] + times < 0 for cause, times in row.causes.items()):
+                raise BadReport(f"{row.name}: fewer than no violations of a cause")
+
+    def fail(self, failure: str, exit_code: int) -> None:
+        """Note that it cannot take part."""
+        self.failure, self.exit_code = failure, exit_code
+        self.done, self.lost, self.ended_cleanly = True, False, False
+
     def add(self, report: WorkerReport, now: float) -> None:
         """Add a report."""
+        for row in report.verdicts:
+            self.causes[row.name].update(row.causes)
         self.gap = self.gap or report.number != self.next_number
         self.next_number = report.number + 1
         self.heard_at, self.lost, self.done = now, False, report.last
@@ -117,16 +148,22 @@ class WorkerRegistry:
         """Iterate over the workers in the order of their numbers."""
         return iter(sorted(self._workers.values(), key=lambda worker: worker.worker))
 
+    def register(self, client_id: str, worker: int) -> WorkerRecord:
+        """Return the record of a worker that is to take part; its number is the one that Locust gave to it."""
+        return self._workers.setdefault(client_id, WorkerRecord(worker, client_id, self._now()))
+
+    def forget(self, client_id: str) -> None:
+        """Drop a worker that did not take part after all, and says so."""
+        self._workers.pop(client_id, None)
+
     def add(self, client_id: str, report: WorkerReport) -> WorkerRecord:
         """Add a worker's report and return the worker."""
-        worker = self._workers.get(client_id)
-        if worker is None:
-            worker = self._workers[client_id] = WorkerRecord(report.worker, client_id, self._now())
+        worker = self.register(client_id, report.worker)
         worker.add(report, self._now())
         return worker
 
     def get(self, client_id: str) -> WorkerRecord | None:
-        """Return the worker with that id; None if it has not reported in this run."""
+        """Return the worker with that id; None if it takes no part in this run."""
         return self._workers.get(client_id)
 
     def mark_lost(self) -> list[WorkerRecord]:
@@ -225,6 +262,7 @@ class MasterRun:
     run_time_s: float | None = None
     """When Locust will end the load, in seconds from its start; None without such a limit."""
     started: float = field(default_factory=time.monotonic)
+    started_ns: int = field(default_factory=time.time_ns)
     phase: RunPhase = "load"
     stopped_ns: int = 0
     """When the sessions were told to end, by the master's clock."""
@@ -255,6 +293,25 @@ class MasterRun:
         if getattr(self.options, "metrics_port", None):
             self.meter = Meter(self.name, ",".join(self.databases))
             self.meter.add(no_totals())
+
+    def receive(self, client_id: str, report: WorkerReport) -> WorkerRecord:
+        """Add all of a worker's report; if it cannot be true, add nothing and raise `BadReport`."""
+        known = self.workers.register(client_id, report.worker)
+        check(report, Period(self.started_ns - CLOCKS_DIFFER_NS, time.time_ns() + CLOCKS_DIFFER_NS))
+        known.check(report)
+        totals = report.totals()
+        worker = self.workers.add(client_id, report)
+        self.count(totals)
+        self.add_newest(totals.findings.verdicts.values())
+        return worker
+
+    def refuse(self, client_id: str, reason: str) -> bool:
+        """Note that a worker's report was refused; return whether this is the first one of a worker of this run."""
+        worker = self.workers.get(client_id)
+        if worker is None or worker.refusal is not None:
+            return False
+        worker.refusal = reason
+        return True
 
     def count(self, totals: Totals) -> None:
         """Add what a worker found and counted."""
@@ -290,6 +347,14 @@ class MasterRun:
         """Whether nothing of any worker is missing, as far as is known."""
         decided = self.phase in {"decide", "over"}
         return all(worker.complete if decided else worker.complete_so_far for worker in self.workers)
+
+    @property
+    def verdict(self) -> RunVerdict:
+        """The verdict so far; like that of the result, it is not ``valid`` without evidence of lost writes."""
+        found = overall(self.totals.findings.verdicts, complete=self.complete)
+        unread = any(worker.extra_results.get("unread_keys") for worker in self.workers)
+        unproved = unread and not self.totals.findings.verdicts["lost_writes"].checked
+        return "unknown" if found == "valid" and unproved else found
 
     def end_load(self, now_ns: int, ended_early: str | None) -> None:
         """Note that the sessions are told to end now, and why they are if it is before their time."""

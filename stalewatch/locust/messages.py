@@ -3,14 +3,22 @@
 Locust's own messages and these share one namespace.
 """
 
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypedDict, get_args
 
 import msgspec
 
+import stalewatch
 from stalewatch.checkers.verdict import Distribution, Findings, Freshness, Verdict, Violation
-from stalewatch.recording.attempts import AttemptLog
+from stalewatch.history.operation import Outcome
+from stalewatch.recording.attempts import AttemptLog, PackedAttempts
 from stalewatch.recording.statistics import KINDS, Stall, Statistics
 from stalewatch.recording.totals import Totals
+
+FORMAT_NUMBER = 1
+"""The number of the message format; raise it with every change to what the messages contain."""
+
+HELLO = "stalewatch-hello"
+"""Worker to master, before all others: the version and message format of the worker, a `Hello`."""
 
 REPORT = "stalewatch-report"
 """Worker to master, every second and at its end: an encoded `WorkerReport`."""
@@ -22,7 +30,7 @@ DRAIN = "stalewatch-drain"
 """Master to worker: end your sessions, make the final reads, and send your last report of this run."""
 
 IDLE = "stalewatch-idle"
-"""Worker to master: there is nothing to drain for this run."""
+"""Worker to master: there is nothing to drain for this run, an `Idle`."""
 
 USERS = "stalewatch-users"
 """Master to worker: the target number of users over all workers who share `--rate`."""
@@ -31,7 +39,7 @@ TURN, TURN_OVER = "stalewatch-turn", "stalewatch-turn-over"
 """Opening a database. TURN asks the master for permission, and grants it; TURN_OVER tells the master how it went."""
 
 REFUSED = "stalewatch-refused"
-"""Master to worker: your reports belong to another run than mine."""
+"""Master to worker: your reports belong to another run than mine, or you have another version; a `Refusal`."""
 
 RUN, TARGET, WORKERS = "stalewatch_run", "stalewatch_users", "stalewatch_workers"
 """The run's name, the target number of users who share `--rate`, and how many workers there were at the start, among
@@ -40,22 +48,68 @@ Locust's parsed options: every spawn message contains those, so that workers tha
 MAX_DRIFT = 1000e-6
 """How much two clocks may drift apart, in seconds per second: NTP slews each by at most half, one up, one down."""
 
-DistributionState = tuple[dict[int, int], bool, int, int]
+Count = Annotated[int, msgspec.Meta(ge=0)]
+OUTCOMES: tuple[str, ...] = get_args(Outcome)
+KindName = Annotated[str, msgspec.Meta(pattern=rf"\A({'|'.join(KINDS)})\Z")]
+OutcomeName = Annotated[str, msgspec.Meta(pattern=rf"\A({'|'.join(OUTCOMES)})\Z")]
+SECOND_NAMES = tuple(f"{kind}_{outcome}" for kind in KINDS for outcome in OUTCOMES)
+"""The names under which a second counts operations; it counts violations by guarantee."""
+
+DistributionState = tuple[dict[Count, Count], bool, Count, Count]
+
+
+class Hello(msgspec.Struct):
+    """The version of a worker."""
+
+    version: str = stalewatch.__version__
+    number: int = FORMAT_NUMBER
+
+    def __str__(self) -> str:
+        """Return both numbers in words."""
+        return f"stalewatch {self.version} (message format {self.number})"
+
+
+class Idle(msgspec.Struct):
+    """A run of which a worker has nothing to report, and why it could not start it, if it should have."""
+
+    run: str
+    failure: str | None = None
+
+
+class ClockRequest(msgspec.Struct):
+    """When a worker asked for the master's time, by its own clock."""
+
+    sent: int
+
+
+class TurnRequest(msgspec.Struct):
+    """A database of a run that a worker wants to open, or whether it has opened it."""
+
+    run: str
+    database: str
+    opened: bool = False
+
+
+class Refusal(msgspec.Struct):
+    """The master's run ("" if it has none), and why else it refuses the worker; None if the run is the reason."""
+
+    run: str
+    reason: str | None = None
 
 
 class VerdictRow(msgspec.Struct, array_like=True):
     """The findings about one guarantee since the last report."""
 
     name: str
-    checked: int
-    violated: int
+    checked: Count
+    violated: Count
     causes: dict[str, int]
     staleness: DistributionState
-    at_least: int
+    at_least: Count
     witnesses: list[Violation]
     applicable: bool
-    behind: dict[int, int] = {}
-    freshness: dict[int, tuple[int, int]] = {}
+    behind: dict[Count, Count] = {}
+    freshness: dict[Count, tuple[Count, Count]] = {}
     corrected: list[Violation] = []
     """Violations reported earlier that have another cause now."""
 
@@ -63,13 +117,41 @@ class VerdictRow(msgspec.Struct, array_like=True):
 class Counts(msgspec.Struct, array_like=True):
     """The statistics since the last report."""
 
-    outcomes: dict[str, dict[str, int]]
-    errors: list[tuple[str, str, str, int]]
-    service: dict[str, DistributionState]
-    response: dict[str, DistributionState]
-    stalled: int
-    seconds: dict[int, dict[str, int]]
-    last_ok: dict[str, int] = {}
+    outcomes: dict[KindName, dict[OutcomeName, Count]]
+    errors: list[tuple[KindName, OutcomeName, str, Count]]
+    service: dict[KindName, DistributionState]
+    response: dict[KindName, DistributionState]
+    stalled: Count
+    seconds: dict[int, dict[str, Count]]
+    last_ok: dict[KindName, int] = {}
+
+
+class ResolutionCounts(TypedDict):
+    """How the conflict workload resolved conflicts."""
+
+    strategy: str
+    merged: Count
+    errors: Count
+
+
+class LossCounts(TypedDict):
+    """Writes of one part of the conflict workload's documents."""
+
+    acknowledged: Count
+    lost: Count
+
+
+class ExtraResults(TypedDict, total=False):
+    """Everything that workloads may find beyond the guarantees; other names are dropped.
+
+    They become fields of the JSON result, so a name that is not listed here could take the place of the verdict.
+    """
+
+    unread_keys: Count
+    unread_error: str
+    workloads: list[str]
+    resolution: ResolutionCounts
+    losses: dict[str, LossCounts]
 
 
 class HistoryFile(msgspec.Struct, array_like=True):
@@ -78,7 +160,7 @@ class HistoryFile(msgspec.Struct, array_like=True):
     path: str
     counting_from_ns: int
     """When operations start to count, after the warm-up."""
-    reported: int
+    reported: Count
     """How many of its operations, from the first on, this report and earlier ones cover."""
     finished: bool
     """Whether what only the end decides, such as lost writes, has been reported too."""
@@ -89,7 +171,7 @@ class WorkerReport(msgspec.Struct, array_like=True):
 
     run: str
     worker: int
-    number: int
+    number: Count
     host: str
     phase: str
     done: float
@@ -97,13 +179,13 @@ class WorkerReport(msgspec.Struct, array_like=True):
     unit: str
     verdicts: list[VerdictRow]
     counts: Counts
-    duplicate_items: int
-    phantom_items: int
+    duplicate_items: Count
+    phantom_items: Count
     stalls: list[Stall]
     settings: dict[str, dict[str, Any]]
     """Driver settings in force, by database."""
     histories: list[HistoryFile]
-    clock_error_ns: int | None
+    clock_error_ns: Count | None
     failure: str | None
     """Why the worker cannot go on, or what went wrong in its run."""
     exit_code: int
@@ -112,14 +194,14 @@ class WorkerReport(msgspec.Struct, array_like=True):
     """Whether the worker's run is over and no report follows."""
     ended_cleanly: bool
     """Whether nothing went wrong that leaves part of the worker's run out."""
-    extra_results: dict[str, Any]
+    extra_results: ExtraResults
     """The workloads' results beyond the guarantees; only in the last report."""
     counting_from_ns: int | None
     """When its first operations started to count, by the master's clock."""
     metrics: str | None = None
     """Where the worker serves its metrics, as HOST:PORT."""
-    attempts: dict[str, Any] | None = None
-    """The packed `AttemptLog`, during a drill."""
+    attempts: PackedAttempts | None = None
+    """Attempts, during a drill."""
 
     @property
     def operations(self) -> int:

@@ -16,7 +16,7 @@ from locust.stats import StatsError
 
 from stalewatch.checkers.verdict import Violation
 from stalewatch.clients.errors import BadAddress, ClientError
-from stalewatch.clients.options import parse_options, public_values
+from stalewatch.clients.options import public_values
 from stalewatch.clients.protocol import Database, Levels
 from stalewatch.clusters.protocol import ClusterError
 from stalewatch.engine.database_run import DatabaseRun, RunSpec, collect_garbage_rarely, connect, with_local_cluster
@@ -57,7 +57,7 @@ class RunFailure(NamedTuple):
 class WorkerRunSettings:
     """What all databases of a worker's run share.
 
-    `options` contain the secrets that this process was given. `users` are this process's share. `own_master` is true if
+    `options` are without the secrets of this process. `users` are this process's share. `own_master` is true if
     there are no workers, `local` if a local cluster may be started for a database without an address. Opening a
     database waits inside `turn`. `metrics` is the address of this process's metrics, if it serves any, and `meters` are
     the metrics by database.
@@ -66,6 +66,7 @@ class WorkerRunSettings:
     run: str
     worker: int
     options: Namespace
+    secrets: Secrets
     load: LoadOptions
     clock: RealClock
     stalls: StallDetector
@@ -191,7 +192,7 @@ class OpenDatabase:
 
     def _spec(self) -> RunSpec:
         settings, database = self._settings, DATABASES[self.database]
-        options: object = parse_options(database.options, settings.options)
+        options: object = settings.secrets.options_of(database, settings.options)
         if database.lacks_address(options) and not settings.local:
             raise BadAddress(
                 f"no address of {self.database}: pass it to the master, or to this worker in its environment; a local "
@@ -328,7 +329,7 @@ def servers_of(database: Database, namespace: Namespace, secrets: Secrets, runne
     Workers on other machines may have their own address, and a local cluster here would not be theirs. Raises a
     `ClusterError`.
     """
-    options: object = parse_options(database.options, secrets.restored(namespace))
+    options: object = secrets.options_of(database, namespace)
     here = not isinstance(runner, MasterRunner) or bool(namespace.processes)
     if database.lacks_address(options) and not here:
         return None

@@ -3,14 +3,14 @@
 import logging
 import os
 from argparse import Namespace
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stalewatch.clients import databases as table
 from stalewatch.clients.errors import BadAddress, without_credentials
-from stalewatch.clients.options import Option, options_of, parse_options, port, public_values
+from stalewatch.clients.options import Login, Option, options_of, parse_options, port, public_values, strayed
 from stalewatch.clients.protocol import Client, Database
 from stalewatch.history.clock import Clock
 from stalewatch.locust.bound_ports import LOOPBACK
@@ -70,6 +70,14 @@ OUTPUTS: tuple[tuple[str, dict[str, Any]], ...] = (
             "help": "address to serve metrics at; 0.0.0.0 if Prometheus or a worker runs on another machine",
         },
     ),
+    (
+        "--web-allowed-hosts",
+        {
+            "metavar": "NAME,...",
+            "help": "other names of the web page, such as that of a reverse proxy; requests to other hosts, and from "
+            "pages of other sites, are refused",
+        },
+    ),
     ("--keep", {"action": "store_true", "help": "do not delete the run's keys"}),
 )
 
@@ -120,7 +128,7 @@ def _add(parser: Any, flag: str, options: dict[str, Option]) -> None:  # noqa: A
         choices=choices,
         **({} if first.alone is None else {"nargs": "?", "const": first.alone}),
         help=_help(options).replace("%", "%%"),
-        include_in_web_ui=not any(option.secret for option in every),
+        include_in_web_ui=not any(option.secret for option in every) and any(option.on_page != () for option in every),
     )
 
 
@@ -171,6 +179,48 @@ def _either(names: Iterable[str]) -> str:
     return " or ".join(names)
 
 
+def misplaced_credentials(namespace: Namespace, parser: Any) -> Iterator[str]:  # noqa: ANN401 # not typed
+    """Yield what is wrong with options that hold a user and a password although they are no secret.
+
+    They would be on the page, in logs and in every message to a worker.
+    """
+    secret = {option.name for database in DATABASES.values() for option in database.flags() if option.secret}
+    for action in parser._actions:  # noqa: SLF001 # argparse has no public way
+        text = getattr(namespace, action.dest, None)
+        if action.dest in {*secret, "host"} or not isinstance(text, str):
+            continue
+        if without_credentials(text) != text:
+            yield f"{'/'.join(action.option_strings) or action.dest}: it takes no user and password: remove them"
+
+
+def has_passwords(namespace: Namespace, databases: Iterable[str]) -> bool:
+    """Return whether this process was given a password for any of the databases."""
+    given = Namespace(**vars(namespace))
+    try:
+        take_host(given, databases, others=True)
+        return any(_logins(DATABASES[name], given) for name in databases)
+    except BadAddress:  # the options are checked later
+        return True
+
+
+def _logins(database: Database, namespace: Namespace, environ: Mapping[str, str] = os.environ) -> list[Login]:
+    """Return the logins that a process was given; raise `BadAddress` for invalid options."""
+    options: Any = parse_options(database.options, namespace, environ)
+    return list(options.logins()) if hasattr(options, "logins") else []
+
+
+def not_on_page(kept: Namespace, databases: Iterable[str], given: Mapping[str, str]) -> list[str]:
+    """Return the options that a form would change, but that say which servers to connect to, or how."""
+    found = set()
+    for option in all_options(databases):
+        text = given.get(option.name)
+        if text is None or option.on_page is None or text == str(getattr(kept, option.name, None) or ""):
+            continue
+        if text not in option.on_page and (text or not option.on_page):
+            found.add(option.name)
+    return sorted(found)
+
+
 def changed(kept: Namespace, databases: Iterable[str], given: Mapping[str, str]) -> list[str]:
     """Return the options of ours of which a form has another value than a test that runs, which keeps its own.
 
@@ -181,8 +231,19 @@ def changed(kept: Namespace, databases: Iterable[str], given: Mapping[str, str])
     return sorted(name for name in current.keys() & asked.keys() if asked[name] != current[name])
 
 
+LIMITS: Mapping[str, tuple[str, int]] = {
+    "num_users": ("--users", 1_000_000),
+    "spawn_rate": ("--spawn-rate", 1_000_000),
+    "run_time": ("--run-time, in seconds,", 31_536_000),
+}
+"""The largest values of Locust's own options, which has no bounds: it would count up to them."""
+
+
 def check(namespace: Namespace, databases: Iterable[str]) -> LoadOptions:
     """Return the load's options; raise `BadAddress` for an invalid option of the load or of the databases."""
+    for name, (flag, most) in LIMITS.items():
+        if (getattr(namespace, name, None) or 0) > most:
+            raise BadAddress(f"{flag} {getattr(namespace, name):.0f}: must be {most} at most")
     for database in databases:
         parse_options(DATABASES[database].options, namespace)
     expectations(namespace)
@@ -215,7 +276,7 @@ class Secrets:
 
     Locust sends the master's parsed options to every worker with each spawn message, where they replace the worker's
     own. So every process redacts its secrets before anything is sent, and a worker restores the user and the password
-    of an address from its own command line or environment.
+    of an address from its own command line or environment, if it was given them for the same servers.
     """
 
     def __init__(
@@ -223,6 +284,8 @@ class Secrets:
     ) -> None:
         """Keep the secrets, and redact them in the parsed options."""
         self._options = [option for option in options if option.secret]
+        self._own = Namespace(**vars(namespace))
+        self._environ = environ
         self._values: dict[str, str] = {}
         for option in self._options:
             value = getattr(namespace, option.name, None) or environ.get(option.env or "")
@@ -230,8 +293,23 @@ class Secrets:
                 self._values[option.name] = value
             setattr(namespace, option.name, option.redaction.redact(value) if value else None)
 
-    def restored(self, namespace: Namespace) -> Namespace:
-        """Return a copy of the options with the secrets, only for the clients of this process."""
+    def options_of(self, database: Database, namespace: Namespace) -> Any:  # noqa: ANN401 # the row's own options
+        """Return a database's options with the secrets, only for the clients of this process.
+
+        Raises `BadAddress` if the servers that another process named would be sent a password that this process was
+        given for others.
+        """
+        used: Any = parse_options(database.options, self._restored(namespace), self._environ)
+        own = _logins(database, self._own, self._environ)
+        if own and (servers := strayed(own, used.logins())):
+            mine = sorted({login.server for login in own if login.server})
+            raise BadAddress(
+                f"the master names {', '.join(servers)}, but this process was given its password for "
+                f"{', '.join(mine) or 'no server'}: give master and worker the same address"
+            )
+        return used
+
+    def _restored(self, namespace: Namespace) -> Namespace:
         restored = Namespace(**vars(namespace))
         for option in self._options:
             own, sent = self._values.get(option.name), getattr(namespace, option.name, None)

@@ -2,6 +2,7 @@
 
 import atexit
 import logging
+import os
 import signal
 import sys
 from argparse import Namespace
@@ -17,16 +18,16 @@ from locust.runners import MasterRunner, Runner, WorkerRunner
 
 from stalewatch.clients.databases import DATABASES
 from stalewatch.clients.errors import BadAddress
-from stalewatch.clients.options import check_options, parse_options
+from stalewatch.clients.options import check_options
 from stalewatch.clusters.local_clusters import cluster
 from stalewatch.clusters.protocol import ClusterError
 from stalewatch.engine import stopping
 from stalewatch.exit_codes import UNREACHABLE, USAGE
-from stalewatch.locust import bound_ports, drill, options
+from stalewatch.locust import bound_ports, drill, master_token, options
 from stalewatch.locust.master import Master
 from stalewatch.locust.metrics import MasterMetrics
 from stalewatch.locust.options import OWN, Secrets
-from stalewatch.locust.web import ConsistencyPages
+from stalewatch.locust.web import PASSWORD, ConsistencyPages
 from stalewatch.locust.worker import Worker
 from stalewatch.reports import page
 from stalewatch.reports.files import claimed
@@ -116,7 +117,7 @@ def install(base: type) -> None:
         except BadAddress as error:  # Locust would only log it, and go on without the options
             parser.exit(USAGE, f"locust: {error}\n")
         drill.add_arguments(parser)
-        bound_ports.guard(parser)
+        bound_ports.guard(parser, lambda namespace: _problems(parser, namespace, _databases(_subclasses(base))))
 
     def on_init(environment: Environment, runner: Runner | None, **_: Any) -> None:  # noqa: ANN401 # Locust's extras
         if runner is None or environment.parsed_options is None:
@@ -130,8 +131,19 @@ def install(base: type) -> None:
     def chosen(environment: Environment) -> Collection[str]:
         return _databases(one for one in environment.user_classes if issubclass(one, tuple(_BASES)))
 
+    master_token.install()
     events.init_command_line_parser.add_listener(add_arguments)
     events.init.add_listener(on_init)
+
+
+def _problems(parser: Any, namespace: Namespace, databases: Collection[str]) -> Iterator[str]:  # noqa: ANN401 # not typed
+    """Yield why Locust must not start with these options."""
+    yield from options.misplaced_credentials(namespace, parser)
+    yield from master_token.prepare(namespace)
+    if PASSWORD in os.environ and not (namespace.web_login or namespace.headless or namespace.worker):
+        yield f"{PASSWORD} is set, but without --web-login the page asks for no password: give both or neither"
+    if namespace.worker and options.has_passwords(namespace, databases):
+        yield from master_token.distrust(namespace.master_host)
 
 
 def _start(
@@ -155,6 +167,8 @@ def _start(
         _check(namespace, databases_of(environment) if at_once else [])
         if at_once and not (isinstance(runner, MasterRunner) and not namespace.processes):  # all users are here
             _start_clusters(namespace, secrets, databases_of(environment))
+        if isinstance(runner, MasterRunner):
+            master_token.warn_of_open_port(namespace.master_bind_host)
         master = Master(environment, runner, databases_of, secrets)
         interrupts.on_interrupt(master.on_interrupt)
         interrupts.on_start(master.leave_start)
@@ -201,7 +215,7 @@ def _start_clusters(namespace: Namespace, secrets: Secrets, databases: Collectio
     """Start local clusters for databases without an address before `-t` counts; otherwise the first user does."""
     for name in filter(DATABASES.__contains__, databases):
         database = DATABASES[name]
-        given: object = parse_options(database.options, secrets.restored(namespace))
+        given = secrets.options_of(database, namespace)
         try:
             check_options(given)
             if database.lacks_address(given):

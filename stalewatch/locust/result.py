@@ -130,18 +130,21 @@ def unchecked(worker: WorkerRecord) -> str | None:
     """Return what could not be checked of a worker; None if everything was."""
     if worker.complete:
         return None
-    if worker.gap:
-        return "at least one of its reports never arrived, and what it contained is not counted"
-    if worker.done:
-        return f"its run did not end cleanly, see its log; {NO_FINAL_READS}"
-    if not worker.lost:
-        return f"its run had not ended when the verdict was made; {NO_FINAL_READS}"
-    if worker.salvaged:
-        return f"counted to the end of its history file, which lacks at most its last second; {NO_FINAL_READS}"
-    return (
-        f"its last report came {worker.silent_s:.1f} s before the verdict, and what it did after its last report is "
-        f"not counted; {NO_FINAL_READS}"
-    )
+    return next(text for applies, text in _reasons(worker) if applies)
+
+
+def _reasons(worker: WorkerRecord) -> Iterator[tuple[bool, str]]:
+    """Yield the reasons why something is missing, and whether each applies."""
+    refused = f"at least one of its reports was refused, and what it contained is not counted: {worker.refusal}"
+    yield worker.refusal is not None, refused
+    yield worker.gap, "at least one of its reports never arrived, and what it contained is not counted"
+    yield worker.done, f"its run did not end cleanly, see its log; {NO_FINAL_READS}"
+    yield not worker.lost, f"its run had not ended when the verdict was made; {NO_FINAL_READS}"
+    salvaged = "counted to the end of its history file, which lacks at most its last second"
+    yield worker.salvaged, f"{salvaged}; {NO_FINAL_READS}"
+    yield not worker.reported, f"it never reported, and what it did, if anything, is not counted; {NO_FINAL_READS}"
+    silent = f"its last report came {worker.silent_s:.1f} s before the verdict"
+    yield True, f"{silent}, and what it did after its last report is not counted; {NO_FINAL_READS}"
 
 
 def worker_lines(workers: Iterable[dict[str, Any]]) -> Iterator[str]:
@@ -163,16 +166,18 @@ def salvage(worker: WorkerRecord, run: str, folder: Path | None) -> Totals:
     file starts with everything that was reported, and continues with what was done until the worker died, except for
     the last second, which was not written yet. Judging the file from the start and dropping the findings about the
     reported operations adds exactly the rest. A worker that died before its first report may have left files in
-    `folder`.
+    `folder`. Only files in there are read, whatever paths a worker reports: it could name any file of this machine.
     """
-    left = folder.glob(f"{run}-w{worker.worker}-*") if folder else ()
-    files = worker.histories or [HistoryFile(str(path), 0, 0, finished=False) for path in left]
-    found = [file for file in files if _is_readable(file, run, worker.worker)]
     totals = Totals()
-    if not found or len(found) < len(files):
+    if folder is None:
+        return totals
+    left = folder.glob(f"{run}-w{worker.worker}-*")
+    files = worker.histories or [HistoryFile(str(path), 0, 0, finished=False) for path in left]
+    found = {_found(file, folder, run, worker.worker) for file in files}
+    if not found or None in found or len(found) < len(files):
         return totals
     try:
-        for file in found:
+        for file in files:
             totals.merge(_unreported(file))
     except BadHistory as error:
         log.warning("cannot use the history of worker %d: %s", worker.worker, error)
@@ -182,15 +187,16 @@ def salvage(worker: WorkerRecord, run: str, folder: Path | None) -> Totals:
     return totals
 
 
-def _is_readable(file: HistoryFile, run: str, worker: int) -> bool:
-    path = Path(file.path)
-    if not path.is_file():  # it may be on another machine
-        return False
+def _found(file: HistoryFile, folder: Path, run: str, worker: int) -> Path | None:
+    """Return where a history of the worker is, if that is in the folder itself; it may be on another machine."""
     try:
+        path = Path(file.path).resolve(strict=True)
+        if path.parent != folder.resolve() or not path.is_file():
+            return None
         header = History([path]).headers[0]
-    except BadHistory:
-        return False
-    return header.run == run and header.worker == worker
+    except (BadHistory, OSError, RuntimeError, ValueError):  # links in a circle are a RuntimeError, a NUL a ValueError
+        return None
+    return path if header.run == run and header.worker == worker else None
 
 
 def _unreported(file: HistoryFile) -> Totals:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from stalewatch.checkers.verdict import Distribution, Verdict, Violation, overall
+from stalewatch.checkers.verdict import Distribution, Verdict, Violation
 from stalewatch.locust.master_run import MasterRun
 from stalewatch.locust.result import unchecked
 from stalewatch.recording.totals import no_totals
@@ -69,7 +69,7 @@ def consistency_rows(run: MasterRun | None) -> list[TabRow]:
 def _whole_run(run: MasterRun | None) -> TabRow:
     """Return the row of the whole run, whatever was reset: its verdict, once there is one."""
     totals = no_totals() if run is None else run.totals
-    verdict: str = overall(totals.findings.verdicts, complete=run is None or run.complete)
+    verdict: str = "unknown" if run is None else run.verdict
     notes = [f"{totals.operations} operations"]
     if run is not None and run.outcome is not None:
         verdict = run.outcome.result["verdict"]
@@ -104,7 +104,7 @@ def _worker_rows(run: MasterRun | None) -> Iterator[TabRow]:
         notes = [f"stalled for {worker.stalled_ns / 1e9:.1f} s"] if worker.stalled_ns else []
         if worker.failure:
             notes.append(worker.failure)
-        if worker.lost or (run.outcome is not None and not worker.complete):
+        if not worker.complete_so_far or (run.outcome is not None and not worker.complete):
             notes.append(unchecked(worker) or "")
         if notes:
             name, witness = f"worker {worker.worker}", "; ".join(notes)

@@ -10,7 +10,7 @@ from locust.env import Environment
 from locust.runners import WorkerRunner
 
 from stalewatch.engine.database_run import DatabaseRun
-from stalewatch.locust import plugin
+from stalewatch.locust import listener, plugin
 from stalewatch.locust.open_database import OpenDatabase
 from stalewatch.locust.pace import Pace
 from stalewatch.locust.worker import Worker, parse_locusts_defaults_once, worker_of
@@ -195,4 +195,5 @@ def _announce_rate(environment: Environment, **_: Any) -> None:  # noqa: ANN401 
 
 events.test_start.add_listener(_announce_rate)
 parse_locusts_defaults_once()
+listener.guard()
 plugin.install(DatabaseUser)

@@ -1,18 +1,27 @@
-"""The Consistency and Witnesses tabs in Locust's web page, their CSV, and the check of its form."""
+"""The Consistency and Witnesses tabs in Locust's web page, their CSV, its login, and the check of what it is sent."""
 
 import csv
+import hmac
 import io
+import ipaddress
 import json
+import os
+import secrets
+import socket
 import time
 from argparse import Namespace
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
-from flask import Response, jsonify, make_response, request
-from flask_login import current_user
+import gevent
+from flask import Response, jsonify, make_response, redirect, request, session
+from flask_login import UserMixin, current_user, login_user
 from locust.argument_parser import ui_extra_args_dict
 from locust.env import Environment
+from locust.util.timespan import parse_timespan
 from locust.web import WebUI
+from werkzeug.wrappers import Response as Answer
 
 from stalewatch.clients.errors import BadAddress
 from stalewatch.locust import options
@@ -29,7 +38,105 @@ LOCUST_FIELDS = frozenset(
 )
 """The fields of Locust's own form."""
 
+CLASS_FIELDS = frozenset({"user_class_name", "weight", "fixed_count", "tasks"})
+"""What the page may change of a user class; without a database it has a host too."""
+
+USERNAME, PASSWORD = "STALEWATCH_WEB_USERNAME", "STALEWATCH_WEB_PASSWORD"
+"""Environment variables for the login of `--web-login`, unless the locustfile has one of its own."""
+
+WRONG_LOGIN_S = 1.0
+
 ENDED = frozenset({"stopping", "stopped", "cleanup", "ready"})
+
+
+class KnownNames:
+    """Refuses requests that another site's page made the user's browser send: Locust itself answers all of them.
+
+    Their `Origin` is that page's. If the page's own name was made to lead here (DNS rebinding), the `Host` is that
+    name. An address as `Host` is no such name.
+    """
+
+    def __init__(self, web_ui: WebUI, allowed: str) -> None:
+        self._allowed = {name.strip().lower() for name in allowed.split(",")} - {""}
+        self._names = {"localhost", socket.gethostname().lower(), (web_ui.host or "").lower(), *self._allowed} - {""}
+
+    def check(self) -> Response | None:
+        """Refuse a request of a foreign page."""
+        host, origin = request.headers.get("Host", "").lower(), request.headers.get("Origin", "").lower()
+        if host and not self._is_ours(_name(f"//{host}")):
+            return self._refuse(f"requests to the host {host}")
+        if origin and origin.partition("://")[2] != host and _name(origin) not in self._allowed:
+            return self._refuse(f"requests of pages from {origin}")
+        return None
+
+    def _is_ours(self, name: str) -> bool:
+        try:
+            return bool(ipaddress.ip_address(name))
+        except ValueError:
+            return name in self._names
+
+    @staticmethod
+    def _refuse(what: str) -> Response:
+        return make_response(
+            f"stalewatch refuses {what}; if that is this page's own name, add --web-allowed-hosts", 403
+        )
+
+
+def _name(url: str) -> str:
+    """Return the host's name or address in a URL; nothing if there is none."""
+    try:
+        return (urlsplit(url).hostname or "").rstrip(".")
+    except ValueError:
+        return ""
+
+
+def _numbers(form: Mapping[str, str]) -> dict[str, float]:
+    """Return the values of Locust's own fields that have bounds; what is no number, Locust refuses itself."""
+    found: dict[str, float] = {}
+    for field, name, parse in (
+        ("user_count", "num_users", int),
+        ("spawn_rate", "spawn_rate", float),
+        ("run_time", "run_time", parse_timespan),
+    ):
+        try:
+            found[name] = parse(form[field])
+        except (ValueError, KeyError):
+            found[name] = 0
+    return found
+
+
+def _add_login(web_ui: WebUI, base: str) -> None:
+    """Set up Locust's login page for the one user of the environment."""
+    user, password = os.environ.get(USERNAME, "stalewatch"), os.environ[PASSWORD]
+    app = web_ui.app
+    assert app is not None  # noqa: S101 # as above
+
+    def load(name: str) -> UserMixin | None:
+        return _user(name) if name == user else None
+
+    def submit() -> Answer:
+        given = (request.form.get("username", ""), request.form.get("password", ""))
+        right = [hmac.compare_digest(a.encode(), b.encode()) for a, b in zip(given, (user, password), strict=True)]
+        if all(right):
+            session["auth_error"] = None
+            login_user(_user(user))
+            return redirect(f"{base}/")
+        gevent.sleep(WRONG_LOGIN_S)
+        session["auth_error"] = "wrong user or password"
+        return redirect(f"{base}/login")
+
+    app.config.update(
+        SECRET_KEY=secrets.token_hex(32), SESSION_COOKIE_SAMESITE="Lax", SESSION_COOKIE_SECURE=bool(web_ui.tls_cert)
+    )
+    web_ui.login_manager.user_loader(load)
+    web_ui.auth_args = {"username_password_callback": f"{base}/login_submit"}
+    app.add_url_rule(f"{base}/login_submit", "stalewatch_login", submit, methods=["POST"])
+
+
+def _user(name: str) -> UserMixin:
+    user = UserMixin()
+    user.id = name
+    return user
 
 
 class ConsistencyPages:
@@ -50,19 +157,35 @@ class ConsistencyPages:
         )
         app = web_ui.app
         assert app is not None  # noqa: S101 # it is None only after the page has been shut down
+        app.before_request(KnownNames(web_ui, (namespace.web_allowed_hosts if namespace else "") or "").check)
         app.before_request(self._check_form)
         app.after_request(self._add_tables)
         app.after_request(self._note_run_time)
+        if web_ui.web_login and os.environ.get(PASSWORD):
+            _add_login(web_ui, self._base)
         app.add_url_rule(f"{self._base}/consistency.csv", "stalewatch_csv", web_ui.auth_required_if_enabled(self._csv))
 
     def _check_form(self) -> Response | None:
         """Reject a form with invalid options, with the reason, before anything starts."""
-        if request.method != "POST" or request.path != f"{self._base}/swarm" or not self._is_authenticated():
+        if request.method != "POST" or not self._is_authenticated():
+            return None
+        if request.path == f"{self._base}/user":
+            return self._check_class()
+        if request.path != f"{self._base}/swarm":
             return None
         reason = ENDING if self._master.is_ending else self._objection()
         if reason is None:
             return None
         return jsonify({"success": False, "message": reason, "host": self._environment.host})
+
+    def _check_class(self) -> Response | None:
+        """Reject other changes of a user class than those that the page offers: Locust would set any attribute."""
+        settings = request.get_json(force=True, silent=True)
+        classes = self._environment.available_user_classes or {}
+        if not isinstance(settings, dict) or (found := classes.get(str(settings.get("user_class_name")))) is None:
+            return make_response("no such user class", 400)
+        foreign = settings.keys() - CLASS_FIELDS - (set() if hasattr(found, "database") else {"host"})
+        return make_response(f"cannot be set on the page: {', '.join(sorted(foreign))}", 400) if foreign else None
 
     def _is_authenticated(self) -> bool:
         """Return whether the request is authenticated, if it has to be; Locust rejects the others itself."""
@@ -83,9 +206,12 @@ class ConsistencyPages:
             return f"cannot be changed while a test runs, stop it first: {', '.join(changed)}"
         if self._is_other_host(given.get("host", "")):
             return "Host does not change the database's address: give it on the command line"
-        vars(namespace).update(given)
+        databases = self._databases(request.form.getlist("user_classes"))
+        if fixed := options.not_on_page(namespace, databases, given):
+            return f"cannot be set on the page, only on the command line: {', '.join(fixed)}"
+        vars(namespace).update(given, **_numbers(request.form))
         try:
-            options.check(namespace, self._databases(request.form.getlist("user_classes")))
+            options.check(namespace, databases)
         except BadAddress as error:
             return str(error)
         return None

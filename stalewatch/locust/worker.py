@@ -2,6 +2,7 @@
 
 import logging
 import math
+import time
 from argparse import Namespace
 from collections import defaultdict, deque
 from collections.abc import Iterator
@@ -11,16 +12,19 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import gevent
+import msgspec
 from gevent.event import AsyncResult, Event
 from locust import argument_parser
 from locust.env import Environment
 from locust.runners import Runner, WorkerRunner
 
 from stalewatch.clients.options import parse_options
+from stalewatch.engine import stopping
+from stalewatch.exit_codes import USAGE
 from stalewatch.history.clock import RealClock
 from stalewatch.locust import messages
 from stalewatch.locust.ending import settle_exit_code
-from stalewatch.locust.messages import ClockOffset, ClockSample
+from stalewatch.locust.messages import ClockOffset, ClockSample, Hello, Idle, Refusal
 from stalewatch.locust.metrics import WorkerMetrics
 from stalewatch.locust.open_database import WorkerRunSettings
 from stalewatch.locust.options import Secrets, path
@@ -36,7 +40,10 @@ REPORT_S = 1.0
 CLOCK_SAMPLES = 5
 CLOCK_WAIT_S = 2.0
 REFUSED_EXIT = 1
-"""The exit code of a worker that the master refuses."""
+"""The exit code of a worker that the master refuses because of its run; because of its version, it is `USAGE`."""
+
+LOOK_S = 0.2
+"""How often a worker that waits for its turn looks whether its run is over, or its master lost."""
 
 LOCAL_MASTERS = frozenset({"127.0.0.1", "localhost", "::1"})
 
@@ -77,11 +84,18 @@ class Worker:
         self._run: AsyncResult[WorkerRun | None] = AsyncResult()
         self._run.set(None)
         self._reported_last: set[str] = set()
-        self._refused = False
+        self._refused = 0
+        """The exit code, once the master has refused this worker."""
+        self._failure: Idle | None = None
+        """The run that this worker could not start."""
         self._turns: defaultdict[str, deque[Event]] = defaultdict(deque)
         self._metrics = WorkerMetrics(runner, self._started_run)
         self._clock_answers: dict[int, AsyncResult[ClockSample]] = {}
         self._listen()
+        if isinstance(runner, WorkerRunner):
+            # Locust looks for a lost master only once it has heard from it.
+            runner.last_heartbeat_timestamp = runner.last_heartbeat_timestamp or time.time()
+            self._greet()
         if hasattr(environment.parsed_options, messages.RUN):  # the test has started already
             self._on_test_start(environment)
         _WORKERS.setdefault(environment, AsyncResult()).set(self)
@@ -98,7 +112,10 @@ class Worker:
         events.test_start.add_listener(self._on_test_start)
         events.quitting.add_listener(self._on_quitting)
         if isinstance(self._runner, WorkerRunner):
-            settle_exit_code(self._environment, lambda: REFUSED_EXIT if self._refused else 0)
+            settle_exit_code(self._environment, lambda: self._refused)
+
+    def _greet(self) -> None:
+        self._runner.send_message(messages.HELLO, msgspec.to_builtins(Hello()))
 
     def run(self) -> WorkerRun | None:
         """Wait until the current run has started in this process, and return it; None if there is none."""
@@ -107,28 +124,36 @@ class Worker:
 
     def _on_test_start(self, environment: Environment, **_: Any) -> None:  # noqa: ANN401 # Locust's extras
         """Start the run in a new greenlet: this one has to receive the master's answers."""
+        if isinstance(self._runner, WorkerRunner):
+            self._greet()  # again: the master may not have listened yet when this worker joined
         starting: AsyncResult[WorkerRun | None] = AsyncResult()
         self._turns.clear()  # turns of an earlier run will not be granted any more
         self._run = starting
-        options = self._secrets.restored(environment.parsed_options or Namespace())
+        options = Namespace(**vars(environment.parsed_options or Namespace()))
         self.users = int(getattr(options, messages.TARGET, 1) or 1)
         gevent.spawn(self._start, options).link(starting)
 
     def _start(self, options: Namespace) -> WorkerRun | None:
         try:
             return self._start_run(options)
-        except Exception:  # nobody may wait for a run that never starts
+        except Exception as error:  # nobody may wait for a run that never starts
             log.exception("this worker cannot start the run: does the master use the same locustfile?")
+            text = f"it cannot start the run: {type(error).__name__}: {error}"
+            self._failure = Idle(str(getattr(options, messages.RUN, "")), text)
+            self._runner.send_message(messages.IDLE, msgspec.to_builtins(self._failure))
             return None
 
-    def _start_run(self, options: Namespace) -> WorkerRun:
+    def _start_run(self, options: Namespace) -> WorkerRun | None:
         load = parse_options(LoadOptions, options)
         offset = self._measured_offset()
+        if self._refused:  # the master refuses a worker before it answers about its clock
+            return None
         clock = self._own_clock.shifted(offset.offset_ns if offset else 0)
         settings = WorkerRunSettings(
             run=str(getattr(options, messages.RUN)),
             worker=int(getattr(self._runner, "worker_index", 0)),
             options=options,
+            secrets=self._secrets,
             load=load,
             clock=clock,
             stalls=StallDetector(clock),
@@ -175,14 +200,20 @@ class Worker:
         self._runner.send_message(messages.TURN, turn_of)
         opened = False
         try:
-            turn.wait()
+            while not turn.wait(LOOK_S) and not self._is_over():
+                pass  # a master that is lost, or was stopped, grants no turn
             yield
             opened = True
         finally:
             self._runner.send_message(messages.TURN_OVER, {**turn_of, "opened": opened})
 
+    def _is_over(self) -> bool:
+        run = self._started_run()
+        return run is not None and run.over
+
     def _on_turn(self, msg: Any, **_: Any) -> None:  # noqa: ANN401 # Locust's message
-        self._turns[msg.data["database"]].popleft().set()
+        if waiting := self._turns[msg.data["database"]]:
+            waiting.popleft().set()
 
     def _on_users(self, msg: Any, **_: Any) -> None:  # noqa: ANN401 # Locust's message
         self.users = max(1, int(msg.data["users"]))
@@ -193,7 +224,8 @@ class Worker:
     def _drain(self, name: str) -> None:
         run = self._run.get()
         if run is None or run.settings.run != name or name in self._reported_last:
-            self._runner.send_message(messages.IDLE, {"run": name})
+            failed = self._failure is not None and self._failure.run == name
+            self._runner.send_message(messages.IDLE, msgspec.to_builtins(self._failure if failed else Idle(name)))
         else:
             self._end(run)
 
@@ -220,19 +252,29 @@ class Worker:
                 run.offset.add(sample)
 
     def _on_refused(self, msg: Any, **_: Any) -> None:  # noqa: ANN401 # Locust's message
-        run = self._started_run()
-        if run is not None and run.settings.run != msg.data["run"] and not self._refused:
+        refusal, run = msgspec.convert(msg.data, Refusal), self._started_run()
+        if self._refused:
+            return
+        if refusal.reason is not None:
+            log.error("refused by the master: %s", refusal.reason)
+            self._leave(USAGE)
+        elif run is not None and run.settings.run != refusal.run:
             log.error(
                 "refused by the master: this worker is still in run %s, but %s; exiting, start this worker again",
                 run.settings.run,
-                f"the master is in run {msg.data['run']}" if msg.data["run"] else "the master has no run",
+                f"the master is in run {refusal.run}" if refusal.run else "the master has no run",
             )
-            self._refused = True
-            gevent.spawn(self._runner.quit)
+            self._leave(REFUSED_EXIT)
+
+    def _leave(self, code: int) -> None:
+        self._refused = code
+        gevent.spawn(self._runner.quit)
 
     def _on_quitting(self, **_: Any) -> None:  # noqa: ANN401 # Locust's extras
-        """End the run: whatever ends this process, its last report reaches the master first."""
-        run = self._run.get(timeout=CLOCK_WAIT_S * CLOCK_SAMPLES)
+        """End the run: whatever ends this process, its last report reaches the master first, if there is a master."""
+        if isinstance(self._runner, WorkerRunner):
+            stopping.in_background(stopping.exit_after, stopping.LOCUST_STOP_S, 1)
+        run = self._run.wait(timeout=CLOCK_WAIT_S * CLOCK_SAMPLES)
         if run is not None:
             self._end(run)
 

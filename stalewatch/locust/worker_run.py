@@ -4,13 +4,14 @@ import logging
 import socket
 from collections.abc import Callable, Iterator
 from itertools import count
+from typing import cast
 
 import gevent
 from gevent.event import Event
 
 from stalewatch.engine.database_run import added_up
 from stalewatch.engine.threads import Progress
-from stalewatch.locust.messages import ClockOffset, WorkerReport, counts_of, verdict_rows
+from stalewatch.locust.messages import ClockOffset, ExtraResults, WorkerReport, counts_of, verdict_rows
 from stalewatch.locust.open_database import OpenDatabase, RunFailure, WorkerRunSettings
 from stalewatch.metrics.families import SCHEDULER_LAG
 from stalewatch.metrics.meter import NS, Reading
@@ -70,12 +71,12 @@ class WorkerRun:
         """End the run in every database, in a greenlet that nobody kills, and wait for the end."""
         if not self.over:
             self.over = True
+            for one in self._databases.values():
+                one.over = True
             gevent.spawn(self._end_all)
         self.ended.wait()
 
     def _end_all(self) -> None:
-        for one in self._databases.values():
-            one.over = True
         for one in self._databases.values():
             try:
                 one.end(self._on_progress, lambda: self.abandoned, self._clock_error_ns)
@@ -126,7 +127,7 @@ class WorkerRun:
             exit_code=failure.exit_code if failure else 0,
             last=last,
             ended_cleanly=self._ended_cleanly,
-            extra_results=added_up(one.extra_results() for one in databases) if last else {},
+            extra_results=cast(ExtraResults, added_up(one.extra_results() for one in databases) if last else {}),
             counting_from_ns=min(filter(None, (one.counting_from_ns for one in databases)), default=None),
             metrics=settings.metrics,
             attempts=None if totals.attempts is None else totals.attempts.packed(),

@@ -5,8 +5,8 @@ an attempt. Times are nanoseconds of the run's clock. Logs of several workers ad
 """
 
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, TypedDict
 
 from stalewatch.checkers.lost_writes import LostWrites
 from stalewatch.checkers.unexpected_items import UnexpectedItems
@@ -39,6 +39,17 @@ class LostWrite(NamedTuple):
     """Whether it was an item of a list: those losses are all found."""
 
 
+class PackedAttempts(TypedDict):
+    """A packed log; times are bytes of 64-bit numbers."""
+
+    attempts: list[tuple[str, Outcome, bytes, bytes]]
+    violations: dict[str, bytes]
+    losses: list[LostWrite]
+    registers: bool
+    appended: int
+    finals: dict[Outcome, int]
+
+
 NEVER = (1 << 63) - 1
 """The end of an attempt that never ended."""
 
@@ -55,7 +66,7 @@ class AttemptLog:
         """Whether registers were written; newer writes may cover their losses."""
         self.appended = 0
         """Acknowledged appends; their losses are all found."""
-        self.finals: dict[str, int] = {"ok": 0, "fail": 0, "unknown": 0}
+        self.finals: dict[Outcome, int] = {"ok": 0, "fail": 0, "unknown": 0}
         """Final reads by outcome."""
 
     def on_operation(self, operation: Operation, violations: Sequence[Violation]) -> None:
@@ -103,21 +114,21 @@ class AttemptLog:
         for outcome, count in other.finals.items():
             self.finals[outcome] += count
 
-    def packed(self) -> dict[str, Any]:
+    def packed(self) -> PackedAttempts:
         """Return the log in the form in which it is sent, with times as bytes."""
         return {
             "attempts": [
                 (one.kind, one.outcome, one.starts.tobytes(), one.ends.tobytes()) for one in self.attempts.values()
             ],
             "violations": {guarantee: starts.tobytes() for guarantee, starts in self.violations.items()},
-            "losses": [tuple(loss) for loss in self.losses],
+            "losses": self.losses,
             "registers": self.registers,
             "appended": self.appended,
             "finals": self.finals,
         }
 
     @classmethod
-    def unpacked(cls, packed: Mapping[str, Any]) -> "AttemptLog":
+    def unpacked(cls, packed: PackedAttempts) -> "AttemptLog":
         """Return the log that was packed on a machine with the same byte order."""
         log = cls()
         for kind, outcome, starts, ends in packed["attempts"]:

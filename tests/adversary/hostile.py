@@ -2,6 +2,7 @@
 
 import socket
 import ssl
+import struct
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,6 +16,9 @@ Answer = Callable[[socket.socket, threading.Event], None]
 
 Beginning = Callable[[bytes], bytes]
 """Returns how the answer to a request begins."""
+
+OPTIONS, SUPPORTED, AUTHENTICATE = 5, 6, 3
+"""Opcodes of Cassandra's protocol."""
 
 DRIP_S = 0.2
 BLOCK = bytes(range(256)) * 256
@@ -104,3 +108,17 @@ def speaking_tls(folder: Path) -> Answer:
             closing.wait()
 
     return handshake
+
+
+def cassandra_message(request: bytes) -> bytes:
+    """Answer a request of Cassandra's protocol as a node that asks for a password, whatever it is sent."""
+    version, stream, opcode = request[0], request[2:4], request[4]
+    if opcode == OPTIONS:
+        answer, body = (
+            SUPPORTED,
+            struct.pack(">HH11sHH5sH11sH", 2, 11, b"CQL_VERSION", 1, 5, b"3.4.5", 11, b"COMPRESSION", 0),
+        )
+    else:
+        name = b"org.apache.cassandra.auth.PasswordAuthenticator"
+        answer, body = AUTHENTICATE, struct.pack(">H", len(name)) + name
+    return struct.pack(">BB2sBI", version | 0x80, 0, stream, answer, len(body)) + body

@@ -101,6 +101,13 @@ def mongo(**changed: object) -> Answer:
     return saying(lambda request: mongo_message(request, {**HELLO, **changed}))
 
 
+def only_hello(client: socket.socket, _closing: threading.Event) -> None:
+    """Answer every request as a primary answers hello."""
+    own = "{}:{}".format(*client.getsockname())
+    while request := client.recv(65536):
+        client.sendall(mongo_message(request, {**HELLO, "hosts": [own], "me": own}))
+
+
 def of_mongo() -> dict[str, Answer]:
     return {
         "hosts_number": mongo(hosts=5),
@@ -110,6 +117,7 @@ def of_mongo() -> dict[str, Answer]:
         "me_number": mongo(me=4, primary=3),
         "no_fields": saying(lambda request: mongo_message(request, {})),
         "not_ok": mongo(ok=0, code="x", errmsg=["y"]),
+        "only_hello": only_hello,
     }
 
 

@@ -169,13 +169,19 @@ def test_everything_arrives_in_order_even_if_the_socket_is_full(
 
 def test_closing_the_connection_ends_its_greenlets(pair: tuple[Paired, gevent.socket.socket]) -> None:
     connection, _ = pair
-    before = len(running_greenlets())
+    before = await_greenlets(lambda running: running > 0)
     connection.push(b"x" * 1_000_000)
-    gevent.sleep(0.05)
-    assert len(running_greenlets()) == before + 1
+    await_greenlets(lambda running: running == before + 1)
     connection.close()
-    gevent.sleep(0.05)
-    assert len(running_greenlets()) == before - 1  # the reading greenlet has ended too
+    await_greenlets(lambda running: running == before - 1)  # the reading greenlet has ended too
+
+
+def await_greenlets(matches: Callable[[int], bool]) -> int:
+    """Let greenlets run until their number matches, and return it."""
+    with gevent.Timeout(60):
+        while not matches(found := len(running_greenlets())):
+            gevent.sleep(0.01)
+    return found
 
 
 def running_greenlets() -> list[gevent.Greenlet]:

@@ -21,10 +21,13 @@ from stalewatch.clusters.protocol import MissingProgram
 from stalewatch.history.clock import RealClock
 from tests.clients import certificates
 from tests.clients.drill import until
+from tests.locust.conftest import Swarm, assert_keeps_secret
+from tests.locust.conftest import swarm as swarm  # noqa: PLC0414 # a fixture
 
 pytestmark = pytest.mark.server
 
 PASSWORD = "hunter2"  # noqa: S105 # of a server that runs only during these tests
+SECRET = "s3cr3t-of-locust"  # noqa: S105 # likewise
 SUPERUSER = {"username": "cassandra", "password": "cassandra"}
 HOST = "127.0.0.1"
 
@@ -173,3 +176,19 @@ def use(client: CassandraDatabaseClient) -> None:
     client.remove(["a"])
     assert PASSWORD not in str(client.settings())
     client.close()
+
+
+def test_nobody_sees_the_password_under_locust(address: str, swarm: Swarm) -> None:
+    """The user's name and password differ, so that only the password is looked for."""
+    client = prepared(address, **SUPERUSER)
+    client._access.session.execute(
+        f"CREATE ROLE locust WITH SUPERUSER = true AND LOGIN = true AND PASSWORD = '{SECRET}'"
+    )
+    client.close()
+    until(lambda: works(address, username="locust", password=SECRET), 60)
+    env = {
+        "STALEWATCH_CASSANDRA_HOSTS": address,
+        "STALEWATCH_CASSANDRA_USERNAME": "locust",
+        "STALEWATCH_CASSANDRA_PASSWORD": SECRET,
+    }
+    assert_keeps_secret(swarm, (SECRET,), "--rf", "1", env=env, locustfile="locustfiles/cassandra_users.py")

@@ -166,8 +166,8 @@ LOAD = ("--headless", "-u", "5", "-r", "100", "--keys", "5", "--rate", "500")
 def test_locust_finds_a_correct_database_valid(
     tmp_path: Path, swarm: Swarm, shelf: Callable[..., dict[str, str]]
 ) -> None:
-    pid = swarm.alone(*LOAD, "-t", "2s", "--shelf", "attic", locustfile=locustfile(tmp_path), env=shelf())
-    assert swarm.code(pid) == 0, swarm.log(pid)
+    pid = swarm.alone(*LOAD, "--shelf", "attic", locustfile=locustfile(tmp_path), env=shelf())
+    assert swarm.finish(pid) == 0, swarm.log(pid)
     result = swarm.result()
     assert (result["verdict"], result["complete"], result["database"]) == ("valid", True, "shelf")
     assert re.search(r"shelf +write memory", swarm.log(pid))
@@ -178,8 +178,8 @@ def test_locust_finds_a_database_that_forgets_writes_invalid(
     tmp_path: Path, swarm: Swarm, shelf: Callable[..., dict[str, str]]
 ) -> None:
     expected = ("--expect", "stale_reads=0")
-    pid = swarm.alone(*LOAD, "-t", "2s", *expected, locustfile=locustfile(tmp_path), env=shelf(STORE, FORGET))
-    assert swarm.code(pid) == 1, swarm.log(pid)
+    pid = swarm.alone(*LOAD, *expected, locustfile=locustfile(tmp_path), env=shelf(STORE, FORGET))
+    assert swarm.finish(pid) == 1, swarm.log(pid)
     assert swarm.result()["verdict"] == "invalid"
 
 

@@ -143,6 +143,7 @@ def test_they_start_as_compose_starts_them() -> None:
     for part, service in (("master", "locust-master"), ("workers", "locust-worker")):
         shell, flag, script = container(part)["command"]
         assert [shell, flag] == COMPOSE[service]["command"][:2]
+        script = script.replace(" --web-login", "")  # Compose publishes the page on loopback only
         theirs = COMPOSE[service]["command"][2].replace("$$", "$").replace("locust-master", "stalewatch-master")
         assert script.split() == theirs.split()
 
@@ -158,11 +159,21 @@ def test_ports_and_labels_lead_to_the_master() -> None:
     assert set(map(int, exposed[1].split())) == set(inside.values())
     policy = found("NetworkPolicy", "stalewatch-master")["spec"]
     assert policy["podSelector"]["matchLabels"] == service["spec"]["selector"]
-    workers, anybody = policy["ingress"]
+    workers, prometheus = policy["ingress"]
     (allowed,) = workers["from"]
     assert allowed["podSelector"]["matchLabels"] == WORKERS["spec"]["template"]["metadata"]["labels"]
     assert [port["port"] for port in workers["ports"]] == [inside["workers"]]
-    assert {port["port"] for port in anybody["ports"]} == {inside["web"], inside["metrics"]}
+    assert [port["port"] for port in prometheus["ports"]] == [inside["metrics"]]  # and nobody reaches the page
+
+
+def test_the_page_has_a_login_and_workers_have_a_token() -> None:
+    def secrets(part: str) -> set[str]:
+        return {one["secretRef"]["name"] for one in container(part)["envFrom"] if "secretRef" in one}
+
+    assert secrets("workers") == {"stalewatch-database", "stalewatch-token"}
+    assert secrets("master") == {"stalewatch-database", "stalewatch-token", "stalewatch-web"}
+    assert "--web-login" in container("master")["command"][2].split()
+    assert not any(one.get("optional") for part in PODS for row in container(part)["envFrom"] for one in row.values())
 
 
 def test_the_autoscaler_scales_the_workers_and_takes_none_away() -> None:

@@ -9,50 +9,11 @@ from stalewatch.checkers.verdict import WITNESSES, Distribution, Findings
 from stalewatch.engine.result import guarantees
 from stalewatch.history.operation import Final, Read, Write
 from stalewatch.locust.master_run import MasterRun, Turns, WorkerRegistry
-from stalewatch.locust.messages import WorkerReport, counts_of, decode, encode, verdict_rows
+from stalewatch.locust.messages import counts_of, decode, encode, verdict_rows
 from stalewatch.locust.tabs import consistency_rows, witness_rows
 from stalewatch.recording.statistics import Stall, Statistics
 from stalewatch.recording.totals import no_totals
-
-
-def observed() -> tuple[Findings, Statistics]:
-    """Return findings and statistics of a write, a stale read, and a read that failed."""
-    judge, statistics = Judge(), Statistics()
-    for operation in (
-        Write(session="a", key="k", version=1, start=1, end=2, outcome="ok"),
-        Read(session="a", key="k", version=0, start=5, end=9, outcome="ok", due=3),
-        Read(session="b", key="k", start=10, end=11, outcome="unknown", error="Lost"),
-    ):
-        statistics.on_operation(operation, judge.observe(operation))
-    return judge.drain(), statistics
-
-
-def report(number: int = 0, *, last: bool = False, stalls: tuple[Stall, ...] = ()) -> WorkerReport:
-    findings, statistics = observed()
-    return WorkerReport(
-        run="r",
-        worker=3,
-        number=number,
-        host="h",
-        phase="load",
-        done=0,
-        total=0,
-        unit="",
-        verdicts=verdict_rows(findings),
-        counts=counts_of(statistics),
-        duplicate_items=0,
-        phantom_items=0,
-        stalls=list(stalls),
-        settings={"memory": {"topology": "leader"}},
-        histories=[],
-        clock_error_ns=7,
-        failure=None,
-        exit_code=0,
-        last=last,
-        ended_cleanly=True,
-        extra_results={},
-        counting_from_ns=0,
-    )
+from tests.locust.worker_reports import observed, report
 
 
 def test_a_decoded_report_equals_the_one_that_was_sent() -> None:

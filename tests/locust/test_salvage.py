@@ -52,7 +52,7 @@ def test_each_operation_is_counted_once_wherever_the_last_report_was(file: Path,
         judge.observe(operation)
     totals.findings.merge(judge.drain())
     lost = WorkerRecord(2, "x", 0, histories=[HistoryFile(str(file), 0, reported, finished=False)], operations=reported)
-    totals.merge(salvage(lost, RUN, None))
+    totals.merge(salvage(lost, RUN, file.parent))
     totals.findings.complete = False
     assert check_result(totals.findings) == check_result(judge_files([file]).findings())
     assert lost.salvaged
@@ -85,7 +85,7 @@ def test_files_of_other_workers_and_unreadable_files_add_nothing(file: Path, oth
 
 def test_operations_of_the_warm_up_are_judged_but_not_counted(file: Path) -> None:
     lost = WorkerRecord(2, "x", 0, histories=[HistoryFile(str(file), 1000, 0, finished=False)])
-    totals = salvage(lost, RUN, None)
+    totals = salvage(lost, RUN, file.parent)
     assert totals.operations == sum(operation.start >= 1000 for operation in operations())
     whole = judge_files([file]).findings()
     assert totals.findings.verdicts["stale_reads"].checked == whole.verdicts["stale_reads"].checked
@@ -98,5 +98,5 @@ def test_violations_decided_at_the_end_are_counted_once(file: Path) -> None:
     assert whole.verdicts["phantom_reads"].violated == 1
     for finished, violated in ((True, 0), (False, 1)):
         history = HistoryFile(str(file), 0, len(operations()), finished)
-        rest = salvage(WorkerRecord(2, "x", 0, histories=[history]), RUN, None)
+        rest = salvage(WorkerRecord(2, "x", 0, histories=[history]), RUN, file.parent)
         assert rest.findings.verdicts["phantom_reads"].violated == violated

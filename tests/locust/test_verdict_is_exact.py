@@ -63,7 +63,7 @@ def test_user_classes_with_different_workloads_share_a_database(swarm: Swarm) ->
 def test_a_worker_that_joins_late_creates_its_own_keys(swarm: Swarm) -> None:
     pid = swarm.master("--headless", *LOAD)
     swarm.worker()
-    swarm.await_log(pid, "All users spawned")  # so that the second one is told to spawn as soon as it is connected
+    swarm.await_users(pid)  # so that the second one is told to spawn as soon as it is connected
     swarm.await_operations()
     swarm.worker()
     assert swarm.finish(pid, workers=2) == 0
@@ -173,12 +173,12 @@ def test_ctrl_c_loses_nothing_and_exits_with_130(swarm: Swarm, workers: int) -> 
 
 def test_autoquit_leaves_no_orphans_and_loses_nothing(swarm: Swarm) -> None:
     pid = swarm.master(
-        "--autostart", "--autoquit", "1", "-t", "3s", "--stop-timeout", "5", "--expect-workers", "2", *LOAD
+        "--autostart", "--autoquit", "1", "-t", "5s", "--stop-timeout", "5", "--expect-workers", "2", *LOAD
     )
     workers = [swarm.worker(), swarm.worker()]
     assert swarm.code(pid) == 0
     assert [swarm.code(worker) for worker in workers] == [0, 0]
-    assert_agrees(swarm.result(), swarm.histories, workers=2)
+    assert_agrees(swarm.result(), swarm.histories)
     assert not swarm.living()
 
 
@@ -209,7 +209,7 @@ def test_ctrl_c_in_the_master_alone_also_ends_the_workers(swarm: Swarm, eventual
 
 def test_a_second_ctrl_c_exits_at_once_with_a_verdict(swarm: Swarm) -> None:
     pid = swarm.alone("--headless", *LOAD, "--service", "600", "--timeout", "900")
-    swarm.await_log(pid, "All users spawned")
+    swarm.await_operations(lines=0)  # none has ended
     time.sleep(1)
     swarm.interrupt(pid)
     time.sleep(0.5)
@@ -231,7 +231,7 @@ def test_a_second_sigterm_exits_at_once_whatever_is_waited_for(swarm: Swarm) -> 
 
 def test_a_second_ctrl_c_also_hurries_the_workers(swarm: Swarm) -> None:
     pid = swarm.alone("--headless", "--processes", "2", *LOAD, "--service", "6", "--timeout", "9")
-    swarm.await_log(pid, "All users spawned")
+    swarm.await_operations(workers=2, lines=0)
     time.sleep(1)
     swarm.interrupt(pid)
     time.sleep(0.5)

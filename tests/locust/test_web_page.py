@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import requests
 from selenium import webdriver
 from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
@@ -100,7 +101,7 @@ def test_the_numbers_rise_follow_a_reset_and_end_with_the_verdict(
 
 def test_the_tables_are_readable_in_light_and_dark(swarm: Swarm, browser: webdriver.Chrome) -> None:
     pid = swarm.alone("--autostart", "-u", "10", "-r", "50", *LOAD)
-    swarm.await_log(pid, "All users spawned")
+    swarm.await_users(pid)
     browser.get(f"http://127.0.0.1:{swarm.web_port}/?tab=consistency")
     button(browser, "Consistency")
     WebDriverWait(browser, 30).until(lambda _: checked(browser) > 0)
@@ -173,20 +174,44 @@ def test_without_a_login_nothing_is_shown(swarm: Swarm) -> None:
         assert "stale_reads" not in answer.text
 
 
-def test_options_that_are_not_in_the_form_cannot_be_set(swarm: Swarm) -> None:
-    swarm.alone("--mongo-uri", "mongodb://carol:s3cret@127.0.0.1:1/", locustfile="locustfiles/mongo_users.py")
+def test_the_page_sets_no_value_beyond_the_bounds(swarm: Swarm) -> None:
+    swarm.alone(*LOAD)
     swarm.await_page()
-    for name in ("mongo_uri", "report_json", "history_dir"):
-        answer = swarm.post("/swarm", user_count=1, spawn_rate=1, **{name: "elsewhere"}).json()
+    for field, value, most in (
+        ("keys", "99999999999", "10000000"),
+        ("value_size", "99999999999", "16000000"),
+        ("rate", "1e8", "10000000"),
+        ("user_count", "1000000000000", "1000000"),
+        ("spawn_rate", "1e308", "1000000"),
+        ("run_time", "999999h", "31536000"),
+    ):
+        answer = swarm.post("/swarm", **{"user_count": 1, "spawn_rate": 1, field: value}).json()
         assert not answer["success"]
-        assert name in answer["message"]
+        assert f"must be {most} at most" in answer["message"]
+    assert swarm.get("/stats/requests").json()["state"] == "ready"
+
+
+def test_the_login_of_the_environment_opens_the_page(swarm: Swarm) -> None:
+    pid = swarm.alone("--web-login", "-L", "DEBUG", *LOAD, env={"STALEWATCH_WEB_PASSWORD": "s3cret"})
+    swarm.await_page()
+    base = f"http://127.0.0.1:{swarm.web_port}"
+    form, right = {"user_count": 1, "spawn_rate": 1}, {"username": "stalewatch", "password": "s3cret"}
+    with requests.Session() as page:
+        for wrong in ({**right, "password": "guess"}, {**right, "username": "guess"}, {}):
+            assert "wrong user or password" in page.post(f"{base}/login_submit", data=wrong, timeout=30).text
+            assert page.post(f"{base}/swarm", data=form, timeout=30).url.partition("?")[0] == f"{base}/login"
+        assert page.post(f"{base}/login_submit", data=right, timeout=30).url == f"{base}/"
+        assert "stale_reads" in page.get(f"{base}/consistency.csv", timeout=30).text
+        assert page.post(f"{base}/swarm", data=form, timeout=30).json()["success"]
+    assert swarm.get("/consistency.csv").url.partition("?")[0] == f"{base}/login"
+    assert "s3cret" not in swarm.log(pid)
 
 
 def test_no_run_starts_while_the_last_one_is_ending(swarm: Swarm) -> None:
     pid = swarm.alone(*LOAD, "--service", "4", "--timeout", "9")
     swarm.await_page()
     swarm.post("/swarm", user_count=5, spawn_rate=50)
-    swarm.await_log(pid, "All users spawned")
+    swarm.await_users(pid)
     stopping = threading.Thread(target=swarm.post, args=("/stop",))
     stopping.start()
     time.sleep(1)

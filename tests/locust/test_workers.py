@@ -88,14 +88,3 @@ def test_spawn_messages_do_not_parse_locusts_defaults_again_and_again() -> None:
     command = [sys.executable, "-m", "tests.locust.spawn_messages"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=WAIT_S, check=True)
     assert done.stdout.split() == ["1", "3", "False"], done.stderr  # the newest options, without Locust's own
-
-
-def test_a_process_that_may_not_open_enough_files_says_so_before_it_connects(swarm: Swarm, tmp_path: Path) -> None:
-    limit = "import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))\n"
-    locustfile = tmp_path / "limited_users.py"
-    locustfile.write_text(limit + (ROOT / "locustfiles" / "mongo_users.py").read_text())
-    uri = ("--mongo-uri", "mongodb://127.0.0.1:1/?replicaSet=rs0")
-    pid = swarm.alone("--headless", "-u", "2000", "-r", "10", *uri, locustfile=str(locustfile))
-    assert swarm.code(pid) == 2
-    assert "2000 needs up to 2100 open files" in swarm.log(pid)
-    assert "limit of ours, not of MongoDB" in swarm.log(pid)
