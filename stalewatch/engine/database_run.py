@@ -8,10 +8,11 @@ import pkgutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from stalewatch.checkers.guarantee import JudgeContext
 from stalewatch.checkers.judge import Judge
 from stalewatch.checkers.verdict import Violation
 from stalewatch.clients.options import check_options, with_values
@@ -19,13 +20,14 @@ from stalewatch.clients.protocol import Client, Database
 from stalewatch.engine.final_reads import FinalReads
 from stalewatch.engine.threads import Report
 from stalewatch.history.clock import Clock
-from stalewatch.history.operation import FORMAT, FORMAT_VERSION, Header
+from stalewatch.history.operation import FORMAT, FORMAT_VERSION, Header, Registers
+from stalewatch.history.reader import Source
 from stalewatch.history.writer import HistoryWriter
 from stalewatch.recording.attempts import AttemptLog
 from stalewatch.recording.recorder import Recorder
 from stalewatch.recording.statistics import NO_STALLS, Stalls
 from stalewatch.recording.totals import Collector, Totals
-from stalewatch.workloads import Session, workload_names
+from stalewatch.workloads import Session, Workload, workload_names
 from stalewatch.workloads.mix import make_workload
 from stalewatch.workloads.options import LoadOptions
 
@@ -37,13 +39,15 @@ few dozen operations finds nearly all of them alive and promotes them to older g
 again.
 """
 
+MakeWorkload = Callable[[Client, Recorder, Sequence[str], LoadOptions], Workload]
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunSpec:
     """One process's work in a run on one database; `options` are the database's, `shown_options` go into the history.
 
-    `workload` is a name, or several separated by commas; keys are numbered from `first_key`. `log_attempts` keeps the
-    attempt log, from which drills measure.
+    `workload` is a name, or several separated by commas, unless `make_workload` makes it; keys are numbered from
+    `first_key`. `log_attempts` keeps the attempt log, from which drills measure.
     """
 
     run: str
@@ -51,6 +55,8 @@ class RunSpec:
     options: object
     load: LoadOptions
     workload: str
+    make_workload: MakeWorkload | None = None
+    registers: Registers = "growing"
     users: int
     worker: int = 0
     first_key: int = 0
@@ -73,6 +79,7 @@ class DatabaseRun:
         worker: int = 0,
         first_key: int = 0,
         workload: str | None = None,
+        make: MakeWorkload | None = None,
         log_attempts: bool = False,
     ) -> None:
         self.name = run
@@ -81,7 +88,8 @@ class DatabaseRun:
         self.recorder = recorder
         self.workload_names = workload_names(workload or load.workload)
         keys = [f"{run}-w{worker}-{first_key + number}" for number in range(load.keys)]
-        self.workload = make_workload(workload or load.workload, client, recorder, keys, load)
+        make = make or partial(make_workload, workload or load.workload)
+        self.workload = make(client, recorder, keys, load)
         self.attempts = AttemptLog() if log_attempts else None
         if self.attempts is not None:
             recorder.subscribe(self.attempts)
@@ -144,7 +152,7 @@ class DatabaseRun:
     def extra_results(self) -> Mapping[str, object]:
         """Return the workload's results beyond the guarantees, and what could not be read, once the run has ended."""
         unread = {"unread_keys": self.unread, **({"unread_error": self.unread_error} if self.unread_error else {})}
-        return {**self.workload.extra_results(), **unread, "workloads": sorted(self.workload_names)}
+        return {"workloads": sorted(self.workload_names), **self.workload.extra_results(), **unread}
 
 
 def connect(
@@ -164,7 +172,8 @@ def connect(
         history = _history(spec)
         if history is not None:
             undo.callback(history.abandon)
-        recorder = Recorder(clock, Judge(), history, stalls(clock) if callable(stalls) else stalls, on_history_error)
+        judge = Judge(JudgeContext((Source(overwriting=spec.registers == "overwriting"),)))
+        recorder = Recorder(clock, judge, history, stalls(clock) if callable(stalls) else stalls, on_history_error)
         made = DatabaseRun(
             client,
             recorder,
@@ -173,6 +182,7 @@ def connect(
             worker=spec.worker,
             first_key=spec.first_key,
             workload=spec.workload,
+            make=spec.make_workload,
             log_attempts=spec.log_attempts,
         )
         undo.pop_all()
@@ -190,6 +200,7 @@ def _history(spec: RunSpec) -> HistoryWriter | None:
         database=spec.database.name,
         clock_error_ns=spec.clock_error_ns,
         closes=True,
+        registers=spec.registers,
         options=dict(spec.shown_options),
     )
     return HistoryWriter(spec.history, header)

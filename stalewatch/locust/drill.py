@@ -166,7 +166,7 @@ def prepare(environment: Environment, namespace: Namespace) -> PreparedDrill:
     """Return the drill that the options name, and its cluster, started; exit with a message if that fails."""
     databases = sorted({str(getattr(one, "database", "")) for one in environment.user_classes})
     try:
-        if len(databases) != 1:
+        if len(databases) != 1 or databases[0] not in DATABASES:
             raise BadDrill(f"--drill {namespace.drill}: a drill breaks one database, but these users load {databases}")
         namespace.database, namespace.fault = databases[0], namespace.drill
         chosen = ScheduledDrill.from_arguments(namespace)

@@ -402,7 +402,7 @@ class Master:
 
         That is for the master: workers end at different times, and the last of them is not known to any.
         """
-        for name in sorted({name for worker in run.workers for name in worker.settings}):
+        for name in sorted({name for worker in run.workers for name in worker.settings} & DATABASES.keys()):
             database = DATABASES[name]
             try:
                 found = servers_of(database, run.options, self._secrets, self._runner)

@@ -75,7 +75,7 @@ class MasterMetrics:
         self._nodes = []
         if run is None:
             return
-        for name in run.databases:
+        for name in filter(DATABASES.__contains__, run.databases):
             nodes = NodeMetrics(run.name, name)
             self._nodes.append(nodes)
             database, reason = DATABASES[name], "pass the servers' address to the master"

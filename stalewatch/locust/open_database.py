@@ -15,7 +15,6 @@ from locust.runners import MasterRunner, Runner
 from locust.stats import StatsError
 
 from stalewatch.checkers.verdict import Violation
-from stalewatch.clients.databases import DATABASES
 from stalewatch.clients.errors import BadAddress, ClientError
 from stalewatch.clients.options import public_values
 from stalewatch.clients.protocol import Database, Levels
@@ -28,11 +27,12 @@ from stalewatch.history.clock import RealClock
 from stalewatch.history.operation import Append, Draw, Fault, Operation, Read, Write
 from stalewatch.locust import messages
 from stalewatch.locust.messages import HistoryFile
-from stalewatch.locust.options import Secrets, public_load
+from stalewatch.locust.options import DATABASES, Secrets, public_load
 from stalewatch.metrics.meter import Reading
 from stalewatch.metrics.process import ProcessMetrics
 from stalewatch.recording.statistics import StallDetector
 from stalewatch.recording.totals import Totals
+from stalewatch.watch.misuse import Misuse
 from stalewatch.workloads.options import LoadOptions
 
 log = logging.getLogger("stalewatch")
@@ -76,6 +76,8 @@ class WorkerRunSettings:
     own_master: bool
     local: bool
     turn: Callable[[str], AbstractContextManager[None]]
+    claimed: dict[str, str] = field(default_factory=dict)
+    """By name, the user class that an entity of the user's own belongs to."""
     metrics: str | None = None
     meters: dict[str, ProcessMetrics] = field(default_factory=dict)
 
@@ -93,11 +95,14 @@ class OpenDatabase:
         self.history_failure: RunFailure | None = None
         """Why the history is incomplete, which does not end the run."""
         self.driver_settings: dict[str, Any] = {}
+        self._mistaken = False
+        """Whether a mistake ends the test; nothing needs to be read any more then."""
         self._first_key = first_key
         self._settings = settings
         self._history: Path | None = None
         self._metrics: ProcessMetrics | None = None
-        self._in_flight = 0
+        self.in_flight = 0
+        """How many operations have begun and not ended."""
         self._opened = Event()
         gevent.spawn(self._open)
 
@@ -108,14 +113,15 @@ class OpenDatabase:
 
     def perform(self, operation: Callable[..., None], *arguments: object) -> None:
         """Perform a session's operation, which counts as in flight meanwhile."""
-        self._in_flight += 1
+        self.in_flight += 1
         try:
             operation(*arguments)
         finally:
-            self._in_flight -= 1
+            self.in_flight -= 1
 
     def fail(self, text: str) -> None:
         """End the test because of a mistake in the locustfile or the options."""
+        self._mistaken = True
         self.failure = self.failure or RunFailure(f"{self.database}: {text}", USAGE)
 
     def drain(self) -> Totals | None:
@@ -153,7 +159,7 @@ class OpenDatabase:
             with self._settings.turn(self.database), self._settings.turn(f"{self.database} {self.workload}"):
                 if not self.over:
                     self._connect()
-        except (BadAddress, ImportError) as error:
+        except (BadAddress, ImportError, Misuse) as error:
             self.failure = RunFailure(f"{self.database}: {error}", USAGE)
         except (ClientError, ClusterError) as error:
             self.failure = RunFailure(f"{self.database}: {error}", UNREACHABLE)
@@ -175,11 +181,14 @@ class OpenDatabase:
             run.create_keys()
             undo.pop_all()
         collect_garbage_rarely()
-        run.recorder.subscribe(RequestEvents(settings.environment, self.database, run.client.levels(), settings.stalls))
+        run.recorder.subscribe(self._request_events(run.client.levels()))
         if settings.metrics is not None:
             self._add_metrics(run)
         run.start()
         self.run = run
+
+    def _request_events(self, levels: Levels | None) -> "RequestEvents":
+        return RequestEvents(self._settings.environment, self.database, levels, self._settings.stalls)
 
     def _spec(self) -> RunSpec:
         settings, database = self._settings, DATABASES[self.database]
@@ -212,8 +221,12 @@ class OpenDatabase:
         if settings.history_dir is None:
             return None
         settings.history_dir.mkdir(parents=True, exist_ok=True)
-        workload = "" if self.workload == settings.load.workload else f"-{self.workload.replace(',', '-')}"
-        return settings.history_dir / f"{settings.run}-w{settings.worker}-{self.database}{workload}.jsonl"
+        suffix = self._history_suffix()
+        return settings.history_dir / f"{settings.run}-w{settings.worker}-{self.database}{suffix}.jsonl"
+
+    def _history_suffix(self) -> str:
+        """Return what tells this history from those of other workloads."""
+        return "" if self.workload == self._settings.load.workload else f"-{self.workload.replace(',', '-')}"
 
     def _add_metrics(self, run: DatabaseRun) -> None:
         """Count in this process's metrics of the database; the first of its workloads exposes them."""
@@ -239,7 +252,7 @@ class OpenDatabase:
         if run is None:
             return
         self._await_sessions(abandoned)
-        run.read_finals(abandoned, report)
+        run.read_finals(lambda: abandoned() or self._mistaken, report)
         run.finish(clock_error_ns())
         if not self._settings.options.keep:
             report(Progress("deleting the run's keys", 0, len(run.keys), "keys"))
@@ -248,7 +261,7 @@ class OpenDatabase:
 
     def _await_sessions(self, abandoned: Callable[[], bool]) -> None:
         with gevent.Timeout(IN_FLIGHT_S, exception=False):
-            while self._in_flight and not abandoned():
+            while self.in_flight and not abandoned():
                 gevent.sleep(LOOK_S)
 
     def _remove_keys(self, run: DatabaseRun) -> None:
@@ -266,16 +279,15 @@ class RequestEvents:
     An operation that was in flight while this process stalled has no response time: it would be ours.
     """
 
-    def __init__(self, environment: Environment, database: str, levels: Levels, stalls: StallDetector) -> None:
+    def __init__(self, environment: Environment, database: str, levels: Levels | None, stalls: StallDetector) -> None:
+        """Name operations after their levels; without any, leave them out."""
         self._environment = environment
         self._fire: Callable[..., None] = environment.events.request.fire
         self._database = database
-        self._names: dict[type[Operation], str] = {
-            Read: f"read {levels.read}",
-            Write: f"write {levels.write}",
-            Append: f"append {levels.write}",
-            Draw: f"draw {levels.write}",
-        }
+        self._names: dict[type[Operation], str] = {}
+        if levels is not None:
+            self._names[Read] = f"read {levels.read}"
+            self._names.update({kind: f"{kind.__name__.lower()} {levels.write}" for kind in (Write, Append, Draw)})
         self._stalls = stalls
 
     def on_operation(self, operation: Operation, violations: Sequence[Violation]) -> None:

@@ -4,19 +4,37 @@ import logging
 import os
 from argparse import Namespace
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stalewatch.clients.databases import DATABASES
+from stalewatch.clients import databases as table
 from stalewatch.clients.errors import BadAddress, without_credentials
 from stalewatch.clients.options import Login, Option, options_of, parse_options, port, public_values, strayed
-from stalewatch.clients.protocol import Database
+from stalewatch.clients.protocol import Client, Database
+from stalewatch.history.clock import Clock
 from stalewatch.locust.bound_ports import LOOPBACK
 from stalewatch.reports import expect
 from stalewatch.reports.files import OutputFile
+from stalewatch.watch.watch import DATABASE
 from stalewatch.workloads.options import LoadOptions
 
 log = logging.getLogger("stalewatch")
+
+
+@dataclass(frozen=True)
+class OwnOptions:
+    """The options of what users address themselves: none, for only their class knows what it is."""
+
+
+def _open_own(_options: OwnOptions, _users: int, _seed: int, _clock: Clock) -> Client:
+    raise NotImplementedError  # each `Watched` class brings a client of its own
+
+
+OWN = Database(DATABASE, "your own operations", "what users with blocks of their own address", OwnOptions, _open_own)
+
+DATABASES: Mapping[str, Database] = {**table.DATABASES, OWN.name: OWN}
+"""What users under Locust may load: the table of databases, and what they address themselves."""
 
 LOCUST_OPTIONS = frozenset({"users", "ops", "duration"})
 """Options of the bench for which Locust has its own: ``-u`` and ``-t``."""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from stalewatch.history.clock import Clock
+from stalewatch.locust.options import OWN
 
 OWN_NS = 1_000_000
 """The time between two operations that a user needs anyway, to choose the next one."""
@@ -83,7 +84,7 @@ class Pace:
 def sharing_rate(classes: Iterable[Any], users: int) -> int:
     """Return how many of so many users share `--rate`: those of a database, by Locust's `fixed_count` and `weight`."""
     every = list(classes)
-    ours = [one for one in every if getattr(one, "database", None)]
+    ours = [one for one in every if getattr(one, "database", None) not in {None, OWN.name}]
     fixed, ours_fixed = (sum(one.fixed_count for one in some) for some in (every, ours))
     weight, ours_weight = (sum(one.weight for one in some if not one.fixed_count) for some in (every, ours))
     counted = min(1, users / fixed) * ours_fixed if fixed else 0

@@ -26,7 +26,7 @@ from stalewatch.exit_codes import UNREACHABLE, USAGE
 from stalewatch.locust import bound_ports, drill, master_token, options
 from stalewatch.locust.master import Master
 from stalewatch.locust.metrics import MasterMetrics
-from stalewatch.locust.options import Secrets
+from stalewatch.locust.options import OWN, Secrets
 from stalewatch.locust.web import PASSWORD, ConsistencyPages
 from stalewatch.locust.worker import Worker
 from stalewatch.reports import page
@@ -101,12 +101,19 @@ def _raise_in_main(error: BaseException) -> None:
     gevent.get_hub().handle_system_error(type(error), error)
 
 
-def install(base: type[User]) -> None:
-    """Register with Locust, once; the loaded subclasses of `base` decide which databases have options."""
+_BASES: list[type] = []
+"""The classes whose subclasses are our users."""
+
+
+def install(base: type) -> None:
+    """Register with Locust; the loaded subclasses of `base` are users of ours, whose databases have options."""
+    _BASES.append(base)
+    if len(_BASES) > 1:
+        return
 
     def add_arguments(parser: Any, **_: Any) -> None:  # noqa: ANN401 # Locust's parser is not typed
         try:
-            options.add_arguments(parser, _databases(_subclasses(base)))
+            options.add_arguments(parser, _databases(_loaded()))
         except BadAddress as error:  # Locust would only log it, and go on without the options
             parser.exit(USAGE, f"locust: {error}\n")
         drill.add_arguments(parser)
@@ -117,12 +124,12 @@ def install(base: type[User]) -> None:
             return
         for driver in NOISY:
             logging.getLogger(driver).setLevel(logging.CRITICAL)
-        _start(environment, environment.parsed_options, runner, base, chosen)
+        _start(environment, environment.parsed_options, runner, chosen)
         # gevent starts timers at its last look at the clock, which was before the imports: `-t` would be too short.
         gevent.get_hub().loop.update_now()
 
     def chosen(environment: Environment) -> Collection[str]:
-        return _databases(one for one in environment.user_classes if issubclass(one, base))
+        return _databases(one for one in environment.user_classes if issubclass(one, tuple(_BASES)))
 
     master_token.install()
     events.init_command_line_parser.add_listener(add_arguments)
@@ -143,16 +150,15 @@ def _start(
     environment: Environment,
     namespace: Namespace,
     runner: Runner,
-    base: type[User],
     databases_of: Callable[[Environment], Collection[str]],
 ) -> None:
     """Start the master or the worker in this process, or both."""
-    databases = _databases(_subclasses(base))
+    databases = _databases(_loaded())
     is_worker = isinstance(runner, WorkerRunner)
     drilled = None if is_worker or not namespace.drill else drill.prepare(environment, namespace)
     # A worker that joins a running test has the master's options already, in place of its own.
     own = get_parser().parse_args() if is_worker else namespace
-    _take_host(environment, own, databases_of(environment), base)
+    _take_host(environment, own, databases_of(environment))
     secrets = Secrets(options.all_options(databases), own)
     interrupts = Interrupts()
     if not is_worker:
@@ -176,9 +182,9 @@ def _start(
         interrupts.on_interrupt(Worker(environment, runner, secrets).on_interrupt)
 
 
-def _take_host(environment: Environment, namespace: Namespace, databases: Collection[str], base: type[User]) -> None:
+def _take_host(environment: Environment, namespace: Namespace, databases: Collection[str]) -> None:
     """Use `-H` as the address of a database, and keep its password off the page and out of messages."""
-    others = any(not issubclass(one, base) for one in environment.user_classes)
+    others = any(getattr(one, "database", OWN.name) == OWN.name for one in environment.user_classes)
     try:
         options.take_host(namespace, databases, others=others)
     except BadAddress as error:
@@ -207,7 +213,7 @@ def _check(namespace: Namespace, databases: Collection[str]) -> None:
 
 def _start_clusters(namespace: Namespace, secrets: Secrets, databases: Collection[str]) -> None:
     """Start local clusters for databases without an address before `-t` counts; otherwise the first user does."""
-    for name in databases:
+    for name in filter(DATABASES.__contains__, databases):
         database = DATABASES[name]
         given = secrets.options_of(database, namespace)
         try:
@@ -224,9 +230,15 @@ def _start_clusters(namespace: Namespace, secrets: Secrets, databases: Collectio
             sys.exit(UNREACHABLE)
 
 
-def _subclasses(base: type[User]) -> Iterator[type[User]]:
+def _loaded() -> Iterator[type[User]]:
+    """Yield our user classes of the locustfiles."""
+    for base in _BASES:
+        yield from _subclasses(base)
+
+
+def _subclasses(base: type[Any]) -> Iterator[type[User]]:
     for subclass in base.__subclasses__():
-        if not subclass.abstract:
+        if issubclass(subclass, User) and not subclass.abstract:
             yield subclass
         yield from _subclasses(subclass)
 

@@ -14,10 +14,10 @@ import msgspec
 
 from stalewatch.checkers.judge import GUARANTEES
 from stalewatch.checkers.verdict import AGE_EDGES_NS, WITNESSES, Violation
-from stalewatch.clients.databases import DATABASES
 from stalewatch.exit_codes import DONE, UNREACHABLE, USAGE
 from stalewatch.locust import messages
 from stalewatch.locust.messages import Counts, DistributionState, VerdictRow, WorkerReport
+from stalewatch.locust.options import DATABASES
 from stalewatch.recording.attempts import PackedAttempts
 from stalewatch.recording.statistics import KINDS
 from stalewatch.workloads import WORKLOADS

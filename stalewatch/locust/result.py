@@ -14,7 +14,6 @@ import gevent
 
 from stalewatch.checkers.guarantee import JudgeContext
 from stalewatch.checkers.judge import Judge
-from stalewatch.clients.databases import DATABASES
 from stalewatch.clients.options import parse_options, public_values
 from stalewatch.engine.database_run import added_up
 from stalewatch.engine.result import run_result, why_nothing_succeeded
@@ -72,7 +71,9 @@ def _workload_results(namespace: Namespace, reported: Sequence[Mapping[str, Any]
 
 def _options(namespace: Namespace, databases: Collection[str]) -> dict[str, Any]:
     """Return the options in force; if there are several databases, by database: flags may mean different things."""
-    each = {database: public_values(parse_options(DATABASES[database].options, namespace)) for database in databases}
+    each = {
+        database: public_values(parse_options(options.DATABASES[database].options, namespace)) for database in databases
+    }
     return options.public_load(parse_options(LoadOptions, namespace)) | _by_database(each)
 
 

@@ -220,7 +220,9 @@ class ConsistencyPages:
         """Return whether a form has another host than the page showed, though no user would go there."""
         users = self._environment.user_classes
         shown = {"", self._environment.host, *(one.host for one in users)}
-        return host not in shown and all(hasattr(one, "database") for one in users)
+        return host not in shown and all(
+            getattr(one, "database", options.OWN.name) != options.OWN.name for one in users
+        )
 
     def _databases(self, picked: list[str]) -> Collection[str]:
         """Return the databases of the classes picked in the form; of the current classes if none are."""

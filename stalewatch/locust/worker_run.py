@@ -2,7 +2,7 @@
 
 import logging
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 from typing import cast
 
@@ -39,13 +39,15 @@ class WorkerRun:
         self._warnings: set[str] = set()
         settings.stalls.start()
 
-    def open(self, database: str, workload: str | None = None) -> OpenDatabase:
-        """Return the database with a workload (default: that of the options); the first call opens it."""
+    def open(
+        self, database: str, workload: str | None = None, make: Callable[..., OpenDatabase] = OpenDatabase
+    ) -> OpenDatabase:
+        """Return the database with a workload (default: that of the options); the first call makes and opens it."""
         name = (database, workload or self.settings.load.workload)
         opened = self._databases.get(name)
         if opened is None:
             first_key = len(self._databases) * self.settings.load.keys
-            opened = self._databases[name] = OpenDatabase(*name, first_key, self.settings)
+            opened = self._databases[name] = make(*name, first_key, self.settings)
         return opened
 
     def session_name(self) -> str:

@@ -48,7 +48,6 @@ class ConflictSession(RegisterSession):
     def write(self, key: str, due: int | None = None) -> None:
         """Edit one part of the document."""
         self._keys.note_write(key)
-        self._own.append(key)
         answer = self._random.choice(self._edits)(key, due)
         if answer.outcome == "ok":
             self._edited.add(key)

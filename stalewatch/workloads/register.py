@@ -116,6 +116,39 @@ OWN_KEYS = 8
 """How many of its most recently written keys a session returns to: usually the last, as people look at what they have
 just saved, the one before that half as often, and so on."""
 
+
+class SessionKeys:
+    """The keys that one session chooses: by the distribution, and often one that it wrote recently."""
+
+    def __init__(self, choice: KeyChoice, reread: float, random: Random) -> None:
+        self._choice = choice
+        self._reread = reread
+        self._random = random
+        self._own: deque[str] = deque(maxlen=OWN_KEYS)
+
+    def to_read(self) -> str:
+        """Return a key to read."""
+        random = self._random
+        if self._own and random.random() < self._reread:
+            return self.recently_written()
+        return self._choice.choose(random)
+
+    def to_write(self) -> str:
+        """Return a key to write."""
+        return self._choice.choose_to_write(self._random)
+
+    def recently_written(self) -> str:
+        """Return a key that the session wrote recently; there must be one."""
+        own = self._own
+        steps_back = min(int(-log2(1 - self._random.random())), len(own) - 1)
+        return own[-1 - steps_back]
+
+    def note_write(self, key: str) -> None:
+        """Record that the session is writing a key."""
+        self._choice.note_write(key)
+        self._own.append(key)
+
+
 INTERRUPTED = Answer("unknown", error="interrupted")
 """The recorded answer to an operation during which its session was killed."""
 
@@ -193,43 +226,28 @@ class RegisterSession(RecordedSession):
     ) -> None:
         super().__init__(name, client, recorder, opened)
         self._now = recorder.clock.now
-        self._keys = keys
         self._write_ratio = options.write_ratio
-        self._reread = options.reread
         self._random = Random(f"{options.seed}/{name}")
+        self._keys = SessionKeys(keys, options.reread, self._random)
         self._payload = payload(options)
-        self._own: deque[str] = deque(maxlen=OWN_KEYS)
 
     def step(self, due: int | None = None) -> None:
         """Perform one operation; `due` (ns) is when it should have started, in an open loop."""
         if self._random.random() < self._write_ratio:
-            self.write(self._keys.choose_to_write(self._random), due)
+            self.write(self._keys.to_write(), due)
         else:
-            self.read(self._key_to_read(), due)
+            self.read(self._keys.to_read(), due)
 
     def operations(self) -> Mapping[str, Perform]:
         """Return reads and writes."""
         return {
-            "read": lambda key, due: self.read(key or self._key_to_read(), due),
-            "write": lambda key, due: self.write(key or self._keys.choose_to_write(self._random), due),
+            "read": lambda key, due: self.read(key or self._keys.to_read(), due),
+            "write": lambda key, due: self.write(key or self._keys.to_write(), due),
         }
-
-    def _key_to_read(self) -> str:
-        random = self._random
-        if self._own and random.random() < self._reread:
-            return self._recently_written()
-        return self._keys.choose(random)
-
-    def _recently_written(self) -> str:
-        """Return a key that the session wrote recently."""
-        own = self._own
-        steps_back = min(int(-log2(1 - self._random.random())), len(own) - 1)
-        return own[-1 - steps_back]
 
     def write(self, key: str, due: int | None = None) -> None:
         """Raise the key to its next version."""
         self._keys.note_write(key)
-        self._own.append(key)
         write = self._recorder.begin_write(self.name, key, due)
         value = Value(write.version or 0, self.name, None, self._payload, write.start)
         self._perform(write, lambda: self._session.write(key, value))
