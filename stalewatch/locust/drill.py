@@ -38,6 +38,10 @@ from stalewatch.recording.attempts import AttemptLog
 log = logging.getLogger("stalewatch")
 
 LOOK_S = 0.1
+
+OPENING_NS = 10_000_000_000
+"""How long a drill waits for other workers to open the database, once the first has."""
+
 MASTER = -1
 """The worker number in the master's history file, which contains the faults."""
 
@@ -86,6 +90,7 @@ class DrillTask:
         self._over = Event()
         self._failure: Exception | None = None
         self._started_ns: int | None = None
+        self._clock = clock
         self._drill = DrillRun(
             prepared.chosen,
             prepared.cluster,
@@ -120,11 +125,17 @@ class DrillTask:
             self._over.set()
 
     def _await_load(self) -> int | None:
-        """Return when the first worker's operations started to count; None if the run ends before."""
+        """Return when the operations of all workers started to count; None if the run ends before.
+
+        A worker that still connects when the fault begins could not, and a worker without users never does.
+        """
         while not self._run.ending:
-            counting = [worker.counting_from_ns for worker in self._run.workers if worker.counting_from_ns]
-            if counting:
-                return min(counting)
+            workers = self._run.workers.running()
+            counting = [worker.counting_from_ns for worker in workers if worker.counting_from_ns]
+            if counting and len(counting) == len(workers):
+                return max(counting)
+            if counting and (now := self._clock.now()) > min(counting) + OPENING_NS:
+                return now
             gevent.sleep(LOOK_S)
         return None
 
