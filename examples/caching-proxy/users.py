@@ -7,7 +7,7 @@ from locust import HttpUser, constant, task
 from stalewatch.locust import Watched
 
 
-class Shopper(Watched, HttpUser):
+class Customer(Watched, HttpUser):
     """Changes profiles, and looks at them."""
 
     host = "http://127.0.0.1:8002"

@@ -1,4 +1,4 @@
-"""A service that keeps profiles in MongoDB, with w=1: `python service.py --read-from secondary`."""
+"""A service that keeps profiles in MongoDB, with w=1: `python service.py --read-from 127.0.0.1:27019`."""
 
 from gevent import monkey
 
@@ -11,20 +11,20 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from gevent.pywsgi import WSGIServer
-from pymongo import MongoClient, ReadPreference
+from pymongo import MongoClient
 from pymongo.read_concern import ReadConcern
 
 LOCAL = "mongodb://127.0.0.1:27017,127.0.0.1:27018,127.0.0.1:27019/?replicaSet=rs0"
-FROM = {"primary": ReadPreference.PRIMARY, "secondary": ReadPreference.SECONDARY}
 
 
 class ProfileService:
     """PUT, GET and DELETE /profiles/KEY; a profile is a JSON object. GET /durable/KEY waits for a majority."""
 
     def __init__(self, uri: str, read_from: str) -> None:
-        """Write with w=1; read from the primary or from a secondary."""
+        """Write with w=1; read from the primary, from any secondary, or from one member."""
         self.profiles = MongoClient(uri, w=1).shop.profiles
-        self.read = self.profiles.with_options(read_preference=FROM[read_from])
+        member = MongoClient(read_from, directConnection=True) if ":" in read_from else None
+        self.read = (member or MongoClient(uri, readPreference=read_from)).shop.profiles
         self.durable = self.profiles.with_options(read_concern=ReadConcern("linearizable"))
 
     def __call__(self, request: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
@@ -46,7 +46,7 @@ class ProfileService:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--mongo", default=LOCAL, help="where MongoDB is (default: the local cluster)")
-    parser.add_argument("--read-from", choices=FROM, default="primary")
+    parser.add_argument("--read-from", default="primary", help="primary, secondary, or HOST:PORT")
     parser.add_argument("--port", type=int, default=8001)
     given = parser.parse_args()
     server = WSGIServer(("127.0.0.1", given.port), ProfileService(given.mongo, given.read_from), log=None)

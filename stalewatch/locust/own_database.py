@@ -248,7 +248,8 @@ class OwnClient:
     def _said(self, error: BaseException) -> str:
         """Return an error in a line: its class, its text, and the line of the user's code that it left last."""
         text = without_credentials(" ".join(f"{type(error).__name__}: {error}".split()))[:MAX_REASON]
-        file, place, at = sys.modules[self.user_class.__module__].__file__, "", error.__traceback__
+        file = getattr(sys.modules.get(self.user_class.__module__), "__file__", None)
+        place, at = "", error.__traceback__
         while at is not None:
             if at.tb_frame.f_code.co_filename == file:
                 place = f" (line {at.tb_lineno} of {file})"

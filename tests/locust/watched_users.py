@@ -163,14 +163,6 @@ class ForeignKeyUser(_Separate):
         self.watch.read("mine").__enter__()
 
 
-class SawTwiceUser(_Separate):
-    @task
-    def look(self) -> None:
-        with self.watch.read(self.watch.key()) as read:
-            read.saw(0)
-            read.saw(0)
-
-
 class NestedUser(_Separate):
     @task
     class Nest(TaskSet):
