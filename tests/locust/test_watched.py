@@ -95,7 +95,10 @@ def test_entities_may_have_the_names_that_the_application_gives(swarm: Swarm) ->
 
 
 def test_every_worker_gets_its_own_part_of_entities_that_exist(swarm: Swarm) -> None:
-    run(swarm, "-u", "10", "--processes", "2", "SharingUser", workers=2, lines=100)
+    pid = swarm.master("--headless", *LOAD, "-u", "10", "--expect-workers", "2", "SharingUser", locustfile=USERS)
+    for _ in range(2):
+        swarm.worker("SharingUser", locustfile=USERS)
+    assert swarm.finish(pid, workers=2, lines=100) == 0, swarm.log(pid)
     result = swarm.result()
     assert_agrees(result, swarm.histories, workers=2)
     parts = [{one["key"] for one in map(_fields, History([file]).operations())} for file in swarm.histories.glob("*")]
