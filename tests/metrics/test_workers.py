@@ -84,7 +84,7 @@ def test_a_master_exits_with_a_message_if_the_metrics_port_is_taken(swarm: Swarm
     first = swarm.alone("--metrics-port", str(port))
     swarm.await_page()
     swarm.web_port, swarm.master_port = ports.free(2)
-    second = swarm.alone("--metrics-port", str(port))
+    second = swarm.alone("--metrics-port", str(port), "--report-json", str(swarm.folder / "second.json"))
     assert swarm.code(second) == 2
     assert f"--metrics-port {port}: Address already in use" in swarm.log(second)
     os.kill(first, signal.SIGTERM)
