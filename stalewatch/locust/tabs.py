@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from stalewatch.checkers.verdict import Distribution, Verdict, Violation
+from stalewatch.clients.databases import DATABASES
+from stalewatch.clients.errors import without_credentials
 from stalewatch.locust.master_run import MasterRun
 from stalewatch.locust.result import unchecked
 from stalewatch.recording.totals import no_totals
@@ -70,12 +72,20 @@ def _whole_run(run: MasterRun | None) -> TabRow:
     """Return the row of the whole run, whatever was reset: its verdict, once there is one."""
     totals = no_totals() if run is None else run.totals
     verdict: str = "unknown" if run is None else run.verdict
-    notes = [f"{totals.operations} operations"]
+    notes = [f"{totals.operations} operations", *([] if run is None else _addresses(run))]
     if run is not None and run.outcome is not None:
         verdict = run.outcome.result["verdict"]
         if run.cut_short:
             notes.append(f"ended early: {run.cut_short}")
     return _row(guarantee="whole run", verdict=verdict, witness="; ".join(notes))
+
+
+def _addresses(run: MasterRun) -> Iterator[str]:
+    """Yield where the servers are, which the page's form cannot set."""
+    for row in (DATABASES[name] for name in run.databases if name in DATABASES):
+        given = [getattr(run.options, one.name, None) for one in row.flags() if one.field in row.addresses]
+        if any(given):
+            yield f"{row.label} at {' '.join(without_credentials(one) for one in given if one)}"
 
 
 def _row(**cells: str | int) -> TabRow:

@@ -214,3 +214,9 @@ def test_databases_have_separate_turns() -> None:
     turns, granted = turns_requested_by("a", "b")
     turns.request("b", "other")
     assert granted == ["a:d", "b:other"]
+
+
+def test_the_whole_runs_row_says_where_the_servers_are() -> None:
+    given = Namespace(mongo_uri="mongodb://carol:s3cret@a:27017/?replicaSet=rs0", couch_a="http://a:5984")
+    shown = str(rows_of(MasterRun("r", given, ["mongo"]))["whole run"]["witness"])
+    assert shown == "0 operations; MongoDB at mongodb://***@a:27017/?replicaSet=rs0"
