@@ -1,5 +1,6 @@
 """The options of a simulated store: its topology, delays and failures, and the checks that they are consistent."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, cast
@@ -230,6 +231,6 @@ def _outages(options: MemoryOptions) -> Checks:
     for outage in options.outages:
         times = (outage.at_s, outage.for_s, outage.takeover_s)
         yield outage.node not in nodes, f"--outage of unknown node {outage.node!r}; choose one of {', '.join(nodes)}"
-        valid = all(0 <= time <= MOST_SECONDS for time in times)
+        valid = all(0 <= time <= MOST_SECONDS or time == math.inf for time in times)  # an outage may never end
         yield not valid, f"--outage with times {times} s; all must be from 0 to {MOST_SECONDS:.0f}"
         yield outage.writes not in {"loses", "keeps"}, f"--outage that {outage.writes!r} writes; choose loses or keeps"

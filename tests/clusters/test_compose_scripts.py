@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from shutil import copy
 from urllib.parse import quote
@@ -126,7 +127,8 @@ def test_two_leaders_are_set_up_once_and_leave_nothing_for_the_bench_to_set_up(l
     assert len(standing) == 2
     a, b = (couchdb_options.leader(url(address)) for address in leaders.nodes())
     options = CouchOptions(a=a, b=b, db="made-by-compose")
-    couchdb_setup.set_up(options, [LeaderAdmin("--couch-a", a, 5.0), LeaderAdmin("--couch-b", b, 5.0)])
+    with closing(LeaderAdmin("--couch-a", a, 5.0)) as at_a, closing(LeaderAdmin("--couch-b", b, 5.0)) as at_b:
+        couchdb_setup.set_up(options, [at_a, at_b])
     assert replications(leaders, "made-by-compose") == standing
     assert is_healthy("couch1", leaders.nodes()[0].partition(":")[2])
 

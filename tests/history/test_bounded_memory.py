@@ -87,7 +87,7 @@ def test_a_key_needs_little_memory(tmp_path: Path) -> None:
 
 # Hostile files, with little memory.
 
-MEMORY_BYTES = 330_000_000
+MEMORY_BYTES = 420_000_000
 HEADER = as_bytes(header(closes=False)) + b"\n"
 LINE = as_bytes(read(0, 1, 1, outcome="unknown")) + b"\n"
 
