@@ -181,7 +181,7 @@ class SchedulesReplication(Protocol):
 
 
 class Leftover(NamedTuple):
-    """What a killed run left: the name of the run (None if it may be several runs'), where it is, and its key."""
+    """One thing that a killed run left: the name of the run (None if several may use it), its place, and its key."""
 
     run: str | None
     place: str

@@ -44,7 +44,7 @@ ITEMS_PER_ANSWER = 10_000
 """Items of a list requested at a time."""
 
 MOST_PAGES = 1000
-"""After so many pages, a list is taken for one that the server never ends."""
+"""The most pages of a list; one that is longer counts as endless."""
 
 BEGINNING = "0"
 """The sequence number before all changes."""

@@ -156,7 +156,7 @@ def _retry_s(job: Mapping[str, Any]) -> float:
 
 
 def paused(both: Sequence[ReplicationDirection], database: str) -> PausedReplication | None:
-    """Return the direction of which every job is broken, and that stays so longest; None if there is none."""
+    """Return the direction whose jobs are all broken and which is retried last; None if there is none."""
     pauses = []
     for direction in both:
         found = list(jobs(direction, database))

@@ -1,4 +1,4 @@
-"""TLS to the leaders: whom a process trusts, and its one context (which costs 80 ms)."""
+"""TLS for CouchDB: the trusted authorities, and one context per process (creating one takes 80 ms)."""
 
 import os
 import ssl

@@ -20,7 +20,7 @@ class CachingProxy:
     """Passes requests on to a service; with `token` it heeds X-Seen, the version that the session knows of."""
 
     def __init__(self, service: str, *, token: bool) -> None:
-        """Begin with an empty cache."""
+        """Start with an empty cache."""
         self.service = service
         self.token = token
         self.pool = urllib3.PoolManager(maxsize=100)

@@ -1,4 +1,4 @@
-"""Users behind the proxy, each of whom knows the newest version it has written or seen: `locust -f users.py`."""
+"""Users behind the proxy; each remembers the newest version that it wrote or saw. Run `locust -f users.py`."""
 
 from collections import defaultdict
 

@@ -5,7 +5,7 @@ class TinyRedis:
     """SET goes to the primary; GET asks the primary or the replica."""
 
     def __init__(self, lag: int = 3) -> None:
-        """Let the replica be so many commands behind."""
+        """Set how many commands the replica is behind."""
         self.lag = lag
         self.commands = 0
         self.primary: dict[str, dict[str, int]] = {}

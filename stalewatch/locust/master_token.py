@@ -34,8 +34,10 @@ PARENT_S = 1.0
 WARN_S = 10.0
 FAILURES = 3
 LEAVE_S = 20.0
-"""A worker says that it is refused after so many connections in a row that failed, and leaves after that time: what
-stands between it and a master that is just starting may accept connections and close them at once."""
+"""How many connections in a row must fail, and for how long, before a worker says that it is refused and leaves.
+
+A proxy in front of a master that is still starting may accept connections and close them at once.
+"""
 
 REFUSED = (
     "the master at {} does not have this worker's token, or one of the two has none: set the same "

@@ -70,7 +70,7 @@ class Hello(msgspec.Struct):
 
 
 class Idle(msgspec.Struct):
-    """A run of which a worker has nothing to report, and why it could not start it, if it should have."""
+    """A run for which a worker has nothing to report, and why it could not start the run, if it should have."""
 
     run: str
     failure: str | None = None

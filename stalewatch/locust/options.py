@@ -222,7 +222,7 @@ def not_on_page(kept: Namespace, databases: Iterable[str], given: Mapping[str, s
 
 
 def changed(kept: Namespace, databases: Iterable[str], given: Mapping[str, str]) -> list[str]:
-    """Return the options of ours of which a form has another value than a test that runs, which keeps its own.
+    """Return those of our options that a form would change while a test runs, which keeps its values.
 
     An empty seed means any seed; the test has chosen one.
     """

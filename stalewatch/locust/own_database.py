@@ -42,7 +42,7 @@ def defines(user_class: type, name: str) -> bool:
 
 
 class OwnClient:
-    """Calls the methods of a class, on users whom Locust does not schedule and whose requests it does not count."""
+    """Calls the methods of a user class, on instances that Locust does not schedule and whose requests do not count."""
 
     database = OWN.name
 

@@ -82,7 +82,7 @@ class Pace:
 
 
 def sharing_rate(classes: Iterable[Any], users: int) -> int:
-    """Return how many of so many users share `--rate`: those of a database, by Locust's `fixed_count` and `weight`."""
+    """Return how many of all users load a database and share `--rate`, by Locust's `fixed_count` and `weight`."""
     every = list(classes)
     ours = [one for one in every if getattr(one, "database", None) not in {None, OWN.name}]
     fixed, ours_fixed = (sum(one.fixed_count for one in some) for some in (every, ours))
