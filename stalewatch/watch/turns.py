@@ -133,7 +133,7 @@ class KeyTurns:
             return True
 
     def _refuse_deadlock(self, turn: WriterTurn) -> None:
-        """Raise `Misuse` if waiting would be a deadlock: the holder of the key waits, directly or not, for this caller."""
+        """Raise `Misuse` if waiting would be a deadlock: the holder of the key waits, directly or not, for this one."""
         wanted: str | None = turn.key
         while wanted is not None and (holder := self._holders.get(wanted)) is not None:
             if holder.context == turn.context:
