@@ -155,6 +155,11 @@ class MongoOptions:
                 f"--read-concern linearizable cannot be combined with --read-from {self.read_from}: "
                 "only the primary answers such reads; use --read-from primary"
             )
+        if self.read_concern == "linearizable" and self.read_strategy == "token":
+            raise BadAddress(
+                "--read-concern linearizable cannot be combined with --read-strategy token: servers allow it in no "
+                "causal session, and such reads need none; use --read-strategy plain"
+            )
 
 
 def reads_at(options: MongoOptions) -> str:
