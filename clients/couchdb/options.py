@@ -103,8 +103,8 @@ class CouchOptions:
 
     `write_to`: ``a``, ``b``, ``both`` (each write goes to either, chosen at random) or ``home`` (every key has its own
     leader). `read_from`: ``a``, ``b``, ``both``, ``same`` (the leader that takes the session's writes of the key; if
-    writes go to both, the one that it last wrote to) or ``other``. The peers are the servers' addresses for each other. `timeout_s` limits
-    connecting and each wait for an answer.
+    writes go to both, the one that it last wrote to) or ``other``. The peers are the servers' addresses for each other.
+    `timeout_s` limits connecting and each wait for an answer.
     """
 
     a: Leader | None = option(
