@@ -208,7 +208,7 @@ class CassandraSession:
         self._execute = access.session.execute_async
         self._write = access.statements.write
         self._writer, reader = access.nodes.coordinators()
-        self._reads = reads(self._ask, access, client.clock.now, number=number, reader=reader, writer=self._writer)
+        self._reads = reads(self._ask, access, client.clock, number=number, reader=reader, writer=self._writer)
         self._node = access.nodes.name
         self._client = client
         self._write_values, self._write_answer = client.write_path.write_values, client.write_path.answer

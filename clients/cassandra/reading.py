@@ -15,6 +15,7 @@ from cassandra.query import PreparedStatement
 from stalewatch.clients.cassandra.connection import CassandraAccess
 from stalewatch.clients.protocol import Answer
 from stalewatch.clients.read_strategies import PlainReads, Reads, StickyReads, TokenReads
+from stalewatch.history.clock import Clock
 from stalewatch.history.operation import replace
 
 Ask = Callable[[str, PreparedStatement, Host | None], Answer]
@@ -65,7 +66,7 @@ class PinnedReads:
 def reads(
     ask: Ask,
     access: CassandraAccess,
-    now: Callable[[], int],
+    clock: Clock,
     *,
     number: int,
     reader: Host | None,
@@ -85,9 +86,11 @@ def reads(
 
     match options.read_strategy:
         case "sticky":
-            return StickyReads(plain, quorum, now, options.sticky_seconds)
+            return StickyReads(plain, quorum, clock.now, options.sticky_seconds)
         case "token":
-            return TokenReads(lambda key, _seen: plain(key), lambda key, _seen, _first: quorum(key))
+            return TokenReads(
+                lambda key, _seen: plain(key), lambda key, _seen, _first: quorum(key), clock, options.timeout_s
+            )
         case "pinned":
             return PinnedReads(ask, access, number)
         case _:

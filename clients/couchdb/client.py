@@ -108,7 +108,7 @@ class CouchClient:
         routing = Routing(options.write_to, options.read_from, Random(f"{options.seed}/route/{name}"))
         random = Random(f"{options.seed}/reads/{name}")
         leaders = self._documents()
-        return CouchSession(leaders, routing, reads(leaders, routing, options, self.clock.now, random))
+        return CouchSession(leaders, routing, reads(leaders, routing, options, self.clock, random))
 
     def final(self, key: str) -> Answer:
         """Return all that the leaders hold of a key, once they agree; raise what the connection raises."""

@@ -5,7 +5,7 @@ So a leader that has a session's own write may show another session's older one.
 shows the newest leaf if the winner is older than what the session has seen.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from random import Random
 from typing import Protocol
 
@@ -16,6 +16,7 @@ from stalewatch.clients.couchdb.errors import NotConnected, explain
 from stalewatch.clients.couchdb.options import CouchOptions
 from stalewatch.clients.protocol import Answer, Body
 from stalewatch.clients.read_strategies import PlainReads, Reads, StickyKeys, TokenReads, fallen_back
+from stalewatch.history.clock import Clock
 from stalewatch.history.operation import Depends, replace
 
 UNREACHED = (NotConnected, HTTPConnectionClosed, OSError)
@@ -85,9 +86,7 @@ class PinnedReads:
             raise
 
 
-def reads(
-    leaders: Sequence[Documents], routes: Routes, options: CouchOptions, now: Callable[[], int], random: Random
-) -> Reads:
+def reads(leaders: Sequence[Documents], routes: Routes, options: CouchOptions, clock: Clock, random: Random) -> Reads:
     """Return how a session with these connections reads."""
     by_node = {documents.node: documents for documents in leaders}
 
@@ -103,9 +102,9 @@ def reads(
 
     match options.read_strategy:
         case "sticky":
-            return StickyKeys(plain, from_node, now, options.sticky_seconds)
+            return StickyKeys(plain, from_node, clock.now, options.sticky_seconds)
         case "token":
-            return TokenReads(plain, from_other)
+            return TokenReads(plain, from_other, clock)
         case "pinned":
             named = options.read_from in {"a", "b"}
             mine = leaders if options.read_from != "b" else leaders[::-1]
