@@ -51,6 +51,9 @@ _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 _LOAD = frozenset({"users", "rate", "keys", "write_ratio", "reread", "value_size", "distribution", "seed"})
 """The options of a load that all cells share."""
 
+KEYS = 50
+"""Default of --keys: so few that a session often comes back to a key while a write of it is under way."""
+
 
 def budget(text: str) -> float:
     """Return a time such as 90, 90s, 10m or 2h in seconds, or raise ValueError."""
@@ -71,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
         _add_matrix(one.add_argument_group("matrix"))
         add_options(one.add_argument_group("database"), _free_options(name, database.flags()))
-        load = (option for option in options_of(LoadOptions) if option.name in _LOAD)
+        load = (_few_keys(option) for option in options_of(LoadOptions) if option.name in _LOAD)
         add_options(one.add_argument_group("load"), load)
         _add_outputs(one.add_argument_group("output"))
     shown = databases.add_parser(SHOW, help="show matrices that were measured before, from their JSON files")
@@ -83,6 +86,10 @@ def _free_options(database: str, options: Sequence[Option]) -> list[Option]:
     """Return the options that the matrix does not set itself."""
     own = {*level_names(database), *(name for one in PROVOCATIONS[database] for name in one.options)}
     return [option for option in options if option.name not in own]
+
+
+def _few_keys(option: Option) -> Option:
+    return option._replace(omitted=KEYS) if option.name == "keys" else option
 
 
 def _add_matrix(group: argparse._ArgumentGroup) -> None:
@@ -162,7 +169,7 @@ def _why_unable(arguments: argparse.Namespace, provocation: Provocation, cluster
     if provocation.drill is None or not database.addresses:
         return None
     drill = bundled_drills()[provocation.drill]
-    if not database.lacks_address(parse_options(database.options, arguments)):
+    if cluster is None and not database.lacks_address(parse_options(database.options, arguments)):
         return "faults cannot act on servers that are known only by their address"
     if needs_links(drill) and not arguments.lab:
         return "it needs --lab (root)"
@@ -190,7 +197,8 @@ def _cluster(arguments: argparse.Namespace) -> Iterator[Reachable | None]:
 
 
 def _measure(arguments: argparse.Namespace) -> int:
-    load = parse_options(LoadOptions, argparse.Namespace(**{n: getattr(arguments, n) for n in _LOAD}))
+    chosen = {name: getattr(arguments, name) for name in _LOAD}
+    load = parse_options(LoadOptions, argparse.Namespace(**{**chosen, "keys": chosen["keys"] or str(KEYS)}))
     provocations, left_out = _provocations(arguments, None)
     _cells(arguments, provocations)  # complains before a cluster is started
     files, state = _Files(arguments), _state(arguments)  # before the cluster's addresses become arguments

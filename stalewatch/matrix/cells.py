@@ -128,7 +128,7 @@ def _calm(options: Mapping[str, str] | None = None) -> Provocation:
     return Provocation("calm", "nothing is broken", None, options or {}, at_s=0, lasts_s=4, after_s=0, other_s=2)
 
 
-_LAGGING = {"lag": "0.05"}
+_LAGGING = {"lag": "0.1"}
 _LED = {"topology": "leader"}
 
 CALM = "calm"
@@ -153,7 +153,7 @@ PROVOCATIONS: Mapping[str, tuple[Provocation, ...]] = {
         _calm(),
     ),
     "memory": (
-        Provocation("lag", "writes take 50 ms on average to another node", None, _LAGGING, other_s=1),
+        Provocation("lag", "writes take 100 ms on average to another node", None, _LAGGING, other_s=1),
         Provocation("isolate", "the leader is cut off from its followers", "isolate-primary", _LAGGING, _LED),
         Provocation("kill", "the leader is killed", "kill-primary", _LAGGING, _LED),
         _calm({"lag": "0"}),

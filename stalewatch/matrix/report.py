@@ -58,6 +58,7 @@ def document(matrix: Matrix, setup: Setup, interrupted: bool, left_out: Mapping[
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "database": setup.database,
         "levels": list(level_names(setup.database)),
+        "labels": labels(matrix.cells),
         "settings": {**public_values(setup.options), **public_values(setup.load)},
         "provocations": {
             one.name: one.words
@@ -70,6 +71,14 @@ def document(matrix: Matrix, setup: Setup, interrupted: bool, left_out: Mapping[
         "not_measured": [cell.name for cell in matrix.pending],
         "failed": matrix.failed,
     }
+
+
+def labels(cells: Sequence[Cell]) -> str:
+    """Return what the values in the cells' labels stand for."""
+    found = dict.fromkeys((cell.group, tuple(cell.levels)) for cell in cells)
+    if len({names for _, names in found}) == 1:
+        return ", ".join(next(iter(found))[1])
+    return "; ".join(f"{group}: {', '.join(names[1:])}" for group, names in found)
 
 
 def _cell(setup: Setup, one: MeasuredCell, guarantees: Document) -> dict[str, Any]:
@@ -166,15 +175,11 @@ def columns(matrix: Document) -> list[str]:
 def show_matrix(matrix: Document) -> None:
     """Print the tables, contradictions and what was not measured."""
     names = columns(matrix)[:MOST_COLUMNS]
-    levels = " ".join(
-        name.removeprefix("read_").removeprefix("write_") if name == "read_strategy" else name
-        for name in matrix["levels"]
-    )
     for provocation, cells in by_provocation(matrix):
         title = f"{matrix['database']}, {provocation}: {matrix['provocations'][provocation]}"
         headings = ("levels", *(HEADINGS[name] for name in names), "p95\nms", "ok/s", "RTO\ns")
         show(title, headings, [_row(cell, names) for cell in cells])
-    for line in (f"levels: {levels}", *LEGEND):
+    for line in (f"levels: {matrix['labels']}", *LEGEND):
         print("\n".join(textwrap.wrap(line, WIDTH)))
     for line in summary(matrix):
         print("\n".join(textwrap.wrap(line, WIDTH, subsequent_indent="  ")))
