@@ -34,7 +34,7 @@ class Answer(Struct, frozen=True, gc=False):
 
     `version` and `siblings` are what a read returned (version 0 if there is no value), or `version` is the id that was
     drawn. `superseded` means that a write found an equal or newer version. `node` is the server that answered, as
-    HOST:PORT.
+    HOST:PORT. `fell_back` is whether a read strategy took its stronger source; None for reads without a strategy.
     """
 
     outcome: Outcome = "ok"
@@ -45,6 +45,7 @@ class Answer(Struct, frozen=True, gc=False):
     superseded: bool = False
     error: str | None = None
     items: list[str | int] | None = None
+    fell_back: bool | None = None
 
 
 class ClientSession(Protocol):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from stalewatch.clients.errors import BadAddress
 from stalewatch.clients.options import ON_OFF, Login, count, host_name, logins, option, port, timeout
+from stalewatch.clients.read_strategies import Strategy, read_strategy_option, sticky_seconds_option
 from stalewatch.clients.tls import TlsFiles, tls_option
 
 DEFAULT_PORT = 9042
@@ -208,6 +209,12 @@ class CassandraClientOptions:
         "(default: that of the table; never for a new one)",
         parse=speculation,
     )
+    read_strategy: Strategy = read_strategy_option(
+        "at QUORUM",
+        "again at QUORUM if older than what the session has seen",
+        "one replica per session",
+    )
+    sticky_seconds: float = sticky_seconds_option()
     timeout_s: float = option("--timeout", "seconds to wait for an answer", DEFAULT_TIMEOUT_S, parse=timeout)
     retries: bool = option(
         "--retries",

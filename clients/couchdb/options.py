@@ -9,6 +9,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from stalewatch.clients.errors import BadAddress
 from stalewatch.clients.options import ON_OFF, URL, Login, host_name, logins, option, timeout
+from stalewatch.clients.read_strategies import Strategy, read_strategy_option, sticky_seconds_option
 from stalewatch.clients.tls import TlsFiles, tls_option
 
 WRITE_TO = ("a", "b", "both", "home")
@@ -135,6 +136,12 @@ class CouchOptions:
         "a",
         on_page=READ_FROM,
     )
+    read_strategy: Strategy = read_strategy_option(
+        "the leader that took the write",
+        "also the other leader if older than what the session has seen",
+        "one leader per session",
+    )
+    sticky_seconds: float = sticky_seconds_option()
     tls_ca: str | None = tls_option("ca", "COUCH")
     tls_cert: str | None = tls_option("cert", "COUCH")
     tls_key: str | None = tls_option("key", "COUCH")

@@ -25,6 +25,7 @@ from stalewatch.clients.mongodb.connection import MongoConnection, connect
 from stalewatch.clients.mongodb.diagnosis import explained
 from stalewatch.clients.mongodb.errors import explain
 from stalewatch.clients.mongodb.options import MongoOptions
+from stalewatch.clients.mongodb.reading import MongoReads, read_document, reads
 from stalewatch.clients.preload import batches, key_exists, removed_on_failure
 from stalewatch.clients.protocol import Answer, Levels, Value
 from stalewatch.history.clock import Clock
@@ -76,7 +77,8 @@ class MongoDatabaseClient:
 
     def session(self, name: str) -> "MongoSession":
         """Open a session; all sessions share the driver's pool."""
-        return MongoSession(self._connection)
+        connection = self._connection
+        return MongoSession(connection, reads(connection, self._options, self.clock.now))
 
     def final(self, key: str) -> Answer:
         """Read the key with a linearizable read from the primary; raise what the driver raises."""
@@ -85,7 +87,7 @@ class MongoDatabaseClient:
             read_concern=ReadConcern("linearizable"),
             read_preference=ReadPreference.PRIMARY,
         )
-        return _read(documents, key, connection.patience_ms)
+        return read_document(documents, key, connection.patience_ms)
 
     def final_items(self, key: str) -> Answer:
         """Return the items of a list, from the primary; raise what the driver raises.
@@ -162,25 +164,31 @@ class MongoDatabaseClient:
 class MongoSession:
     """One simulated user; all sessions of a process share the driver's connections."""
 
-    def __init__(self, connection: MongoConnection) -> None:
-        self._reads = connection.reads
+    def __init__(self, connection: MongoConnection, reads: MongoReads) -> None:
+        self._reads = reads
+        self._causal = reads.causal
         self._writes = connection.writes
         self._update = connection.writes.update_one
         self._primary = connection.primary
-        # A linearizable read waits for a majority, and must not outlast the client's time-out.
-        linearizable = connection.reads.read_concern.level == "linearizable"
-        self._patience_ms = connection.patience_ms if linearizable else None
         # If the driver retries, an attempt before the one that found no document may have found one.
         self._missing: Outcome = "unknown" if connection.retries else "fail"
 
     def read(self, key: str) -> Answer:
-        """Read a register at the read options' level; a missing document counts as version 0."""
-        return _read(self._reads, key, self._patience_ms)
+        """Read a register as the read options say; a missing document counts as version 0."""
+        return self._reads.read(key)
 
     def write(self, key: str, value: Value) -> Answer:
         """Raise a register to the value's version; never re-create a deleted document."""
+        answer = None
+        try:
+            answer = self._raise(key, value)
+        finally:
+            self._reads.wrote(key, value.version, answer)
+        return answer
+
+    def _raise(self, key: str, value: Value) -> Answer:
         before = self._primary.now()
-        result = self._update({"_id": key}, {"$max": {"d": _stored(value)}})
+        result = self._update({"_id": key}, {"$max": {"d": _stored(value)}}, session=self._causal)
         node = self._primary.since(before)
         if result.matched_count == 0:
             return Answer(self._missing, node=node, error="missing")
@@ -189,31 +197,19 @@ class MongoSession:
     def append(self, key: str, item: str) -> Answer:
         """Append an item to a list."""
         before = self._primary.now()
-        self._writes.insert_one({"_id": f"{key}{_SEPARATOR}{item}"})
+        self._writes.insert_one({"_id": f"{key}{_SEPARATOR}{item}"}, session=self._causal)
         return Answer(node=self._primary.since(before))
 
     def draw(self, key: str) -> Answer:
         """Draw the next id of a counter; never re-create a deleted one."""
         before = self._primary.now()
         counter = self._writes.find_one_and_update(
-            {"_id": key}, {"$inc": {"n": 1}}, return_document=ReturnDocument.AFTER
+            {"_id": key}, {"$inc": {"n": 1}}, return_document=ReturnDocument.AFTER, session=self._causal
         )
         node = self._primary.since(before)
         if counter is None:
             return Answer(self._missing, node=node, error="missing")
         return Answer(version=counter["n"], node=node)
-
-
-def _read(documents: Collection[Document], key: str, patience_ms: int | None) -> Answer:
-    cursor = documents.find({"_id": key}, limit=-1, max_time_ms=patience_ms)
-    document = next(cursor, None)
-    address = cursor.address
-    node = None if address is None else node_name(address)
-    if document is None:
-        return Answer(version=0, node=node)
-    value = document["d"]
-    depends = value.get("depends")
-    return Answer(version=value["v"], node=node, depends=None if depends is None else Depends(**depends))
 
 
 def _stored(value: Value) -> Document:

@@ -16,6 +16,7 @@ from stalewatch.clients.options import (
     timeout,
     url_secrets,
 )
+from stalewatch.clients.read_strategies import Strategy, read_strategy_option, sticky_seconds_option
 from stalewatch.clients.tls import TlsFiles, tls_option
 
 ReadConcernLevel = Literal["local", "majority", "linearizable"]
@@ -102,6 +103,12 @@ class MongoOptions:
         parse=read_from,
         on_page=MODES,
     )
+    read_strategy: Strategy = read_strategy_option(
+        "the primary",
+        "causally consistent, after all that the session has seen",
+        "one member per session",
+    )
+    sticky_seconds: float = sticky_seconds_option()
     timeout_s: float = option(
         "--timeout",
         "longest wait in seconds for a server and for an answer, each",
@@ -147,6 +154,11 @@ class MongoOptions:
             raise BadAddress(
                 f"--read-concern linearizable cannot be combined with --read-from {self.read_from}: "
                 "only the primary answers such reads; use --read-from primary"
+            )
+        if self.read_concern == "linearizable" and self.read_strategy == "token":
+            raise BadAddress(
+                "--read-concern linearizable cannot be combined with --read-strategy token: servers allow it in no "
+                "causal session, and such reads need none; use --read-strategy plain"
             )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from stalewatch.checkers.verdict import FRESH_PERCENTAGES, AgeBucket, Distribution, Findings, Verdict, Violation
 from stalewatch.history.codec import encode
+from stalewatch.recording.statistics import SOURCES, Statistics
 from stalewatch.recording.totals import Totals
 from stalewatch.workloads import lost_writes_exact
 
@@ -93,6 +94,25 @@ def latency(service: Distribution, response: Distribution) -> dict[str, Any]:
     return {"service_ms": _milliseconds(service), "response_ms": _milliseconds(response) if response.count else None}
 
 
+def _read_strategy(options: Mapping[str, Any], statistics: Statistics) -> dict[str, Any]:
+    """Return how often a read strategy fell back, and the latency of those reads beside that of the others."""
+    by_database = [values for values in options.values() if isinstance(values, Mapping)]
+    named = [values["read_strategy"] for values in (options, *by_database) if "read_strategy" in values]
+    if not named:
+        return {}
+    first, fallback = (statistics.strategy[source] for source in SOURCES)
+    return {
+        "read_strategy": {
+            "strategy": ",".join(sorted(set(named))),
+            "reads": statistics.outcomes["read"]["ok"],
+            "fallbacks": fallback.count,
+            "failed_fallbacks": statistics.failed_fallbacks,
+            "fallback_ms": _milliseconds(fallback),
+            "other_ms": _milliseconds(first),
+        }
+    }
+
+
 def _milliseconds(times: Distribution) -> dict[str, float | None]:
     if not times.count:
         return dict.fromkeys(("avg", *QUANTILES, "max"))
@@ -154,6 +174,7 @@ def run_result(
         **totals.statistics.figures(),
         **_NOTHING_UNREAD,
         **workload_results,
+        **_read_strategy(options, totals.statistics),
         "lost_writes_exact": lost_writes_exact(workload_results["workloads"]),
         **extra,
         "latency": {kind: latency(*times) for kind, times in totals.statistics.latencies().items()},

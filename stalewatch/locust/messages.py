@@ -11,10 +11,10 @@ import stalewatch
 from stalewatch.checkers.verdict import Distribution, Findings, Freshness, Verdict, Violation
 from stalewatch.history.operation import Outcome
 from stalewatch.recording.attempts import AttemptLog, PackedAttempts
-from stalewatch.recording.statistics import KINDS, Stall, Statistics
+from stalewatch.recording.statistics import KINDS, SOURCES, Stall, Statistics
 from stalewatch.recording.totals import Totals
 
-FORMAT_NUMBER = 1
+FORMAT_NUMBER = 2
 """The number of the message format; raise it with every change to what the messages contain."""
 
 HELLO = "stalewatch-hello"
@@ -52,6 +52,7 @@ Count = Annotated[int, msgspec.Meta(ge=0)]
 OUTCOMES: tuple[str, ...] = get_args(Outcome)
 KindName = Annotated[str, msgspec.Meta(pattern=rf"\A({'|'.join(KINDS)})\Z")]
 OutcomeName = Annotated[str, msgspec.Meta(pattern=rf"\A({'|'.join(OUTCOMES)})\Z")]
+SourceName = Annotated[str, msgspec.Meta(pattern=rf"\A({'|'.join(SOURCES)})\Z")]
 SECOND_NAMES = tuple(f"{kind}_{outcome}" for kind in KINDS for outcome in OUTCOMES)
 """The names under which a second counts operations; it counts violations by guarantee."""
 
@@ -124,6 +125,8 @@ class Counts(msgspec.Struct, array_like=True):
     stalled: Count
     seconds: dict[int, dict[str, Count]]
     last_ok: dict[KindName, int] = {}
+    strategy: dict[SourceName, DistributionState] = {}
+    failed_fallbacks: Count = 0
 
 
 class ResolutionCounts(TypedDict):
@@ -229,6 +232,8 @@ class WorkerReport(msgspec.Struct, array_like=True):
         statistics.errors.update({(kind, outcome, error): times for kind, outcome, error, times in counts.errors})
         statistics.stalled = counts.stalled
         statistics.last_ok.update(counts.last_ok)
+        statistics.strategy |= {source: Distribution.restored(*state) for source, state in counts.strategy.items()}
+        statistics.failed_fallbacks = counts.failed_fallbacks
         for second, numbers in counts.seconds.items():
             statistics.second(second).update(numbers)
         return statistics
@@ -265,6 +270,8 @@ def counts_of(statistics: Statistics) -> Counts:
         statistics.stalled,
         {second: dict(numbers) for second, numbers in statistics.seconds.items()},
         statistics.last_ok,
+        {source: times.state() for source, times in statistics.strategy.items()},
+        statistics.failed_fallbacks,
     )
 
 

@@ -128,6 +128,11 @@ def _kind_problems(counts: Counts) -> Iterator[str]:
             yield f"{kind}: its errors are not those of its outcomes"
         for latencies in (counts.service, counts.response):
             yield from _times_problems(kind, latencies[kind], outcomes.get("ok", 0))
+    reads = counts.outcomes["read"]
+    for source, of_source in counts.strategy.items():
+        yield from _times_problems(source, of_source, reads.get("ok", 0))
+    if counts.failed_fallbacks > reads.get("fail", 0) + reads.get("unknown", 0):
+        yield "more failed fallbacks than failed reads"
     if counts.stalled > sum(outcomes.get("ok", 0) for outcomes in counts.outcomes.values()):
         yield "more stalled operations than operations"
 

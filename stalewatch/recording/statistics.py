@@ -109,7 +109,20 @@ KINDS = ("read", "write")
 KIND: dict[type, str] = {Read: "read", Write: "write", Append: "write", Draw: "write"}
 """Appends and draws change the database, as writes do. Faults and final reads are of no kind."""
 
-ACCUMULATED = ("outcomes", "errors", "service", "response", "stalled", "last_ok", "seconds")
+ACCUMULATED = (
+    "outcomes",
+    "errors",
+    "service",
+    "response",
+    "stalled",
+    "last_ok",
+    "seconds",
+    "strategy",
+    "failed_fallbacks",
+)
+
+SOURCES = ("first", "fallback")
+"""Where a read strategy got what it showed: from where it asked first, or from its stronger source."""
 
 
 class Statistics:
@@ -138,6 +151,10 @@ class Statistics:
         """When the newest ok operation of each kind ended."""
         self.seconds: dict[int, Counter[str]] = {}
         """By second of the epoch: outcomes by kind, and violations by guarantee."""
+        self.strategy = {source: Distribution() for source in SOURCES}
+        """Service times of ok reads with a read strategy, by the source of the answer."""
+        self.failed_fallbacks = 0
+        """Reads that fell back and were not ok."""
 
     def on_operation(self, operation: Operation, violations: Sequence[Violation]) -> None:
         """Count an operation and what it violated; faults and final reads are not counted."""
@@ -161,6 +178,15 @@ class Statistics:
             due = operation.due  # type: ignore[union-attr] # no fault
             if due is not None and not self._stalls.overlaps(due, end):  # else it may have waited for this process
                 self.response[kind].add(end - due)
+
+    def add_strategic_read(self, read: Read, *, fell_back: bool) -> None:
+        """Count a read with a read strategy, which is also counted as an operation."""
+        if read.start < self.counting_from_ns:
+            return
+        if read.outcome == "ok":
+            self.strategy["fallback" if fell_back else "first"].add(read.end - read.start)
+        else:
+            self.failed_fallbacks += fell_back
 
     def on_end(self, violations: Sequence[Violation]) -> None:
         """Count nothing: what only the end can decide happened at no particular second."""
@@ -187,6 +213,9 @@ class Statistics:
             self.response[kind].merge(other.response[kind])
         self.errors += other.errors
         self.stalled += other.stalled
+        for source, times in other.strategy.items():
+            self.strategy[source].merge(times)
+        self.failed_fallbacks += other.failed_fallbacks
         for kind, end in other.last_ok.items():
             self.last_ok[kind] = max(end, self.last_ok.get(kind, 0))
         for number, counts in other.seconds.items():

@@ -14,6 +14,7 @@ from stalewatch.history.clock import Clock
 from stalewatch.simulator.leaderless import LeaderlessStore
 from stalewatch.simulator.multi_leader import MultiLeaderStore
 from stalewatch.simulator.options import MemoryOptions
+from stalewatch.simulator.reading import reads
 from stalewatch.simulator.simulated_time import DISTRIBUTIONS, SimulatedClock, probability_pending, sampler
 from stalewatch.simulator.single_leader import SingleLeaderStore
 from stalewatch.simulator.state import HELD, NEVER, LoggedWrite
@@ -23,6 +24,7 @@ from stalewatch.simulator.store import (
     MemoryStoreError,
     NodeSilent,
     OperationRefused,
+    ReadChoice,
     Store,
     Timeout,
     TooFewReplicas,
@@ -56,9 +58,14 @@ class MemorySession:
         self._refusals = options.refusals
         self._failures = options.refusals + options.timeouts
         self._applied = options.timeouts_applied
+        self._reads = reads(self._ask, store, clock, Random(f"{options.seed}/reads/{name}"), explain)
 
     def read(self, key: str) -> Answer:
-        """Read a register at the location that the options say; raise a `MemoryStoreError`."""
+        """Read a register as the read strategy says; raise a `MemoryStoreError`."""
+        return self._reads.read(key)
+
+    def _ask(self, key: str, choice: ReadChoice) -> Answer:
+        """Read a register once; raise a `MemoryStoreError`."""
         start = self._clock.now()
         moment, end, error = self._plan(start)
         self._sleep_until(end)
@@ -68,13 +75,18 @@ class MemorySession:
             with self._store.lock:
                 now = self._clock.now()
                 self._store.advance(now)
-                return self._store.read(key, moment, now)
+                return self._store.read(key, moment, now, choice)
         except NodeSilent as silence:
             raise self._timed_out(start) from silence
 
     def write(self, key: str, value: Value) -> Answer:
         """Raise a register to the value's version; raise a `MemoryStoreError`."""
-        return self._send(LoggedWrite(key, value))
+        answer = None
+        try:
+            answer = self._send(LoggedWrite(key, value))
+        finally:
+            self._reads.wrote(key, value.version, answer)
+        return answer
 
     def append(self, key: str, item: str | int) -> Answer:
         """Append an item to a list; raise a `MemoryStoreError`."""
@@ -146,6 +158,12 @@ class MemorySession:
             self._clock.sleep(left / 1e9)
 
 
+def explain(error: BaseException) -> Failure:
+    """Return what an exception means for the operation that it ended."""
+    failure = classify(error, ERRORS)
+    return Failure(failure.outcome, RECORDED_NAMES.get(failure.error, failure.error))
+
+
 class MemoryClient:
     """The client of a simulated store; every client has its own store.
 
@@ -208,8 +226,7 @@ class MemoryClient:
 
     def explain(self, error: BaseException) -> Failure:
         """Return what an exception means for the operation that it ended."""
-        failure = classify(error, ERRORS)
-        return Failure(failure.outcome, RECORDED_NAMES.get(failure.error, failure.error))
+        return explain(error)
 
     def settings(self) -> dict[str, object]:
         """Return the topology, and where sessions read and write."""

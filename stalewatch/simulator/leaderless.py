@@ -3,7 +3,7 @@
 from stalewatch.clients.protocol import Answer
 from stalewatch.simulator.options import MemoryOptions, Outage
 from stalewatch.simulator.state import HELD, NEVER, Log, LoggedWrite, reroute
-from stalewatch.simulator.store import Store, TooFewReplicas
+from stalewatch.simulator.store import AS_CONFIGURED, ReadChoice, Store, TooFewReplicas
 
 
 class LeaderlessStore(Store):
@@ -15,6 +15,7 @@ class LeaderlessStore(Store):
         super().__init__(options)
         self._write_acks = options.count(options.write_acks)
         self._read_acks = options.count(options.read_acks)
+        self._majority = options.count("majority")
 
     def apply(self, moment: int, write: LoggedWrite) -> None:
         """Apply a write at the coordinator, which sends it to each replica independently."""
@@ -35,19 +36,20 @@ class LeaderlessStore(Store):
         if len(log.writes) >= log.prune_at:
             self._prune(log, moment)
 
-    def read(self, key: str, moment: int, now: int) -> Answer:
+    def read(self, key: str, moment: int, now: int, choice: ReadChoice = AS_CONFIGURED) -> Answer:
         """Return the newest version that the coordinator and the replicas it asks showed at `moment`."""
         moment = max(moment, self.read_floor)
-        self._require_up(self._read_acks, moment)
-        node = self.locate(self.options.reads_at, key, moment)
+        acks = max(self._read_acks, self._majority) if choice.majority else self._read_acks
+        self._require_up(acks, moment)
+        node = self.locate(choice.location or self.options.reads_at, key, moment)
         self._require_connection(node, moment, now)
-        self._require_connected(self._read_acks, node)
+        self._require_connected(acks, node)
         log = self.logs.get(key)
-        asked = self._asked(node, moment)
+        asked = self._asked(node, moment, acks)
         newest = -1 if log is None else _newest(log, asked, moment)
         if log is None or newest < 0:
             return Answer("ok", 0, self.nodes[node])
-        if self._read_acks > 1 and self.options.read_repair:
+        if acks > 1 and self.options.read_repair:
             _repair(log, asked, newest, now)
         value = log.writes[newest].value
         return Answer("ok", value.version, self.nodes[node], None, value.depends)
@@ -99,16 +101,16 @@ class LeaderlessStore(Store):
             if alive < acks:
                 raise TooFewReplicas(f"{alive} of {len(self.nodes)} replicas are up, {acks} are required")
 
-    def _asked(self, node: int, moment: int) -> list[int]:
+    def _asked(self, node: int, moment: int, acks: int) -> list[int]:
         """Return the coordinator and the next available replicas, as many as have to answer."""
-        if self._read_acks == 1:
+        if acks == 1:
             return [node]
         ring = ((node + step) % len(self.nodes) for step in range(len(self.nodes)))
         return [
             other
             for other in ring
             if not self._faulty or (self.up(other, moment) and self.faults.connected(node, other))
-        ][: self._read_acks]
+        ][:acks]
 
 
 def _newest(log: Log, asked: list[int], moment: int) -> int:

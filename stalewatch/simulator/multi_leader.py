@@ -8,11 +8,12 @@ they know the same revisions: the longest chain of replacements, then the greate
 from bisect import bisect_right
 from collections import deque
 from functools import partial
+from operator import itemgetter
 
 from stalewatch.clients.protocol import Answer
 from stalewatch.simulator.options import MemoryOptions, Outage
 from stalewatch.simulator.state import HELD, MIN_PRUNED, LoggedWrite
-from stalewatch.simulator.store import Store
+from stalewatch.simulator.store import AS_CONFIGURED, ReadChoice, Store
 
 Revision = tuple[int, int, int, int, LoggedWrite]
 """Depth and rank, which determine the winner; version; serial number; and the write."""
@@ -84,12 +85,12 @@ class MultiLeaderStore(Store):
             self._add(node, moment, write.key, winner, revision)
             self._send(node, moment, (write.key, winner, revision))
 
-    def read(self, key: str, moment: int, now: int) -> Answer:
+    def read(self, key: str, moment: int, now: int, choice: ReadChoice = AS_CONFIGURED) -> Answer:
         """Return the winner that one leader showed at `moment`, and its siblings."""
         moment = max(moment, self.read_floor)
-        node = self.locate(self.options.reads_at, key, moment)
+        node = self.locate(choice.location or self.options.reads_at, key, moment)
         self._require_connection(node, moment, now)
-        return self._answer(key, node, moment)
+        return self._answer(key, node, moment, choice.seen)
 
     def version(self, key: str, node: int, moment: int) -> int:
         """Return the winner's version."""
@@ -136,10 +137,13 @@ class MultiLeaderStore(Store):
             history = self._histories[node][key] = _KeyHistory()
         return history
 
-    def _answer(self, key: str, node: int, moment: int) -> Answer:
+    def _answer(self, key: str, node: int, moment: int, seen: int = 0) -> Answer:
+        """Return the winner and its siblings; if the winner is older than `seen`, the newest leaf in its place."""
         leaves = sorted(self._history(node, key).at(moment), reverse=True)
         if not leaves:
             return Answer("ok", 0, self.nodes[node], [])
+        if leaves[0][2] < seen:
+            leaves.sort(key=itemgetter(2), reverse=True)
         winner, *others = leaves
         siblings = sorted(leaf[2] for leaf in others)
         return Answer("ok", winner[2], self.nodes[node], siblings, winner[4].value.depends)

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple, cast
 
 from stalewatch.clients.errors import BadAddress
 from stalewatch.clients.options import MOST_SECONDS, ON_OFF, number, option, options_of, whole_number
+from stalewatch.clients.read_strategies import Strategy, read_strategy_option, sticky_seconds_option
 from stalewatch.simulator.simulated_time import DISTRIBUTIONS
 
 Acks = int | Literal["majority", "all"]
@@ -110,6 +111,13 @@ class MemoryOptions:
 
     read_repair: bool = option("--read-repair", "whether quorum reads update stale replicas", default=True, **ON_OFF)
     """Whether a quorum read brings the replicas that it asked up to date before it answers."""
+
+    read_strategy: Strategy = read_strategy_option(
+        "the leader, a majority, or the leader that took the write",
+        "again at the leader, a majority, or the other leader if older than what the session has seen",
+        "one node per session",
+    )
+    sticky_seconds: float = sticky_seconds_option()
 
     lag_s: float = option("--lag", "mean seconds until a write reaches another node", 0.01, parse=number)
     lag: str = option("--lag-kind", "distribution of the lag", "exponential", choices=tuple(DISTRIBUTIONS))

@@ -7,7 +7,7 @@ from operator import itemgetter, le
 from stalewatch.clients.protocol import Answer
 from stalewatch.simulator.options import MemoryOptions, Outage
 from stalewatch.simulator.state import HELD, Log, LoggedWrite, reroute
-from stalewatch.simulator.store import NoLeader, Store, nanoseconds
+from stalewatch.simulator.store import AS_CONFIGURED, NoLeader, ReadChoice, Store, nanoseconds
 
 
 class SingleLeaderStore(Store):
@@ -57,10 +57,10 @@ class SingleLeaderStore(Store):
         if len(log.writes) >= log.prune_at:
             self._prune(log, moment)
 
-    def read(self, key: str, moment: int, now: int) -> Answer:
+    def read(self, key: str, moment: int, now: int, choice: ReadChoice = AS_CONFIGURED) -> Answer:
         """Return what the chosen node showed at `moment`."""
         moment = max(moment, self.read_floor)
-        node = self.locate(self._reads_at, key, moment)
+        node = self.locate(choice.location or self._reads_at, key, moment)
         self._require_connection(node, moment, now)
         log = self.logs.get(key)
         write = None if log is None else _shown(log, node, moment)
@@ -73,6 +73,12 @@ class SingleLeaderStore(Store):
         log = self._log_at(key, moment)
         write = None if log is None else _shown(log, node, moment)
         return 0 if write is None else write.value.version
+
+    def readable(self, moment: int) -> list[int]:
+        """Return the nodes that may answer reads and can: only the leader, or all but the leader, if so configured."""
+        nodes, leader = super().readable(moment), self._past_leader(moment)
+        only = {"leader": lambda node: node == leader, "follower": lambda node: node != leader}.get(self._reads_at)
+        return nodes if only is None else list(filter(only, nodes))
 
     def ready(self, now: int) -> int:
         """Wait for a leader that will not be replaced."""

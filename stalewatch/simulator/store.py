@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from functools import partial
 from heapq import heappop, heappush
 from random import Random
+from typing import NamedTuple
 
 from stalewatch.clients.errors import ErrorTable
 from stalewatch.clients.protocol import Answer
@@ -75,6 +76,21 @@ def nanoseconds(seconds: float) -> int:
     return NEVER if seconds * 1e9 >= NEVER else round(seconds * 1e9)
 
 
+class ReadChoice(NamedTuple):
+    """What a read strategy asks of one read: a location, a majority of the replicas, the version that must be shown.
+
+    An empty location means that of the options. With several leaders, a sibling that is at least the version `seen` is
+    shown if the winner is older.
+    """
+
+    location: str = ""
+    majority: bool = False
+    seen: int = 0
+
+
+AS_CONFIGURED = ReadChoice()
+
+
 class Store(ABC):
     """A simulated store. Every method except those that only read the options needs `lock`."""
 
@@ -115,7 +131,7 @@ class Store(ABC):
         """Apply a write at the node that accepts it, or raise `OperationRefused`."""
 
     @abstractmethod
-    def read(self, key: str, moment: int, now: int) -> Answer:
+    def read(self, key: str, moment: int, now: int, choice: ReadChoice = AS_CONFIGURED) -> Answer:
         """Return the answer to a read that reached its node at `moment`; raise `OperationRefused` or `Disconnected`."""
 
     @abstractmethod
@@ -228,6 +244,12 @@ class Store(ABC):
             if not self.up(node, moment):
                 raise NodeDown(f"{self.nodes[node]} is down")
         return node
+
+    def readable(self, moment: int) -> list[int]:
+        """Return the nodes that may answer reads and can; one that is home to some keys may answer all."""
+        location = self.options.reads_at
+        named = [self._index[location]] if location in self._index else range(len(self.nodes))
+        return [node for node in named if self.up(node, moment) and not self.faults.unresponsive(node, moment)]
 
     def log(self, key: str) -> Log:
         """Return the log of a key; create it if there is none."""
