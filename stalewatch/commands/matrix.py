@@ -4,7 +4,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from functools import partial
 from pathlib import Path
@@ -45,14 +45,19 @@ SHOW = "show"
 
 NO_DRILL = Drill("matrix", tuple(GRIDS), "", "", ())
 
+ANY_SECONDARY = "&localThresholdMS=10000"
+"""For our own replica set: the driver then also reads from a secondary that answers later than another."""
+
 _TIME = re.compile(r"(?P<number>\d+(\.\d+)?)(?P<unit>[smh]?)")
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 _LOAD = frozenset({"users", "rate", "keys", "write_ratio", "reread", "value_size", "distribution", "seed"})
 """The options of a load that all cells share."""
 
-KEYS = 50
-"""Default of --keys: so few that a session often comes back to a key while a write of it is under way."""
+DEFAULTS: Mapping[str, str] = {"keys": "50", "sticky_seconds": "10"}
+"""Other defaults than the bench's: few keys, so that a session often reads one while a write of it is under way; and
+more sticky seconds than any provocation's lag.
+"""
 
 
 def budget(text: str) -> float:
@@ -73,9 +78,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             name, help=database.help, description=database.help, epilog=EXITS, allow_abbrev=False
         )
         _add_matrix(one.add_argument_group("matrix"))
-        add_options(one.add_argument_group("database"), _free_options(name, database.flags()))
-        load = (_few_keys(option) for option in options_of(LoadOptions) if option.name in _LOAD)
-        add_options(one.add_argument_group("load"), load)
+        add_options(one.add_argument_group("database"), _with_defaults(_free_options(name, database.flags())))
+        load = (option for option in options_of(LoadOptions) if option.name in _LOAD)
+        add_options(one.add_argument_group("load"), _with_defaults(load))
         _add_outputs(one.add_argument_group("output"))
     shown = databases.add_parser(SHOW, help="show matrices that were measured before, from their JSON files")
     shown.add_argument("files", nargs="+", type=Path, metavar="FILE", help="the JSON of a matrix")
@@ -88,8 +93,8 @@ def _free_options(database: str, options: Sequence[Option]) -> list[Option]:
     return [option for option in options if option.name not in own]
 
 
-def _few_keys(option: Option) -> Option:
-    return option._replace(omitted=KEYS) if option.name == "keys" else option
+def _with_defaults(options: Iterable[Option]) -> Iterator[Option]:
+    return (one._replace(omitted=DEFAULTS.get(one.name, one.omitted)) for one in options)
 
 
 def _add_matrix(group: argparse._ArgumentGroup) -> None:
@@ -118,6 +123,9 @@ def run(arguments: argparse.Namespace) -> int:
             run_page.require()
         if arguments.database == SHOW:
             return _show(arguments)
+        for name, value in DEFAULTS.items():
+            if getattr(arguments, name, value) is None:
+                setattr(arguments, name, value)
         return _list(arguments) if arguments.list else _measure(arguments)
     except (BadDrill, BadAddress, run_page.PageUnavailable) as error:
         log(f"stalewatch: {error}")
@@ -197,13 +205,14 @@ def _cluster(arguments: argparse.Namespace) -> Iterator[Reachable | None]:
 
 
 def _measure(arguments: argparse.Namespace) -> int:
-    chosen = {name: getattr(arguments, name) for name in _LOAD}
-    load = parse_options(LoadOptions, argparse.Namespace(**{**chosen, "keys": chosen["keys"] or str(KEYS)}))
+    load = parse_options(LoadOptions, argparse.Namespace(**{name: getattr(arguments, name) for name in _LOAD}))
     provocations, left_out = _provocations(arguments, None)
     _cells(arguments, provocations)  # complains before a cluster is started
     files, state = _Files(arguments), _state(arguments)  # before the cluster's addresses become arguments
     with files.claimed(), _cluster(arguments) as cluster:
         provocations, left_out = _provocations(arguments, cluster)
+        if cluster is not None and arguments.database == "mongo":
+            arguments.mongo_uri += ANY_SECONDARY
         cells = _cells(arguments, provocations)
         options: object = parse_options(DATABASES[arguments.database].options, arguments)
         setup = Setup(arguments.database, options, load, cluster)
