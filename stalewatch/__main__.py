@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-LOAD_COMMANDS = frozenset({"bench", "drill"})
+LOAD_COMMANDS = frozenset({"bench", "drill", "matrix"})
 """Commands that run sessions. Patching must come before anything else is imported, so it is decided here."""
 
 
@@ -20,7 +20,7 @@ def start(arguments: Sequence[str] | None = None, prog: str = "stalewatch") -> i
     from stalewatch.commands.main import main  # noqa: PLC0415
     from stalewatch.engine import stopping  # noqa: PLC0415
 
-    stopping.limit(stopping.DRILL_STOP_S if arguments[:1] == ["drill"] else stopping.STOP_S)
+    stopping.limit(stopping.DRILL_STOP_S if arguments[:1] in (["drill"], ["matrix"]) else stopping.STOP_S)
     return main(arguments, prog)
 
 

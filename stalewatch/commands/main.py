@@ -28,6 +28,9 @@ class Command(NamedTuple):
 COMMANDS = {
     "bench": Command("load a database and report what its sessions saw", "stalewatch.commands.bench"),
     "drill": Command("break a cluster under load and report what its users saw", "stalewatch.commands.drill"),
+    "matrix": Command(
+        "measure what each combination of levels guarantees, beside what is documented", "stalewatch.commands.matrix"
+    ),
     "check": Command("judge history files", "stalewatch.commands.check", BAD_INPUT),
     "report": Command("show results side by side", "stalewatch.commands.report"),
     "clean": Command("find and remove what killed runs left in a database", "stalewatch.commands.clean"),

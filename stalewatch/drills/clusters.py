@@ -38,7 +38,7 @@ def prepared_cluster(arguments: argparse.Namespace, drill: Drill, log: Log) -> I
             f"a drill breaks the local {database.name} cluster, or with --compose the one of the Compose file, but not "
             "servers that it knows only by their address; leave the address out"
         )
-    lab = bool(arguments.lab) or _needs_links(drill)
+    lab = bool(arguments.lab) or needs_links(drill)
     cluster = _cluster(arguments, lab=lab)
     require(drill, cluster)
     with cluster.reserved(log):
@@ -69,7 +69,7 @@ def _cluster(arguments: argparse.Namespace, *, lab: bool) -> Reachable:
     return cast("Reachable", pkgutil.resolve_name(name)())
 
 
-def _needs_links(drill: Drill) -> bool:
+def needs_links(drill: Drill) -> bool:
     """Return whether the drill breaks links, which takes an isolated network."""
     return any(step.fault in FAULTS and FAULTS[step.fault].needs is LINKS for step in drill.steps)
 

@@ -135,6 +135,8 @@ class DrillSettings(NamedTuple):
     metrics_port: int | None
     log: Log
     progress: Callable[[], AbstractContextManager[Report]]
+    started: Callable[[ProcessRun], None] = lambda _process: None
+    """Called once the client is connected, with the run."""
 
 
 def run_drill(
@@ -165,6 +167,7 @@ def run_drill(
             log=log,
         )
         background = _BackgroundDrill(process, drill, scheduled.end_s, settings.after_s)
+        settings.started(process)
         try:
             metrics = serving(process, settings.metrics_port, faults, log)
             process.perform(settings.progress(), metrics, background.whole())
