@@ -198,6 +198,7 @@ def _check(namespace: Namespace, databases: Collection[str]) -> None:
     """Exit with a message if an option is invalid."""
     try:
         options.check(namespace, databases)
+        options.stdout_taken(namespace)
         if options.path(namespace, "report") is not None:
             page.require()
         claims = ExitStack()
