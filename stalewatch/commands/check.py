@@ -33,10 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Judge the files and print the result; return the exit code: 0 valid, 1 invalid, 2 unknown, 64 bad input."""
     files = ci.ci_files(arguments.junit, arguments.markdown)
-    taken = [file.flag for file in files if str(file.path) == STDOUT]
     try:
-        if taken and arguments.json:
-            raise BadAddress(f"--json and {taken[0]} both write to standard output: give {taken[0]} a file")
+        taken = _require(files, arguments)
         with claimed(files, partial(print, file=sys.stderr)):
             judge = judge_files(arguments.files, _progress)
             with redirect_stdout(sys.stderr) if taken else nullcontext():
@@ -46,6 +44,18 @@ def run(arguments: argparse.Namespace) -> int:
         print(without_credentials(f"stalewatch check: {error}"), file=sys.stderr)
         return BAD_INPUT
     return EXIT_CODES[judge.verdict()] if written else OUTPUT_ERROR
+
+
+def _require(files: Sequence[OutputFile], arguments: argparse.Namespace) -> bool:
+    """Return whether a file is standard output; raise `BadAddress` if the files cannot be written."""
+    taken = [file.flag for file in files if str(file.path) == STDOUT]
+    if taken and arguments.json:
+        raise BadAddress(f"--json and {taken[0]} both write to standard output: give {taken[0]} a file")
+    histories = {path.resolve() for path in arguments.files}
+    for file in files:
+        if file.path.resolve() in histories:
+            raise BadAddress(f"{file.flag} {file.path} is a history to check: name another file")
+    return bool(taken)
 
 
 def _show(judge: Judge, arguments: argparse.Namespace) -> None:

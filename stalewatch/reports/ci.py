@@ -11,12 +11,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stalewatch.clients.errors import without_credentials
 from stalewatch.engine.result import why_nothing_succeeded
 from stalewatch.reports import expect
 from stalewatch.reports.expect import Expectation
 from stalewatch.reports.files import OutputFile, write_text
-from stalewatch.reports.reasons import FACTS, first_broken_words, verdict_clause, witness_words
+from stalewatch.reports.reasons import FACTS, first_broken_words, readable, verdict_clause, witness_words
 from stalewatch.reports.table import labels
 from stalewatch.reports.words import GUARANTEE_WORDS, NBSP, date, guarantee_sentence, percent, run_sentence, span
 
@@ -104,7 +103,7 @@ def _trouble(result: Result) -> Iterator[Case]:
 
 
 def _xml(text: object) -> str:
-    return NOT_XML.sub("\N{REPLACEMENT CHARACTER}", without_credentials(str(text)))
+    return NOT_XML.sub("\N{REPLACEMENT CHARACTER}", readable(text))
 
 
 def markdown(results: Results, expectations: Expectations = ()) -> str:

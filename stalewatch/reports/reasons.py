@@ -17,22 +17,33 @@ FACTS = frozenset({"conflicts"})
 MAX_TEXT = 120
 """The most characters shown of a key, a session or another text from outside."""
 
+MAX_READ = 2000
+"""The most characters looked at: the search for passwords takes a time that grows faster than the text."""
+
 CAUSES: Mapping[str, str] = {
     "lag": "replication was behind",
     "lost": "the newer write was lost",
     "conflict": "the newer version was only among conflicting ones",
     "vanished": "something that had been read was gone",
-    "duplicate": "an item appeared more than once",
+    "duplicate": "it was there more than once",
     "phantom": "nobody wrote it, or its write failed",
 }
 
 
 def shown(text: object) -> str:
     """Return a text from outside cut to one readable length, without passwords; what cannot be printed is escaped."""
-    words = without_credentials(str(text))
+    words = readable(text)
     if len(words) > MAX_TEXT:
         words = f"{words[: MAX_TEXT - 3]}..."
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in words)
+
+
+def readable(text: object) -> str:
+    """Return a text without passwords, and of a very long one only the beginning."""
+    words = str(text)
+    if len(words) <= MAX_READ:
+        return without_credentials(words)
+    return without_credentials(words[:MAX_READ])[: MAX_READ // 2]  # the cut may have halved an address
 
 
 def verdict_clause(result: Result) -> str:
