@@ -68,7 +68,7 @@ def _bench(arguments: argparse.Namespace) -> int:
     files = outputs.Outputs(arguments, expectations)
     with files.claimed([arguments.history]):
         with connected(database, options, load, log, history=arguments.history, keep=arguments.keep) as run:
-            run.perform(progress(), serving(run, arguments.metrics_port, Faults(), log))
+            run.perform(progress(run.run.collector.figures), serving(run, arguments.metrics_port, Faults(), log))
             totals = run.totals()
             result = run.result(totals)
         try:

@@ -53,7 +53,7 @@ def verdict_clause(result: Result) -> str:
     if result["verdict"] == "invalid":
         return f"the database broke a guarantee that was checked: {', '.join(violated)}"
     if result["verdict"] == "valid":
-        return f"all {len(_checked(guarantees))} guarantees that were checked held"
+        return f"no guarantee was violated, and {len(_checked(guarantees))} were checked"
     return next(_why_unknown(result))
 
 
