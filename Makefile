@@ -46,9 +46,10 @@ format: install ## Format the code
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-reference: install ## Generate docs/metrics.md, docs/options.md and the dashboards
+reference: install ## Generate docs/metrics.md, docs/options.md, docs/result.schema.json and the dashboards
 	$(BIN)/python -m stalewatch.metrics.reference > docs/metrics.md
 	$(BIN)/python -m stalewatch.commands.reference > docs/options.md
+	$(BIN)/stalewatch schema > docs/result.schema.json
 	$(BIN)/python -m grafana.build
 
 benchmarks: install ## What stalewatch costs: judge, bench compared with a bare driver loop, check from files

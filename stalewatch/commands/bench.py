@@ -64,10 +64,11 @@ def _bench(arguments: argparse.Namespace) -> int:
     database = DATABASES[arguments.database]
     load = parse_options(LoadOptions, arguments)
     options: object = parse_options(database.options, arguments)
-    expectations, files = outputs.require(arguments), outputs.Outputs(arguments)
+    expectations = outputs.require(arguments)
+    files = outputs.Outputs(arguments, expectations)
     with files.claimed([arguments.history]):
         with connected(database, options, load, log, history=arguments.history, keep=arguments.keep) as run:
-            run.perform(progress(), serving(run, arguments.metrics_port, Faults(), log))
+            run.perform(progress(run.run.collector.figures), serving(run, arguments.metrics_port, Faults(), log))
             totals = run.totals()
             result = run.result(totals)
         try:

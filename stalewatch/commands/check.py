@@ -4,14 +4,18 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext, redirect_stdout
+from functools import partial
 from pathlib import Path
 
 from stalewatch.checkers.files import judge_files
 from stalewatch.checkers.judge import Judge
-from stalewatch.clients.errors import without_credentials
+from stalewatch.clients.errors import BadAddress, without_credentials
 from stalewatch.engine.result import check_result
-from stalewatch.exit_codes import BAD_INPUT
+from stalewatch.exit_codes import BAD_INPUT, OUTPUT_ERROR
 from stalewatch.history.reader import BadHistory
+from stalewatch.reports import ci
+from stalewatch.reports.files import STDOUT, OutputFile, claimed, write
 from stalewatch.reports.table import show_guarantees
 
 EXIT_CODES = {"valid": 0, "invalid": 1, "unknown": 2}
@@ -23,20 +27,51 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "files", nargs="+", type=Path, metavar="FILE", help="history files of one run (.jsonl[.zst|.gz])"
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON, and nothing else on stdout")
+    ci.add_flags(parser.add_argument)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Judge the files and print the result; return the exit code: 0 valid, 1 invalid, 2 unknown, 64 bad input."""
+    files = ci.ci_files(arguments.junit, arguments.markdown)
     try:
-        judge = judge_files(arguments.files, _progress)
-    except BadHistory as error:
+        taken = _require(files, arguments)
+        with claimed(files, partial(print, file=sys.stderr)):
+            judge = judge_files(arguments.files, _progress)
+            with redirect_stdout(sys.stderr) if taken else nullcontext():
+                _show(judge, arguments)
+            written = _write(files, judge, arguments.files)
+    except (BadHistory, BadAddress) as error:
         print(without_credentials(f"stalewatch check: {error}"), file=sys.stderr)
         return BAD_INPUT
+    return EXIT_CODES[judge.verdict()] if written else OUTPUT_ERROR
+
+
+def _require(files: Sequence[OutputFile], arguments: argparse.Namespace) -> bool:
+    """Return whether a file is standard output; raise `BadAddress` if the files cannot be written."""
+    taken = [file.flag for file in files if str(file.path) == STDOUT]
+    if taken and arguments.json:
+        raise BadAddress(f"--json and {taken[0]} both write to standard output: give {taken[0]} a file")
+    histories = {path.resolve() for path in arguments.files}
+    for file in files:
+        if file.path.resolve() in histories:
+            raise BadAddress(f"{file.flag} {file.path} is a history to check: name another file")
+    return bool(taken)
+
+
+def _show(judge: Judge, arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(json.dumps(check_result(judge.findings())))
     else:
         _print(judge, arguments.files)
-    return EXIT_CODES[judge.verdict()]
+
+
+def _write(files: Sequence[OutputFile], judge: Judge, histories: Sequence[Path]) -> bool:
+    """Write the files for CI; return whether all could be written."""
+    result = {**check_result(judge.findings()), "run": ", ".join(path.name for path in histories)}
+    failures = [write(file, partial(ci.WRITERS[file.flag], results=[result])) for file in files]
+    for failure in filter(None, failures):
+        print(without_credentials(f"stalewatch check: {failure}"), file=sys.stderr)
+    return not any(failures)
 
 
 def _progress(count: int) -> None:

@@ -137,7 +137,8 @@ def _list(arguments: argparse.Namespace) -> int:
 
 def _run_drills(arguments: argparse.Namespace, scheduled: ScheduledDrill) -> int:
     """Run every variation of a drill, and show and write the results."""
-    expectations, files = outputs.require(arguments), outputs.Outputs(arguments)
+    expectations = outputs.require(arguments)
+    files = outputs.Outputs(arguments, expectations)
     each = variations(arguments.vary, arguments.repeat)
     _set_defaults(arguments, scheduled)
     runs = [_varied(arguments, variation, number, len(each)) for number, variation in enumerate(each, start=1)]

@@ -33,6 +33,7 @@ COMMANDS = {
     ),
     "check": Command("judge history files", "stalewatch.commands.check", BAD_INPUT),
     "report": Command("show results side by side", "stalewatch.commands.report"),
+    "schema": Command("print the JSON schema of results", "stalewatch.commands.schema"),
     "clean": Command("find and remove what killed runs left in a database", "stalewatch.commands.clean"),
     "cluster": Command("start and stop databases on this machine", "stalewatch.commands.cluster"),
     "demo": Command("run three MongoDB scenarios on this machine and compare them", "stalewatch.commands.demo"),

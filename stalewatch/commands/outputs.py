@@ -6,7 +6,7 @@ Shared by `bench` and `drill`, together with the flags for it.
 import argparse
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from stalewatch.checkers.verdict import Findings
 from stalewatch.clients.errors import BadAddress, without_credentials
 from stalewatch.clients.options import argument, port
 from stalewatch.exit_codes import DONE, OUTPUT_ERROR, USAGE
-from stalewatch.reports import expect, page, table
+from stalewatch.reports import ci, expect, page, table
 from stalewatch.reports.files import STDOUT, OutputFile, claimed, write_json
 from stalewatch.reports.files import write as write_file
 from stalewatch.reports.lines import answer_lines, figure_lines
@@ -31,6 +31,7 @@ def add_arguments(group: argparse._ArgumentGroup) -> None:
         metavar="FILE",
         help="write the result as JSON; - is standard output, and the lines then go to standard error",
     )
+    ci.add_flags(group.add_argument)
     group.add_argument("--report", type=Path, metavar="FILE", help="write the result as an HTML page with charts")
     group.add_argument("--history", type=Path, metavar="FILE", help="write every operation (.jsonl[.gz|.zst])")
     group.add_argument("--force", action="store_true", help="overwrite the history of an earlier run")
@@ -58,32 +59,36 @@ def require(arguments: argparse.Namespace) -> list[expect.Expectation]:
 class Outputs:
     """The files of one command; `failures` are lines about those that could not be written."""
 
-    def __init__(self, arguments: argparse.Namespace) -> None:
+    def __init__(self, arguments: argparse.Namespace, expectations: Sequence[expect.Expectation] = ()) -> None:
         self.failures: list[str] = []
         self._json = _file("--json", arguments.json)
         self._report = _file("--report", arguments.report)
+        self._ci = ci.ci_files(arguments.junit, arguments.markdown)
+        self._expectations = expectations
         self._force: bool = arguments.force
 
     @contextmanager
     def claimed(self, histories: Sequence[Path | None]) -> Iterator[None]:
-        """Claim the files during the block; if the JSON goes to standard output, everything else goes to stderr.
+        """Claim the files during the block; if one is standard output, everything else goes to standard error.
 
         Raises `BadAddress` or OSError for a file that cannot be used.
         """
-        files = [self._json, self._report, *(_file("--history", path, is_history=True) for path in histories)]
-        with claimed([file for file in files if file is not None], log, force=self._force):
+        histories_of_runs = [_file("--history", path, is_history=True) for path in histories]
+        files = [file for file in (self._json, self._report, *self._ci, *histories_of_runs) if file is not None]
+        with claimed(files, log, force=self._force):
             self._stdout = sys.stdout
-            if self._json is not None and str(self._json.path) == STDOUT:
-                with redirect_stdout(sys.stderr):
-                    yield
-            else:
+            taken = any(str(file.path) == STDOUT for file in (self._json, *self._ci) if file is not None)
+            with redirect_stdout(sys.stderr) if taken else nullcontext():
                 yield
 
     def write(self, results: Sequence[Mapping[str, Any]]) -> None:
-        """Write the JSON file and the page; the JSON of several results is a list."""
-        if self._json is not None:
-            with redirect_stdout(self._stdout):
+        """Write the JSON file, the files for CI and the page; the JSON of several results is a list."""
+        with redirect_stdout(self._stdout):
+            if self._json is not None:
                 self._note(write_file(self._json, partial(write_json, results)))
+            for file in self._ci:
+                writer = partial(ci.WRITERS[file.flag], results=results, expectations=self._expectations)
+                self._note(write_file(file, writer))
         if self._report is not None:
             failure = write_file(self._report, lambda path: page.write(path, results))
             self._note(failure)

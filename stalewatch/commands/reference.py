@@ -23,6 +23,8 @@ TAIL = """
 | option | meaning |
 |---|---|
 | `--json FILE` | write the result as JSON; `-` is standard output, and the lines then go to standard error |
+| `--junit FILE` | write a JUnit file: a test case for each guarantee and each expectation; `-` is standard output |
+| `--markdown FILE` | write a summary in Markdown, or add it if the file is `$GITHUB_STEP_SUMMARY` ([CI](ci.md)) |
 | `--report FILE` | write the result as a page with charts |
 | `--history FILE` | write every operation (`.jsonl`, `.jsonl.gz` or `.jsonl.zst`) |
 | `--force` | overwrite the history of an earlier run, which is refused otherwise |
@@ -35,8 +37,8 @@ refused. A result or a page that exists is replaced, which a line on standard er
 goes on without the rest of its history (the result has it as `history_error`), and a result or a page that cannot be
 written is named after the table.
 
-Under Locust: `--report-json`, `--report`, `--history-dir`, `--keep`, `--metrics-port`, `--metrics-host`, `--expect`,
-`--drill`, `--web-allowed-hosts`. See [under Locust](under-locust.md).
+Under Locust: `--report-json`, `--junit`, `--markdown`, `--report`, `--history-dir`, `--keep`, `--metrics-port`,
+`--metrics-host`, `--expect`, `--drill`, `--web-allowed-hosts`. See [under Locust](under-locust.md).
 
 ## Environment variables under Locust
 

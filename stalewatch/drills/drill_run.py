@@ -26,6 +26,7 @@ from stalewatch.history.operation import Fault
 from stalewatch.metrics.nodes import Faults
 from stalewatch.metrics.serving import serving
 from stalewatch.recording.attempts import AttemptLog
+from stalewatch.recording.totals import Figures
 from stalewatch.workloads.options import LoadOptions
 
 Log = Callable[[str], None]
@@ -134,7 +135,7 @@ class DrillSettings(NamedTuple):
     keep: bool
     metrics_port: int | None
     log: Log
-    progress: Callable[[], AbstractContextManager[Report]]
+    progress: Callable[[Callable[[], Figures]], AbstractContextManager[Report]]
     started: Callable[[ProcessRun], None] = lambda _process: None
     """Called once the client is connected, with the run."""
 
@@ -170,7 +171,7 @@ def run_drill(
         settings.started(process)
         try:
             metrics = serving(process, settings.metrics_port, faults, log)
-            process.perform(settings.progress(), metrics, background.whole())
+            process.perform(settings.progress(run.collector.figures), metrics, background.whole())
         except NotUndone as error:  # what was measured until then counts
             drill.timeline.failure = error
         return _finished(process, drill)

@@ -14,8 +14,8 @@ from stalewatch.clients.options import Login, Option, options_of, parse_options,
 from stalewatch.clients.protocol import Client, Database
 from stalewatch.history.clock import Clock
 from stalewatch.locust.bound_ports import LOOPBACK
-from stalewatch.reports import expect
-from stalewatch.reports.files import OutputFile
+from stalewatch.reports import ci, expect
+from stalewatch.reports.files import STDOUT, OutputFile
 from stalewatch.watch.watch import DATABASE
 from stalewatch.workloads.options import LoadOptions
 
@@ -41,12 +41,13 @@ LOCUST_OPTIONS = frozenset({"users", "ops", "duration"})
 
 LOAD = tuple(option for option in options_of(LoadOptions) if option.name not in LOCUST_OPTIONS)
 
-OUTPUTS: tuple[tuple[str, dict[str, Any]], ...] = (
+OUTPUTS: tuple[tuple[str, Mapping[str, Any]], ...] = (
     (
         "--expect",
         {"metavar": "LIST", "help": "exit 1 if an expectation is missed: read_your_writes=0,stale_reads<0.05"},
     ),
     ("--report-json", {"metavar": "FILE", "help": "write the result as JSON; - is standard output"}),
+    *ci.FLAGS.items(),
     ("--report", {"metavar": "FILE", "help": "write the result as a web page with charts"}),
     (
         "--history-dir",
@@ -268,7 +269,16 @@ def path(namespace: Namespace, name: str) -> Path | None:
 def files(namespace: Namespace) -> list[OutputFile]:
     """Return the files that the master writes at the end of a test."""
     given = {flag: path(namespace, flag.lstrip("-").replace("-", "_")) for flag in ("--report-json", "--report")}
-    return [OutputFile(flag, file) for flag, file in given.items() if file is not None]
+    own = [OutputFile(flag, file) for flag, file in given.items() if file is not None]
+    return own + ci.ci_files(path(namespace, "junit"), path(namespace, "markdown"))
+
+
+def stdout_taken(namespace: Namespace) -> bool:
+    """Return whether standard output is for a file alone; raise `BadAddress` if it would have to hold two."""
+    takers = [file.flag for file in files(namespace) if str(file.path) == STDOUT]
+    if takers and namespace.json:
+        raise BadAddress(f"--json and {takers[0]} both write to standard output: give {takers[0]} a file")
+    return bool(takers or namespace.json)
 
 
 class Secrets:

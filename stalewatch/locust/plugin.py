@@ -23,7 +23,7 @@ from stalewatch.clusters.local_clusters import cluster
 from stalewatch.clusters.protocol import ClusterError
 from stalewatch.engine import stopping
 from stalewatch.exit_codes import UNREACHABLE, USAGE
-from stalewatch.locust import bound_ports, drill, master_token, options
+from stalewatch.locust import bound_ports, drill, master_token, options, terminal
 from stalewatch.locust.master import Master
 from stalewatch.locust.metrics import MasterMetrics
 from stalewatch.locust.options import OWN, Secrets
@@ -169,6 +169,7 @@ def _start(
             _start_clusters(namespace, secrets, databases_of(environment))
         if isinstance(runner, MasterRunner):
             master_token.warn_of_open_port(namespace.master_bind_host)
+        terminal.show(environment, lambda: master.run)
         master = Master(environment, runner, databases_of, secrets)
         interrupts.on_interrupt(master.on_interrupt)
         interrupts.on_start(master.leave_start)
@@ -198,6 +199,7 @@ def _check(namespace: Namespace, databases: Collection[str]) -> None:
     """Exit with a message if an option is invalid."""
     try:
         options.check(namespace, databases)
+        options.stdout_taken(namespace)
         if options.path(namespace, "report") is not None:
             page.require()
         claims = ExitStack()

@@ -26,8 +26,8 @@ from stalewatch.locust.messages import HistoryFile
 from stalewatch.recording.attempts import AttemptLog
 from stalewatch.recording.statistics import Statistics
 from stalewatch.recording.totals import Totals
-from stalewatch.reports import expect, page
-from stalewatch.reports.files import STDOUT, write, write_json
+from stalewatch.reports import ci, expect, page
+from stalewatch.reports.files import write, write_json
 from stalewatch.reports.lines import answer_lines, figure_lines
 from stalewatch.reports.table import show_guarantees
 from stalewatch.workloads import workload_names
@@ -94,18 +94,19 @@ def print_outcome(outcome: RunOutcome) -> None:
 
 def write_files(result: dict[str, Any], namespace: Namespace) -> list[str]:
     """Write the files that the options ask for; return a line for each one that cannot be written."""
+    for_ci = {"results": [result], "expectations": options.expectations(namespace)}
     writers: dict[str, Callable[[Path], object]] = {
         "--report-json": partial(write_json, [result]),
         "--report": lambda path: page.write(path, [result]),
+        **{flag: partial(writer, **for_ci) for flag, writer in ci.WRITERS.items()},
     }
     return [failure for file in options.files(namespace) if (failure := write(file, writers[file.flag]))]
 
 
 @contextmanager
 def lines_to_stderr(namespace: Namespace) -> Iterator[None]:
-    """Print on standard error during the block if a JSON goes to standard output, which then holds nothing else."""
-    json_on_stdout = namespace.json or namespace.report_json == STDOUT
-    with redirect_stdout(sys.stderr) if json_on_stdout else nullcontext():
+    """Print on standard error during the block if a file goes to standard output, which then holds nothing else."""
+    with redirect_stdout(sys.stderr) if options.stdout_taken(namespace) else nullcontext():
         yield
 
 

@@ -1,12 +1,13 @@
-"""What the Consistency and Witnesses tabs of Locust's web page show: their columns and rows."""
+"""What our tabs of Locust's web page show: their columns and rows, and the chart of stale reads."""
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from stalewatch.checkers.verdict import Distribution, Verdict, Violation
 from stalewatch.clients.databases import DATABASES
 from stalewatch.clients.errors import without_credentials
-from stalewatch.locust.master_run import MasterRun
+from stalewatch.locust.master_run import MasterRun, WorkerRecord
 from stalewatch.locust.result import unchecked
 from stalewatch.recording.totals import no_totals
 from stalewatch.reports.words import proof_words
@@ -44,13 +45,30 @@ WITNESSES = Tab(
     _columns(guarantee="Guarantee", cause="Cause", staleness="Staleness (ms)", proof="Operations that prove it"),
 )
 
+WORKERS = Tab(
+    "Worker Runs",
+    "worker-runs",
+    _columns(
+        worker="Worker run",
+        state="State",
+        operations="# Operations",
+        stalled="Stalled (s)",
+        trouble="Trouble",
+        unchecked="Not checked",
+    ),
+)
+TABS = (CONSISTENCY, WITNESSES, WORKERS)
+
+MAX_POINTS = 400
+"""The most points of the chart: of a longer run, several seconds make one."""
+
 TabRow = dict[str, str | int]
 
 
 def consistency_rows(run: MasterRun | None) -> list[TabRow]:
-    """Return a row for each guarantee, one for the whole run, and one for each worker with a problem.
+    """Return a row for each guarantee, and one for the whole run.
 
-    After a reset, the rows of guarantees count from then on; the others always tell of the whole run.
+    After a reset, the rows of guarantees count from then on; the other always tells of the whole run.
     The page sorts rows by `name` until a column heading is clicked.
     """
     totals = no_totals() if run is None else run.shown
@@ -64,7 +82,7 @@ def consistency_rows(run: MasterRun | None) -> list[TabRow]:
         )
         for verdict in totals.findings.verdicts.values()
     ]
-    rows += [_whole_run(run), *_worker_rows(run)]
+    rows.append(_whole_run(run))
     return [{"name": f"{number:04}", **row} for number, row in enumerate(rows)]
 
 
@@ -107,18 +125,45 @@ def _quantiles(staleness: Distribution) -> str:
     return " / ".join(f"{ns / 1e6:.1f}" for ns in (p50, p95, staleness.max_ns))
 
 
-def _worker_rows(run: MasterRun | None) -> Iterator[TabRow]:
-    if run is None:
-        return
-    for worker in run.workers:
-        notes = [f"stalled for {worker.stalled_ns / 1e9:.1f} s"] if worker.stalled_ns else []
-        if worker.failure:
-            notes.append(worker.failure)
-        if not worker.complete_so_far or (run.outcome is not None and not worker.complete):
-            notes.append(unchecked(worker) or "")
-        if notes:
-            name, witness = f"worker {worker.worker}", "; ".join(notes)
-            yield _row(guarantee=name, checked=worker.operations, verdict=worker.state, witness=witness)
+def worker_rows(run: MasterRun | None) -> list[TabRow]:
+    """Return a row for each worker: what it did, and what could not be checked of it."""
+    return [
+        {
+            "name": f"{number:04}",
+            "worker": f"worker {worker.worker}" + (f" on {worker.host}" if worker.host else ""),
+            "state": worker.state,
+            "operations": worker.operations,
+            "stalled": f"{worker.stalled_ns / 1e9:.1f}" if worker.stalled_ns else "",
+            "trouble": worker.failure or "",
+            "unchecked": _unchecked(worker, decided=run is not None and run.outcome is not None),
+        }
+        for number, worker in enumerate(run.workers if run else ())
+    ]
+
+
+def _unchecked(worker: WorkerRecord, *, decided: bool) -> str:
+    """Return what could not be checked; a worker that still runs has not made its final reads, which is no problem."""
+    return "" if worker.complete_so_far and not decided else unchecked(worker) or ""
+
+
+def stale_share(run: MasterRun | None) -> list[tuple[int, float | None]]:
+    """Return the percentage of stale reads among the successful ones over time, in seconds of the epoch.
+
+    It is None while there were no reads. After a reset, it starts anew.
+    """
+    seconds = run.shown.statistics.seconds if run else {}
+    if not seconds:
+        return []
+    first, last = min(seconds), max(seconds)
+    step = (last - first) // MAX_POINTS + 1
+    reads, stale = Counter[int](), Counter[int]()
+    for second, counts in seconds.items():
+        reads[(second - first) // step] += counts["read_ok"]
+        stale[(second - first) // step] += counts["stale_reads"]
+    return [
+        (first + place * step, min(100.0, 100 * stale[place] / reads[place]) if reads[place] else None)
+        for place in range((last - first) // step + 1)
+    ]
 
 
 def witness_rows(run: MasterRun | None) -> list[TabRow]:

@@ -1,4 +1,4 @@
-"""The Consistency and Witnesses tabs in Locust's web page, their CSV, its login, and the check of what it is sent."""
+"""Our tabs and our chart in Locust's web page, their CSV, its login, and the check of what it is sent."""
 
 import csv
 import hmac
@@ -11,6 +11,7 @@ import socket
 import time
 from argparse import Namespace
 from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -27,7 +28,17 @@ from stalewatch.clients.errors import BadAddress
 from stalewatch.locust import options
 from stalewatch.locust.master import ENDING, Master
 from stalewatch.locust.master_run import MasterRun
-from stalewatch.locust.tabs import CONSISTENCY, WITNESSES, consistency_rows, witness_rows
+from stalewatch.locust.tabs import (
+    CONSISTENCY,
+    TABS,
+    WITNESSES,
+    WORKERS,
+    consistency_rows,
+    stale_share,
+    witness_rows,
+    worker_rows,
+)
+from stalewatch.reports.words import GUARANTEE_WORDS
 
 LAST_LOOK_S = 3.0
 """How long after the verdict the page is told that the test still runs. It polls every two seconds until the test is
@@ -45,6 +56,9 @@ USERNAME, PASSWORD = "STALEWATCH_WEB_USERNAME", "STALEWATCH_WEB_PASSWORD"
 """Environment variables for the login of `--web-login`, unless the locustfile has one of its own."""
 
 WRONG_LOGIN_S = 1.0
+
+SCRIPT = "stalewatch.js"
+"""The path of the script that colors our tables and draws our chart."""
 
 ENDED = frozenset({"stopping", "stopped", "cleanup", "ready"})
 
@@ -151,8 +165,8 @@ class ConsistencyPages:
         namespace = self._environment.parsed_options
         self._base = (namespace.web_base_path if namespace else "") or ""
         web_ui.template_args.update(
-            extended_tabs=[{"title": tab.title, "key": tab.key} for tab in (CONSISTENCY, WITNESSES)],
-            extended_tables=[{"key": tab.key, "structure": tab.structure} for tab in (CONSISTENCY, WITNESSES)],
+            extended_tabs=[{"title": tab.title, "key": tab.key} for tab in TABS],
+            extended_tables=[{"key": tab.key, "structure": tab.structure} for tab in TABS],
             extended_csv_files=[{"href": "./consistency.csv", "title": "Download consistency CSV"}],
         )
         app = web_ui.app
@@ -163,7 +177,13 @@ class ConsistencyPages:
         app.after_request(self._note_run_time)
         if web_ui.web_login and os.environ.get(PASSWORD):
             _add_login(web_ui, self._base)
-        app.add_url_rule(f"{self._base}/consistency.csv", "stalewatch_csv", web_ui.auth_required_if_enabled(self._csv))
+        for path, answer in (
+            ("consistency.csv", self._csv),
+            ("stale-share.json", self._stale_share),
+            (SCRIPT, self._script),
+        ):
+            app.add_url_rule(f"{self._base}/{path}", f"stalewatch_{path}", web_ui.auth_required_if_enabled(answer))
+        app.after_request(self._add_script)
 
     def _check_form(self) -> Response | None:
         """Reject a form with invalid options, with the reason, before anything starts."""
@@ -238,11 +258,28 @@ class ConsistencyPages:
         data["extended_stats"] = [
             {"key": CONSISTENCY.key, "data": consistency_rows(run)},
             {"key": WITNESSES.key, "data": witness_rows(run)},
+            {"key": WORKERS.key, "data": worker_rows(run)},
         ]
         if run is not None and run.ending and data.get("state") in ENDED and self._is_news(run):
             data["state"] = "running"
         response.set_data(json.dumps(data))
         return response
+
+    def _add_script(self, response: Response) -> Response:
+        """Add the script to Locust's page; without it, the tables are there, but plain."""
+        if request.path == f"{self._base}/" and response.mimetype == "text/html" and not response.is_streamed:
+            tag = f'<script src="./{SCRIPT}" defer></script></body>'
+            response.set_data(response.get_data(as_text=True).replace("</body>", tag))
+        return response
+
+    @staticmethod
+    def _script() -> Response:
+        promises = json.dumps({name: words.promise for name, words in GUARANTEE_WORDS.items()})
+        script = Path(__file__).with_name("tabs.js").read_text(encoding="utf-8")
+        return Response(f"const PROMISES = {promises};\n{script}", mimetype="text/javascript")
+
+    def _stale_share(self) -> Response:
+        return jsonify({"points": stale_share(self._master.run)})
 
     def _note_run_time(self, response: Response) -> Response:
         """Pass on the run time of an accepted form; only Locust's answer tells whether its timer is set."""

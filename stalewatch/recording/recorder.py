@@ -185,6 +185,10 @@ class Recorder:
                 noted.end = self.clock.now()
                 self._hand_on(noted)
 
+    def active_faults(self) -> list[Fault]:
+        """Return the faults that have not ended."""
+        return list(self._faults.values())
+
     @property
     def finished(self) -> bool:
         """Whether recording has ended and the judge has made its last decisions."""

@@ -20,6 +20,8 @@ class OutputFile(NamedTuple):
     flag: str
     path: Path
     is_history: bool = False
+    appends: bool = False
+    """Whether the run adds to what is there."""
 
     @property
     def is_ordinary(self) -> bool:
@@ -80,7 +82,7 @@ def _lock(file: OutputFile, opened: IO[bytes]) -> None:
 
 def _spare(file: OutputFile, log: Callable[[str], None], *, force: bool) -> None:
     """Refuse to overwrite a history, and say that another file will be replaced."""
-    if not file.path.stat().st_size:
+    if file.appends or not file.path.stat().st_size:
         return
     if file.is_history and not force:
         raise BadAddress(f"{file.flag} {file.path} exists: name another file, or give --force to overwrite it")
@@ -89,13 +91,18 @@ def _spare(file: OutputFile, log: Callable[[str], None], *, force: bool) -> None
 
 def write_json(results: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Write results as JSON, several as a list; raise OSError."""
-    text = json.dumps(results[0] if len(results) == 1 else results, indent=1) + "\n"
+    write_text(json.dumps(results[0] if len(results) == 1 else results, indent=1) + "\n", path)
+
+
+def write_text(text: str, path: Path, *, append: bool = False) -> None:
+    """Write a text to a file or to standard output; raise OSError."""
     if str(path) == STDOUT:
         sys.stdout.write(text)
         sys.stdout.flush()
-    else:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a" if append else "w", encoding="utf-8") as file:
+        file.write(text)
 
 
 def write(file: OutputFile, write_to: Callable[[Path], object]) -> str | None:
@@ -105,7 +112,7 @@ def write(file: OutputFile, write_to: Callable[[Path], object]) -> str | None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        if file.path.is_file():
+        if file.path.is_file() and not file.appends:
             file.path.unlink(missing_ok=True)
         return f"{file.flag} {file.path} could not be written: {error.strerror or error}"
     return None

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from stalewatch.engine.result import why_nothing_succeeded
+from stalewatch.reports.reasons import first_broken_words, verdict_clause
 from stalewatch.reports.words import converged, drill_sentence, recovery_time
 
 Result = Mapping[str, Any]
@@ -13,6 +14,8 @@ RATES = {
     "ryw_violation_rate": "read_your_writes",
     "monotonic_violation_rate": "monotonic_reads",
 }
+
+PERCENTILES = ("p50", "p95", "p99", "max")
 
 DOCUMENT_PARTS = {
     "register": "register writes",
@@ -30,9 +33,12 @@ def plain_lines(result: Result) -> Iterator[str]:
 
 
 def answer_lines(result: Result) -> Iterator[str]:
-    """Yield what happened in a drill, and the verdict."""
+    """Yield what happened in a drill, what broke first, why the verdict is what it is, and last the verdict."""
     if "recovery" in result:
         yield f"drill: {drill_sentence(result)}"
+    if (first := first_broken_words(result)) is not None:
+        yield f"broke first: {first}"
+    yield f"{result['verdict']} means: {verdict_clause(result)}"
     yield f"verdict: {result['verdict']}"
 
 
@@ -49,6 +55,7 @@ def figure_lines(result: Result) -> Iterator[str]:
     yield from _resolution(result)
     if result.get("final_reads_s") is not None:
         yield f"final reads s: {result['final_reads_s']:.2f}"
+    yield from _speed(result)
     for kind, outcomes in result["operations"].items():
         yield f"{kind}s ok/fail/unknown: {outcomes['ok']} / {outcomes['fail']} / {outcomes['unknown']}"
     for error in result.get("errors", ()):
@@ -123,6 +130,15 @@ def _rate(row: Result) -> str:
 
 def _average_p95(latency: Mapping[str, float | None]) -> str:
     return " / ".join("n/a" if latency[name] is None else f"{latency[name]:.2f}" for name in ("avg", "p95"))
+
+
+def _speed(result: Result) -> Iterator[str]:
+    total, seconds = sum(sum(outcomes.values()) for outcomes in result["operations"].values()), result["duration_s"]
+    yield f"operations: {total} in {seconds:.1f} s" + (f", {total / seconds:.0f}/s" if seconds else "")
+    for kind in ("write", "read"):
+        times = result["latency"][kind]["service_ms"]
+        if times["max"] is not None:
+            yield f"{kind} p50/p95/p99/max ms: {' / '.join(f'{times[name]:.2f}' for name in PERCENTILES)}"
 
 
 def _resolution(result: Result) -> Iterator[str]:

@@ -185,6 +185,12 @@ def guarantee_words(result: Result) -> Mapping[str, GuaranteeWords]:
     return GUARANTEE_WORDS if result.get("lost_writes_exact") else {**GUARANTEE_WORDS, "lost_writes": LOWER_BOUND}
 
 
+def guarantee_sentence(name: str, result: Result) -> str:
+    """Return what was seen of a guarantee for which something was checked."""
+    row, words = result["guarantees"][name], guarantee_words(result)[name]
+    return (words.violated if row["violated"] else words.held).format(**_figures(row))
+
+
 def _figures(row: Result) -> dict[str, str]:
     return {
         "violated": count(row["violated"]),

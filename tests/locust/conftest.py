@@ -18,10 +18,12 @@ from typing import Any, Self
 import psutil
 import pytest
 import requests
+from jsonschema import Draft202012Validator
 
 from stalewatch.clusters.local import ports
 from stalewatch.commands.check import judge_files
 from stalewatch.engine.result import check_result
+from stalewatch.reports.schema import schema
 
 ROOT = Path(__file__).parents[2]
 MEMORY = "locustfiles/memory_users.py"
@@ -276,6 +278,7 @@ COUNTED = ("checked", "violated", "verdict")
 
 def assert_agrees(result: dict[str, Any], histories: Path, workers: int | None = None) -> None:
     """Assert that a run's verdict equals that of `stalewatch check` on its history files: all counts and operations."""
+    Draft202012Validator(schema()).validate(result)
     files = sorted(histories.glob(f"{result['run']}-*"))
     assert files
     assert workers is None or len(files) == workers

@@ -15,8 +15,10 @@ def test_a_run_without_operations_has_no_evidence() -> None:
         "conflicts: 0",
         "lost_writes: n/a (0/0, no evidence)",
         "fresh after ms: n/a (no evidence)",
+        "operations: 0 in 1.5 s, 0/s",
         "reads ok/fail/unknown: 0 / 0 / 0",
         "writes ok/fail/unknown: 0 / 0 / 0",
+        "unknown means: nothing could be checked",
         "verdict: unknown",
     ]
 
@@ -46,6 +48,40 @@ def test_service_and_response_times_are_separate_lines() -> None:
         "read avg/p95 ms: n/a / n/a",
         "read response avg/p95 ms: 10.00 / 20.00",
     ]
+
+
+def test_the_speed_and_the_percentiles_are_lines() -> None:
+    made = with_latency(result(), "write") | {"duration_s": 6.1}
+    made["operations"]["write"]["ok"], made["operations"]["read"]["unknown"] = 3000, 2000
+    lines = list(plain_lines(made))
+    assert "operations: 5000 in 6.1 s, 820/s" in lines
+    assert "write p50/p95/p99/max ms: 1.00 / 2.00 / 3.00 / 4.00" in lines
+    assert not [line for line in lines if line.startswith("read p50")]
+
+
+def test_what_broke_first_is_told_with_its_witness_and_the_verdict_with_its_reason() -> None:
+    made = with_counts(with_counts(result(), "stale_reads", 1, 10), "monotonic_reads", 1, 10)
+    for name, at in (("stale_reads", 9_000_000), ("monotonic_reads", 3_000_000)):
+        operation = {"op": "read", "session": "s1", "key": f"k\x1b[31m{name}", "version": 1, "start": at, "end": at + 1}
+        made["guarantees"][name]["witnesses"] = [{"operations": [operation], "cause": None, "staleness_s": None}]
+    made |= {"faults": [{"fault": "kill", "node": "n1", "start": 1_000_000_001, "end": None}], "conflicts": 3}
+    assert list(plain_lines(made))[-3:] == [
+        "broke first: monotonic_reads, 1.0 s before kill of n1 began: s1 read version 1 of k\\x1b[31mmonotonic_reads",
+        "invalid means: the database broke a guarantee that was checked: stale_reads, monotonic_reads",
+        "verdict: invalid",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"verdict": "valid"}, "valid means: no guarantee was violated, and 1 were checked"),
+        ({"ended_early": "interrupted"}, "unknown means: nothing was violated until the run ended early (interrupted)"),
+        ({"complete": False}, "unknown means: nothing was violated in what was recorded, but something is missing"),
+    ],
+)
+def test_every_verdict_has_a_reason(fields: dict[str, object], reason: str) -> None:
+    assert list(plain_lines(with_counts(result(), "stale_reads", 0, 10) | fields))[-2] == reason
 
 
 def test_staleness_is_shown_only_if_a_read_was_stale() -> None:

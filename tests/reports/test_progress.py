@@ -1,11 +1,22 @@
+"""Progress: a live view on a real terminal, plain lines everywhere else."""
+
+import io
+import re
 import sys
 import time
 
 import pytest
 
 from stalewatch.engine.threads import Progress
+from stalewatch.history.operation import Fault
+from stalewatch.recording.totals import Figures
 from stalewatch.reports import progress as module
-from stalewatch.reports.progress import progress
+from stalewatch.reports.progress import LiveView, progress
+from tests.reports.terminal import run_on_terminal
+
+NOTHING = Figures(0, {"read": (0, 0), "write": (0, 0)}, {}, {})
+BENCH = ["bench.py", "memory", "--seed", "1", "--read-from", "secondary", "--lag", "0.02"]
+HEADLESS = ["-m", "locust", "-f", "locustfiles/memory_users.py", "--headless", "-u", "5", "-r", "50", "--rate", "300"]
 
 
 def test_without_a_terminal_progress_is_a_plain_line_every_few_seconds(
@@ -13,7 +24,7 @@ def test_without_a_terminal_progress_is_a_plain_line_every_few_seconds(
 ) -> None:
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    with progress() as advance:
+    with progress(lambda: NOTHING) as advance:
         for now in (100.0, 104.0, 106.0, 107.0, 111.5):
             advance(Progress("load", now, 500, "operations"))
     captured = capsys.readouterr()
@@ -21,29 +32,102 @@ def test_without_a_terminal_progress_is_a_plain_line_every_few_seconds(
     assert captured.out == ""
 
 
-def test_without_rich_progress_is_plain_lines_too(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "environment", [{"TERM": "dumb"}, {"CI": "true"}, {"without": "rich"}], ids=["dumb", "CI", "without rich"]
+)
+def test_progress_is_plain_lines_too(
+    environment: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in [name for name in sys.modules if name.split(".")[0] == "rich"]:
+    for name in [name for name in sys.modules if "without" in environment and name.split(".")[0] == "rich"]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "rich", None)
+    if "without" in environment:
+        monkeypatch.setitem(sys.modules, "rich", None)
+    monkeypatch.delenv("CI", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setattr(module, "PLAIN_EVERY_S", 0)
-    with progress() as advance:
+    with progress(lambda: NOTHING) as advance:
         advance(Progress("warm-up", 1, 2, "s"))
     assert capsys.readouterr().err == "warm-up: 1/2 s\n"
 
 
-def test_on_a_terminal_each_phase_has_a_bar(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def drawn(state: Progress, *seen: Figures) -> str:
+    """Return the last of some frames as plain text of 80 columns."""
+    rich = pytest.importorskip("rich.console")
+    console = rich.Console(file=io.StringIO(), width=80)
+    view = LiveView(console, lambda: NOTHING)
+    for one in seen:
+        lines = view._lines(state, one)
+    console.print(lines)
+    return str(console.file.getvalue())
+
+
+def test_a_frame_has_rates_violations_faults_and_outages() -> None:
+    S = 1_000_000_000  # noqa: N806 # a unit
+    violated = {"stale_reads": (3, 200), "read_your_writes": (0, 90)}
+    seen = [
+        Figures(10 * S, {"read": (100, 0), "write": (50, 0)}, violated, {"read": 10 * S, "write": 10 * S}),
+        Figures(
+            14 * S,
+            {"read": (900, 0), "write": (50, 7)},
+            violated,
+            {"read": 14 * S, "write": 10 * S},
+            [Fault(fault="kill", node="m1", start=11 * S, end=None)],
+        ),
+    ]
+    text = drawn(Progress("load", 14, 60, "s"), *seen)
+    assert "14/60 s, 46 s left" in text
+    assert "202 operations/s (200 reads/s, 2 writes/s), 7 failed" in text
+    assert "violations: stale_reads 3 (1.5 %)\n" in text
+    assert "fault: kill of m1 for 3.0 s" in text
+    assert "outage: no successful write for 4.0 s" in text
+    assert "successful read" not in text
+
+
+def test_a_frame_tells_the_time_left_from_the_operations_left() -> None:
+    seen = [Figures(n * 10**9, {"read": (100 * n, 0), "write": (0, 0)}, {}, {}) for n in (1, 2)]
+    assert "200/1000 operations, 8 s left" in drawn(Progress("load", 200, 1000, "operations"), *seen)
+    assert "no violation in 0 checks" in drawn(Progress("final reads", 1, 7, "keys"), *seen)
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_a_bench_on_a_terminal_shows_a_view_and_leaves_only_the_summary(columns: int) -> None:
     pytest.importorskip("rich")
-    for name, value in {"TERM": "xterm", "FORCE_COLOR": "1", "TTY_COMPATIBLE": "1", "COLUMNS": "120"}.items():
-        monkeypatch.setenv(name, value)
-    with progress() as advance:
-        advance(Progress("load", 0, 500, "operations"))
-        advance(Progress("load", 500, 500, "operations"))
-        advance(Progress("final reads", 3, 7, "keys"))
-    shown = capsys.readouterr().err
-    assert "500/500" in shown
-    assert "3/7" in shown
-    assert shown.count("\x1b[?25l") == shown.count("\x1b[?25h")  # the cursor is shown again
+    seen = run_on_terminal([*BENCH, "--duration", "6", "--rate", "500"], columns)
+    assert seen.code == 0
+    frames, _, summary = seen.text.rpartition("write avg/p95 ms: ")
+    assert re.search(r"\d/6 s, \d s left", frames)
+    assert re.search(r"\d+ operations/s \(\d+ reads/s, \d+ writes/s\)", frames)
+    assert "violations: stale_reads " in frames
+    assert max(map(len, re.split(r"[\r\n]", frames))) <= columns
+    assert "\x1b[?25l" not in seen.output  # whatever kills the process, the cursor is there
+    assert "operations/s" not in summary.replace("operations: ", "")
+    assert seen.after == seen.before
+
+
+def test_without_colour_the_view_has_none() -> None:
+    seen = run_on_terminal([*BENCH, "--duration", "3", "--rate", "500"], NO_COLOR="1")
+    assert " s left" in seen.text
+    assert not re.search(r"\x1b\[[0-9;]*3[0-9]", seen.output)
+
+
+def test_ctrl_c_ends_the_view_and_shows_the_summary() -> None:
+    pytest.importorskip("rich")
+    began = "operations/s ("
+    seen = run_on_terminal([*BENCH, "--duration", "1000000"], interrupt_at=lambda output: began in output)
+    assert seen.code == 130
+    assert "the run ended early: interrupted after" in seen.text
+    assert seen.text.rstrip().endswith("verdict: invalid")
+    assert seen.after == seen.before
+
+
+def test_a_headless_locust_run_shows_the_view_instead_of_its_tables() -> None:
+    pytest.importorskip("rich")
+    began = "operations/s ("
+    seen = run_on_terminal([*HEADLESS, "-t", "60s"], 120, interrupt_at=lambda output: began in output)
+    assert seen.code == 130
+    assert re.search(r"\d/60 s, \d+ s left", seen.text)
+    assert seen.text.count("# reqs") <= 2  # only the summary's two tables
+    assert seen.text.rstrip().endswith("verdict: unknown")
+    assert seen.after == seen.before
