@@ -14,7 +14,7 @@ from stalewatch.recording.attempts import AttemptLog, PackedAttempts
 from stalewatch.recording.statistics import KINDS, Stall, Statistics
 from stalewatch.recording.totals import Totals
 
-FORMAT_NUMBER = 1
+FORMAT_NUMBER = 2
 """The number of the message format; raise it with every change to what the messages contain."""
 
 HELLO = "stalewatch-hello"
@@ -124,6 +124,7 @@ class Counts(msgspec.Struct, array_like=True):
     stalled: Count
     seconds: dict[int, dict[str, Count]]
     last_ok: dict[KindName, int] = {}
+    nodes: dict[str, dict[str, Count]] = {}
 
 
 class ResolutionCounts(TypedDict):
@@ -231,6 +232,8 @@ class WorkerReport(msgspec.Struct, array_like=True):
         statistics.last_ok.update(counts.last_ok)
         for second, numbers in counts.seconds.items():
             statistics.second(second).update(numbers)
+        for node, numbers in counts.nodes.items():
+            statistics.node(node).update(numbers)
         return statistics
 
 
@@ -265,6 +268,7 @@ def counts_of(statistics: Statistics) -> Counts:
         statistics.stalled,
         {second: dict(numbers) for second, numbers in statistics.seconds.items()},
         statistics.last_ok,
+        {node: dict(numbers) for node, numbers in statistics.nodes.items()},
     )
 
 
