@@ -260,6 +260,7 @@ def verdict_rows(findings: Findings) -> list[VerdictRow]:
 
 def counts_of(statistics: Statistics) -> Counts:
     """Return the statistics in the form that is sent."""
+    statistics.settle()
     return Counts(
         {kind: dict(counts) for kind, counts in statistics.outcomes.items()},
         [(*name, times) for name, times in statistics.errors.items()],

@@ -111,7 +111,7 @@ KINDS = ("read", "write")
 KIND: dict[type, str] = {Read: "read", Write: "write", Append: "write", Draw: "write"}
 """Appends and draws change the database, as writes do. Faults and final reads are of no kind."""
 
-ACCUMULATED = ("outcomes", "errors", "service", "response", "stalled", "last_ok", "seconds", "nodes")
+ACCUMULATED = ("outcomes", "errors", "_service", "response", "stalled", "last_ok", "seconds", "nodes")
 
 LATENCY_EDGES_NS = tuple(round(10 ** (4 + step / 20)) for step in range(141))
 """Where the buckets of a second's latencies begin: steps of 12 % from 10 us to 100 s."""
@@ -151,8 +151,7 @@ class Statistics:
         self.outcomes: dict[str, Counter[str]] = {kind: Counter() for kind in KINDS}
         self.errors: Counter[tuple[str, str, str]] = Counter()
         """Errors by kind, outcome and name."""
-        self.service = {kind: Distribution() for kind in KINDS}
-        """From request to answer."""
+        self._service = {kind: Distribution() for kind in KINDS}
         self.response = {kind: Distribution() for kind in KINDS}
         """From when the operation was due, to the answer; empty in a closed loop."""
         self.stalled = 0
@@ -199,6 +198,12 @@ class Statistics:
             if due is not None and not self._stalls.overlaps(due, end):  # else it may have waited for this process
                 self.response[kind].add(end - due)
 
+    @property
+    def service(self) -> dict[str, Distribution]:
+        """From request to answer, by kind."""
+        self.settle()
+        return self._service
+
     def settle(self) -> None:
         """Add up what was buffered: one second at once costs a fraction of what each operation by itself would."""
         for (kind, outcome), nodes in self._nodes.items():
@@ -211,7 +216,7 @@ class Statistics:
                 nodes.clear()
         for kind, latencies in self._times.items():
             if latencies:
-                self.service[kind].update(latencies)
+                self._service[kind].update(latencies)
                 self.second(self._second).update(_buckets(LATENCY_NAMES[kind], sorted(latencies)))
                 latencies.clear()
 
