@@ -314,6 +314,7 @@ class Statistics:
 
         A percentile is the middle of its bucket, which is within 6 % of it.
         """
+        self.settle()
         if not self.seconds:
             return []
         first, last = min(self.seconds), max(self.seconds)
