@@ -39,6 +39,15 @@ class Distribution:
         if self._exact and len(counts) > EXACT_VALUES:
             self._round()
 
+    def update(self, durations_ns: Sequence[int]) -> None:
+        """Add several durations; at once that is much faster than one by one."""
+        self._counts.update(durations_ns if self._exact else map(_rounded, durations_ns))
+        self.count += len(durations_ns)
+        self.total_ns += sum(durations_ns)
+        self.max_ns = max(self.max_ns, max(durations_ns, default=0))
+        if self._exact and len(self._counts) > EXACT_VALUES:
+            self._round()
+
     def _round(self) -> None:
         self._exact = False
         counts, self._counts = self._counts, Counter()

@@ -7,6 +7,7 @@ into an instance, once; everything after that works with typed values.
 import argparse
 import os
 import re
+import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field, fields, replace
 from itertools import product
@@ -326,3 +327,31 @@ def _without_secret_settings(url: str) -> str:
 
 URL = Redaction(redacted_url, restored_url)
 """The redaction of a URL: its user, password and secret settings are secret, the rest is not."""
+
+
+HIDDEN_VALUE = "SECRET"
+
+
+def public_command(words: Iterable[str], options: Iterable[Option]) -> str:
+    """Return a command line as one would type it, without the secrets in it.
+
+    Flags may be abbreviated, and `--vary` may name a secret option: whatever could be one counts.
+    """
+    by_flag = {flag: option for option in options for flag in (option.flag, *option.aliases)}
+
+    def redacted(flag: str, value: str) -> str:
+        name, equals, inner = value.partition("=")
+        shown = f"{name}={redacted(f'--{name}', inner)}" if equals else value
+        meant = [by_flag[flag]] if flag in by_flag else [by_flag[one] for one in by_flag if one.startswith(flag)]
+        secret = next((option for option in meant if option.secret), None) if len(flag) > len("--") else None
+        return shown if secret is None else secret.redaction.redact(value) or HIDDEN_VALUE
+
+    shown, flag = list[str](), ""
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not word.startswith("--"):
+            shown.append(redacted(flag, word))
+        else:
+            shown.append(f"{name}={redacted(name, value)}" if equals else word)
+        flag = word if word.startswith("--") and not equals else ""
+    return without_credentials(shlex.join(shown))

@@ -70,7 +70,7 @@ def _bench(arguments: argparse.Namespace) -> int:
         with connected(database, options, load, log, history=arguments.history, keep=arguments.keep) as run:
             run.perform(progress(run.run.collector.figures), serving(run, arguments.metrics_port, Faults(), log))
             totals = run.totals()
-            result = run.result(totals)
+            result = run.result(totals, outputs.command(arguments))
         try:
             outputs.show(totals.findings, result)
         finally:  # even if the reader of the lines leaves early, as in `bench.py ... | head`

@@ -179,7 +179,9 @@ def _run_once(
     settings = DrillSettings(
         arguments.after_s, arguments.history, arguments.keep, arguments.metrics_port, log, progress
     )
-    return run_drill(database, options, load, scheduled, cluster, settings)
+    finished = run_drill(database, options, load, scheduled, cluster, settings)
+    finished.result.update(outputs.command(arguments))
+    return finished
 
 
 def _exit_code(finished: Sequence[FinishedDrill], expectations: Sequence[expect.Expectation]) -> int:

@@ -94,6 +94,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = PROG) -> int:
     chosen = arguments[0] if arguments and arguments[0] in COMMANDS else None
     parsed = parser(chosen, prog).parse_args(arguments)
     parsed.prog = prog
+    parsed.command_line = [PROG, *arguments] if prog == PROG else ["python", prog, *arguments[1:]]
     try:
         code = int(_module(parsed.command).run(parsed))
         sys.stdout.flush()

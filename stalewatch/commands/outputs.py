@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from stalewatch.checkers.verdict import Findings
+from stalewatch.clients.databases import DATABASES
 from stalewatch.clients.errors import BadAddress, without_credentials
-from stalewatch.clients.options import argument, port
+from stalewatch.clients.options import argument, options_of, port, public_command
 from stalewatch.exit_codes import DONE, OUTPUT_ERROR, USAGE
 from stalewatch.reports import ci, expect, page, table
 from stalewatch.reports.files import STDOUT, OutputFile, claimed, write_json
 from stalewatch.reports.files import write as write_file
 from stalewatch.reports.lines import answer_lines, figure_lines
+from stalewatch.workloads.options import LoadOptions
 
 STANDARD_OUTPUT = "standard output"
 
@@ -54,6 +56,12 @@ def require(arguments: argparse.Namespace) -> list[expect.Expectation]:
         return [] if arguments.expect is None else expect.parse(arguments.expect)
     except ValueError as error:
         raise BadAddress(f"--expect: {error}") from None
+
+
+def command(arguments: argparse.Namespace) -> dict[str, str]:
+    """Return the result's field with the command that was given, without secrets."""
+    options = (*DATABASES[arguments.database].flags(), *options_of(LoadOptions))
+    return {"command": public_command(arguments.command_line, options)}
 
 
 class Outputs:

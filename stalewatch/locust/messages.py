@@ -127,6 +127,7 @@ class Counts(msgspec.Struct, array_like=True):
     last_ok: dict[KindName, int] = {}
     strategy: dict[SourceName, DistributionState] = {}
     failed_fallbacks: Count = 0
+    nodes: dict[str, dict[str, Count]] = {}
 
 
 class ResolutionCounts(TypedDict):
@@ -236,6 +237,8 @@ class WorkerReport(msgspec.Struct, array_like=True):
         statistics.failed_fallbacks = counts.failed_fallbacks
         for second, numbers in counts.seconds.items():
             statistics.second(second).update(numbers)
+        for node, numbers in counts.nodes.items():
+            statistics.node(node).update(numbers)
         return statistics
 
 
@@ -262,6 +265,7 @@ def verdict_rows(findings: Findings) -> list[VerdictRow]:
 
 def counts_of(statistics: Statistics) -> Counts:
     """Return the statistics in the form that is sent."""
+    statistics.settle()
     return Counts(
         {kind: dict(counts) for kind, counts in statistics.outcomes.items()},
         [(*name, times) for name, times in statistics.errors.items()],
@@ -272,6 +276,7 @@ def counts_of(statistics: Statistics) -> Counts:
         statistics.last_ok,
         {source: times.state() for source, times in statistics.strategy.items()},
         statistics.failed_fallbacks,
+        {node: dict(numbers) for node, numbers in statistics.nodes.items()},
     )
 
 

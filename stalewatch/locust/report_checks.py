@@ -19,7 +19,7 @@ from stalewatch.locust import messages
 from stalewatch.locust.messages import Counts, DistributionState, VerdictRow, WorkerReport
 from stalewatch.locust.options import DATABASES
 from stalewatch.recording.attempts import PackedAttempts
-from stalewatch.recording.statistics import KINDS
+from stalewatch.recording.statistics import KINDS, LATENCIES, LATENCY_NAMES, MOST_NODES, SERVED
 from stalewatch.workloads import WORKLOADS
 
 EXIT_CODES = frozenset({DONE, USAGE, UNREACHABLE})
@@ -63,6 +63,7 @@ def check(report: WorkerReport, period: Period) -> None:
         *map(_row_problems, report.verdicts),
         _kind_problems(report.counts),
         _second_problems(report.counts, period),
+        _node_problems(report.counts),
         _attempt_problems(report.attempts),
         _text_problems(report),
         _end_problems(report, period),
@@ -146,10 +147,26 @@ def _second_problems(counts: Counts, period: Period) -> Iterator[str]:
     expected = {f"{kind}_{name}": n for kind, row in counts.outcomes.items() for name, n in row.items()}
     if any(summed.pop(name, 0) != expected.get(name, 0) for name in messages.SECOND_NAMES):
         yield "its seconds do not add up to its operations"
-    if summed.keys() - GUARANTEES.keys():
+    for kind, names in LATENCY_NAMES.items():
+        if sum(summed[name] for name in names) > expected.get(f"{kind}_ok", 0):
+            yield f"{kind}: its seconds have more latencies than operations"
+    if summed.keys() - GUARANTEES.keys() - LATENCIES:
         yield "its seconds count what is neither an operation nor a guarantee"
     if not all(map(period.holds, counts.last_ok.values())):
         yield "its last operation was not in the run"
+
+
+def _node_problems(counts: Counts) -> Iterator[str]:
+    summed: Counter[str] = Counter()
+    for numbers in counts.nodes.values():
+        summed.update(numbers)
+    outcomes = {f"{kind}_{name}": n for kind, row in counts.outcomes.items() for name, n in row.items()}
+    if len(counts.nodes) > MOST_NODES + 1:
+        yield "it has too many nodes"
+    if any(summed[name] > outcomes.get(name, 0) for name in messages.SECOND_NAMES):
+        yield "its nodes answered more than its operations"
+    if summed.keys() - SERVED - set(messages.SECOND_NAMES):
+        yield "its nodes count what is neither an operation nor a guarantee"
 
 
 def _attempt_problems(packed: PackedAttempts | None) -> Iterator[str]:
@@ -176,6 +193,7 @@ def _text_problems(report: WorkerReport) -> Iterator[str]:
         report.failure,
         *(file.path for file in report.histories),
         *(error for *_, error, _ in report.counts.errors),
+        *report.counts.nodes,
     )
     if any(len(text) > LONGEST_TEXT or "\0" in text for text in texts if text is not None):
         yield "it has a text that is too long, or a NUL in one"

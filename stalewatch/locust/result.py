@@ -14,7 +14,7 @@ import gevent
 
 from stalewatch.checkers.guarantee import JudgeContext
 from stalewatch.checkers.judge import Judge
-from stalewatch.clients.options import parse_options, public_values
+from stalewatch.clients.options import parse_options, public_command, public_values
 from stalewatch.engine.database_run import added_up
 from stalewatch.engine.result import run_result, why_nothing_succeeded
 from stalewatch.exit_codes import DONE, MISSED, UNREACHABLE
@@ -55,7 +55,11 @@ def outcome(run: MasterRun, background: BackgroundResult) -> RunOutcome:
         duration_s=run.duration_s,
         workload_results=_workload_results(run.options, [worker.extra_results for worker in workers]),
         ended_early=run.cut_short,
-        extra={**background.result, "workers": [worker_row(worker) for worker in workers]},
+        extra={
+            **background.result,
+            "command": public_command(["locust", *sys.argv[1:]], options.all_options(options.DATABASES)),
+            "workers": [worker_row(worker) for worker in workers],
+        },
     )
     missed = expect.missed(options.expectations(run.options), result)
     failed = max((background.exit_code, *(worker.exit_code for worker in workers)))

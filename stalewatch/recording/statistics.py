@@ -1,8 +1,10 @@
 """Counts and latencies of operations."""
 
 import threading
-from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left, bisect_right
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 from stalewatch.checkers.verdict import Distribution, Violation
@@ -109,20 +111,41 @@ KINDS = ("read", "write")
 KIND: dict[type, str] = {Read: "read", Write: "write", Append: "write", Draw: "write"}
 """Appends and draws change the database, as writes do. Faults and final reads are of no kind."""
 
+SOURCES = ("first", "fallback")
+"""Where a read strategy got what it showed: from where it asked first, or from its stronger source."""
 ACCUMULATED = (
     "outcomes",
     "errors",
-    "service",
+    "_service",
     "response",
     "stalled",
     "last_ok",
     "seconds",
     "strategy",
     "failed_fallbacks",
+    "nodes",
 )
 
-SOURCES = ("first", "fallback")
-"""Where a read strategy got what it showed: from where it asked first, or from its stronger source."""
+LATENCY_EDGES_NS = tuple(round(10 ** (4 + step / 20)) for step in range(141))
+"""Where the buckets of a second's latencies begin: steps of 12 % from 10 us to 100 s."""
+
+LATENCY_NAMES = {kind: [f"{kind}_ms_{number}" for number in range(len(LATENCY_EDGES_NS) + 1)] for kind in KINDS}
+"""What a second calls its buckets of latencies, by kind."""
+
+LATENCIES = frozenset(name for names in LATENCY_NAMES.values() for name in names)
+"""All these names."""
+
+MOST_BUFFERED = 1 << 14
+"""How many operations of one kind and outcome are buffered at most."""
+
+MOST_SECONDS = 3600
+"""In a longer run, latencies are kept for periods of more than one second, so that their number is bounded."""
+
+SERVED = frozenset({"stale_reads", "read_your_writes", "monotonic_reads"})
+"""Guarantees whose violations are counted by the node that answered the read."""
+
+MOST_NODES = 64
+OTHER_NODES = "(other nodes)"
 
 
 class Statistics:
@@ -141,8 +164,7 @@ class Statistics:
         self.outcomes: dict[str, Counter[str]] = {kind: Counter() for kind in KINDS}
         self.errors: Counter[tuple[str, str, str]] = Counter()
         """Errors by kind, outcome and name."""
-        self.service = {kind: Distribution() for kind in KINDS}
-        """From request to answer."""
+        self._service = {kind: Distribution() for kind in KINDS}
         self.response = {kind: Distribution() for kind in KINDS}
         """From when the operation was due, to the answer; empty in a closed loop."""
         self.stalled = 0
@@ -150,11 +172,21 @@ class Statistics:
         self.last_ok: dict[str, int] = {}
         """When the newest ok operation of each kind ended."""
         self.seconds: dict[int, Counter[str]] = {}
-        """By second of the epoch: outcomes by kind, and violations by guarantee."""
+        """By second of the epoch: outcomes by kind, violations by guarantee, and latencies by bucket."""
         self.strategy = {source: Distribution() for source in SOURCES}
         """Service times of ok reads with a read strategy, by the source of the answer."""
         self.failed_fallbacks = 0
         """Reads that fell back and were not ok."""
+        self.nodes: dict[str, Counter[str]] = {}
+        """By the node that answered: outcomes by kind, and violations of what it `SERVED`."""
+        self._second = 0
+        """The second of the operations that are buffered."""
+        self._nodes: defaultdict[tuple[str, str], list[str | None]] = defaultdict(list)
+        """Where they were answered, by kind and outcome."""
+        self._times: dict[str, list[int]] = {kind: [] for kind in KINDS}
+        """Their service times, by kind."""
+        self._period = 1
+        """For how many seconds latencies are added up."""
 
     def on_operation(self, operation: Operation, violations: Sequence[Violation]) -> None:
         """Count an operation and what it violated; faults and final reads are not counted."""
@@ -163,10 +195,14 @@ class Statistics:
             return
         outcome, end = operation.outcome, operation.end  # type: ignore[union-attr] # no fault
         self.outcomes[kind][outcome] += 1
-        second = self.second((end or operation.start) // 1_000_000_000)
-        second[f"{kind}_{outcome}"] += 1
-        for violation in violations:
-            second[violation.guarantee] += 1
+        second = (end or operation.start) // 1_000_000_000
+        nodes = self._nodes[kind, outcome]
+        if second != self._second or len(nodes) >= MOST_BUFFERED:
+            self.settle()
+            self._second = second
+        nodes.append(operation.node)
+        if violations:
+            self._count_violations(self.second(second), violations)
         if outcome != "ok":
             self.errors[kind, outcome, operation.error or ""] += 1  # type: ignore[union-attr] # no fault
         elif end is not None:
@@ -174,7 +210,7 @@ class Statistics:
             if self._stalls.overlaps(operation.start, end):
                 self.stalled += 1
                 return
-            self.service[kind].add(end - operation.start)
+            self._times[kind].append(end - operation.start)
             due = operation.due  # type: ignore[union-attr] # no fault
             if due is not None and not self._stalls.overlaps(due, end):  # else it may have waited for this process
                 self.response[kind].add(end - due)
@@ -188,11 +224,41 @@ class Statistics:
         else:
             self.failed_fallbacks += fell_back
 
+    @property
+    def service(self) -> dict[str, Distribution]:
+        """From request to answer, by kind."""
+        self.settle()
+        return self._service
+
+    def settle(self) -> None:
+        """Add up what was buffered: one second at once costs a fraction of what each operation by itself would."""
+        for (kind, outcome), nodes in self._nodes.items():
+            if nodes:
+                name = f"{kind}_{outcome}"
+                self.second(self._second)[name] += len(nodes)
+                for node, times in Counter(nodes).items():
+                    if node is not None:
+                        self.node(node)[name] += times
+                nodes.clear()
+        for kind, latencies in self._times.items():
+            if latencies:
+                self._service[kind].update(latencies)
+                self.second(self._second).update(_buckets(LATENCY_NAMES[kind], sorted(latencies)))
+                latencies.clear()
+
+    def _count_violations(self, second: Counter[str], violations: Sequence[Violation]) -> None:
+        for violation in violations:
+            second[violation.guarantee] += 1
+            node = violation.operations[-1].node if violation.guarantee in SERVED else None
+            if node is not None:
+                self.node(node)[violation.guarantee] += 1
+
     def on_end(self, violations: Sequence[Violation]) -> None:
         """Count nothing: what only the end can decide happened at no particular second."""
 
     def drain(self) -> "Statistics":
         """Return the counts since the last call."""
+        self.settle()
         drained = Statistics()
         vars(drained).update({name: value for name, value in vars(self).items() if name in ACCUMULATED})
         self._reset()
@@ -205,8 +271,16 @@ class Statistics:
             second = self.seconds[number] = Counter()
         return second
 
+    def node(self, name: str) -> Counter[str]:
+        """Return the counts of a node; a run with very many has one row for those that came last."""
+        if name not in self.nodes and len(self.nodes) >= MOST_NODES:
+            name = OTHER_NODES
+        return self.nodes.setdefault(name, Counter())
+
     def merge(self, other: "Statistics") -> None:
         """Add the counts of another worker or a later period."""
+        self.settle()
+        other.settle()
         for kind in KINDS:
             self.outcomes[kind] += other.outcomes[kind]
             self.service[kind].merge(other.service[kind])
@@ -218,11 +292,30 @@ class Statistics:
         self.failed_fallbacks += other.failed_fallbacks
         for kind, end in other.last_ok.items():
             self.last_ok[kind] = max(end, self.last_ok.get(kind, 0))
+        for name, counts in other.nodes.items():
+            self.node(name).update(counts)
         for number, counts in other.seconds.items():
             self.second(number).update(counts)
+        self._bound_latencies(other.seconds)
+
+    def _bound_latencies(self, new: Iterable[int]) -> None:
+        """Move latencies to the first second of their period; the periods are longer the longer the run is."""
+        numbers: Iterable[int] = new if self._period > 1 else ()
+        while len(self.seconds) > MOST_SECONDS * self._period:
+            self._period *= 2
+            numbers = list(self.seconds)
+        if not numbers:
+            return
+        begin = min(self.seconds)
+        for number in numbers:
+            first = number - (number - begin) % self._period
+            if first != number:
+                row = self.seconds[number]
+                self.second(first).update({name: row.pop(name) for name in row.keys() & LATENCIES})
 
     def figures(self) -> dict[str, Any]:
         """Return the fields of a run's JSON result about operations, errors and time."""
+        self.settle()
         return {
             "operations": {
                 kind: {one: counts[one] for one in ("ok", "fail", "unknown")} for kind, counts in self.outcomes.items()
@@ -230,10 +323,12 @@ class Statistics:
             "errors": self.error_rows(),
             "stalled_operations": self.stalled,
             "timeline": self.timeline(),
+            "nodes": [{"node": name, **counts} for name, counts in sorted(self.nodes.items())],
         }
 
     def latencies(self) -> Mapping[str, tuple[Distribution, Distribution]]:
         """Return service and response times by kind of operation."""
+        self.settle()
         return {kind: (self.service[kind], self.response[kind]) for kind in KINDS}
 
     def error_rows(self) -> list[dict[str, object]]:
@@ -243,9 +338,49 @@ class Statistics:
             for (kind, outcome, error), count in self.errors.most_common()
         ]
 
-    def timeline(self) -> list[dict[str, int]]:
-        """Return one row a second since the first operation: outcomes by kind, and violations by guarantee."""
+    def timeline(self) -> list[dict[str, float]]:
+        """Return one row a second since the first operation: outcomes by kind, violations by guarantee, p50 and p99.
+
+        A percentile is the middle of its bucket, which is within 6 % of it.
+        """
+        self.settle()
         if not self.seconds:
             return []
         first, last = min(self.seconds), max(self.seconds)
-        return [{"second": number - first, **self.seconds.get(number, {})} for number in range(first, last + 1)]
+        return [_row(number - first, self.seconds.get(number, {})) for number in range(first, last + 1)]
+
+
+def _buckets(names: Sequence[str], latencies: Sequence[int]) -> dict[str, int]:
+    """Return how many of the sorted latencies are in each bucket, by its name; empty ones are left out."""
+    found, place = {}, 0
+    while place < len(latencies):
+        number = bisect_right(LATENCY_EDGES_NS, latencies[place])
+        is_last = number == len(LATENCY_EDGES_NS)
+        following = len(latencies) if is_last else bisect_left(latencies, LATENCY_EDGES_NS[number], place)
+        found[names[number]] = following - place
+        place = following
+    return found
+
+
+def _row(number: int, counts: Mapping[str, int]) -> dict[str, float]:
+    return {
+        "second": number,
+        **{name: times for name, times in counts.items() if name not in LATENCIES},
+        **dict(_percentiles(counts)),
+    }
+
+
+def _percentiles(counts: Mapping[str, int]) -> Iterator[tuple[str, float]]:
+    for kind, names in LATENCY_NAMES.items():
+        buckets = [(number, counts[name]) for number, name in enumerate(names) if name in counts]
+        total = sum(times for _, times in buckets)
+        for share in (0.5, 0.99) if total else ():
+            yield f"{kind}_p{share * 100:g}_ms", _latency_ms(buckets, share * total)
+
+
+def _latency_ms(buckets: Sequence[tuple[int, int]], rank: float) -> float:
+    """Return the middle of the bucket that holds the rank, in ms, to three digits."""
+    seen = accumulate(times for _, times in buckets)
+    number = next(number for (number, _), reached in zip(buckets, seen, strict=True) if reached >= rank)
+    low, high = LATENCY_EDGES_NS[max(0, number - 1)], LATENCY_EDGES_NS[min(number, len(LATENCY_EDGES_NS) - 1)]
+    return float(f"{(low * high) ** 0.5 / 1e6:.3g}")

@@ -1,277 +1,183 @@
-"""The page's charts, as the plain dictionaries that plotly.js draws.
+"""The page's charts as data that its script draws with uPlot.
 
-Colours are named after the style sheet's variables (``--blue``), which the page's script resolves, so that both themes
-come from one place. Plotly reads HTML in text, so text from results is escaped here.
+Colours are named after the style sheet's variables (``--blue``), which the script resolves, so that both themes come
+from one place.
 """
 
-import html
 import math
-import textwrap
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from stalewatch.reports.words import count, percent
+from stalewatch.checkers.verdict import wilson
+from stalewatch.reports.words import span
 
+Result = Mapping[str, Any]
 Figure = dict[str, Any]
-Trace = dict[str, Any]
-Results = Sequence[Mapping[str, Any]]
+Second = Mapping[str, Any]
+Values = list[float | None]
 
-RATES = {
-    "stale_reads": ("stale reads", "--red", "circle"),
-    "read_your_writes": ("own writes missed", "--orange", "diamond"),
-    "monotonic_reads": ("went back in time", "--teal", "square"),
-}
-"""The rates that are drawn: name, colour, and a marker that tells them apart without colour."""
-
-STATISTICS = {
-    "avg": ("average", "--ink", "line-ns-open"),
-    "p50": ("p50", "--teal", "circle"),
-    "p95": ("p95", "--orange", "diamond"),
-    "p99": ("p99", "--violet", "square"),
-}
-
-LATENCIES = {"service_ms": "service time", "response_ms": "response time"}
-
-SERIES = {
-    "reads ok": ("--blue", "solid", ("read_ok",)),
-    "writes ok": ("--orange", "solid", ("write_ok",)),
-    "failed": ("--ink", "dot", ("read_fail", "write_fail")),
-    "unknown": ("--violet", "dash", ("read_unknown", "write_unknown")),
-}
-"""The lines of the timeline: colour, dash, and the fields of a second that each adds up."""
-
-MAX_MARKED_SECONDS = 90
-"""The longest timeline on which a marker for each second is readable."""
-
-MIN_LOG_RATIO = 20.0
-"""From this ratio of the largest to the smallest latency on, a linear axis would hide the small ones."""
-
-MAX_FINE_TICKS_RATIO = 200.0
-"""Up to this ratio a logarithmic axis has room for ticks between the powers of ten."""
-
-_RATES_PX, _LATENCY_PX, _FRAME_PX, _LINE_PX = 72, 36, 90, 18
-"""Heights: a run in the rates chart, a run in the latency chart, the frame around the rows, a line of text."""
+MAX_POINTS = 600
+"""A longer timeline is drawn with fewer points than seconds, of which each covers several."""
 
 
-def rates(labels: Sequence[str], results: Results) -> Figure:
-    """Return every run's rates of stale reads and of session violations, with their 95 % intervals."""
-    offsets = dict(zip(RATES, (-0.25, 0.0, 0.25), strict=True))
-    traces: list[Trace] = []
-    for name, offset in offsets.items():
-        points = [(place + offset, result["guarantees"][name]) for place, result in enumerate(results)]
-        traces += [_dots(name, [(y, row) for y, row in points if row["rate"] is not None]), _rate_texts(points)]
-    highest = max((x for trace in traces for x in trace["x"]), default=0)
-    layout = _layout(_rows_px(labels, _RATES_PX) + _FRAME_PX)
-    layout["xaxis"] = {"range": [0, max(highest, 0.01) * 1.02], "ticksuffix": " %"}
-    layout["yaxis"] = _rows(labels)
-    layout["margin"]["r"] = 90  # room for the text
-    return {"data": traces, "layout": layout}
+def _sum(rows: Sequence[Second], fields: Sequence[str]) -> float | None:
+    """Return the total a second."""
+    total = sum(int(row.get(field, 0)) for row in rows for field in fields)
+    return round(total / len(rows), 3)
 
 
-def _dots(name: str, points: Sequence[tuple[float, Mapping[str, Any]]]) -> Trace:
-    title, color, symbol = RATES[name]
-    rows = [row for _, row in points]
-    return {
-        "type": "scatter",
-        "mode": "markers",
-        "name": title,
-        "x": [row["rate"] * 100 for row in rows],
-        "y": [y for y, _ in points],
-        "marker": {"color": color, "symbol": symbol, "size": 10},
-        "error_x": {
-            "type": "data",
-            "symmetric": False,
-            "array": [(row["interval"][1] - row["rate"]) * 100 for row in rows],
-            "arrayminus": [(row["rate"] - row["interval"][0]) * 100 for row in rows],
-            "color": color,
-            "thickness": 2,
-            "width": 5,
-        },
-        "cliponaxis": False,
-        "hovertext": [_interval(row) for row in rows],
-        "hovertemplate": f"{title}: %{{hovertext}}<extra></extra>",
-    }
+def _worst(rows: Sequence[Second], fields: Sequence[str]) -> float | None:
+    found = [float(row[field]) for row in rows for field in fields if row.get(field) is not None]
+    return max(found, default=None)
 
 
-def _rate_texts(points: Sequence[tuple[float, Mapping[str, Any]]]) -> Trace:
-    """Return the rates as text, to the right of their intervals, where no line crosses them."""
-    return {
-        "type": "scatter",
-        "mode": "text",
-        "x": [row["interval"][1] * 100 if row["interval"] else 0 for _, row in points],
-        "y": [y for y, _ in points],
-        "text": [f"   {percent(row['rate']) or 'no evidence'}" for _, row in points],
-        "textposition": "middle right",
-        "hoverinfo": "skip",
-        "showlegend": False,
-        "cliponaxis": False,
-    }
+class _Line(NamedTuple):
+    """A line of a panel: its name, its look, and the fields of a second that it shows."""
+
+    name: str
+    color: str
+    fields: tuple[str, ...]
+    dash: bool = False
 
 
-def _interval(row: Mapping[str, Any]) -> str:
-    low, high = row["interval"]
-    counts = f"{count(row['violated'])} of {count(row['checked'])}"
-    return f"{percent(row['rate'])} ({counts}), 95 % interval {percent(low)} to {percent(high)}"
+class _Panel(NamedTuple):
+    """One chart of the timeline; all have the same scale of time."""
+
+    title: str
+    add: Callable[[Sequence[Second], Sequence[str]], float | None]
+    lines: tuple[_Line, ...]
+    log: bool = False
 
 
-def latencies(labels: Sequence[str], results: Results) -> Figure | None:
-    """Return one row of panels for each kind of latency measured: reads on the left, writes on the right."""
-    kinds = [kind for kind in LATENCIES if any(value is not None for value in _values(results, kind))]
-    if not kinds:
-        return None
-    panel_px = _rows_px(labels, _LATENCY_PX)
-    layout = _layout(len(kinds) * (panel_px + _FRAME_PX))
-    gap = _FRAME_PX / (panel_px + _FRAME_PX)
-    layout["grid"] = {"rows": len(kinds), "columns": 2, "xgap": 0.06, "ygap": gap, "pattern": "independent"}
-    layout["annotations"] = []
-    traces: list[Trace] = []
-    for place, (kind, operation) in enumerate((kind, operation) for kind in kinds for operation in ("read", "write")):
-        suffix = str(place + 1) if place else ""
-        axes = {"xaxis": f"x{suffix}", "yaxis": f"y{suffix}"}
-        traces += [{"showlegend": place == 0} | trace | axes for trace in _panel(results, operation, kind)]
-        layout[f"xaxis{suffix}"] = _scale(_values(results, kind))
-        layout[f"yaxis{suffix}"] = _rows(labels if place % 2 == 0 else [""] * len(labels))
-        layout["annotations"].append(_heading(f"{operation}s, {LATENCIES[kind]}", suffix))
-    return {"data": traces, "layout": layout}
+PANELS = (
+    _Panel(
+        "Successful operations per second",
+        _sum,
+        (_Line("reads", "--blue", ("read_ok",)), _Line("writes", "--orange", ("write_ok",), dash=True)),
+    ),
+    _Panel(
+        "Latency in ms",
+        _worst,
+        (
+            _Line("read p50", "--blue", ("read_p50_ms",)),
+            _Line("read p99", "--teal", ("read_p99_ms",)),
+            _Line("write p50", "--orange", ("write_p50_ms",), dash=True),
+            _Line("write p99", "--violet", ("write_p99_ms",), dash=True),
+        ),
+        log=True,
+    ),
+    _Panel(
+        "Errors per second",
+        _sum,
+        (
+            _Line("failed", "--red", ("read_fail", "write_fail")),
+            _Line("unknown", "--violet", ("read_unknown", "write_unknown"), dash=True),
+        ),
+    ),
+    _Panel("Stale reads per second", _sum, (_Line("stale reads", "--red", ("stale_reads",)),)),
+)
 
 
-def _values(results: Results, kind: str) -> list[float]:
-    return [
-        value
-        for result in results
-        for times in result.get("latency", {}).values()
-        for name, value in (times[kind] or {}).items()
-        if name in STATISTICS and value is not None
-    ]
-
-
-def _panel(results: Results, operation: str, kind: str) -> Iterator[Trace]:
-    times = [(result.get("latency", {}).get(operation) or {}).get(kind) or {} for result in results]
-    yield _ranges(times)
-    for statistic, (title, color, symbol) in STATISTICS.items():
-        yield {
-            "type": "scatter",
-            "mode": "markers",
-            "name": title,
-            "legendgroup": statistic,
-            "x": [one.get(statistic) for one in times],
-            "y": list(range(len(times))),
-            "marker": {"color": color, "symbol": symbol, "size": 10, "line": {"color": color, "width": 2}},
-            "hovertemplate": f"{title}: %{{x:.3~g}} ms<extra></extra>",
-        }
-
-
-def _ranges(times: Sequence[Mapping[str, Any]]) -> Trace:
-    """Return a line from p50 to p99 in each row; None separates the rows."""
-    return {
-        "type": "scatter",
-        "mode": "lines",
-        "x": [x for one in times for x in (one.get("p50"), one.get("p99"), None)],
-        "y": [y for place in range(len(times)) for y in (place, place, None)],
-        "line": {"color": "--line", "width": 4},
-        "hoverinfo": "skip",
-        "showlegend": False,
-    }
-
-
-def _scale(values: Sequence[float]) -> dict[str, Any]:
-    low, high = min(values), max(values)
-    if low <= 0 or high < MIN_LOG_RATIO * low:
-        return {"ticksuffix": " ms", "range": [0, high * 1.05], "nticks": 6}
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    steps = (1, 2, 5) if high < MAX_FINE_TICKS_RATIO * low else (1,)
-    ticks = [step * 10.0**decade for decade in decades for step in steps]
-    scale = {"type": "log", "range": [math.log10(low / 1.2), math.log10(high * 1.2)]}
-    return scale | {"tickvals": ticks, "ticktext": [f"{tick:g} ms" for tick in ticks]}
-
-
-def _heading(text: str, suffix: str) -> dict[str, Any]:
-    place = {"xref": f"x{suffix} domain", "yref": f"y{suffix} domain", "x": 0, "y": 1, "yanchor": "bottom"}
-    return {"text": f"<b>{text}</b>", "showarrow": False, "xanchor": "left", **place}
-
-
-def timeline(result: Mapping[str, Any]) -> Figure | None:
+def timeline(result: Result) -> Figure | None:
     """Return what happened in each second of a run; None for less than two seconds, which the totals cover."""
     seconds = result.get("timeline") or ()
     if len(seconds) <= 1:
         return None
-    layout = _layout(380)
-    layout |= {
-        "hovermode": "x unified",
-        "xaxis": {"ticksuffix": " s", "anchor": "y2", "range": [-0.5, len(seconds) - 0.5]},
-        "yaxis": {"domain": [0.40, 1], "rangemode": "tozero", "title": {"text": "operations per second"}},
-        "yaxis2": {"domain": [0, 0.28], "rangemode": "tozero", "title": {"text": "stale reads"}},
+    width = math.ceil(len(seconds) / MAX_POINTS)
+    slices = [seconds[place : place + width] for place in range(0, len(seconds), width)]
+    panels = [_panel(panel, slices) for panel in PANELS]
+    return {
+        "kind": "timeline",
+        "seconds": width,
+        "x": [(rows[0]["second"] + rows[-1]["second"] + 1) / 2 for rows in slices],
+        "end": len(seconds),
+        "panels": [panel for panel in panels if panel["lines"]],
+        "bands": list(_bands(result, len(seconds))),
     }
-    mode = "lines+markers" if len(seconds) <= MAX_MARKED_SECONDS else "lines"
-    layout |= _bands(result, len(seconds))
-    lines = [_line(seconds, name, *looks) for name, looks in SERIES.items()]
-    shown = [line for line in lines if line["name"].endswith("ok") or any(line["y"])]
-    stale = _line(seconds, "stale reads", "--red", "solid", ("stale_reads",)) | {"yaxis": "y2", "fill": "tozeroy"}
-    return {"data": [line | {"mode": mode} for line in (*shown, stale)], "layout": layout}
 
 
-def _bands(result: Mapping[str, Any], seconds: int) -> dict[str, Any]:
-    """Return a band for every fault, from its start to its end, labelled at the first fault of its kind."""
-    faults = [one for one in result.get("faults") or () if "start_s" in one]
-    whole = {"yref": "paper", "y0": 0, "y1": 1, "layer": "below", "line": {"width": 0}}
-    shapes = [
-        {"type": "rect", "x0": one["start_s"], "x1": seconds if one["end_s"] is None else one["end_s"], **whole}
-        for one in faults
+def _panel(panel: _Panel, slices: Sequence[Sequence[Second]]) -> Figure:
+    lines: list[Figure] = [
+        {"name": one.name, "color": one.color, "dash": one.dash, "y": [panel.add(rows, one.fields) for rows in slices]}
+        for one in panel.lines
     ]
-    first = {one["fault"]: one["start_s"] for one in reversed(faults)}
-    place = {"yref": "paper", "y": 1, "xanchor": "left", "yanchor": "top", "showarrow": False}
+    return {"title": panel.title, "log": panel.log, "lines": [line for line in lines if any(line["y"])]}
+
+
+def _bands(result: Result, seconds: int) -> Iterator[Figure]:
+    """Yield a band for every fault, in seconds of the timeline, whose first second began before the load did."""
+    for fault in result.get("faults") or ():
+        if "start_s" in fault:
+            offset_s = (fault["start"] / 1e9 - fault["start_s"]) % 1 if fault.get("start") else 0.0
+            end_s = seconds if fault["end_s"] is None else fault["end_s"] + offset_s
+            words = " ".join(str(fault[name]) for name in ("fault", "node") if fault.get(name))
+            yield {"from": round(fault["start_s"] + offset_s, 3), "to": round(end_s, 3), "name": words}
+
+
+COLORS = ("--blue", "--orange", "--teal", "--violet", "--red", "--ink")
+MAX_CURVES = len(COLORS)
+
+AT_ONCE_S = 0.00005
+"""Where a logarithmic axis shows the age 0."""
+
+MOST_NINES = 5.0
+
+MARKS = {"99": 2.0, "99.9": 3.0}
+"""Percentages of fresh reads, and how many nines they are."""
+
+
+def freshness(groups: Mapping[str, Sequence[Result]]) -> Figure | None:
+    """Return how many reads are fresh if they wait for some time after a write; None if nothing was ever stale.
+
+    For each time, the reads at least that old count; those of repeats are added up. The share is in nines: 2 is 99 %.
+    """
+    curves = [(group, _pooled(results)) for group, results in groups.items()]
+    shown = [(group, buckets) for group, buckets in curves if any(stale for *_, stale in buckets)][:MAX_CURVES]
+    if not shown:
+        return None
     return {
-        "shapes": [shape | {"fillcolor": "--red", "opacity": 0.08} for shape in shapes],
-        "annotations": [{"text": name, "x": start_s, **place} for name, start_s in first.items()],
+        "kind": "freshness",
+        "curves": [
+            {"name": group, "color": color, **_curve(buckets)}
+            for (group, buckets), color in zip(shown, COLORS, strict=False)
+        ],
+        "left_out": sum(any(stale for *_, stale in buckets) for _, buckets in curves) - len(shown),
     }
 
 
-def _line(seconds: Sequence[Mapping[str, int]], name: str, color: str, dash: str, fields: Sequence[str]) -> Trace:
-    return {
-        "type": "scatter",
-        "name": name,
-        "x": [second["second"] for second in seconds],
-        "y": [sum(second.get(field, 0) for field in fields) for second in seconds],
-        "line": {"color": color, "width": 2, "dash": dash},
-        "marker": {"color": color, "size": 5},
-    }
+def _pooled(results: Sequence[Result]) -> list[tuple[float, int, int]]:
+    """Return the buckets of all runs: where each begins, and how many reads were checked and stale."""
+    checked: dict[float, list[int]] = {}
+    for result in results:
+        for bucket in result["guarantees"]["stale_reads"].get("freshness") or ():
+            row = checked.setdefault(bucket["from_s"], [0, 0])
+            row[0] += bucket["checked"]
+            row[1] += bucket["stale"]
+    return [(begin, *row) for begin, row in sorted(checked.items())]  # type: ignore[misc] # two numbers
 
 
-def _rows(labels: Sequence[str]) -> dict[str, Any]:
-    """Return an axis with one row for each run, from the top down."""
-    return {
-        "tickvals": list(range(len(labels))),
-        "ticktext": ["<br>".join(html.escape(line, quote=False) for line in _lines(label)) for label in labels],
-        "range": [len(labels) - 0.5, -0.5],
-        "showgrid": False,
-        "zeroline": False,
-        "automargin": True,
-        "ticks": "outside",
-        "ticklen": 8,
-        "tickcolor": "rgba(0,0,0,0)",
-    }
+def _curve(buckets: Sequence[tuple[float, int, int]]) -> Figure:
+    points: list[tuple[float, float, float, float]] = []
+    for place, (begin, *_) in enumerate(buckets):
+        checked = sum(bucket[1] for bucket in buckets[place:])
+        stale = sum(bucket[2] for bucket in buckets[place:])
+        low, high = wilson(stale, checked)
+        if wilson(0, checked)[1] > 0.01 and points:  # noqa: PLR2004 # too few reads to prove 99 %, even if all are fresh
+            break
+        points.append((begin or AT_ONCE_S, _nines(high), _nines(low), _nines(stale / checked)))
+    x, least, most, seen = map(list, zip(*points, strict=True))
+    return {"x": x, "least": least, "most": most, "seen": seen, "marks": _marks(points)}
 
 
-def _lines(label: str) -> list[str]:
-    return textwrap.wrap(label, 30, max_lines=3, placeholder=" …")
+def _nines(stale_share: float) -> float:
+    return MOST_NINES if stale_share <= 10**-MOST_NINES else round(-math.log10(stale_share), 4) + 0.0
 
 
-def _rows_px(labels: Sequence[str], row_px: int) -> int:
-    """Return the height of all rows together; each is high enough for the longest label."""
-    return len(labels) * max(row_px, *(len(_lines(label)) * _LINE_PX + 6 for label in labels))
-
-
-def _layout(height: int) -> dict[str, Any]:
-    axis: dict[str, Any] = {"gridcolor": "--line", "linecolor": "--line", "zerolinecolor": "--line", "tickangle": 0}
-    axis["title"] = {"font": {"size": 13}}
-    return {
-        "height": height,
-        "margin": {"l": 60, "r": 20, "t": 50, "b": 30},
-        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": "--faint", "activecolor": "--ink"},
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
-        "font": {"family": "system-ui, sans-serif", "size": 13, "color": "--ink"},
-        "hoverlabel": {"bgcolor": "--card", "bordercolor": "--line", "font": {"color": "--ink"}},
-        "legend": {"orientation": "h", "x": 0, "y": 1, "yanchor": "top", "yref": "container"},
-        "template": {"layout": {"xaxis": axis, "yaxis": axis}},
-    }
+def _marks(points: Sequence[tuple[float, float, float, float]]) -> list[Figure]:
+    """Return the least time from which on that percentage is fresh, as in the JSON."""
+    found = {name: next((x for x, least, *_ in points if least >= nines), None) for name, nines in MARKS.items()}
+    return [
+        {"name": f"{name} % {'at once' if x == AT_ONCE_S else f'after {span(x)}'}", "x": x, "nines": MARKS[name]}
+        for name, x in found.items()
+        if x is not None
+    ]

@@ -1,53 +1,25 @@
-"""The page's tables as rows of text, and the operations of a witness with their places on a common time scale."""
+"""The page's tables as rows of text."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from stalewatch.reports import lines
-from stalewatch.reports.page_charts import LATENCIES
-from stalewatch.reports.words import (
-    GUARANTEE_WORDS,
-    NO_VALUE,
-    converged,
-    count,
-    milliseconds,
-    percent,
-    plain,
-    recovery_time,
-    span,
-)
+from stalewatch.reports.page_witnesses import CAUSES
+from stalewatch.reports.words import GUARANTEE_WORDS, NO_VALUE, count, milliseconds, percent, plain, span
 
 Result = Mapping[str, Any]
 Results = Sequence[Result]
-Operation = Mapping[str, Any]
 Row = dict[str, Any]
 
 MARKS: Mapping[str, str] = {"holds": "✓", "violated": "✗", "no_evidence": "?", "not_applicable": "—"}
 """Tell the verdicts apart without colours."""
 
+LATENCIES = {"service_ms": "service time", "response_ms": "response time"}
 STATISTICS = ("avg", "p50", "p95", "p99", "max")
 PERCENTILES = ("p50", "p95", "p99", "max")
 
-CAUSES: Mapping[str, str] = {
-    "lag": "replication lag",
-    "lost": "the newer version was lost in the end",
-    "vanished": "the final read holds nothing as new",
-    "conflict": "conflict: the newer version is a sibling of the one shown",
-    "monotonic_writes": "its author had written the missing version before",
-    "writes_follow_reads": "its author had read the missing version before",
-    "failed": "the write had failed",
-    "not_started": "the write started only after the read",
-    "never_written": "no such write",
-    "duplicate": "it was there twice",
-    "phantom": "nobody appended it, or its append failed",
-    "smaller": "smaller than an id drawn before",
-}
-
 NOT_JUDGED: Result = {"verdict": "no_evidence", "checked": 0, "violated": 0, "rate": None, "interval": None}
 """Stands for a guarantee that the version of stalewatch that wrote the result did not have."""
-
-ENDLESS_SCALE = 1.25
-"""If an operation never ended, the scale is this much longer than the others need, so that its bar stands out."""
 
 
 def matrix(results: Results) -> list[Row]:
@@ -143,13 +115,15 @@ def errors(result: Result) -> list[list[str]] | None:
     ]
 
 
-def options(results: Results) -> list[Row]:
-    """Return one row for each option that any run has, with one value for each run; those that differ come first."""
+def options(results: Results) -> dict[str, Any]:
+    """Return the options that differ, with one value for each run, and those that are the same in all runs."""
     every = [dict(_flat(result.get("options") or {})) for result in results]
     names = dict.fromkeys(name for one in every for name in one)
-    rows = [{"name": name, "values": [one.get(name, NO_VALUE) for one in every]} for name in names]
-    shown = [row | {"differs": len(set(row["values"])) > 1} for row in rows if set(row["values"]) != {NO_VALUE}]
-    return sorted(shown, key=lambda row: not row["differs"])
+    values = {name: [one.get(name, NO_VALUE) for one in every] for name in names}
+    return {
+        "differ": [{"name": name, "values": row} for name, row in values.items() if len(set(row)) > 1],
+        "same": [(name, row[0]) for name, row in values.items() if len(set(row)) == 1 and row[0] != NO_VALUE],
+    }
 
 
 def _flat(values: Result, prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -160,114 +134,41 @@ def _flat(values: Result, prefix: str = "") -> Iterator[tuple[str, str]]:
             yield f"{prefix}{name}", plain(value)
 
 
-def recovery(result: Result) -> list[tuple[str, str]]:
-    """Return what a drill measured, in words and figures; nothing for a run without faults."""
-    return list(_recovery(result)) if "recovery" in result else []
-
-
-def _recovery(result: Result) -> Iterator[tuple[str, str]]:
-    for fault in result.get("faults") or ():
-        yield "fault", " ".join(str(fault[name]) for name in ("fault", "node") if fault.get(name))
-    for kind, times in result["recovery"].items():
-        yield f"longest time without a successful {kind}", _recovery_time(times, "rto_s")
-        yield f"until {kind}s worked reliably again", _recovery_time(times, "sustained_rto_s")
-        yield f"seconds in which less than 99 % of the {kind}s succeeded", count(times.get("degraded_s") or 0)
-    if result.get("rpo"):
-        yield "acknowledged writes lost", _lost(result["rpo"])
-    if result.get("two_primaries_s"):
-        yield "time with two primaries", " to ".join(span(end) for end in result["two_primaries_s"])
-    if result.get("converged_s") is not None or result.get("probed"):
-        agreed_s = result["converged_s"]
-        yield "from the heal until all replicas agreed", converged(result) if agreed_s is None else span(agreed_s)
-
-
-def _recovery_time(times: Result, figure: str) -> str:
-    return recovery_time(times, figure) if times.get(figure) is None else span(times[figure])
-
-
-def _lost(rpo: Result) -> str:
-    lost = rpo.get("lost_writes")
-    if lost is None:
-        return "unknown: the final reads failed or were not made"
-    if not lost:
-        return "0" if rpo.get("exact") else "none showed, though newer writes may hide some"
-    within = "" if rpo.get("span_s") is None or lost == 1 else f", acknowledged within {span(rpo['span_s'])}"
-    return f"{'' if rpo.get('exact') else 'at least '}{count(lost)}{within}"
-
-
 def losses(result: Result) -> list[list[str]]:
     """Return what conflict resolution lost, one row for each part of the documents; nothing for other runs."""
     return [[part, count(lost), count(acknowledged)] for part, lost, acknowledged in lines.losses(result)]
 
 
-def witnesses(result: Result) -> list[Row]:
-    """Return the violated guarantees of a run, each with its witnesses."""
-    return [
-        {"guarantee": name, "witnesses": [_witness(one) for one in row["witnesses"]]}
-        for name, row in result["guarantees"].items()
-        if row["witnesses"]
-    ]
+NODE_COLUMNS = (
+    ("reads", ("read_ok",)),
+    ("stale", ("stale_reads",)),
+    ("own write missed", ("read_your_writes",)),
+    ("went back", ("monotonic_reads",)),
+    ("writes", ("write_ok",)),
+    ("failed", ("read_fail", "write_fail")),
+    ("unknown", ("read_unknown", "write_unknown")),
+)
+"""What a node answered; the shares are of its reads."""
 
 
-def _witness(witness: Result) -> Row:
-    operations = witness["operations"]
-    first = min(operation["start"] for operation in operations)
-    last = max(operation["end"] or operation["start"] for operation in operations)
-    endless = any(operation["end"] is None for operation in operations)
-    length = max(1, last - first) * (ENDLESS_SCALE if endless else 1)
-    return {
-        "caption": ", ".join(_caption(witness)),
-        "operations": [_operation(operation, first, length) for operation in operations],
-    }
+def nodes(result: Result) -> tuple[list[str], list[list[str]]]:
+    """Return the headings and one row a node, most stale reads first; columns of zeros are left out."""
+    rows = sorted(result.get("nodes") or (), key=lambda row: -row.get("stale_reads", 0))
+    shown = {name: fields for name, fields in NODE_COLUMNS if any(row.get(field) for row in rows for field in fields)}
+    cells = [[str(row["node"]), *(_node_cell(row, fields) for fields in shown.values())] for row in rows]
+    return ["node", *shown], cells
 
 
-def _caption(witness: Result) -> Iterator[str]:
-    if witness.get("cause"):
-        yield CAUSES.get(witness["cause"], str(witness["cause"]))
-    if witness.get("staleness_s") is not None:
-        yield f"stale for {span(witness['staleness_s'])}"
+def _node_cell(row: Result, fields: Sequence[str]) -> str:
+    number = sum(row.get(field, 0) for field in fields)
+    share = fields[0] in GUARANTEE_WORDS and number and row.get("read_ok")
+    return f"{count(number)} ({percent(number / row['read_ok'])})" if share else count(number)
 
 
-def _operation(operation: Operation, first: int, length: float) -> Row:
-    """Return a row: times in ms since the first operation, and the bar's place and width in percent of the scale."""
-    start, end = operation["start"], operation["end"]
-    width = (first + length if end is None else end) - start
-    return {
-        "kind": operation["op"],
-        "name": _name(operation),
-        "session": operation.get("session", ""),
-        "key": operation["key"],
-        "content": ", ".join(_content(operation)),
-        "node": operation.get("node", ""),
-        "start": _offset_ms(start - first),
-        "end": "never" if end is None else _offset_ms(end - first),
-        "left": round((start - first) / length * 100, 3),
-        "width": round(width / length * 100, 3),
-        "open": end is None,
-    }
-
-
-def _offset_ms(nanoseconds: int) -> str:
-    return f"{nanoseconds / 1e6:,.3f}"
-
-
-def _name(operation: Operation) -> str:
-    name = "final read" if operation["op"] == "final" else str(operation["op"])
-    outcome = operation.get("outcome", "ok")
-    error = f": {operation['error']}" if operation.get("error") else ""
-    return name if outcome == "ok" else f"{name} ({outcome}{error})"
-
-
-def _content(operation: Operation) -> Iterator[str]:
-    for name in ("version", "item", "value"):
-        if operation.get(name) is not None:
-            yield str(operation[name]) if name == "version" else f"{name} {operation[name]}"
-    if operation.get("siblings"):
-        yield f"siblings {', '.join(str(version) for version in operation['siblings'])}"
-    if operation.get("items") is not None:
-        yield f"{len(operation['items']):,} items"
-    if operation.get("items_left_out"):
-        yield f"{operation['items_left_out']:,} items"
-    depends = operation.get("depends")
-    if depends:
-        yield f"depends on version {depends['version']} of {depends['key']}"
+def commands(labels: Sequence[str], results: Results) -> list[tuple[str, str]]:
+    """Return the commands that were given, each once, with the runs that they started."""
+    found: dict[str, list[str]] = {}
+    for label, result in zip(labels, results, strict=True):
+        if result.get("command"):
+            found.setdefault(str(result["command"]), []).append(label)
+    return [(", ".join(names) if len(found) > 1 else "", command) for command, names in found.items()]

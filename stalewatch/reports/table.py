@@ -166,12 +166,17 @@ NOT_IN_LABELS = frozenset({"driver", "seed"})
 def labels(results: Results) -> list[str]:
     """Return a different label for every run: its consistency levels, and whatever else sets it apart.
 
-    An example is ``w=1 / secondary``.
+    An example is ``w=1 / secondary``; runs that nothing sets apart are numbered.
     """
+    return _with_distinctions(group_labels(results), results, _numbers)
+
+
+def group_labels(results: Results) -> list[str]:
+    """Return a label for every run that it shares with its repeats."""
     found = [_levels(result) for result in results]
     if len({result.get("database") for result in results}) > 1:
         found = [f"{result.get('database')}: {label}" for result, label in zip(results, found, strict=True)]
-    for distinguish in (_differing_options, _run_ids, _numbers):
+    for distinguish in (_drills, _differing_options):
         found = _with_distinctions(found, results, distinguish)
     return found
 
@@ -203,19 +208,20 @@ def _differing_options(results: Results) -> list[str]:
     return [extra.removeprefix(", ") for extra in extras]
 
 
-def _run_ids(results: Results) -> list[str]:
-    return [str(result.get("run") or "") for result in results]
+def _drills(results: Results) -> list[str]:
+    drills = [str(result.get("drill") or "") for result in results]
+    return drills if len(set(drills)) > 1 else [""] * len(drills)
 
 
 def _numbers(results: Results) -> list[str]:
-    return [f"no. {number}" for number, _ in enumerate(results, 1)]
+    return [f"run {number}" for number, _ in enumerate(results, 1)]
 
 
 def _levels(result: Result) -> str:
     options = result.get("options") or {}
     levels = _LEVELS.get(str(result.get("database")))
     if levels is None or not options:
-        return str(result.get("run") or result.get("database") or "run")
+        return str(result.get("database") or "run")
     strategy = options.get("read_strategy")
     return levels(options, options.get("driver") or {}) + (f", {strategy}" if strategy not in (None, "plain") else "")
 

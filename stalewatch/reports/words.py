@@ -216,13 +216,13 @@ def _no_evidence(result: Result) -> str:
 
 def drill_sentence(result: Result) -> str:
     """Return what a drill did and what came of it."""
-    faults = ", ".join(_faults(result)) or "no fault was injected"
+    faults = ", ".join(fault_words(result)) or "no fault was injected"
     apart = result.get("probed") and result.get("convergence_wait_s") is not None and result["converged_s"] is None
     agreed = [f"the replicas did not agree: {converged(result)}"] if apart else []
     return "; ".join([faults, *_outages(result), *agreed, _lost(result.get("rpo") or {}), *_violations(result)])
 
 
-def _faults(result: Result) -> Iterator[str]:
+def fault_words(result: Result) -> Iterator[str]:
     """Yield the first fault of each kind at each node; nodes that were hit at the same time are named together."""
     first: dict[tuple[str, str], Result] = {}
     for fault in result.get("faults") or ():
@@ -322,12 +322,15 @@ def date(result: Result) -> str | None:
         return None
 
 
-def title(results: Sequence[Result]) -> str:
-    """Return the page's heading."""
+def title(results: Sequence[Result], labels: Sequence[str]) -> str:
+    """Return the page's heading: what was tested and how, never a run's id."""
     databases = list(dict.fromkeys(str(result["database"]) for result in results if result.get("database")))
-    if len(results) == 1:
-        return " ".join(str(part) for part in (*databases, results[0].get("run") or "") if part) or "one run"
-    return f"{len(results)} runs" + (f" of {' and '.join(databases)}" if databases else "")
+    drills = list(dict.fromkeys(str(result["drill"]) for result in results if result.get("drill")))
+    of = " and ".join(databases) or "a history"
+    drill = f", {' and '.join(drills)}" if drills else ""
+    if len(results) > 1:
+        return f"{len(results)} runs of {of}{drill}"
+    return f"{of}{drill}" + (f": {labels[0]}" if labels[0] not in {of, "run"} else "")
 
 
 def proof_words(violation: Violation) -> str:

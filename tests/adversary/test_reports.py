@@ -85,6 +85,13 @@ BAD: dict[str, tuple[Callable[[WorkerReport], None], str]] = {
     "a bucket of freshness too far": (set_row(freshness={99: (1, 1)}), "bucket 99"),
     "operations without seconds": (set_counts(seconds={}), "seconds do not add up"),
     "a second of long ago": (lambda one: one.counts.seconds.update({1: {}}), "second 1 is not in the run"),
+    "latencies of nobody": (
+        lambda one: next(iter(one.counts.seconds.values())).update(read_ms_3=10**6),
+        "more latencies than operations",
+    ),
+    "a node that answers more": (set_counts(nodes={"a": {"read_ok": 10**6}}), "nodes answered more"),
+    "a node of another kind": (set_counts(nodes={"a": {"scan_ok": 1}}), "neither an operation nor a guarantee"),
+    "very many nodes": (set_counts(nodes={str(number): {} for number in range(1000)}), "too many nodes"),
     "an unknown kind": (lambda one: one.counts.outcomes.update(scan={}), "matching regex"),
     "an unknown outcome": (lambda one: one.counts.outcomes["read"].update(great=3), "matching regex"),
     "one kind only": (lambda one: one.counts.outcomes.pop("read") and None, "not those of reads and writes"),
