@@ -253,7 +253,7 @@ def write_csv(header: Header, records: Iterable[Record], out: BinaryIO) -> None:
     text = io.TextIOWrapper(out, encoding="utf-8", newline="")
     writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(COLUMNS)
-    writer.writerow(_row({"op": "header", "more": json.loads(encode_header(header))}))
+    writer.writerow(["", "header", *[""] * (len(COLUMNS) - 3), _cell(encode_header(header).decode())])
     for record in records:
         writer.writerow(_row(_cut(fields_of(record))))
     text.flush()
@@ -273,7 +273,7 @@ def _row(fields: Fields) -> list[object]:
             fits = isinstance(value, str) and value != ""
         if fits:
             more.pop(column, None)
-    return [*row, _cell(json.dumps(more, separators=(",", ":"))) if more else ""]
+    return [*row, _cell(json.dumps(more, separators=(",", ":"), ensure_ascii=False)) if more else ""]
 
 
 class CsvRows:
