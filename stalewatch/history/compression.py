@@ -22,6 +22,9 @@ MAX_WINDOW_BYTES = 1 << 27
 MAX_RATIO = 1000
 """The most that a file may expand. Histories expand 8 to 40 times."""
 
+LONGEST_LINE_BYTES = 1 << 26
+"""The longest line that is read: a final read of a list with two million items."""
+
 FREE_BYTES = 1 << 26
 """How much content is accepted whatever the ratio."""
 

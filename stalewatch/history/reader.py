@@ -22,7 +22,7 @@ from operator import itemgetter
 from pathlib import Path
 
 from stalewatch.history.codec import MalformedLine, decode, decode_header
-from stalewatch.history.compression import CorruptData, MissingCodec, TruncatedData, read_chunks
+from stalewatch.history.compression import LONGEST_LINE_BYTES, CorruptData, MissingCodec, TruncatedData, read_chunks
 from stalewatch.history.operation import FORMAT, FORMAT_VERSION, Close, Header, Operation, Read, Write
 from stalewatch.history.rules import (
     NEVER,
@@ -35,7 +35,6 @@ from stalewatch.history.rules import (
 )
 
 TAIL_BYTES = 1 << 16
-LONGEST_LINE_BYTES = 1 << 26  # a final read of a list with two million items
 LONGEST_HORIZON_S = 10**10  # three hundred years: no run outlasts it
 
 

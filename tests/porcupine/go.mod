@@ -1,0 +1,5 @@
+module stalewatch/tests/porcupine
+
+go 1.16
+
+require github.com/anishathalye/porcupine v1.3.1
