@@ -5,11 +5,13 @@ several outcomes. An exception without a row is ``unknown``: calling a write fai
 later appearance into a phantom read, while calling it unknown costs only a check that is not made.
 """
 
-import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from stalewatch.credentials import without_credentials
 from stalewatch.history.operation import Outcome
+
+__all__ = ["BadAddress", "ClientError", "ErrorTable", "Failure", "Unreachable", "classify", "without_credentials"]
 
 
 class Failure(NamedTuple):
@@ -17,20 +19,6 @@ class Failure(NamedTuple):
 
     outcome: Outcome
     error: str
-
-
-_CREDENTIALS = re.compile(
-    r"""(?P<before>[A-Za-z][A-Za-z0-9+.-]*://)(?!\[?USER:PASSWORD@)[^\s'"]*@   # the user and the password of a URL
-      | (?<![^\s=(\[{,])(?P<quote>['"])[^'"]*:[^'"]*@                          # quoted, as an argument with a space is
-      | (?<!\w)(?!USER:PASSWORD@)[^\s'"/=,([]+:(?!//)[^\s'"]*@                 # user:password@host
-    """,
-    re.VERBOSE,
-)
-
-
-def without_credentials(text: str) -> str:
-    """Return a text without any user and password before an @, whichever option they were given to."""
-    return _CREDENTIALS.sub(lambda found: f"{found['before'] or found['quote'] or ''}***@", text)
 
 
 class ClientError(Exception):

@@ -207,36 +207,36 @@ def share(text: str) -> float:
     return _require(value, 0 <= value <= 1, "a share from 0 to 1")
 
 
-MOST_SECONDS = 1e9
+MOST_SECONDS = 1_000_000_000
 """Thirty years: in nanoseconds, and added to today's date, it still fits 64 bits."""
 
 
-def positive(text: str) -> float:
-    """Return a number above 0 and not above `MOST_SECONDS`, or raise ValueError."""
-    value = number(text)
-    return _bounded(_require(value, 0 < value < float("inf"), "a number above 0"))
-
-
-def seconds(text: str) -> float:
-    """Return a number of seconds from 0 to `MOST_SECONDS`, or raise ValueError."""
-    value = number(text)
-    return _bounded(_require(value, 0 <= value < float("inf"), "a number of seconds, 0 or more"))
-
-
-def _bounded(value: float) -> float:
-    return _require(value, value <= MOST_SECONDS, f"{MOST_SECONDS:.0f} at most")
-
-
-def at_most(limit: float, parse: Callable[[str], N], reason: str) -> Callable[[str], N]:
+def at_most(limit: int, parse: Callable[[str], N], reason: str) -> Callable[[str], N]:
     """Return a parser that also raises ValueError, with the reason, for a value above the limit."""
 
     def limited(text: str) -> N:
         value = parse(text)
         if value > limit:
-            raise ValueError(f"must be {limit} at most: {reason}")
+            raise ValueError(f"must be {limit:d} at most: {reason}")
         return value
 
     return limited
+
+
+def above_zero(text: str) -> float:
+    """Return a number above 0, perhaps infinity, or raise ValueError; for `at_most`."""
+    value = number(text)
+    return _require(value, value > 0, "a number above 0")
+
+
+def zero_or_more(text: str) -> float:
+    """Return a number of seconds from 0 on, perhaps infinity, or raise ValueError; for `at_most`."""
+    value = number(text)
+    return _require(value, value >= 0, "a number of seconds, 0 or more")
+
+
+positive = at_most(MOST_SECONDS, above_zero, "that is thirty years, in seconds")
+seconds = at_most(MOST_SECONDS, zero_or_more, "that is thirty years, in seconds")
 
 
 def argument(parse: Callable[[str], N]) -> Callable[[str], N]:
@@ -251,7 +251,7 @@ def argument(parse: Callable[[str], N]) -> Callable[[str], N]:
     return parsed
 
 
-timeout = at_most(3600, positive, "no answer is worth waiting for longer")
+timeout = at_most(3600, above_zero, "no answer is worth waiting for longer")
 
 
 def _require(value: N, valid: bool, expected: str) -> N:  # noqa: FBT001 # reads as a sentence

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from stalewatch.clients.errors import BadAddress
-from stalewatch.clients.options import ON_OFF, Login, count, host_name, logins, option, port, timeout
+from stalewatch.clients.options import ON_OFF, Login, at_most, count, host_name, logins, option, port, timeout
 from stalewatch.clients.read_strategies import Strategy, read_strategy_option, sticky_seconds_option
 from stalewatch.clients.tls import TlsFiles, tls_option
 
@@ -14,6 +14,8 @@ DEFAULT_TIMEOUT_S = 3.0
 """A little longer than a server waits for its replicas, so that its own time-out error arrives first."""
 
 HostPort = tuple[str, int]
+
+replicas = at_most(1000, count, "no data center has that many nodes")
 
 READ_LEVELS = ("ONE", "TWO", "THREE", "QUORUM", "LOCAL_ONE", "LOCAL_QUORUM", "ALL", "SERIAL", "LOCAL_SERIAL")
 WRITE_LEVELS = ("ANY", "ONE", "TWO", "THREE", "QUORUM", "LOCAL_ONE", "LOCAL_QUORUM", "EACH_QUORUM", "ALL")
@@ -160,7 +162,7 @@ class CassandraClientOptions:
         parse=identifier,
     )
     rf: int | None = option(
-        "--rf", "replicas of each key per data center (default: those of the keyspace; 3 for a new one)", parse=count
+        "--rf", "replicas of each key per data center (default: those of the keyspace; 3 for a new one)", parse=replicas
     )
     write_cl: str = option(
         "--write-cl",

@@ -42,7 +42,6 @@ class CouchClient:
     def __init__(self, options: CouchOptions, clock: Clock) -> None:
         self.clock = clock
         self._options = options
-        self._leaders = options.leaders
         self._admins: list[LeaderAdmin] = []
         self._versions: dict[str, str] = {}
         self._idle: list[tuple[Documents, ...]] = []
@@ -147,7 +146,7 @@ class CouchClient:
 
     def settings(self) -> dict[str, object]:
         """Return the leaders that take writes and answer reads, without credentials, for reports."""
-        options, (a, b) = self._options, self._leaders
+        options, (a, b) = self._options, self._options.leaders
         return {
             "couch_a": a.node,
             "couch_b": b.node,
@@ -232,7 +231,7 @@ class CouchClient:
         options = self._options
         both = tuple(
             Documents(Connection(leader, options.timeout_s, context_for(leader, options.tls)), leader.node, options.db)
-            for leader in self._leaders
+            for leader in self._options.leaders
         )
         self._opened += both
         return both

@@ -5,16 +5,19 @@ password.
 """
 
 import re
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import pymongo
-from pymongo.errors import PyMongoError
+from pymongo.errors import NetworkTimeout, PyMongoError
+from pymongo.hello import Hello
+from pymongo.synchronous.pool import Pool
 from pymongo.topology_description import TopologyDescription
 from pymongo.uri_parser import parse_uri
 
@@ -39,6 +42,9 @@ ended after the time-out of an answer, a third of their operations would fail wi
 is for other connections to be opened, which has its own time-out, and if one cannot be opened, all who wait are told.
 """
 
+LARGEST_MESSAGE = 48_000_000
+"""Bytes of the largest message from a server, which is what servers announce themselves; they could announce 2 GB."""
+
 CONNECTING = 20
 """How many connections a pool opens at a time, at least: few sessions never wait for each other."""
 
@@ -47,6 +53,41 @@ _BAD_URI = (PyMongoError, ValueError, OSError)  # OSError: a certificate that ca
 _URI = re.compile(r"(?P<scheme>mongodb(?:\+srv)?://)(?P<user>[^@/?]*@)?(?P<hosts>[^@/?]+)(?P<rest>[/?][^@]*)?")
 _SECRET_SETTINGS = re.compile("password|authmechanismproperties", re.IGNORECASE)
 _EXPECTED = "write mongodb://[USER:PASSWORD@]HOST:PORT,.../?replicaSet=NAME"
+
+
+_announced: Any = vars(Hello)["max_message_size"]
+
+
+def _accepted(hello: Hello[Document]) -> int:
+    """Return the size of the largest message that is accepted from a server that announces one in its hello."""
+    announced = _announced.fget(hello)
+    return min(announced, LARGEST_MESSAGE) if isinstance(announced, int) else LARGEST_MESSAGE
+
+
+# The driver would reserve memory for whatever a message announces, up to what hello announced before.
+Hello.max_message_size = property(_accepted)  # type: ignore[method-assign,assignment]
+
+
+class TimedPool(Pool):
+    """A pool of which no connection takes longer to open than the time-outs of its connection and of an answer.
+
+    Among greenlets, TLS's handshake has a time-out only for each byte that is waited for.
+    """
+
+    def connect(self, handler: Any = None) -> Any:  # noqa: ANN401 # the driver's own types
+        """Open a connection; raise NetworkTimeout, or what the driver raises."""
+        with _time_limit(2 * (self.opts.connect_timeout or 0) + (self.opts.socket_timeout or CONNECTION_WAIT_S)):
+            return super().connect(handler)
+
+
+def _time_limit(limit_s: float) -> AbstractContextManager[object]:
+    """Return a block that among greenlets raises NetworkTimeout after that time; threads need none."""
+    if "gevent.monkey" not in sys.modules:
+        return nullcontext()
+    from gevent import Timeout, monkey  # noqa: PLC0415 # it may not be installed
+
+    late = NetworkTimeout("no connection in time")
+    return Timeout(limit_s, late) if monkey.is_module_patched("socket") else nullcontext()
 
 
 class MongoAddress:
@@ -119,7 +160,7 @@ class MongoAddress:
             # Tags and maxStalenessSeconds of the URI then apply to this mode, or are refused by the driver.
             chosen = {**chosen, "readPreference": self._options.read_from}
         with _tls_settings(self._options.tls) as tls:
-            settings = {**defaults, **chosen, **tls, **keywords}
+            settings = {"_pool_class": TimedPool, **defaults, **chosen, **tls, **keywords}
             try:
                 return pymongo.MongoClient(uri, **settings)  # type: ignore[arg-type] # keywords
             except _BAD_URI:

@@ -40,7 +40,7 @@ def _scenarios() -> int:
         code = _print_and_run("bench", "mongo", *levels, *LOAD, "--json", str(result))
         if code != DONE:
             return code
-    return _print_and_run("report", str(RESULTS))
+    return _print_and_run("report", "--force", str(RESULTS))
 
 
 def _print_and_run(*arguments: str) -> int:

@@ -13,7 +13,6 @@ from stalewatch.clients.options import add_arguments as add_options
 from stalewatch.clients.options import (
     argument,
     at_most,
-    check_options,
     count,
     options_of,
     parse_options,
@@ -24,6 +23,7 @@ from stalewatch.clients.options import (
 from stalewatch.clusters.protocol import ClusterError, Reachable
 from stalewatch.commands import outputs
 from stalewatch.commands.outputs import log
+from stalewatch.engine.database_run import check_fit
 from stalewatch.exit_codes import DONE, MISSED, UNREACHABLE, USAGE
 from stalewatch.history.compression import MissingCodec
 from stalewatch.reports import expect, page
@@ -164,8 +164,9 @@ def _run_drills(arguments: argparse.Namespace, scheduled: ScheduledDrill) -> int
 
 def _checked(arguments: argparse.Namespace) -> LoadOptions:
     """Return the load of one run; raise `BadAddress` for any option that is invalid, before a cluster is started."""
-    check_options(parse_options(DATABASES[arguments.database].options, arguments))
-    return parse_options(LoadOptions, arguments)
+    database, load = DATABASES[arguments.database], parse_options(LoadOptions, arguments)
+    check_fit(database, parse_options(database.options, arguments), load)
+    return load
 
 
 def _run_once(

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from stalewatch import __version__
 from stalewatch.clients.errors import without_credentials
+from stalewatch.credentials import hide_split
 from stalewatch.exit_codes import BAD_INPUT, BROKEN_PIPE, INTERRUPTED, OUTPUT_ERROR, USAGE
 
 PROG = "stalewatch"
@@ -92,6 +93,7 @@ def _module(name: str) -> Any:  # noqa: ANN401 # a module
 def main(arguments: Sequence[str] | None = None, prog: str = PROG) -> int:
     """Run one subcommand and return its exit code; `prog` is what the user started, for usage lines and errors."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    hide_split(arguments)
     chosen = arguments[0] if arguments and arguments[0] in COMMANDS else None
     parsed = parser(chosen, prog).parse_args(arguments)
     parsed.prog = prog

@@ -21,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--html", type=Path, metavar="FILE", help=f"where to write the page (default: {PAGE} next to the results)"
     )
+    parser.add_argument("--force", action="store_true", help="overwrite a page that exists")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -32,6 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
             return USAGE
         show_side_by_side(results)
         print(stale_sentence(results))
+        _spare(target, force=arguments.force)
         page.write(target, results)
     except (BadResult, page.PageUnavailable) as error:
         print(without_credentials(f"stalewatch report: {error}"), file=sys.stderr)
@@ -43,6 +45,12 @@ def run(arguments: argparse.Namespace) -> int:
         return USAGE
     print(f"report: {target}")
     return USAGE if skipped else DONE
+
+
+def _spare(target: Path, *, force: bool) -> None:
+    """Raise `BadResult` for a page that exists, unless it may be overwritten."""
+    if target.is_file() and not force:
+        raise BadResult(f"{target} exists: give --force to overwrite it, or --html FILE for another one")
 
 
 def _files(paths: Sequence[Path]) -> list[Path]:

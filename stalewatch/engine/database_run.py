@@ -28,7 +28,7 @@ from stalewatch.recording.recorder import Recorder
 from stalewatch.recording.statistics import NO_STALLS, Stalls
 from stalewatch.recording.totals import Collector, Totals
 from stalewatch.workloads import Session, Workload, workload_names
-from stalewatch.workloads.mix import make_workload
+from stalewatch.workloads.mix import make_workload, require_workloads
 from stalewatch.workloads.options import LoadOptions
 
 YOUNG_OBJECTS = 10_000
@@ -204,6 +204,19 @@ def _history(spec: RunSpec) -> HistoryWriter | None:
         options=dict(spec.shown_options),
     )
     return HistoryWriter(spec.history, header)
+
+
+def check_fit(database: Database, options: object, load: LoadOptions) -> None:
+    """Raise `BadAddress` if the options contradict each other, or the database cannot run the workload.
+
+    No server is needed for that, and none is started.
+    """
+    check_options(options)
+    client = database.open(options, 1, load.seed, database.clock())
+    try:
+        require_workloads(load.workload, client)
+    finally:
+        client.close()
 
 
 def with_local_cluster(database: Database, options: object, log: Callable[[str], None]) -> object:

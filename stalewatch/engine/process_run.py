@@ -14,7 +14,14 @@ from typing import Any
 from stalewatch.clients.errors import ClientError
 from stalewatch.clients.options import public_values
 from stalewatch.clients.protocol import Database, Leaving
-from stalewatch.engine.database_run import DatabaseRun, RunSpec, collect_garbage_rarely, connect, with_local_cluster
+from stalewatch.engine.database_run import (
+    DatabaseRun,
+    RunSpec,
+    check_fit,
+    collect_garbage_rarely,
+    connect,
+    with_local_cluster,
+)
 from stalewatch.engine.process_limits import require_files
 from stalewatch.engine.result import run_result
 from stalewatch.engine.threads import Progress, Report, Threads
@@ -311,6 +318,7 @@ def connected(
 
     The run goes on without a history that can no longer be written. Raises a `ClientError` or a `ClusterError`.
     """
+    check_fit(database, options, load)
     require_files(database, options, load.users)
     options = with_local_cluster(database, options, log)
     if database.addresses:  # creating a missing schema may take a while

@@ -4,7 +4,7 @@ import logging
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +19,14 @@ from stalewatch.clients.errors import BadAddress, ClientError
 from stalewatch.clients.options import public_values
 from stalewatch.clients.protocol import Database, Levels
 from stalewatch.clusters.protocol import ClusterError
-from stalewatch.engine.database_run import DatabaseRun, RunSpec, collect_garbage_rarely, connect, with_local_cluster
+from stalewatch.engine.database_run import (
+    DatabaseRun,
+    RunSpec,
+    check_fit,
+    collect_garbage_rarely,
+    connect,
+    with_local_cluster,
+)
 from stalewatch.engine.process_limits import require_files
 from stalewatch.engine.threads import Progress, Report
 from stalewatch.exit_codes import UNREACHABLE, USAGE
@@ -198,6 +205,8 @@ class OpenDatabase:
                 f"no address of {self.database}: pass it to the master, or to this worker in its environment; a local "
                 "cluster started here would not be the one that other workers use"
             )
+        if database.lacks_address(options):
+            check_fit(database, options, replace(settings.load, workload=self.workload))
         require_files(database, options, settings.users)
         options = with_local_cluster(database, options, log.info)
         self._history = self._history_path()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from stalewatch.reports import answers, lines, page_charts, page_tables, page_witnesses, words
+from stalewatch.reports.files import write_whole
 from stalewatch.reports.table import group_labels, labels
 
 FOLDER = Path(__file__).parent
@@ -46,9 +47,7 @@ def require() -> None:
 
 def write(path: Path, results: Sequence[Mapping[str, Any]]) -> None:
     """Write the page of the JSON results of runs, and create the folders above it; raise `PageUnavailable`."""
-    text = render(results)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    write_whole(path, render(results).encode(errors="replace"))  # a key may hold half a surrogate pair
 
 
 def render(results: Sequence[Mapping[str, Any]]) -> str:

@@ -9,9 +9,9 @@ counts exactly what a conflict resolution strategy loses: items, increments, and
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from typing import cast
 
 from stalewatch.checkers.verdict import Violation
-from stalewatch.clients.errors import BadAddress
 from stalewatch.clients.protocol import Answer, Body, Client, ClientSession, DocumentSession, Siblings
 from stalewatch.history.operation import Append, Operation, Write
 from stalewatch.recording.recorder import Recorder
@@ -102,20 +102,18 @@ class ConflictSession(RegisterSession):
 
 
 class ConflictWorkload(RegisterWorkload):
-    """Sessions that edit documents, with resolvers in the background; raises `BadAddress` without siblings."""
+    """Sessions that edit documents, with resolvers in the background, of a client that has `Siblings`."""
 
     def __init__(self, client: Client, recorder: Recorder, keys: Sequence[str], options: LoadOptions) -> None:
         super().__init__(client, recorder, keys, options)
-        if not isinstance(client, Siblings):
-            raise BadAddress(f"--workload conflict needs a database with siblings (couch); {client.database} has none")
-        self._siblings: Siblings = client
+        self._siblings = cast("Siblings", client)
         self._edited: set[str] = set()
         """The documents with an acknowledged edit."""
         self._acknowledged: Counter[str] = Counter()
         self._resolvers: resolution.ResolverThreads | None = None
         if options.resolve != resolution.NONE:
             merge = resolution.strategy(options.resolve)
-            self._resolvers = resolution.ResolverThreads(client, client.clock, keys, merge)
+            self._resolvers = resolution.ResolverThreads(self._siblings, client.clock, keys, merge)
         self._lost: Counter[str] = Counter()
         recorder.subscribe(self)
 

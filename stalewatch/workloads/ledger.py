@@ -6,9 +6,8 @@ are counted exactly, whereas a register gives only a lower bound; and no id may 
 
 from collections.abc import Mapping, Sequence
 from random import Random
-from typing import ClassVar
+from typing import ClassVar, cast
 
-from stalewatch.clients.errors import BadAddress
 from stalewatch.clients.protocol import (
     Answer,
     Client,
@@ -67,15 +66,13 @@ class AppendingSession(SharedKeysSession):
 
 
 class LedgerWorkload(RecordedWorkload):
-    """Sessions that append to lists; raises `BadAddress` if the database has none."""
+    """Sessions that append to lists, of a client that is a `Ledger`."""
 
     kinds = WORKLOADS["ledger"].kinds
 
     def __init__(self, client: Client, recorder: Recorder, keys: Sequence[str], options: LoadOptions) -> None:
-        if not isinstance(client, Ledger):
-            raise BadAddress(f"--workload ledger needs a database with lists; {client.database} has none")
         super().__init__(client, recorder, object_keys(keys, "list"), options)
-        self._ledger: Ledger = client
+        self._ledger = cast("Ledger", client)
 
     def preload(self) -> None:
         """Create the lists."""
@@ -115,15 +112,13 @@ class NumberingSession(SharedKeysSession):
 
 
 class SequenceWorkload(RecordedWorkload):
-    """Sessions that draw ids; raises `BadAddress` if the database has no counters."""
+    """Sessions that draw ids, of a client that has `Counters`."""
 
     kinds = WORKLOADS["sequence"].kinds
 
     def __init__(self, client: Client, recorder: Recorder, keys: Sequence[str], options: LoadOptions) -> None:
-        if not isinstance(client, Counters):
-            raise BadAddress(f"--workload sequence needs a database with counters; {client.database} has none")
         super().__init__(client, recorder, object_keys(keys, "counter"), options)
-        self._counters: Counters = client
+        self._counters = cast("Counters", client)
 
     def preload(self) -> None:
         """Create the counters."""

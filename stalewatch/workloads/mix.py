@@ -5,17 +5,33 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from random import Random
 
-from stalewatch.clients.errors import ClientError
-from stalewatch.clients.protocol import Answer, Client, ClientSession
+from stalewatch.clients.errors import BadAddress, ClientError
+from stalewatch.clients.protocol import Answer, Client, ClientSession, Counters, Ledger, Siblings
 from stalewatch.recording.recorder import Recorder
 from stalewatch.workloads import WORKLOADS, Perform, Session, Workload, workload_names
 from stalewatch.workloads.options import LoadOptions
+
+NEEDS: Mapping[str, tuple[type, str]] = {
+    "ledger": (Ledger, "lists"),
+    "sequence": (Counters, "counters"),
+    "conflict": (Siblings, "siblings (couch)"),
+}
+"""What a workload needs of a client beyond registers, and what the database must have for that."""
+
+
+def require_workloads(names: str, client: Client) -> None:
+    """Raise `BadAddress` if the client's database cannot run one of the workloads; it need not be connected."""
+    for name in workload_names(names):
+        protocol, needed = NEEDS.get(name, (object, ""))
+        if not isinstance(client, protocol):
+            raise BadAddress(f"--workload {name} needs a database with {needed}; {client.database} has none")
 
 
 def make_workload(
     names: str, client: Client, recorder: Recorder, keys: Sequence[str], options: LoadOptions
 ) -> Workload:
-    """Return the workload of that name, or the mix of those names (raises `stalewatch.clients.errors.BadAddress`)."""
+    """Return the workload of that name, or the mix of those names; raise `BadAddress` if the database has none."""
+    require_workloads(names, client)
     classes = [pkgutil.resolve_name(WORKLOADS[name].workload) for name in workload_names(names)]
     workloads: list[Workload] = [cls(client, recorder, keys, options) for cls in classes]
     return workloads[0] if len(workloads) == 1 else Mix(workloads, client, options)

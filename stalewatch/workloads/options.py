@@ -5,7 +5,7 @@ from random import SystemRandom
 from typing import Self
 
 from stalewatch.clients.errors import BadAddress
-from stalewatch.clients.options import at_most, count, option, positive, seconds, share, size
+from stalewatch.clients.options import above_zero, at_most, count, option, share, size, zero_or_more
 from stalewatch.workloads import WORKLOADS, workload_names
 from stalewatch.workloads.resolution import NONE, STRATEGIES
 
@@ -17,8 +17,8 @@ MOST_USERS = 10_000
 
 users = at_most(MOST_USERS, count, "every session is a thread or greenlet of this process")
 operations = at_most(1_000_000_000_000, count, "that many take years; use --duration")
-duration = at_most(31_536_000, positive, "that is a year, in seconds")
-rate = at_most(10_000_000, positive, "no process gets that far")
+duration = at_most(31_536_000, above_zero, "that is a year, in seconds")
+rate = at_most(10_000_000, above_zero, "no process gets that far")
 keys = at_most(10_000_000, count, "a process keeps all of its keys in memory")
 value_size = at_most(16_000_000, size, "databases refuse larger values")
 
@@ -47,7 +47,7 @@ class LoadOptions:
         "--warmup",
         "seconds before latencies and operations count; consistency is checked from the start",
         0.0,
-        parse=at_most(31_536_000, seconds, "that is a year, in seconds"),
+        parse=at_most(31_536_000, zero_or_more, "that is a year, in seconds"),
     )
     rate: float | None = option(
         "--rate", "operations per second, at fixed times (open loop); default: closed loop", parse=rate
@@ -62,7 +62,7 @@ class LoadOptions:
         "seed that makes the choice of keys and operations repeatable (default: random)",
         0,
         omitted=None,
-        parse=size,
+        parse=at_most(2**63 - 1, size, "a history keeps it in 64 bits"),
     )
     workload: str = option(
         "--workload",

@@ -4,9 +4,11 @@ import socket
 import ssl
 import struct
 import threading
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from random import Random
 from typing import Self
 
 from tests.clients.certificates import certificate
@@ -54,9 +56,93 @@ class HostileServer:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Accept no more connections, and end those that wait for this event."""
         self.closing.set()
         self._server.shutdown(socket.SHUT_RDWR)
         self._server.close()
+
+
+Turn = Callable[[socket.socket, bytes, threading.Event], bool]
+"""Passes on what a real server has answered, in a hostile way; returns whether the connection stays open."""
+
+
+class TurningProxy(HostileServer):
+    """A proxy before a real server, which passes everything on until it turns hostile to some of its clients."""
+
+    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
+        self.turns: dict[bytes, Turn] = {}
+        """How clients are treated from now on who name themselves so in the first message of a connection."""
+        self.hostilities: Counter[bytes] = Counter()
+        """How many answers to each were treated so."""
+        self._target = (host, port)
+        super().__init__(self._pass_on)
+
+    def _pass_on(self, client: socket.socket, closing: threading.Event) -> None:
+        with socket.create_connection(self._target) as server:
+            first = client.recv(65536)
+            server.sendall(first)
+            threading.Thread(target=_copy, args=(client, server), daemon=True).start()
+            while answer := server.recv(65536):
+                name = next((name for name in self.turns if name in first), None)
+                if name is None:
+                    client.sendall(answer)
+                    continue
+                self.hostilities[name] += 1
+                if not self.turns[name](client, answer, closing):
+                    return
+
+
+def _copy(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while sent := source.recv(65536):
+            target.sendall(sent)
+        target.shutdown(socket.SHUT_RDWR)
+
+
+def slowly(client: socket.socket, answer: bytes, closing: threading.Event) -> bool:
+    """Send one byte after another."""
+    for byte in answer:
+        if closing.wait(DRIP_S):
+            return False
+        client.sendall(bytes((byte,)))
+    return True
+
+
+def without_end(client: socket.socket, answer: bytes, closing: threading.Event) -> bool:
+    """Begin well, and never stop."""
+    client.sendall(answer[: len(answer) // 2])
+    while not closing.is_set():
+        client.sendall(BLOCK)
+    return False
+
+
+def as_garbage(client: socket.socket, answer: bytes, _closing: threading.Event) -> bool:
+    """Send something else."""
+    client.sendall(Random(len(answer)).randbytes(len(answer)))
+    return True
+
+
+def not_at_all(_client: socket.socket, _answer: bytes, _closing: threading.Event) -> bool:
+    """Keep the answer, and the connection open."""
+    return True
+
+
+def by_half(client: socket.socket, answer: bytes, _closing: threading.Event) -> bool:
+    """Close the connection in the middle of the answer."""
+    client.sendall(answer[: len(answer) // 2])
+    return False
+
+
+TURNS: Mapping[str, Turn] = {
+    "slow": slowly,
+    "endless": without_end,
+    "garbage": as_garbage,
+    "half-open": not_at_all,
+    "cut": by_half,
+}
 
 
 def silent(_client: socket.socket, closing: threading.Event) -> None:

@@ -16,6 +16,7 @@ from stalewatch.clients.databases import DATABASES
 from stalewatch.clients.errors import ClientError
 from stalewatch.clients.options import parse_options
 from tests.adversary.hostile import (
+    BLOCK,
     Answer,
     Beginning,
     HostileServer,
@@ -60,6 +61,7 @@ def hostile(database: str, folder: Path) -> dict[str, Answer]:
         SLOW_HANDSHAKE: dripping(always(TLS_RECORD)),
         "slow": dripping(beginning),
         "endless": endless(beginning),
+        **({"huge": announcing_2_gb} if database == "mongo" else {}),
     }
 
 
@@ -106,6 +108,19 @@ def only_hello(client: socket.socket, _closing: threading.Event) -> None:
     own = "{}:{}".format(*client.getsockname())
     while request := client.recv(65536):
         client.sendall(mongo_message(request, {**HELLO, "hosts": [own], "me": own}))
+
+
+def announcing_2_gb(client: socket.socket, closing: threading.Event) -> None:
+    """Announce in the hello that messages may have 2 GB, and then one of that size."""
+    own = "{}:{}".format(*client.getsockname())
+    huge = {**HELLO, "hosts": [own], "me": own, "maxMessageSizeBytes": 2**31 - 1}
+    while request := client.recv(65536):
+        if b"hello" in request or b"ismaster" in request:
+            client.sendall(mongo_message(request, huge))
+            continue
+        client.sendall(mongo_message(request, huge, 2**31 - 1))
+        while not closing.is_set():
+            client.sendall(BLOCK)
 
 
 def of_mongo() -> dict[str, Answer]:

@@ -8,7 +8,9 @@ import pytest
 from stalewatch.clients.databases import DATABASES
 from stalewatch.clients.errors import without_credentials
 from stalewatch.clients.options import options_of
+from stalewatch.clusters.local import home
 from stalewatch.commands.main import main
+from stalewatch.credentials import hide_split
 from stalewatch.workloads.options import LoadOptions
 
 SECRET = "s3cr3t"  # noqa: S105 # of nothing
@@ -65,6 +67,32 @@ def test_no_argument_is_echoed(command: tuple[str, ...], capsys: pytest.CaptureF
         assert SECRET not in said(capsys, *command, value)
 
 
+SPLIT = (("u:two", f"{SECRET}@host:1"), (f"http://u:{SECRET}", "words@host:1/x"), (f"u:a{SECRET}", "b", "c@host"))
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, ("bench", "couch", "--couch-a"), ("bench", "memory", "--write-to")])
+def test_no_password_with_a_space_is_echoed_where_the_shell_split_it(
+    command: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in SPLIT:
+        assert SECRET not in said(capsys, *command, *words), words
+
+
+def test_a_lock_names_its_holder_without_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = (
+        "--couch-a",
+        f"http://u:two {SECRET}@h:1",
+        "--password",
+        f"{SECRET} x",
+        f"--mongo-uri=mongodb://u:{SECRET}@h",
+    )
+    monkeypatch.setattr("sys.argv", ["stalewatch", "bench", *options])
+    with home.locked(tmp_path / "lock", print):
+        held = (tmp_path / "lock").read_text()
+    assert "stalewatch bench --couch-a" in held
+    assert SECRET not in held
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
@@ -73,9 +101,15 @@ def test_no_argument_is_echoed(command: tuple[str, ...], capsys: pytest.CaptureF
         ("https://token@h", "https://***@h"),
         ("'a b:c d@h' is wrong", "'***@h' is wrong"),
         ("u:p@q@h", "***@h"),
+        ("mongodb://u:two words@h:1/x", "mongodb://***@h:1/x"),
+        ("mongodb://u:p@ss word@h:1", "mongodb://***@h:1"),
+        ("u:two words@h", "***@h"),
+        ("stalewatch: error: ask ops@example.org", "stalewatch: error: ask ops@example.org"),
+        ("write mongodb://[USER:PASSWORD@]HOST:PORT", "write mongodb://[USER:PASSWORD@]HOST:PORT"),
         ("127.0.0.1:5984: connection refused", "127.0.0.1:5984: connection refused"),
         ("ask ops@example.org", "ask ops@example.org"),
     ],
 )
 def test_credentials_are_found_in_any_text(text: str, shown: str) -> None:
+    hide_split([])  # nothing of an earlier test
     assert without_credentials(text) == shown

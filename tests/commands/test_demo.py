@@ -56,7 +56,7 @@ def test_the_commands_that_run_are_those_that_are_printed(run: Run, capsys: pyte
 
 def test_results_go_to_a_folder_in_the_current_one(run: Run, tmp_path: Path) -> None:
     _, *benches, report = run()
-    assert report == ["report", "results/demo"]
+    assert report == ["report", "--force", "results/demo"]
     assert {Path(bench[-1]).parent for bench in benches} == {Path("results/demo")}
     assert (tmp_path / "results" / "demo").is_dir()
 

@@ -42,6 +42,23 @@ def test_single_files_are_accepted_and_html_sets_the_path_of_the_page(
     assert "m1" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("chosen", [(), ("--html", "page.html")])
+def test_a_page_that_exists_is_overwritten_by_force_only(
+    folder: Path, chosen: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("plotly")
+    monkeypatch.chdir(folder)
+    page = folder / (chosen[-1] if chosen else "report.html")
+    page.write_text("mine")
+    assert report(folder, *chosen) == 2
+    captured = capsys.readouterr()
+    assert f"{page.name} exists: give --force to overwrite it, or --html FILE for another one" in captured.err
+    assert "5 of 10 reads were stale" in captured.out
+    assert page.read_text() == "mine"
+    assert report(folder, *chosen, "--force") == 0
+    assert "<html" in page.read_text()
+
+
 def test_results_are_found_below_a_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("plotly")
     above = folder / "above"

@@ -1,11 +1,13 @@
 """The options of a load: defaults, parsing and rejected values."""
 
+import re
 from argparse import Namespace
 
 import pytest
 
+from stalewatch.clients.databases import DATABASES
 from stalewatch.clients.errors import BadAddress
-from stalewatch.clients.options import options_of, parse_options
+from stalewatch.clients.options import Option, options_of, parse_options
 from stalewatch.workloads.options import DEFAULT_OPERATIONS, LoadOptions
 
 
@@ -72,11 +74,13 @@ def test_without_a_seed_every_run_gets_a_different_one() -> None:
         ("users", "10001", "10000 at most: every session is a thread or greenlet of this process"),
         ("ops", "9999999999999", "1000000000000 at most: that many take years; use --duration"),
         ("duration", "31536001", "31536000 at most: that is a year, in seconds"),
-        ("duration", "1e308", "1000000000 at most"),
-        ("warmup", "1e308", "1000000000 at most"),
+        ("duration", "1e308", "31536000 at most: that is a year, in seconds"),
+        ("warmup", "1e308", "31536000 at most: that is a year, in seconds"),
         ("rate", "1e8", "10000000 at most: no process gets that far"),
+        ("rate", "1e308", "10000000 at most: no process gets that far"),
         ("duration", "0", "a number above 0"),
-        ("duration", "inf", "a number above 0"),
+        ("duration", "inf", "31536000 at most: that is a year, in seconds"),
+        ("duration", "nan", "a number above 0"),
         ("warmup", "-1", "a number of seconds, 0 or more"),
         ("warmup", "nan", "a number of seconds, 0 or more"),
         ("rate", "0", "a number above 0"),
@@ -108,3 +112,25 @@ def test_an_invalid_value_is_rejected_with_its_flag(name: str, text: str, compla
 def test_contradictory_or_unknown_choices_are_rejected(texts: dict[str, str], complaint: str) -> None:
     with pytest.raises(BadAddress, match=f"^{complaint}"):
         given(**texts)
+
+
+HUGE = ("1e308", "inf", "nan", "-1", "-1e308", "1" + "0" * 30, "9" * 5000)
+CLASSES = {"load": LoadOptions, **{one.name: one.options for one in DATABASES.values()}}
+OPTIONS = [
+    pytest.param(cls, option, id=f"{name} {option.flag}") for name, cls in CLASSES.items() for option in options_of(cls)
+]
+
+
+@pytest.mark.parametrize(("cls", "option"), OPTIONS)
+def test_every_number_has_a_bound_and_a_message_names_the_one_that_holds(cls: type, option: Option) -> None:
+    for text in HUGE:
+        try:
+            value = getattr(parse_options(cls, Namespace(**{option.name: text}), {}), option.field)
+        except BadAddress as error:
+            said = str(error)
+            bound = re.search(r"must be (\d+) at most|(?:from \d+ to|allows 1 to|choose 1 to) (\d+)", said)
+            if bound:
+                parse_options(cls, Namespace(**{option.name: bound[1] or bound[2]}), {})
+            assert option.flag in said
+        else:
+            assert not isinstance(value, int | float) or abs(value) <= 2**63, (text, value)

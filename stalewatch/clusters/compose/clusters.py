@@ -176,10 +176,24 @@ class CouchCompose(ComposeCluster):
 
     def client_options(self) -> Mapping[str, str]:
         """Return both leaders' URLs as client options."""
-        defaults = {"COUCHDB_USER": couch_leaders.USER, "COUCHDB_PASSWORD": couch_leaders.PASSWORD}
-        login = ":".join(quote(os.environ.get(name) or default, safe="") for name, default in defaults.items())
+        login = ":".join(quote(one, safe="") for one in _couch_login())
         a, b = self.nodes()
         return {"couch_a": f"http://{login}@{a}", "couch_b": f"http://{login}@{b}"}
+
+    def restart(self, node: str) -> None:
+        """Restart a leader, and return when it serves and replication with it is about to go on."""
+        super().restart(node)
+        self._renew_links(node)
+
+    def resume(self, node: str) -> None:
+        """Resume a frozen leader, with its replication; raise `NotRunning` if it is dead."""
+        super().resume(node)
+        self._renew_links(node)
+
+    def _renew_links(self, node: str) -> None:
+        """Let replication with a leader that is back go on at once; the leaders know each other by their services."""
+        peers = {service: f"{service}:{self.port}" for service in self.services}
+        couch_leaders.renew_links(self.addresses(), [self._container(node).service], peers, _couch_login())
 
     def serves(self, container: Container) -> bool:
         """Return whether a leader answers."""
@@ -201,6 +215,12 @@ CLUSTERS: Mapping[str, Callable[[], Reachable]] = {
     "couch": CouchCompose,
 }
 """The clusters of docker-compose.yml by database."""
+
+
+def _couch_login() -> tuple[str, str]:
+    """Return the user and the password that Compose gives to the leaders."""
+    user, password = (os.environ.get(name) for name in ("COUCHDB_USER", "COUCHDB_PASSWORD"))
+    return user or couch_leaders.USER, password or couch_leaders.PASSWORD
 
 
 def _is_resolved(container: Container) -> bool:

@@ -21,6 +21,9 @@ Document = dict[str, Any]
 USER, PASSWORD = "admin", "pass"
 """The credentials of all local leaders, which listen on loopback only and hold nothing but data of runs."""
 
+Login = tuple[str, str]
+LOGIN: Login = (USER, PASSWORD)
+
 REPLICATOR = "_replicator"
 """The database of replication documents; a new CouchDB takes a moment to create it, or must be told to."""
 
@@ -98,22 +101,29 @@ def links(addresses: Mapping[str, str], database: str) -> set[ReplicationLink]:
     return {link for link, _, _ in _existing(addresses, database)}
 
 
-def renew_links(addresses: Mapping[str, str], returned: Collection[str]) -> None:
+def renew_links(
+    addresses: Mapping[str, str],
+    returned: Collection[str],
+    peers: Mapping[str, str] | None = None,
+    login: Login = LOGIN,
+) -> None:
     """Write again all our replication documents, of any database, whose job may wait after a leader was away.
 
-    `returned` are the names of leaders that are back; others that do not answer are left out. CouchDB tries a job that
-    failed again after 30 s, 60 s, 120 s and so on, but a new document at once.
+    `returned` are the names of leaders that are back; others that do not answer are left out. `peers` are the leaders'
+    addresses for each other, if they are others. CouchDB tries a job that failed again after 30 s, 60 s, 120 s and so
+    on, but a new document at once.
     """
     living = serving(addresses.values())
-    back = {addresses[name] for name in returned}
-    for holder in living:
-        for document in _replications(holder):
+    known = {(peers or addresses)[name] for name, address in addresses.items() if address in living}
+    back = {(peers or addresses)[name] for name in returned}
+    for name, holder in addresses.items():
+        for document in _replications(holder, login) if holder in living else ():
             ends = {_end(document, "source")[0], _end(document, "target")[0]}
-            ours = document["_id"].startswith(_PREFIX) and ends <= living
-            if ours and ((ends & back and holder not in back) or _is_broken(holder, document)):
-                _remove(holder, document)
-                content = {name: value for name, value in document.items() if not name.startswith("_")}
-                _request("PUT", holder, _path(document), content, allowed=(CONFLICT,))
+            ours = document["_id"].startswith(_PREFIX) and ends <= known
+            if ours and ((ends & back and name not in returned) or _is_broken(holder, document, login)):
+                _remove(holder, document, login)
+                content = {field: value for field, value in document.items() if not field.startswith("_")}
+                _request("PUT", holder, _path(document), content, allowed=(CONFLICT,), login=login)
 
 
 def broken_links(addresses: Mapping[str, str], database: str) -> set[ReplicationLink]:
@@ -124,8 +134,9 @@ def broken_links(addresses: Mapping[str, str], database: str) -> set[Replication
     return {link for link, holder, document in _existing(addresses, database) if _is_broken(holder, document)}
 
 
-def _is_broken(holder: str, document: Document) -> bool:
-    job = _request("GET", holder, f"_scheduler/docs/{_path(document)}", allowed=range(FIRST_ERROR, 600))
+def _is_broken(holder: str, document: Document, login: Login = LOGIN) -> bool:
+    errors = range(FIRST_ERROR, 600)
+    job = _request("GET", holder, f"_scheduler/docs/{_path(document)}", allowed=errors, login=login)
     return job.get("state") in _BROKEN
 
 
@@ -193,16 +204,17 @@ def _existing(addresses: Mapping[str, str], database: str) -> Iterator[tuple[Rep
                 yield ReplicationLink(source, target), holder, document
 
 
-def _remove(holder: str, document: Document) -> None:
-    _request("DELETE", holder, f"{_path(document)}?rev={document['_rev']}", allowed=(MISSING, CONFLICT))
+def _remove(holder: str, document: Document, login: Login = LOGIN) -> None:
+    path = f"{_path(document)}?rev={document['_rev']}"
+    _request("DELETE", holder, path, allowed=(MISSING, CONFLICT), login=login)
 
 
 def _path(document: Document) -> str:
     return f"{REPLICATOR}/{quote(document['_id'], safe='')}"
 
 
-def _replications(address: str) -> list[Document]:
-    listed = _request("GET", address, f"{REPLICATOR}/_all_docs?include_docs=true", allowed=(MISSING,))
+def _replications(address: str, login: Login = LOGIN) -> list[Document]:
+    listed = _request("GET", address, f"{REPLICATOR}/_all_docs?include_docs=true", allowed=(MISSING,), login=login)
     documents = (row["doc"] for row in listed.get("rows", ()))
     return [document for document in documents if not document["_id"].startswith("_design/")]
 
@@ -214,12 +226,20 @@ def _end(document: Document, end: str) -> tuple[str, str]:
     return parts.netloc.rpartition("@")[2], unquote(parts.path).strip("/")
 
 
-def _request(method: str, address: str, path: str, body: object = None, *, allowed: Collection[int] = ()) -> Document:
+def _request(
+    method: str,
+    address: str,
+    path: str,
+    body: object = None,
+    *,
+    allowed: Collection[int] = (),
+    login: Login = LOGIN,
+) -> Document:
     """Return a leader's answer; raise `ClusterError` for none, or for an error that is not `allowed`."""
     try:
         with requests.Session() as session:
             session.trust_env = False  # no proxy between this process and loopback
-            session.auth = (USER, PASSWORD)
+            session.auth = login
             response = session.request(method, f"http://{address}/{path}", json=body, timeout=_REQUEST_TIMEOUT_S)
             answer: Document = response.json()
     except requests.RequestException as error:

@@ -4,7 +4,6 @@ import errno
 import fcntl
 import json
 import os
-import re
 import shlex
 import shutil
 import sys
@@ -15,14 +14,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from stalewatch.clusters.protocol import Busy, ClusterError, DiskFull, Progress, Unwritable
+from stalewatch.credentials import without_passwords
 
 VARIABLE = "STALEWATCH_HOME"
 FOLDER = ".stalewatch"
 
 LOCK_TIMEOUT_S = 180.0  # longer than any start or stop takes, so that only a command that hangs is reported
-
-CREDENTIALS = re.compile(r"(?<=//)[^/@\s]*(?=@)|(?<=password[= ])\S+")
-"""The user and password in a URL, and the value of an option for a password."""
 
 _ERRORS: dict[int | None, type[ClusterError]] = {errno.ENOSPC: DiskFull, errno.EDQUOT: DiskFull}
 
@@ -115,9 +112,9 @@ def _lock_file(path: Path) -> IO[str]:
 
 
 def _sign(file: IO[str]) -> None:
-    """Write who holds the lock, without credentials in URLs."""
+    """Write who holds the lock, without credentials."""
     program = Path(sys.argv[0]).name.replace("__main__.py", "stalewatch")
-    command = CREDENTIALS.sub("***", shlex.join((program, *sys.argv[1:])))
+    command = without_passwords(shlex.join((program, *sys.argv[1:])))
     file.truncate(0)
     file.write(f"pid {os.getpid()}: {command}")
     file.flush()

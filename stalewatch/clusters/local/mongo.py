@@ -44,6 +44,8 @@ USUAL_PORTS = {"mongo1": 27017, "mongo2": 27018, "mongo3": 27019}
 BYTES_PER_NODE = 400 << 20
 """Disk space for one member: 300 MB are its journal, which is allocated in full at the first start."""
 
+MOST_DELAY_S = 366 * 86_400
+
 READY_TIMEOUT_S = 120.0
 """Time for the members to answer and elect a primary; three seconds are usual."""
 
@@ -269,4 +271,6 @@ def _carry_out(step: AssemblyStep) -> str:
 def _whole_seconds(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of seconds, 0 or more")
+    if len(text.lstrip("0")) > len(str(MOST_DELAY_S)) or int(text) > MOST_DELAY_S:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be {MOST_DELAY_S} at most: MongoDB allows no longer delay")
     return int(text)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import requests
 import yaml
 from cassandra import ConsistencyLevel
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, ExecutionProfile, Session
@@ -19,8 +20,9 @@ from cassandra.policies import WhiteListRoundRobinPolicy
 
 from stalewatch.clusters.compose import cluster, clusters, containers
 from stalewatch.clusters.compose.clusters import CLUSTERS, CassandraCompose, CouchCompose, MongoCompose
-from stalewatch.clusters.local import cassandra_members
+from stalewatch.clusters.local import cassandra_members, couch_leaders
 from stalewatch.clusters.local.cassandra import CassandraCluster
+from stalewatch.clusters.local.couch import CouchCluster
 from stalewatch.clusters.local.mongo import MongoCluster
 from stalewatch.clusters.local.mongo_members import MemberView
 from stalewatch.clusters.protocol import (
@@ -450,3 +452,35 @@ def test_two_drills_cannot_use_the_same_containers(
         pass
     with MongoCompose().reserved(print):
         pass
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("fault", [("kill", "restart"), ("pause", "resume")])
+def test_replication_with_a_leader_that_is_back_goes_on_at_once(
+    engine: Engine, leaders: CouchCluster, fault: tuple[str, str]
+) -> None:
+    """The containers are real leaders here; their replication documents name them as Compose does."""
+    compose, ends, services = CouchCompose(), leaders.nodes(), CouchCompose.services
+    for service, address in zip(services, ends, strict=True):
+        engine.add(service, f"{address}:5984")
+    documents = []
+    for holder, source, target in ((ends[0], *services), (ends[1], *services[::-1])):
+        urls = {name: f"http://admin:pass@{one}:5984/bench" for name, one in (("source", source), ("target", target))}
+        documents.append(couch_leaders.url(holder, f"_replicator/stalewatch-bench-{source}%3A5984-{target}%3A5984"))
+        requests.put(documents[-1], json={**urls, "continuous": True}, timeout=60).raise_for_status()
+
+    def generations() -> tuple[list[tuple[str, object]], list[str]]:
+        found = [requests.get(document, timeout=60).json() for document in documents]
+        return [(one["_id"], one["source"]) for one in found], [one["_rev"] for one in found]
+
+    try:
+        what, before = generations()
+        for action in fault:
+            getattr(compose, action)(ends[1])
+        assert generations()[0] == what
+        after = generations()[1]
+        assert after[0] != before[0]
+        assert after[1] == before[1]  # its holder is back itself, and tries at once
+    finally:
+        for document in documents:
+            requests.delete(document, params={"rev": requests.get(document, timeout=60).json()["_rev"]}, timeout=60)
