@@ -17,7 +17,7 @@ from tests.clients.drill import Drill, until
 
 pytestmark = pytest.mark.server
 
-KEYS = 60
+KEYS = 30
 BUSY = LoadOptions(operations=None, duration_s=600, users=4, keys=100, write_ratio=0.5, reread=0.7)
 
 
@@ -202,7 +202,7 @@ LEVELS = ("ANY", "ONE", "QUORUM")
 
 
 def lost_with(timestamps: str, ring: CassandraCluster, name: str) -> Verdict:
-    load = LoadOptions(operations=1500, users=6, keys=20, write_ratio=0.5)
+    load = LoadOptions(operations=600, users=6, keys=20, write_ratio=0.5)
     drill = Drill(ring.uri(), name, load, write_cl="QUORUM", read_cl="QUORUM", timestamps=timestamps)
     drill.run.perform(lambda _: None)
     return drill.end()["lost_writes"]
@@ -220,13 +220,13 @@ def test_slow_clocks_lose_acknowledged_writes(ring: CassandraCluster, name: str)
 
 def test_version_timestamps_lose_nothing(ring: CassandraCluster, name: str) -> None:
     lost = lost_with("version", ring, name)
-    assert (lost.violated, lost.checked > 500) == (0, True)
+    assert (lost.violated, lost.checked > 200) == (0, True)
 
 
 def test_conditional_writes_are_linearizable(ring: CassandraCluster, name: str) -> None:
-    load = LoadOptions(operations=600, users=4, keys=10, write_ratio=0.5)
+    load = LoadOptions(operations=300, users=4, keys=10, write_ratio=0.5)
     drill = Drill(ring.uri(), name, load, write_cl="QUORUM", read_cl="SERIAL", lwt=True)
     drill.run.perform(lambda _: None)
     verdicts = drill.end()
     assert drill.recorder.judge.verdict() == "valid", verdicts
-    assert verdicts["stale_reads"].checked > 100
+    assert verdicts["stale_reads"].checked > 50

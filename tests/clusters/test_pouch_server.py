@@ -4,7 +4,7 @@ import json
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ import requests
 
 from stalewatch.clusters.local import couch_leaders, couch_servers, ports
 from stalewatch.clusters.local.process import ServerProcess
+from tests.conftest import eventually
 
 pytestmark = pytest.mark.server
 
@@ -29,7 +30,7 @@ class Server:
         self._command = couch_servers.pouchdb_arguments(program, f"127.0.0.1:{self.port}", folder / "data")
         self._packages = packages
 
-    def start(self, eventually: Callable[..., None]) -> None:
+    def start(self) -> None:
         environment = {"NODE_PATH": str(self._packages), "COUCH_USER": AUTH[0], "COUCH_PASSWORD": AUTH[1]}
         self.process.start(self._command, environment)
         eventually(lambda: couch_leaders.serving([self.address]))
@@ -38,21 +39,41 @@ class Server:
         more = {"auth": AUTH, "json": body, **more}
         return requests.request(method, f"http://{self.address}/{path}", timeout=TIMEOUT_S, **more)  # type: ignore[arg-type] # as given
 
+    def end_jobs(self) -> None:
+        for row in self.ask("GET", "_replicator/_all_docs").json()["rows"]:
+            assert self.ask("DELETE", f"_replicator/{row['id']}?rev={row['value']['rev']}").ok
+
+    def renew(self) -> None:
+        """Delete all databases, and create one."""
+        for name in self.ask("GET", "_all_dbs").json():
+            assert name == "_replicator" or self.ask("DELETE", name).ok
+        assert self.ask("PUT", "db").status_code == 201
+
     def url(self, database: str) -> str:
         return couch_leaders.url(self.address, database)
 
 
-@pytest.fixture
-def servers(pouch: tuple[Path, Path], tmp_path: Path, eventually: Callable[..., None]) -> Iterator[list[Server]]:
-    both = [Server(tmp_path / name, *pouch) for name in ("one", "two")]
+@pytest.fixture(scope="module")
+def both(pouch: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Server]]:
+    folder = tmp_path_factory.mktemp("servers")
+    both = [Server(folder / name, *pouch) for name in ("one", "two")]
     try:
-        for server in both:
-            server.start(eventually)
-            assert server.ask("PUT", "db").status_code == 201
         yield both
     finally:
         for server in both:
             server.process.kill()
+
+
+@pytest.fixture
+def servers(both: list[Server]) -> list[Server]:
+    """Two servers with an empty database and without jobs, whatever the test before did to them."""
+    for server in both:
+        if server.process.state != "running":
+            server.start()
+        server.end_jobs()
+    for server in both:
+        server.renew()
+    return both
 
 
 @pytest.fixture
@@ -65,7 +86,7 @@ def replicate(one: Server, two: Server, **more: object) -> requests.Response:
     return one.ask("PUT", "_replicator/job", document)
 
 
-def arrives(server: Server, key: str, eventually: Callable[..., None]) -> None:
+def arrives(server: Server, key: str) -> None:
     eventually(lambda: server.ask("GET", f"db/{key}").ok)
 
 
@@ -99,9 +120,7 @@ def test_a_document_sent_by_curl_is_stored(server: Server) -> None:
     assert server.ask("GET", "db/k").json()["v"] == 7
 
 
-def test_concurrent_edits_become_the_same_conflict_on_both_servers(
-    servers: list[Server], eventually: Callable[..., None]
-) -> None:
+def test_concurrent_edits_become_the_same_conflict_on_both_servers(servers: list[Server]) -> None:
     one, two = servers
     revs = {server.ask("PUT", "db/k", {"by": server.address}).json()["rev"] for server in servers}
     replicate(one, two)
@@ -118,7 +137,7 @@ def test_concurrent_edits_become_the_same_conflict_on_both_servers(
     eventually(lambda: "_conflicts" not in two.ask("GET", "db/k?conflicts=true").json())
 
 
-def test_endpoints_may_have_separate_credentials(servers: list[Server], eventually: Callable[..., None]) -> None:
+def test_endpoints_may_have_separate_credentials(servers: list[Server]) -> None:
     one, two = servers
     basic = {"auth": {"basic": {"username": AUTH[0], "password": AUTH[1]}}}
     header = {"headers": {"Authorization": requests.auth._basic_auth_str(*AUTH)}}
@@ -126,7 +145,7 @@ def test_endpoints_may_have_separate_credentials(servers: list[Server], eventual
         target = {"url": f"http://{receiver.address}/db", **credentials}
         assert replicate(sender, receiver, target=target).status_code == 201
         sender.ask("PUT", f"db/{sender.port}", {"v": 1})
-        arrives(receiver, str(sender.port), eventually)
+        arrives(receiver, str(sender.port))
 
 
 def test_replication_that_would_never_run_is_refused(servers: list[Server]) -> None:
@@ -135,35 +154,33 @@ def test_replication_that_would_never_run_is_refused(servers: list[Server]) -> N
         assert (answer.status_code, answer.json()["error"]) == (400, "bad_request")
 
 
-def test_acknowledged_writes_and_jobs_survive_a_kill(servers: list[Server], eventually: Callable[..., None]) -> None:
+def test_acknowledged_writes_and_jobs_survive_a_kill(servers: list[Server]) -> None:
     one, two = servers
     replicate(one, two)
     one.ask("PUT", "db/before", {"v": 1})
-    arrives(two, "before", eventually)
+    arrives(two, "before")
     for number in range(50):
         assert one.ask("PUT", f"db/k{number}", {"v": number}).status_code == 201
     one.process.kill()
-    one.start(eventually)
+    one.start()
     for number in range(50):
         assert one.ask("GET", f"db/k{number}").json()["v"] == number
-        arrives(two, f"k{number}", eventually)
+        arrives(two, f"k{number}")
     one.ask("PUT", "db/after", {"v": 2})
-    arrives(two, "after", eventually)
+    arrives(two, "after")
 
 
-def test_a_created_database_survives_a_kill(servers: list[Server], eventually: Callable[..., None]) -> None:
+def test_a_created_database_survives_a_kill(servers: list[Server]) -> None:
     for server in servers:
         created = [f"db{number}" for number in range(5)]
         assert {server.ask("PUT", name).status_code for name in created} == {201}
         server.process.kill()
-        server.start(eventually)
+        server.start()
         assert {*created} < {*server.ask("GET", "_all_dbs").json()}
         assert server.ask("PUT", "db0").status_code == 412
 
 
-def test_a_job_waits_for_a_dead_peer_and_for_a_missing_database(
-    servers: list[Server], eventually: Callable[..., None]
-) -> None:
+def test_a_job_waits_for_a_dead_peer_and_for_a_missing_database(servers: list[Server]) -> None:
     one, two = servers
     two.process.kill()
     replicate(one, two)
@@ -171,18 +188,18 @@ def test_a_job_waits_for_a_dead_peer_and_for_a_missing_database(
     one.ask("PUT", "db/k", {"v": 1})
     with pytest.raises(requests.ConnectionError):
         two.ask("GET", "db/k")
-    two.start(eventually)
-    arrives(two, "k", eventually)
+    two.start()
+    arrives(two, "k")
     assert two.ask("GET", "later").status_code == 404, "replication must not create databases"
     two.ask("PUT", "later")
     eventually(lambda: two.ask("GET", "later/k").ok)
 
 
-def test_a_job_ends_when_its_document_is_deleted(servers: list[Server], eventually: Callable[..., None]) -> None:
+def test_a_job_ends_when_its_document_is_deleted(servers: list[Server]) -> None:
     one, two = servers
     rev = replicate(one, two).json()["rev"]
     one.ask("PUT", "db/before", {"v": 1})
-    arrives(two, "before", eventually)
+    arrives(two, "before")
     assert one.ask("DELETE", f"_replicator/job?rev={rev}").ok
     time.sleep(0.5)
     one.ask("PUT", "db/after", {"v": 2})

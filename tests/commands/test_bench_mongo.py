@@ -28,7 +28,7 @@ def test_weaker_levels_have_more_stale_reads(whole: MongoCluster, tmp_path: Path
     rates = {}
     for write_concern, read_from in (("1", "secondary"), ("majority", "primary"), ("majority", "secondary")):
         report = tmp_path / "result.json"
-        load = ("--ops", "6000", "--users", "4", "--write-ratio", "0.5", "--reread", "1")
+        load = ("--ops", "3000", "--users", "4", "--write-ratio", "0.5", "--reread", "1")
         levels = ("--write-concern", write_concern, "--read-from", read_from)
         done = bench("mongo", "--mongo-uri", whole.uri(), *levels, *load, "--json", str(report))
         found = result_of(done, report)
@@ -120,7 +120,7 @@ def test_the_documented_command_lines_run_with_only_the_drivers(
         f"mongo --mongo-uri {whole.uri()} --db bench --coll kv --write-concern {write_concern} --read-from {read_from} "
         f"--ops 5000 --keys 1000 --write-ratio 0.3 --history {history}"
     )
-    done = bench(*line.split(), python=bare_python, PYTHONPATH="", COLUMNS="40")
+    done = bench(*line.split(), "--ops", "1500", python=bare_python, PYTHONPATH="", COLUMNS="40")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     for shape, text in zip(SHAPES, lines, strict=False):

@@ -1,5 +1,6 @@
 """The built wheel: its files, and its commands in a venv, run in a folder full of modules with risky names."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -91,9 +92,11 @@ def scripts(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     this way, so the editable install of the checkout, which is one, stays out.
     """
     folder = tmp_path_factory.mktemp("venv")
-    venv.create(folder, with_pip=True)
+    has_pip = importlib.util.find_spec("pip") is not None  # an environment that uv made has none
+    venv.create(folder, with_pip=not has_pip)
     python, binaries = folder / "bin" / "python", folder / "bin"
-    install = [python, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", wheel]
+    pip = [sys.executable, "-m", "pip", "--python", python] if has_pip else [python, "-m", "pip"]
+    install = [*pip, "install", "--quiet", "--no-index", "--no-deps", wheel]
     subprocess.run(install, check=True, timeout=TIMEOUT_S)
     (own,) = (folder / "lib").glob("python*/site-packages")
     borrowed = [path for path in sys.path if Path(path).name in {"site-packages", "dist-packages"}]
