@@ -220,3 +220,22 @@ def test_the_whole_runs_row_says_where_the_servers_are() -> None:
     given = Namespace(mongo_uri="mongodb://carol:s3cret@a:27017/?replicaSet=rs0", couch_a="http://a:5984")
     shown = str(rows_of(MasterRun("r", given, ["mongo"]))["whole run"]["witness"])
     assert shown == "0 operations; MongoDB at mongodb://***@a:27017/?replicaSet=rs0"
+
+
+def test_fallbacks_of_two_workers_add_up() -> None:
+    run = MasterRun("r", Namespace(), ["memory"])
+    for number in (1, 2):
+        findings, statistics = observed()
+        for fell_back in (True, False, False):
+            read = Read(session="s", key="k", version=1, start=0, end=number, outcome="ok")
+            statistics.add_strategic_read(read, fell_back=fell_back)
+        failed = Read(session="s", key="k", start=0, end=1, outcome="fail")
+        statistics.outcomes["read"]["fail"] += 1
+        statistics.add_strategic_read(failed, fell_back=True)
+        counted(run, findings, statistics)
+    totals = run.totals.statistics
+    assert {source: (times.count, times.total_ns) for source, times in totals.strategy.items()} == {
+        "first": (4, 6),
+        "fallback": (2, 3),
+    }
+    assert totals.failed_fallbacks == 2
