@@ -1,18 +1,20 @@
 """20,000 operations for each database and read strategy, on real servers whose replicas lag or lack writes."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import pytest
 
+from stalewatch.checkers.verdict import Violation
 from stalewatch.clients.databases import DATABASES
 from stalewatch.clients.options import with_values
 from stalewatch.clusters.local.cassandra import CassandraCluster
 from stalewatch.clusters.local.couch import CouchCluster
 from stalewatch.clusters.local.mongo import MongoCluster
 from stalewatch.engine.process_run import connected
+from stalewatch.history.operation import Operation, Write
 from stalewatch.workloads.options import LoadOptions
 from tests.conftest import leading
 from tests.engine.running import unheard
@@ -38,17 +40,44 @@ BROKEN = {
 """What must be seen violated, or the provocation proves nothing."""
 
 
+STICKY_S = 2.0
+
+
+class OwnWrites:
+    """Counts, in each run, the reads that missed an own write that was at most `STICKY_S` old."""
+
+    def __init__(self) -> None:
+        self.recent = 0
+
+    def on_operation(self, operation: Operation, violations: Sequence[Violation]) -> None:
+        for violation in violations:
+            if violation.guarantee == "read_your_writes":
+                write = next(one for one in violation.operations if isinstance(one, Write))
+                self.recent += operation.start - (write.end or 0) < STICKY_S * 1e9
+
+    def on_end(self, violations: Sequence[Violation]) -> None:
+        """Count nothing."""
+
+
 def violations(
     database: str, strategy: str, options: dict[str, str], provocation: AbstractContextManager[object]
 ) -> dict[str, int]:
-    """Return the violations of a run on the servers that the options name, whose load runs in the provocation."""
+    """Return the violations of a run on the servers that the options name, whose load runs in the provocation.
+
+    With ``sticky``, those of read-your-writes count only while the strategy promises anything.
+    """
     row = DATABASES[database]
-    chosen = with_values(row.options(), {**options, "read_strategy": strategy})
+    chosen = with_values(row.options(), {**options, "read_strategy": strategy, "sticky_seconds": str(STICKY_S)})
+    own = OwnWrites()
     with connected(row, chosen, LOAD, print) as run:
+        run.run.recorder.subscribe(own)
         run.perform(nullcontext(unheard), background=provocation)
         result: dict[str, Any] = run.result(run.totals())
     print(result["read_strategy"])
-    return {name: row["violated"] for name, row in result["guarantees"].items() if row["violated"]}
+    found = {name: row["violated"] for name, row in result["guarantees"].items()}
+    if strategy == "sticky":
+        found["read_your_writes"] = own.recent
+    return {name: violated for name, violated in found.items() if violated}
 
 
 def check(strategy: str, found: dict[str, int], broken: set[str]) -> None:
