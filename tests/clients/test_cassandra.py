@@ -382,7 +382,9 @@ def sources(client: CassandraDatabaseClient, key: str, host: Host) -> set[str]:
 
 def test_at_one_a_pinned_session_is_answered_by_one_replica(connect: Opener, caplog: pytest.LogCaptureFixture) -> None:
     client = connect(read_cl="ONE", read_strategy="pinned")
-    assert not caplog.records  # nothing that could let another replica answer
+    assert not [
+        one for one in caplog.records if one.name == "stalewatch"
+    ]  # nothing that could let another replica answer
     keys = [f"test-{secrets.token_hex(4)}" for _ in range(5)]
     client.preload(keys, "")
     hosts = {client._access.nodes.name(host): host for host in client._access.nodes.all()}
