@@ -30,7 +30,7 @@ _UNCERTAIN_SETTINGS = {
 log = logging.getLogger("stalewatch")
 
 
-class PinnedReads:
+class PinnedReplicaReads:
     """Reads each key through a node that is itself a replica of the key, the same one for as long as it is up.
 
     At ONE, such a coordinator asks its own replica, so one node answers all reads of the key; if all nodes have all
@@ -92,7 +92,7 @@ def reads(
                 lambda key, _seen: plain(key), lambda key, _seen, _first: quorum(key), clock, options.timeout_s
             )
         case "pinned":
-            return PinnedReads(ask, access, number)
+            return PinnedReplicaReads(ask, access, number)
         case _:
             return PlainReads(plain)
 

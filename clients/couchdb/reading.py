@@ -55,7 +55,7 @@ def _leaves(held: Leaves, seen: int) -> list[Body]:
     return sorted(held.bodies(), key=lambda body: int(body["v"]), reverse=True)
 
 
-class PinnedReads:
+class PinnedLeaderReads:
     """Reads all keys from one leader, chosen at random if several may answer, until it fails to answer a read."""
 
     def __init__(self, leaders: Sequence[Documents], random: Random, *, movable: bool) -> None:
@@ -108,6 +108,6 @@ def reads(leaders: Sequence[Documents], routes: Routes, options: CouchOptions, c
         case "pinned":
             named = options.read_from in {"a", "b"}
             mine = leaders if options.read_from != "b" else leaders[::-1]
-            return PinnedReads(mine, random, movable=not named)
+            return PinnedLeaderReads(mine, random, movable=not named)
         case _:
             return PlainReads(plain)

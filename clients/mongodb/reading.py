@@ -111,7 +111,7 @@ class OneMember(Nearest):
         return selection.with_server_descriptions(found)
 
 
-class PinnedReads:
+class PinnedMemberReads:
     """Reads all keys from one member, chosen at random among the eligible ones, until it is no longer eligible."""
 
     def __init__(self, connection: MongoConnection, limit_ms: int | None) -> None:
@@ -176,7 +176,7 @@ def reads(connection: MongoConnection, options: MongoOptions, now: Callable[[], 
         case "sticky":
             return _WithoutSession(StickyReads(plain, from_primary, now, options.sticky_seconds))
         case "pinned" if connection.direct is None:
-            return _WithoutSession(PinnedReads(connection, limit_ms))
+            return _WithoutSession(PinnedMemberReads(connection, limit_ms))
         case "pinned":
             return _WithoutSession(PlainReads(lambda key: replace(plain(key), fell_back=False)))
         case _:

@@ -105,7 +105,7 @@ def _read_strategy(options: Mapping[str, Any], statistics: Statistics) -> dict[s
         "read_strategy": {
             "strategy": ",".join(sorted(set(named))),
             "reads": statistics.outcomes["read"]["ok"],
-            "fallbacks": fallback.count,
+            "fallbacks": statistics.fallbacks,
             "failed_fallbacks": statistics.failed_fallbacks,
             "fallback_ms": _milliseconds(fallback),
             "other_ms": _milliseconds(first),
@@ -172,8 +172,7 @@ def run_result(
         "duration_s": duration_s,
         "ended_early": ended_early,
         **totals.statistics.figures(),
-        **_NOTHING_UNREAD,
-        **workload_results,
+        **_NOTHING_UNREAD, **workload_results,
         **_read_strategy(options, totals.statistics),
         "lost_writes_exact": lost_writes_exact(workload_results["workloads"]),
         **extra,

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from stalewatch.clients.errors import BadAddress, ClientError, Failure, classify
 from stalewatch.clients.protocol import Answer, Levels, Value
+from stalewatch.clients.read_strategies import Reads
 from stalewatch.history.clock import Clock
 from stalewatch.simulator.leaderless import LeaderlessStore
 from stalewatch.simulator.multi_leader import MultiLeaderStore
@@ -19,6 +20,7 @@ from stalewatch.simulator.simulated_time import DISTRIBUTIONS, SimulatedClock, p
 from stalewatch.simulator.single_leader import SingleLeaderStore
 from stalewatch.simulator.state import HELD, NEVER, LoggedWrite
 from stalewatch.simulator.store import (
+    AS_CONFIGURED,
     ERRORS,
     RECORDED_NAMES,
     MemoryStoreError,
@@ -58,11 +60,13 @@ class MemorySession:
         self._refusals = options.refusals
         self._failures = options.refusals + options.timeouts
         self._applied = options.timeouts_applied
-        self._reads = reads(self._ask, store, clock, Random(f"{options.seed}/reads/{name}"), explain)
+        self._reads: Reads | None = None
+        if options.read_strategy != "plain":
+            self._reads = reads(self._ask, store, clock, Random(f"{options.seed}/reads/{name}"), explain)
 
     def read(self, key: str) -> Answer:
         """Read a register as the read strategy says; raise a `MemoryStoreError`."""
-        return self._reads.read(key)
+        return self._ask(key, AS_CONFIGURED) if self._reads is None else self._reads.read(key)
 
     def _ask(self, key: str, choice: ReadChoice) -> Answer:
         """Read a register once; raise a `MemoryStoreError`."""
@@ -81,6 +85,8 @@ class MemorySession:
 
     def write(self, key: str, value: Value) -> Answer:
         """Raise a register to the value's version; raise a `MemoryStoreError`."""
+        if self._reads is None:
+            return self._send(LoggedWrite(key, value))
         answer = None
         try:
             answer = self._send(LoggedWrite(key, value))

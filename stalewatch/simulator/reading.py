@@ -27,7 +27,7 @@ MAJORITY = ReadChoice(majority=True)
 LEADER = ReadChoice("leader")
 
 
-class PinnedReads:
+class PinnedNodeReads:
     """Reads all keys at one node, chosen at random, until that node cannot answer or may no longer be read from."""
 
     def __init__(self, ask: Ask, store: Store, clock: Clock, random: Random) -> None:
@@ -79,6 +79,6 @@ def reads(ask: Ask, store: Store, clock: Clock, random: Random, explain: Callabl
             patience_s = options.timeout_s if strongest.majority else 0.0
             return TokenReads(lambda key, seen: ask(key, ReadChoice(seen=seen)), stronger, clock, patience_s)
         case "pinned":
-            return PinnedReads(ask, store, clock, random)
+            return PinnedNodeReads(ask, store, clock, random)
         case _:
             return PlainReads(plain)
