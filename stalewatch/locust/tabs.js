@@ -12,7 +12,7 @@
     #stale-share { width: 100%; margin: 1em 0; }
     #stale-share h6 { margin: 0 0 0.3em; font-size: 1.1rem; }
     #stale-share svg { width: 100%; height: 300px; font-size: 12px; fill: currentColor; }`;
-  const WIDTH = 1000, HEIGHT = 300, LEFT = 45, BOTTOM = 25, EVERY_MS = 2000;
+  const HEIGHT = 300, LEFT = 45, BOTTOM = 25, EVERY_MS = 2000;
   const NS = "http://www.w3.org/2000/svg";
 
   function decorate() {
@@ -59,13 +59,14 @@
     heading.textContent = "Stale Reads (% of successful reads)";
     const most = Math.max(...known.map(([, share]) => share), 0), top = niceTop(most);
     const first = points.length ? points[0][0] : 0, last = points.length ? points.at(-1)[0] : 1;
-    const x = (second) => LEFT + ((second - first) / Math.max(1, last - first)) * (WIDTH - LEFT - 10);
+    const width = box.clientWidth || 1000;  // one unit is a pixel, so that text keeps its shape
+    const x = (second) => LEFT + ((second - first) / Math.max(1, last - first)) * (width - LEFT - 10);
     const y = (share) => 10 + (1 - share / top) * (HEIGHT - BOTTOM - 10);
-    const svg = element("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img" });
+    const svg = element("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, role: "img" });
     svg.append(element("title", {}, known.length ? `now ${known.at(-1)[1].toFixed(2)} %, most ${most.toFixed(2)} %` : "no reads"));
     for (const part of [0, 0.5, 1]) {
       const at = y(top * part);
-      svg.append(element("line", { x1: LEFT, x2: WIDTH - 10, y1: at, y2: at, stroke: "currentColor", "stroke-opacity": 0.2 }));
+      svg.append(element("line", { x1: LEFT, x2: width - 10, y1: at, y2: at, stroke: "currentColor", "stroke-opacity": 0.2 }));
       svg.append(element("text", { x: LEFT - 5, y: at + 4, "text-anchor": "end" }, `${+(top * part).toPrecision(3)} %`));
     }
     if (known.length) {

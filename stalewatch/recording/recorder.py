@@ -11,7 +11,7 @@ from stalewatch.clients.protocol import Answer
 from stalewatch.history.clock import Clock
 from stalewatch.history.operation import Append, Draw, Fault, Final, Operation, Read, Write
 from stalewatch.history.writer import HistoryWriter
-from stalewatch.recording.statistics import NO_STALLS, Stalls, Statistics
+from stalewatch.recording.statistics import KIND, NO_STALLS, Stalls, Statistics
 
 UNJUDGED_OPERATIONS = 256
 UNJUDGED_NS = 500_000_000
@@ -184,6 +184,15 @@ class Recorder:
             if self._faults.pop(id(noted), None) is not None:
                 noted.end = self.clock.now()
                 self._hand_on(noted)
+
+    def unjudged_ok(self) -> dict[str, int]:
+        """Return by kind when the newest ok operation ended that is not judged yet."""
+        found: dict[str, int] = {}
+        for operation in list(self._unjudged):  # a copy: other threads go on recording
+            kind = KIND.get(operation.__class__)
+            if kind is not None and operation.outcome == "ok" and operation.end:  # type: ignore[union-attr] # no fault
+                found[kind] = operation.end
+        return found
 
     def active_faults(self) -> list[Fault]:
         """Return the faults that have not ended."""

@@ -107,7 +107,8 @@ class Collector:
             (recorder.judge.verdicts(), recorder.statistics),
             (totals.findings.verdicts, totals.statistics),
         ]
-        return figures_of(recorder.clock.now(), parts, recorder.active_faults())
+        figures = figures_of(recorder.clock.now(), parts, recorder.active_faults())
+        return figures._replace(last_ok={**figures.last_ok, **recorder.unjudged_ok()})
 
     def drain(self) -> Totals:
         """Return the totals since the last call."""

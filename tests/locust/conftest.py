@@ -218,7 +218,17 @@ class RecordingProxy:
         self._server.close()
 
 
-PAGES = ("/", "/stats/requests", "/logs", "/stats/report", "/exceptions", "/tasks", "/consistency.csv")
+PAGES = (
+    "/",
+    "/stats/requests",
+    "/logs",
+    "/stats/report",
+    "/exceptions",
+    "/tasks",
+    "/consistency.csv",
+    "/stale-share.json",
+    "/stalewatch.js",
+)
 
 
 def artefacts(swarm: Swarm, proxy: RecordingProxy) -> dict[str, bytes]:

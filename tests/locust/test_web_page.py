@@ -116,6 +116,48 @@ def test_the_tables_are_readable_in_light_and_dark(swarm: Swarm, browser: webdri
     assert int.__le__(*browser.execute_script(width))
 
 
+def test_verdicts_are_colored_guarantees_explained_and_stale_reads_charted(
+    swarm: Swarm, browser: webdriver.Chrome, eventually: Eventually
+) -> None:
+    swarm.alone("--autostart", "-u", "10", "-r", "50", "--processes", "2", "--rate", "300", *LOAD)
+    swarm.await_page()
+    browser.get(f"http://127.0.0.1:{swarm.web_port}/?tab=consistency")
+    eventually(lambda: table(browser).get("stale_reads", [""] * 5)[4] == "violated")
+    eventually(lambda: cell(browser, "stale_reads", "verdict")["verdict"] == "violated")
+    assert cell(browser, "stale_reads", "verdict")["color"] == "rgb(198, 40, 40)"
+    assert cell(browser, "conflicts", "verdict")["color"] == "rgb(97, 97, 97)"
+    assert "newest write" in cell(browser, "stale_reads", "promise")["promise"]
+    assert not [name for name in table(browser) if name.startswith("worker")]
+    browser.save_screenshot(str(swarm.folder / "consistency.png"))
+    button(browser, "Worker Runs").click()
+    eventually(
+        lambda: [row[0] for name, row in table(browser).items() if name.startswith("worker ")] == ["running"] * 2
+    )
+    button(browser, "Charts").click()
+    eventually(lambda: browser.find_elements(By.CSS_SELECTOR, "#stale-share polyline"))
+    assert "Stale Reads" in browser.find_element(By.ID, "stale-share").text
+    browser.execute_script("document.getElementById('stale-share').scrollIntoView()")
+    browser.save_screenshot(str(swarm.folder / "charts.png"))
+    button(browser, "Stop").click()
+    button(browser, "New")
+    points, timeline = swarm.get("/stale-share.json").json()["points"], swarm.result()["timeline"]
+    assert [share for _, share in points] == [
+        pytest.approx(100 * row.get("stale_reads", 0) / row["read_ok"]) if row.get("read_ok") else None
+        for row in timeline
+    ]
+
+
+def cell(browser: webdriver.Chrome, row: str, field: str) -> dict[str, str]:
+    """Return what the script has set of the cell with that field in the row of a guarantee, and its color."""
+    script = (
+        "const row = [...document.querySelectorAll('tr')].find((one) => one.cells[0].innerText === arguments[0]);"
+        "const cell = row.querySelector(`td[data-${arguments[1]}]`);"
+        "return cell ? {...cell.dataset, color: getComputedStyle(cell).backgroundColor} : {[arguments[1]]: ''}"
+    )
+    found: dict[str, str] = browser.execute_script(script, row, field)
+    return found
+
+
 def theme_switch(browser: webdriver.Chrome) -> WebElement:
     """Return the only visible button of the header without text."""
     buttons = browser.find_elements(By.CSS_SELECTOR, "header button")
@@ -168,7 +210,7 @@ def test_a_class_can_be_picked_on_the_page(swarm: Swarm) -> None:
 def test_without_a_login_nothing_is_shown(swarm: Swarm) -> None:
     swarm.alone("--web-login", *LOAD, locustfile=str(SERVER))
     swarm.await_page()
-    for path in ("/consistency.csv", "/stats/requests"):
+    for path in ("/consistency.csv", "/stats/requests", "/stale-share.json", "/stalewatch.js"):
         answer = swarm.get(path)
         assert answer.url.partition("?")[0].endswith("/login")
         assert "stale_reads" not in answer.text

@@ -1,13 +1,18 @@
 """JUnit files and Markdown summaries: what passes, fails and is skipped, and texts that would break either."""
 
 import json
+import shlex
+import shutil
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from stalewatch.commands.main import main
+from stalewatch.commands.main import main, parser
 from stalewatch.reports import expect
 from stalewatch.reports.ci import junit, markdown
 from tests.history.lines import CLOSE, header, read, write
@@ -156,3 +161,17 @@ def test_check_writes_both(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert main(["check", str(history), "--junit", "-"]) == 1
     assert cases(capsys.readouterr().out)["stale_reads"] == "failure"
     assert main(["check", str(history), "--junit", str(history)]) == 64
+
+
+WORKFLOW = Path(__file__).parents[2] / "docs" / "github-workflow.yml"
+
+
+def test_the_workflow_of_the_docs_is_one_and_its_commands_exist() -> None:
+    checker = shutil.which("check-jsonschema", path=Path(sys.executable).parent)
+    assert checker
+    subprocess.run([checker, "--builtin-schema", "vendor.github-workflows", WORKFLOW], check=True, timeout=60)
+    (job,) = yaml.safe_load(WORKFLOW.read_text())["jobs"].values()
+    commands = [shlex.split(step["run"])[1:] for step in job["steps"] if step.get("run", "").startswith("stalewatch ")]
+    assert [command[0] for command in commands] == ["bench", "drill"]
+    for command in commands:
+        assert expect.parse(parser(command[0]).parse_args(command).expect)

@@ -60,11 +60,12 @@ def test_the_speed_and_the_percentiles_are_lines() -> None:
 
 
 def test_what_broke_first_is_told_with_its_witness_and_the_verdict_with_its_reason() -> None:
-    made = with_counts(with_counts(result(), "stale_reads", 1, 10), "monotonic_reads", 1, 10)
+    stale = with_staleness(with_counts(result(), "stale_reads", 1, 10), 0.1, 0.2)
+    made = with_counts(stale, "monotonic_reads", 1, 10)
     for name, at in (("stale_reads", 9_000_000), ("monotonic_reads", 3_000_000)):
         operation = {"op": "read", "session": "s1", "key": f"k\x1b[31m{name}", "version": 1, "start": at, "end": at + 1}
         made["guarantees"][name]["witnesses"] = [{"operations": [operation], "cause": None, "staleness_s": None}]
-    made |= {"faults": [{"fault": "kill", "node": "n1", "start": 1_000_000_001, "end": None}], "conflicts": 3}
+    made |= {"faults": [{"fault": "kill", "node": "n1", "start": 1_000_000_001, "end": None}]}
     assert list(plain_lines(made))[-3:] == [
         "broke first: monotonic_reads, 1.0 s before kill of n1 began: s1 read version 1 of k\\x1b[31mmonotonic_reads",
         "invalid means: the database broke a guarantee that was checked: stale_reads, monotonic_reads",
