@@ -147,18 +147,28 @@ def _longest_silence(result: Result) -> str:
 
 
 def _was_lost(result: Result) -> str:
-    row, exact = result["guarantees"]["lost_writes"], result.get("lost_writes_exact")
-    parts = [] if row["checked"] else ["not checked: no final reads were made, or none succeeded"]
-    if row["violated"]:
-        bound = "" if exact else "at least "
-        parts.append(f"{bound}{count(row['violated'])} of {count(row['checked'])} acknowledged writes")
-        within_s = (result.get("rpo") or {}).get("span_s")
-        parts += [f"acknowledged within {span(within_s)}"] if within_s else []
-    elif row["checked"]:
-        hidden = "" if exact else ", unless a newer write hides it"
-        parts.append(f"nothing: all of {count(row['checked'])} acknowledged writes were there{hidden}")
+    parts = list(_lost_of(result))
     parts += [f"{count(lost)} of {count(of)} {what} in conflict resolution" for what, lost, of in lines.losses(result)]
     return "; ".join(parts)
+
+
+def _lost_of(result: Result) -> Iterator[str]:
+    """Yield what is known about lost writes; a drill counts those that had been superseded apart."""
+    row, rpo, exact = result["guarantees"]["lost_writes"], result.get("rpo") or {}, result.get("lost_writes_exact")
+    if not row["checked"] or ("lost_writes" in rpo and rpo["lost_writes"] is None):
+        yield "not checked: the final reads failed or were not made"
+        return
+    lost = rpo.get("lost_writes", row["violated"])
+    bound = "" if exact else "at least "
+    if lost:
+        yield f"{bound}{count(lost)} of {count(row['checked'])} acknowledged writes"
+        if rpo.get("span_s"):
+            yield f"acknowledged within {span(rpo['span_s'])}"
+    else:
+        hidden = "" if exact else ", unless a newer write hides it"
+        yield f"nothing of {count(row['checked'])} acknowledged writes{hidden}"
+    if rpo.get("superseded"):
+        yield f"{count(rpo['superseded'])} that a newer write had superseded"
 
 
 def _was_old(result: Result) -> str:

@@ -18,7 +18,7 @@ from stalewatch.reports.table import show_side_by_side, stale_sentence
 from tests.checkers.twins import STALE_CAUSES, TWINS
 from tests.reports.results import result, stale_result
 
-pytest.importorskip("plotly")
+pytest.importorskip("jinja2")
 
 TIMES = {"rto_s": 4.2, "sustained_rto_s": None, "degraded_s": 3.0, "attempts": 12, "gap": [1, 2], "meanwhile": {}}
 
