@@ -166,7 +166,7 @@ def _lost_of(result: Result) -> Iterator[str]:
             yield f"acknowledged within {span(rpo['span_s'])}"
     else:
         hidden = "" if exact else ", unless a newer write hides it"
-        yield f"nothing of {count(row['checked'])} acknowledged writes{hidden}"
+        yield f"none of {count(row['checked'])} acknowledged writes{hidden}"
     if rpo.get("superseded"):
         yield f"{count(rpo['superseded'])} that a newer write had superseded"
 

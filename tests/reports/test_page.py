@@ -107,7 +107,7 @@ def test_a_page_shows_verdicts_answers_rates_latencies_errors_and_options() -> N
         "2026-01-02 03:04:05",
         "invalid 15 % of the reads were stale.",
         "How long could nobody write? No write succeeded",
-        "What was lost? Nothing of 500 acknowledged writes, unless a newer write hides it",
+        "What was lost? None of 500 acknowledged writes, unless a newer write hides it",
         "How old were reads? 15 % were stale (300 of 2,000): half of these by 12.0 ms or less, the worst by 1.50 s",
         "What did it cost? 208 operations/s; reads p50 1.00 ms, p99 9.00 ms; writes p50 1.00 ms, p99 9.00 ms; 9 ",
         "writes: 500 ok, 7 failed, 2 unknown",
