@@ -183,4 +183,4 @@ def test_the_reason_names_the_guarantee() -> None:
 def test_losses_that_were_not_checked_are_shown_as_such() -> None:
     made = drill_result()
     made["rpo"]["lost_writes"] = None
-    assert "not checked" in shown(decoded(json.dumps(made).encode()))
+    assert "Not checked: the final reads failed" in shown(decoded(json.dumps(made).encode()))
