@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from stalewatch.reports import lines
 from stalewatch.reports.words import (
+    NBSP,
     converged,
     count,
     fault_words,
@@ -23,14 +24,6 @@ from stalewatch.reports.words import (
 
 Result = Mapping[str, Any]
 Figure = float | None
-
-DATABASES = {
-    "mongo": "MongoDB",
-    "cassandra": "Cassandra",
-    "couch": "CouchDB",
-    "memory": "the simulated store",
-    "own": "your own operations",
-}
 
 BROKEN: Mapping[str, tuple[str, str]] = {
     "lost_writes": ("{n} acknowledged write was lost", "{n} acknowledged writes were lost"),
@@ -52,11 +45,6 @@ HELD = {
 }
 
 MOST_BROKEN = 3
-
-
-def database_name(result: Result) -> str:
-    """Return the database's name as its makers write it."""
-    return ", ".join(DATABASES.get(name, name) for name in str(result.get("database") or "").split(",") if name)
 
 
 def verdict_sentence(result: Result) -> str:
@@ -159,18 +147,28 @@ def _longest_silence(result: Result) -> str:
 
 
 def _was_lost(result: Result) -> str:
-    row, exact = result["guarantees"]["lost_writes"], result.get("lost_writes_exact")
-    parts = [] if row["checked"] else ["not checked: no final reads were made, or none succeeded"]
-    if row["violated"]:
-        bound = "" if exact else "at least "
-        parts.append(f"{bound}{count(row['violated'])} of {count(row['checked'])} acknowledged writes")
-        within_s = (result.get("rpo") or {}).get("span_s")
-        parts += [f"acknowledged within {span(within_s)}"] if within_s else []
-    elif row["checked"]:
-        hidden = "" if exact else ", unless a newer write hides it"
-        parts.append(f"nothing: all of {count(row['checked'])} acknowledged writes were there{hidden}")
+    parts = list(_lost_of(result))
     parts += [f"{count(lost)} of {count(of)} {what} in conflict resolution" for what, lost, of in lines.losses(result)]
     return "; ".join(parts)
+
+
+def _lost_of(result: Result) -> Iterator[str]:
+    """Yield what is known about lost writes; a drill counts those that had been superseded apart."""
+    row, rpo, exact = result["guarantees"]["lost_writes"], result.get("rpo") or {}, result.get("lost_writes_exact")
+    if not row["checked"] or ("lost_writes" in rpo and rpo["lost_writes"] is None):
+        yield "not checked: the final reads failed or were not made"
+        return
+    lost = rpo.get("lost_writes", row["violated"])
+    bound = "" if exact else "at least "
+    if lost:
+        yield f"{bound}{count(lost)} of {count(row['checked'])} acknowledged writes"
+        if rpo.get("span_s"):
+            yield f"acknowledged within {span(rpo['span_s'])}"
+    else:
+        hidden = "" if exact else ", unless a newer write hides it"
+        yield f"none of {count(row['checked'])} acknowledged writes{hidden}"
+    if rpo.get("superseded"):
+        yield f"{count(rpo['superseded'])} that a newer write had superseded"
 
 
 def _was_old(result: Result) -> str:
@@ -192,10 +190,10 @@ def _is_fresh(result: Result) -> str:
     after = row.get("fresh_after_s") or {}
     if not row["checked"] or not after:
         return "not measured"
-    if all(age == 0 for age in after.values()):
-        return "at once"
+    if len(set(after.values())) == 1 and not any(after.values()):
+        return "at once" if None not in after.values() else "not shown: too many were stale, or too few reads"
     return ", ".join(
-        f"{name} % {'not within the run' if age is None else 'at once' if age == 0 else f'after {span(age)}'}"
+        f"{name} % {'not shown' if age is None else 'at once' if age == 0 else f'after {span(age)}'}"
         for name, age in after.items()
     )
 
@@ -208,7 +206,7 @@ def _costs(result: Result) -> str:
     for kind, times in (result.get("latency") or {}).items():
         found = times["service_ms"]
         if found.get("p50") is not None:
-            parts.append(f"{kind}s {milliseconds(found['p50'])} ms, 1 % over {milliseconds(found['p99'])} ms")
+            parts.append(f"{kind}s p50 {_ms(found['p50'])}, p99 {_ms(found['p99'])}")
     failed = sum(row["fail"] + row["unknown"] for row in (result.get("operations") or {}).values())
     if failed:
         parts.append(f"{count(failed)} operations failed or are unknown")
@@ -274,7 +272,11 @@ def _per_second(result: Result) -> Figure:
 
 
 def _ms(value: float) -> str:
-    return f"{milliseconds(value)}\N{NO-BREAK SPACE}ms"
+    return f"{milliseconds(value)}{NBSP}ms"
+
+
+def _age(seconds: float) -> str:
+    return span(seconds) if seconds else "at once"
 
 
 class Column(NamedTuple):
@@ -291,8 +293,8 @@ COLUMNS: Mapping[str, Column] = {
     "writes lost": Column(_lost, count),
     "stale reads": Column(_stale("rate"), percent),
     "worst staleness": Column(_stale("staleness_s", "max"), span),
-    "99 % fresh after": Column(_fresh_after("99"), span),
-    "99.9 % fresh after": Column(_fresh_after("99.9"), span),
+    "99 % fresh after": Column(_fresh_after("99"), _age, "not shown"),
+    "99.9 % fresh after": Column(_fresh_after("99.9"), _age, "not shown"),
     "operations/s": Column(_per_second, count),
     "write p50": Column(_latency("write", "p50"), _ms),
     "write p99": Column(_latency("write", "p99"), _ms),
@@ -330,7 +332,10 @@ def _spread(values: Sequence[Figure], column: Column) -> str:
     missing = f", {len(values) - len(known)} without" if len(known) < len(values) else ""
     if written(known[0]) == written(known[-1]):
         return f"{written(known[0])}{missing}"
-    return f"{written(median(known))} ({written(known[0])} – {written(known[-1])}{missing})"  # noqa: RUF001 # a range
+    least, most = written(known[0]), written(known[-1])
+    if least.partition(NBSP)[2] == most.partition(NBSP)[2]:  # one unit is enough
+        least = least.partition(NBSP)[0]
+    return f"{written(median(known))}\n({least}{NBSP}– {most}{missing})"  # noqa: RUF001 # a range
 
 
 def recovery(result: Result) -> list[tuple[str, str]]:
@@ -350,7 +355,8 @@ def _recovery_rows(result: Result) -> Iterator[tuple[str, str]]:
     if result.get("rpo"):
         yield "acknowledged writes lost", _lost_words(result["rpo"])
     if result.get("two_primaries_s"):
-        yield "time with two primaries", " to ".join(span(end) for end in result["two_primaries_s"])
+        low_s, high_s = result["two_primaries_s"]
+        yield "time with two primaries", f"{span(low_s)} to {span(high_s)}" if high_s else "none seen"
     if result.get("converged_s") is not None or result.get("probed"):
         agreed_s = result["converged_s"]
         yield "from the heal until all replicas agreed", converged(result) if agreed_s is None else span(agreed_s)

@@ -78,6 +78,10 @@ class _AgeBucket(msgspec.Struct):
     checked: Annotated[int, Meta(ge=1, le=2**63 - 1)]
     stale: Count
 
+    def __post_init__(self) -> None:
+        if self.stale > self.checked:
+            raise ValueError("Expected `stale` to be at most `checked`")
+
 
 class _StaleReads(_Guarantee, kw_only=True):
     staleness_s: _Staleness
@@ -121,11 +125,29 @@ class _Second(msgspec.Struct):
     write_fail: Count = 0
     write_unknown: Count = 0
     stale_reads: Count = 0
+    read_p50_ms: Number | None = None
+    read_p99_ms: Number | None = None
+    write_p50_ms: Number | None = None
+    write_p99_ms: Number | None = None
+
+
+class _Node(msgspec.Struct):
+    node: str
+    read_ok: Count = 0
+    read_fail: Count = 0
+    read_unknown: Count = 0
+    write_ok: Count = 0
+    write_fail: Count = 0
+    write_unknown: Count = 0
+    stale_reads: Count = 0
+    read_your_writes: Count = 0
+    monotonic_reads: Count = 0
 
 
 class _Fault(msgspec.Struct):
     fault: str
     node: str | None = None
+    start: Integer | None = None
     start_s: Number | msgspec.UnsetType = msgspec.UNSET
     end_s: Number | msgspec.UnsetType | None = msgspec.UNSET
 
@@ -139,6 +161,7 @@ class _Recovery(msgspec.Struct):
     sustained_rto_s: Number | None = None
     degraded_s: Number | None = None
     attempts: Count = 1
+    sustained_known: bool = True
 
 
 class _Rpo(msgspec.Struct):
@@ -178,6 +201,11 @@ class _Result(msgspec.Struct):
     phantom_items: Count = 0
     errors: list[_Error] | None = None
     timeline: list[_Second] | None = None
+    nodes: list[_Node] = []
+    command: str | None = None
+    drill: str | None = None
+    ended_early: str | None = None
+    unread_keys: Count = 0
     recovery: dict[str, _Recovery] = {}
     faults: list[_Fault] | None = None
     rpo: _Rpo | None = None

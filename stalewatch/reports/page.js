@@ -10,7 +10,7 @@
 
   const faded = (name, percent) => `color-mix(in srgb, ${color(name)} ${percent}%, transparent)`;
 
-  const number = (value) => value >= 1000 ? value.toLocaleString("en-US") : String(+value.toPrecision(3));
+  const number = (value) => value >= 10000 ? `${+(value / 1000).toPrecision(3)}k` : value >= 1000 ? value.toLocaleString("en-US") : String(+value.toPrecision(3));
 
   const seconds = (value) => {
     if (value < 0.0001) return "at once";
@@ -49,25 +49,30 @@
     }
   });
 
-  // On a logarithmic axis uPlot passes null for ticks that stay without text.
   const ticks = (write) => (_, values) => values.map((value) => value == null ? "" : write(value));
+
+  // uPlot would draw nine lines a decade on a logarithmic axis.
+  const only = (values) => ({ splits: (_, __, low, high) => values.filter((value) => low <= value && value <= high), filter: (_, splits) => splits });
+
+  const decades = Array.from({ length: 12 }, (_, place) => +`1e${place - 5}`);
 
   const logRange = (_, low, high) => [10 ** Math.floor(Math.log10(low || 1)), 10 ** Math.ceil(Math.log10((high || 1) * 1.01))];
 
   const timeline = (element, figure) => {
     for (const panel of figure.panels) {
       add(element, panel.title, panel.log ? 190 : 150, {
+        legend: { markers: { fill: (_, place) => color(panel.lines[place - 1].color), width: 0 } },
         cursor: { sync: { key: element.dataset.figure }, drag: { x: true, y: false }, points: { size: 6 } },
         scales: {
           x: { time: false, range: (_, low, high) => low === figure.x[0] && high === figure.x.at(-1) ? [0, figure.end] : [low, high] },
           y: panel.log ? { distr: 3, range: logRange } : { range: (_, low, high) => [0, Math.max(high * 1.08, 1)] },
         },
         axes: [
-          axis(ticks((value) => `${value} s`), { space: 60 }),
-          axis(ticks(number), { size: 52 }),
+          axis(ticks((value) => `${value} s`), { space: 60, size: 30 }),
+          axis(ticks(number), { size: 52, ...(panel.log ? only(decades) : {}) }),
         ],
         series: [
-          { label: "at", value: (_, value) => value == null ? "" : `${value} s` },
+          { label: "time", value: (_, value) => value == null ? "" : `${value} s` },
           ...panel.lines.map((line) => ({
             label: line.name, stroke: color(line.color), width: 1.75, dash: line.dash ? [5, 3] : undefined,
             points: { show: figure.x.length < 3 }, value: (_, value) => value == null ? "" : number(value),
@@ -114,14 +119,14 @@
     ].map((line) => ({ ...line, spanGaps: true, value: (_, value) => value == null ? "" : nines(value) })));
     add(element, "", 300, {
       cursor: { drag: { x: false, y: false }, points: { size: 6 } },
-      legend: { show: !many },
+      legend: { show: !many, markers: { fill: (_, place) => lines[place - 1].stroke, width: 0 } },
       scales: {
         x: { time: false, distr: 3, range: () => [x[0] / 1.3, Math.max(x.at(-1) * 1.3, x[0] * 10)] },
         y: { range: (_, low, high) => [Math.min(Math.floor(low), 1), Math.max(Math.ceil(high), 3.2)] },
       },
       axes: [
-        axis(ticks(seconds), { space: 40 }),
-        axis(ticks(nines), { size: 78, splits: (_, __, low, high) => [0, 1, 2, 3, 4, 5].filter((value) => low <= value && value <= high) }),
+        axis(ticks(seconds), { size: 30, ...only([x[0] < 0.0001 ? x[0] : 0.0001, ...decades.filter((value) => value >= 0.001)]) }),
+        axis(ticks(nines), { size: 86, ...only([0, 1, 2, 3, 4, 5]) }),
       ],
       series: [{ label: "after", value: (_, value) => value == null ? "" : seconds(value) }, ...lines],
       bands: figure.curves.map((curve, place) => ({ series: [3 * place + 1, 3 * place + 2], fill: faded(curve.color, 16) })),

@@ -100,7 +100,6 @@ def content(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "matrix": page_tables.matrix(results),
         "latencies": page_tables.latencies(names, results),
         "staleness": page_tables.staleness(names, results),
-        "fresh_after": page_tables.fresh_after(names, results),
         "options": page_tables.options(results),
         "commands": page_tables.commands(names, results),
         "figures": {name: figure for name, figure in figures.items() if figure is not None},

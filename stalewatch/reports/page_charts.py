@@ -5,10 +5,11 @@ from one place.
 """
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from stalewatch.checkers.verdict import wilson
+from stalewatch.checkers.verdict import AGE_EDGES_NS, FRESH_PERCENTAGES, Freshness, wilson
 from stalewatch.reports.words import span
 
 Result = Mapping[str, Any]
@@ -122,8 +123,8 @@ AT_ONCE_S = 0.00005
 
 MOST_NINES = 5.0
 
-MARKS = {"99": 2.0, "99.9": 3.0}
-"""Percentages of fresh reads, and how many nines they are."""
+TOO_FEW = FRESH_PERCENTAGES["99"]
+"""A curve ends where there are too few reads to prove 99 % even if all of them are fresh."""
 
 
 def freshness(groups: Mapping[str, Sequence[Result]]) -> Figure | None:
@@ -131,53 +132,49 @@ def freshness(groups: Mapping[str, Sequence[Result]]) -> Figure | None:
 
     For each time, the reads at least that old count; those of repeats are added up. The share is in nines: 2 is 99 %.
     """
-    curves = [(group, _pooled(results)) for group, results in groups.items()]
-    shown = [(group, buckets) for group, buckets in curves if any(stale for *_, stale in buckets)][:MAX_CURVES]
-    if not shown:
+    curves = [(group, ages) for group, results in groups.items() if any((ages := _pooled(results)).stale)]
+    if not curves:
         return None
+    shown = zip(curves, COLORS, strict=False)
     return {
         "kind": "freshness",
-        "curves": [
-            {"name": group, "color": color, **_curve(buckets)}
-            for (group, buckets), color in zip(shown, COLORS, strict=False)
-        ],
-        "left_out": sum(any(stale for *_, stale in buckets) for _, buckets in curves) - len(shown),
+        "curves": [{"name": group, "color": color, **_curve(ages)} for (group, ages), color in shown],
+        "left_out": max(0, len(curves) - MAX_CURVES),
     }
 
 
-def _pooled(results: Sequence[Result]) -> list[tuple[float, int, int]]:
-    """Return the buckets of all runs: where each begins, and how many reads were checked and stale."""
-    checked: dict[float, list[int]] = {}
+def _pooled(results: Sequence[Result]) -> Freshness:
+    """Return the reads of all runs by age."""
+    ages = Freshness()
     for result in results:
         for bucket in result["guarantees"]["stale_reads"].get("freshness") or ():
-            row = checked.setdefault(bucket["from_s"], [0, 0])
-            row[0] += bucket["checked"]
-            row[1] += bucket["stale"]
-    return [(begin, *row) for begin, row in sorted(checked.items())]  # type: ignore[misc] # two numbers
+            place = bisect_right(AGE_EDGES_NS, round(bucket["from_s"] * 1e9))
+            ages.checked[place] += bucket["checked"]
+            ages.stale[place] += bucket["stale"]
+    return ages
 
 
-def _curve(buckets: Sequence[tuple[float, int, int]]) -> Figure:
+def _curve(ages: Freshness) -> Figure:
     points: list[tuple[float, float, float, float]] = []
-    for place, (begin, *_) in enumerate(buckets):
-        checked = sum(bucket[1] for bucket in buckets[place:])
-        stale = sum(bucket[2] for bucket in buckets[place:])
-        low, high = wilson(stale, checked)
-        if wilson(0, checked)[1] > 0.01 and points:  # noqa: PLR2004 # too few reads to prove 99 %, even if all are fresh
+    checked, stale = sum(ages.checked), sum(ages.stale)
+    for bucket in ages.buckets():
+        if not checked or (points and wilson(0, checked)[1] > TOO_FEW):
             break
-        points.append((begin or AT_ONCE_S, _nines(high), _nines(low), _nines(stale / checked)))
+        low, high = wilson(stale, checked)
+        points.append((bucket.from_ns / 1e9 or AT_ONCE_S, _nines(high), _nines(low), _nines(stale / checked)))
+        checked, stale = checked - bucket.checked, stale - bucket.stale
     x, least, most, seen = map(list, zip(*points, strict=True))
-    return {"x": x, "least": least, "most": most, "seen": seen, "marks": _marks(points)}
+    return {"x": x, "least": least, "most": most, "seen": seen, "marks": list(_marks(ages))}
 
 
 def _nines(stale_share: float) -> float:
-    return MOST_NINES if stale_share <= 10**-MOST_NINES else round(-math.log10(stale_share), 4) + 0.0
+    return MOST_NINES if stale_share <= 10**-MOST_NINES else abs(round(-math.log10(stale_share), 4))
 
 
-def _marks(points: Sequence[tuple[float, float, float, float]]) -> list[Figure]:
-    """Return the least time from which on that percentage is fresh, as in the JSON."""
-    found = {name: next((x for x, least, *_ in points if least >= nines), None) for name, nines in MARKS.items()}
-    return [
-        {"name": f"{name} % {'at once' if x == AT_ONCE_S else f'after {span(x)}'}", "x": x, "nines": MARKS[name]}
-        for name, x in found.items()
-        if x is not None
-    ]
+def _marks(ages: Freshness) -> Iterator[Figure]:
+    """Yield the least time from which on that percentage is fresh, as in the JSON."""
+    for name, share in FRESH_PERCENTAGES.items():
+        after_ns = ages.fresh_after_ns(share)
+        if after_ns is not None:
+            words = f"after {span(after_ns / 1e9)}" if after_ns else "at once"
+            yield {"name": f"{name} % {words}", "x": after_ns / 1e9 or AT_ONCE_S, "nines": _nines(share)}

@@ -78,16 +78,6 @@ def _percentiles(row: Result) -> Iterator[str]:
         yield f"{bound if name == 'max' else ''}{span(times.get(name))}"
 
 
-def fresh_after(labels: Sequence[str], results: Results) -> list[list[str]]:
-    """Return one row for each run with stale reads: how long after a write 99 % and 99.9 % of the reads are fresh."""
-    rows = zip(labels, (result["guarantees"]["stale_reads"] for result in results), strict=True)
-    return [
-        [label, *("no such time seen" if age is None else span(age) for age in row["fresh_after_s"].values())]
-        for label, row in rows
-        if row["violated"] and row.get("fresh_after_s")
-    ]
-
-
 def freshness(result: Result) -> list[list[str]]:
     """Return one row for each bucket of the time from the newest write to a read: how many reads, how many stale."""
     row = result["guarantees"]["stale_reads"]

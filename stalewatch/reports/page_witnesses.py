@@ -38,11 +38,20 @@ NO_ARROW = frozenset({"phantom_reads", "unexpected_items", "conflicts"})
 
 def diagrams(result: Mapping[str, Any]) -> list[Row]:
     """Return the violated guarantees of a run, each with its witnesses."""
+    run = str(result.get("run") or "")
     return [
-        {"guarantee": name, "witnesses": [_diagram(name, one) for one in row["witnesses"]]}
+        {"guarantee": name, "witnesses": [_diagram(name, _without_run(one, run)) for one in row["witnesses"]]}
         for name, row in result["guarantees"].items()
         if row["witnesses"]
     ]
+
+
+def _without_run(witness: Mapping[str, Any], run: str) -> Mapping[str, Any]:
+    """Return a witness with the short names of its keys: the run's id, which starts them all, tells nothing here."""
+    operations = [
+        {**operation, "key": f"key {operation['key'].removeprefix(f'{run}-')}"} for operation in witness["operations"]
+    ]
+    return {**witness, "operations": operations}
 
 
 def _diagram(guarantee: str, witness: Mapping[str, Any]) -> Row:
@@ -107,7 +116,7 @@ def _outcome(operation: Operation) -> str:
 
 
 def _who(operation: Operation) -> str:
-    return str(operation.get("session") or "the final read")
+    return f"session {operation['session']}" if operation.get("session") else "the final read"
 
 
 def _at(operation: Operation) -> str:

@@ -116,6 +116,14 @@ LIMITS: Mapping[str, str] = {
     "phantom_items": "{} list items were never appended, or their append failed",
 }
 
+DATABASES = {
+    "mongo": "MongoDB",
+    "cassandra": "Cassandra",
+    "couch": "CouchDB",
+    "memory": "Simulated store",
+    "own": "Own operations",
+}
+
 NO_VALUE = "—"
 
 NBSP = "\u00a0"
@@ -324,13 +332,14 @@ def date(result: Result) -> str | None:
 
 def title(results: Sequence[Result], labels: Sequence[str]) -> str:
     """Return the page's heading: what was tested and how, never a run's id."""
-    databases = list(dict.fromkeys(str(result["database"]) for result in results if result.get("database")))
+    every = dict.fromkeys(name for result in results for name in str(result.get("database") or "").split(",") if name)
+    databases = [DATABASES.get(name, name) for name in every]
     drills = list(dict.fromkeys(str(result["drill"]) for result in results if result.get("drill")))
-    of = " and ".join(databases) or "a history"
+    of = " and ".join(databases) or "A history"
     drill = f", {' and '.join(drills)}" if drills else ""
     if len(results) > 1:
-        return f"{len(results)} runs of {of}{drill}"
-    return f"{of}{drill}" + (f": {labels[0]}" if labels[0] not in {of, "run"} else "")
+        return f"{len(results)} runs: {of}{drill}"
+    return f"{of}{drill}" + (f", {labels[0]}" if results[0].get("options") else "")
 
 
 def proof_words(violation: Violation) -> str:

@@ -7,7 +7,7 @@ import pytest
 
 from stalewatch.clients.databases import DATABASES
 from stalewatch.clients.errors import without_credentials
-from stalewatch.clients.options import options_of
+from stalewatch.clients.options import options_of, public_command
 from stalewatch.clusters.local import home
 from stalewatch.commands.main import main
 from stalewatch.credentials import hide_split
@@ -113,3 +113,27 @@ def test_a_lock_names_its_holder_without_credentials(tmp_path: Path, monkeypatch
 def test_credentials_are_found_in_any_text(text: str, shown: str) -> None:
     hide_split([])  # nothing of an earlier test
     assert without_credentials(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (
+            ("--mongo-uri", f"mongodb://u:{SECRET}@h1,h2/?replicaSet=rs0"),
+            "--mongo-uri 'mongodb://h1,h2/?replicaSet=rs0'",
+        ),
+        (("--mongo-uri", f"mongodb://h/?tlsCertificateKeyFilePassword={SECRET}"), "--mongo-uri mongodb://h/"),
+        ((f"--mongo-ur=mongodb://u:{SECRET}@h",), "--mongo-ur=mongodb://h"),
+        (("--password", SECRET, "--users", "3"), "--password SECRET --users 3"),
+        ((f"--passw={SECRET}",), "--passw=SECRET"),
+        (("--vary", f"password={SECRET},b"), "--vary password=SECRET"),
+        ((f"--vary=password={SECRET}",), "--vary=password=SECRET"),
+        (("--couch-a", f"http://admin:{SECRET}@h:1/x"), "--couch-a http://h:1/x"),
+        (("-H", f"http://a:{SECRET}@b"), "-H http://***@b"),
+        (("--write-concern=1", "--expect", "stale_reads<0.05"), "--write-concern=1 --expect 'stale_reads<0.05'"),
+    ],
+)
+def test_a_command_is_shown_without_secrets(words: tuple[str, ...], shown: str) -> None:
+    options = [option for database in DATABASES.values() for option in database.flags()]
+    found = public_command(("stalewatch", *words), [*options, *options_of(LoadOptions)])
+    assert found == f"stalewatch {shown}"

@@ -86,7 +86,7 @@ def test_only_in_its_own_checkout_is_the_current_folder_importable(monkeypatch: 
 def test_the_demo_compares_three_scenarios_on_a_real_replica_set(
     whole: MongoCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("plotly")
+    pytest.importorskip("jinja2")
     monkeypatch.setenv("STALEWATCH_HOME", str(whole.home))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.chdir(tmp_path)

@@ -23,7 +23,7 @@ def folder(tmp_path: Path) -> Path:
 def test_the_results_of_a_folder_are_shown_side_by_side_and_as_a_page(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("plotly")
+    pytest.importorskip("jinja2")
     assert report(folder) == 0
     out = capsys.readouterr().out
     assert out.index("m1") < out.index("m2")
@@ -35,7 +35,7 @@ def test_the_results_of_a_folder_are_shown_side_by_side_and_as_a_page(
 def test_single_files_are_accepted_and_html_sets_the_path_of_the_page(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("plotly")
+    pytest.importorskip("jinja2")
     page = folder / "new" / "page.html"
     assert report(folder / "2.json", "--html", page) == 0
     assert page.exists()
@@ -60,7 +60,7 @@ def test_a_page_that_exists_is_overwritten_by_force_only(
 
 
 def test_results_are_found_below_a_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("plotly")
+    pytest.importorskip("jinja2")
     above = folder / "above"
     (above / "demo").mkdir(parents=True)
     (folder / "1.json").rename(above / "demo" / "1.json")
@@ -69,7 +69,7 @@ def test_results_are_found_below_a_folder(folder: Path, capsys: pytest.CaptureFi
 
 
 def test_each_result_of_a_repeated_or_varied_drill_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("plotly")
+    pytest.importorskip("jinja2")
     path = tmp_path / "drill.json"
     load = ("--fault", "kill-replica", "--at", "1", "--for", "1", "--after", "1", "--seed", "6")
     assert main(["drill", "memory", *load, "--vary", "write-acks=1,2", "--json", str(path)]) == 0
@@ -92,7 +92,7 @@ def test_each_result_of_a_repeated_or_varied_drill_is_shown(tmp_path: Path, caps
 def test_a_file_that_is_not_a_result_is_skipped_with_one_line_and_the_others_are_shown(
     folder: Path, text: str, reason: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("plotly")
+    pytest.importorskip("jinja2")
     bad = folder / "0.json"
     bad.write_bytes(text.encode(errors="surrogateescape"))
     assert report(folder) == 2
@@ -123,30 +123,30 @@ def test_an_empty_folder_explains_how_to_make_results(tmp_path: Path, capsys: py
 
 
 def test_a_page_that_cannot_be_written_is_a_usage_error(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("plotly")
+    pytest.importorskip("jinja2")
     assert report(folder, "--html", folder / "1.json" / "page.html") == 2
     assert "stalewatch report: " in capsys.readouterr().err
 
 
 def test_a_page_on_a_full_disk_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("plotly")
+    pytest.importorskip("jinja2")
     assert report(folder, "--html", "/dev/full") == 2
     assert "stalewatch report: /dev/full: No space left on device" in capsys.readouterr().err
 
 
-def test_without_plotly_the_table_is_printed_and_the_missing_package_is_named(
+def test_without_jinja2_the_table_is_printed_and_the_missing_package_is_named(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "plotly", None)
+    monkeypatch.setitem(sys.modules, "jinja2", None)
     assert report(folder) == 2
     captured = capsys.readouterr()
     assert "5 of 10 reads were stale" in captured.out
     assert "pip install" in captured.err
-    assert "plotly" in captured.err
+    assert "jinja2" in captured.err
 
 
 def test_a_result_written_by_the_bench_is_accepted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("plotly")
+    pytest.importorskip("jinja2")
 
     path = tmp_path / "r.json"
     assert main(["bench", "memory", "--ops", "200", "--json", str(path)]) == 0

@@ -4,7 +4,16 @@ import pytest
 
 from stalewatch.checkers.judge import Judge
 from stalewatch.checkers.verdict import Verdict
-from stalewatch.reports.table import COLUMNS, labels, rows, show, show_guarantees, show_side_by_side, stale_sentence
+from stalewatch.reports.table import (
+    COLUMNS,
+    group_labels,
+    labels,
+    rows,
+    show,
+    show_guarantees,
+    show_side_by_side,
+    stale_sentence,
+)
 from tests.reports.results import result, stale_result, with_counts, with_latency
 
 WIDE = [("a" * 70, "b" * 70, "holds"), ("c", "[red]d[/red]", "violated")]
@@ -133,10 +142,10 @@ def test_equal_labels_are_extended_by_what_differs() -> None:
         "w=1 / secondary, users=10",
         "w=1 / secondary, users=20",
     ]
-    assert labels([result("a", **mongo), result("b", **mongo)]) == ["w=1 / secondary, a", "w=1 / secondary, b"]
-    assert labels([result("a", **mongo), result("a", **mongo)]) == [
-        "w=1 / secondary, a, no. 1",
-        "w=1 / secondary, a, no. 2",
-    ]
+    repeats = [result("a", **mongo), result("b", **mongo)]
+    assert labels(repeats) == ["w=1 / secondary, run 1", "w=1 / secondary, run 2"]
+    assert group_labels(repeats) == ["w=1 / secondary", "w=1 / secondary"]
+    drills = [{**one, "drill": drill} for one, drill in zip(repeats, ("kill-primary", "pause-primary"), strict=True)]
+    assert labels(drills) == ["w=1 / secondary, kill-primary", "w=1 / secondary, pause-primary"]
     couch = result(database="couch", write_to="a", read_from="b")
     assert labels([result(**mongo), couch]) == ["mongo: w=1 / secondary", "couch: write a / read b"]
