@@ -29,7 +29,9 @@ COMMANDS = {
     "bench": Command("load a database and report what its sessions saw", "stalewatch.commands.bench"),
     "drill": Command("break a cluster under load and report what its users saw", "stalewatch.commands.drill"),
     "check": Command("judge history files", "stalewatch.commands.check", BAD_INPUT),
-    "history": Command("convert histories from and to other tools' formats, and cut them", "stalewatch.commands.history", BAD_INPUT),
+    "history": Command(
+        "convert histories from and to other tools' formats, and cut them", "stalewatch.commands.history", BAD_INPUT
+    ),
     "report": Command("show results side by side", "stalewatch.commands.report"),
     "clean": Command("find and remove what killed runs left in a database", "stalewatch.commands.clean"),
     "cluster": Command("start and stop databases on this machine", "stalewatch.commands.cluster"),
