@@ -24,7 +24,7 @@ from stalewatch.history.exchange.models import check_call, model_of
 from stalewatch.history.exchange.registers import Model
 from stalewatch.history.exchange.staging import OutOfRange, Staging
 from stalewatch.history.operation import FORMAT, FORMAT_VERSION, Close, Header, Operation, Record, Registers
-from stalewatch.history.reader import BadHistory, History
+from stalewatch.history.reader import BadHistory, History, check_files
 from stalewatch.history.rules import FileRules, InvalidRecord
 from stalewatch.history.writer import HistoryWriter
 
@@ -51,6 +51,7 @@ def suffix_of(path: Path) -> str:
 
 def guess(path: Path) -> tuple[str, str]:
     """Return the format of a file and what tells it; raise `BadHistory`."""
+    check_files([path])
     with _errors(path):
         first = next((line for line in _lines(path) if line.strip()), "").strip()
     start = first[:1]
@@ -206,6 +207,7 @@ class _Imported(NamedTuple):
 
 def import_history(source: Path, target: Path, options: Options, progress: Progress) -> Summary:
     """Write another tool's history as one of ours; raise `BadHistory` or OSError."""
+    check_files([source])
     notes: list[str] = []
     with _errors(source), Staging() as staging, replacing(target) as part:
         imported = _READERS[options.form](source, options, staging, notes)

@@ -10,6 +10,7 @@ import hashlib
 import io
 import itertools
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, BinaryIO, NamedTuple
 
@@ -77,7 +78,9 @@ def write_edn(header: Header, records: Iterable[Record], out: BinaryIO) -> None:
             if record.end is not None:
                 staging.add_sorted(record.end, _COMPLETE, b"c" + place + data)
         out.write(b"; " + encode_header(header) + b"\n")
-        out.writelines(line.encode() + b"\n" for line in _events(staging.sorted()))
+        out.writelines(
+            line.encode() + b"\n" for line in _events(staging.sorted())
+        )  # zstandard's files have no writelines
         if close is not None:
             out.write(b"; " + encode(close) + b"\n")
 
@@ -230,12 +233,12 @@ LONGEST_CELL = 32_000
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
 
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
 def _cell(text: str) -> str:
     """Return a text that no spreadsheet takes for a formula, without control characters."""
-    shown = "".join(
-        f"\\u{ord(c):04x}" if c < " " or "\x7f" <= c <= "\x9f" or c in "\u2028\u2029" else c
-        for c in text.replace("\\", "\\\\")
-    )
+    shown = _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text.replace("\\", "\\\\"))
     return f"'{shown}" if shown.startswith(_FORMULA) else shown
 
 

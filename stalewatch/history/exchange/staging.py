@@ -81,8 +81,8 @@ class Staging:
 
     def sorted(self) -> Iterator[tuple[int, bytes]]:
         """Yield the second number and the data, by both numbers, then in the order in which they were added."""
-        for second, data in self.rows("SELECT second, data FROM sorted ORDER BY first, second, seq"):
-            yield second, data  # not `yield from`, which would close the cursor, maybe after the database
+        rows = self.rows("SELECT second, data FROM sorted ORDER BY first, second, seq")
+        yield from map(tuple, rows)  # type: ignore[arg-type] # not from the cursor, which would be closed, maybe too late
 
     def rows(self, query: str, *parameters: object) -> Iterator[tuple[Any, ...]]:
         """Yield the rows of a query."""

@@ -315,7 +315,8 @@ def test_tagged_records_vectors_tuples_and_json_lines_are_the_same_history(impor
         key, value = one["value"] or (None, None)
         pair = f'["{key}" {value or "nil"}]' if key else "nil"
         process = ":nemesis" if one["process"] == "nemesis" else one["process"]
-        return f"{{:index {one['index']}, :time {one['time']}, :type :{one['type']}, :process {process}, :f :{one['f']}, :value {pair}}}"
+        rest = f":process {process}, :f :{one['f']}, :value {pair}"
+        return f"{{:index {one['index']}, :time {one['time']}, :type :{one['type']}, {rest}}}"
 
     forms = [form(one) for one in events]
     texts = [
@@ -377,8 +378,10 @@ REFUSALS = {
     "twice": (edn("0 invoke read nil", "0 invoke read nil"), "2: process 0 invokes again before its call of line 1"),
     "alone": (edn("0 ok read 1"), "1: process 0 completes what it has not invoked"),
     "overlapping appends": (
-        '{:process 0, :type :invoke, :f :append, :key "5", :value "a"}\n{:process 1, :type :invoke, :f :append, :key "5", :value "b"}\n'
-        '{:process 1, :type :ok, :f :append, :key "5", :value "b"}\n{:process 0, :type :ok, :f :append, :key "5", :value "a"}\n',
+        "".join(
+            f'{{:process {process}, :type :{kind}, :f :append, :key "5", :value "{process}"}}\n'
+            for process, kind in ((0, "invoke"), (1, "invoke"), (1, "ok"), (0, "ok"))
+        ),
         "2: writes of key '5' overlap or are unknown, and some append",
     ),
     "no end": ("{:process 0, :type :invoke\n", "1: the { of line 1 does not end"),
