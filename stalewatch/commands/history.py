@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from stalewatch.checkers.judge import GUARANTEES
+from stalewatch.checkers.smallest import NoSuchViolation, nth_violation, smallest_history, violated_keys
 from stalewatch.clients.errors import without_credentials
 from stalewatch.clients.options import argument
 from stalewatch.exit_codes import BAD_INPUT, DONE
@@ -15,9 +16,11 @@ from stalewatch.history.compression import MissingCodec, require_codec
 from stalewatch.history.exchange import files
 from stalewatch.history.exchange.edn import MalformedEdn, dump, forms
 from stalewatch.history.exchange.formats import MissingPackage
-from stalewatch.history.reader import BadHistory
+from stalewatch.history.exchange.selection import Selection
+from stalewatch.history.reader import BadHistory, History
 
 STDOUT = "-"
+TEMPORARY = "stalewatch-history-"
 
 
 class Refused(Exception):
@@ -40,7 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_import(action: argparse.ArgumentParser) -> None:
     action.add_argument(
-        "--format", choices=files.FORMATS, help="format of IN: Jepsen's or porcupine's EDN, JSON lines, or CSV (guessed)"
+        "--format",
+        choices=files.FORMATS,
+        help="format of IN: Jepsen's or porcupine's EDN, JSON lines, or CSV (guessed)",
     )
     action.add_argument(
         "--initial",
@@ -72,7 +77,30 @@ def _add_export(action: argparse.ArgumentParser) -> None:
 
 
 def _add_filter(action: argparse.ArgumentParser) -> None:
-    del action
+    for flag, what in (("--key", "key"), ("--session", "session"), ("--node", "node")):
+        action.add_argument(flag, action="append", metavar=what.upper(), help=f"keep this {what}; may be repeated")
+    seconds = "seconds after the first operation's start"
+    action.add_argument(
+        "--from", dest="first", type=float, metavar="SECONDS", help=f"keep what ends at or after {seconds}"
+    )
+    action.add_argument(
+        "--to", dest="last", type=float, metavar="SECONDS", help=f"keep what starts at or before {seconds}"
+    )
+    action.add_argument(
+        "--guarantee", choices=tuple(GUARANTEES), help="keep the keys on which this guarantee is violated"
+    )
+    action.add_argument(
+        "--witness",
+        type=argument(_number),
+        metavar="N",
+        help="write the smallest history that shows violation N (of --guarantee, if given); the first is 1",
+    )
+
+
+def _number(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise ValueError(f"{text!r} is not a number from 1")
+    return int(text)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -104,7 +132,7 @@ def _check_output(arguments: argparse.Namespace) -> None:
 
 
 def _to_stdout(act: Callable[[argparse.Namespace, Path], None], arguments: argparse.Namespace) -> None:
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(prefix=TEMPORARY) as folder:
         path = Path(folder) / "history"
         act(arguments, path)
         with path.open("rb") as file:
@@ -137,13 +165,45 @@ def _suffixes() -> list[str]:
 
 
 def _filter(arguments: argparse.Namespace, output: Path) -> None:
-    del arguments, output
+    history = History([arguments.file])
+    if arguments.witness is not None:
+        _write_witness(arguments, history, output)
+        return
+    keys = None if arguments.key is None else frozenset(arguments.key)
+    if arguments.guarantee is not None:
+        violated = violated_keys(history, arguments.guarantee)
+        keys = violated if keys is None else keys & violated
+    first, last = (None if at is None else round(at * 1e9) for at in (arguments.first, arguments.last))
+    selection = Selection(keys, _set(arguments.session), _set(arguments.node), first, last)
+    if selection == Selection():
+        raise Refused("nothing to filter by: give --key, --session, --node, --from, --to, --guarantee or --witness")
+    start = 0 if first is last is None else min((one.start for one, _ in history.operations()), default=0)
+    operations = selection.of((operation for operation, _ in history.operations()), start)
+    summary = files.write_part(history, output, operations, _progress, complete=selection.keeps_whole_keys)
+    _done(summary, output)
+
+
+def _set(values: list[str] | None) -> frozenset[str] | None:
+    return None if values is None else frozenset(values)
+
+
+def _write_witness(arguments: argparse.Namespace, history: History, output: Path) -> None:
+    others = (arguments.key, arguments.session, arguments.node, arguments.first, arguments.last)
+    if any(value is not None for value in others):
+        raise Refused("--witness goes with --guarantee alone: it chooses the operations itself")
+    try:
+        violation = nth_violation(history, arguments.witness, arguments.guarantee)
+    except NoSuchViolation as error:
+        raise Refused(str(error)) from None
+    _say(f"violation {arguments.witness} is one of {violation.guarantee}")
+    operations = smallest_history(history, violation)
+    _done(files.write_part(history, output, operations, _progress, complete=True), output)
 
 
 def _done(summary: files.Summary, output: Path) -> None:
-    incomplete = "" if summary.complete else "; the history is incomplete"
-    _say(f"{summary.operations:,} operations written{incomplete}")
-    del output
+    incomplete = "" if summary.complete else "; marked as incomplete"
+    where = "" if output.parent.name.startswith(TEMPORARY) else f" to {output}"
+    _say(f"{summary.operations:,} operations written{where}{incomplete}")
 
 
 def _progress(count: int) -> None:
@@ -157,8 +217,15 @@ def _say(message: str) -> None:
 
 _Action = tuple[Callable[[argparse.Namespace, Path], None], str, Callable[[argparse.ArgumentParser], None]]
 _ACTIONS: dict[str, _Action] = {
-    "import": (_import, "convert another tool's history (Jepsen, porcupine, Elle, CSV) to one that can be judged", _add_import),
-    "export": (_export, "convert a history for other tools: Jepsen's EDN, porcupine's JSON lines, CSV, Parquet", _add_export),
+    "import": (
+        _import,
+        "convert another tool's history (Jepsen, porcupine, Elle, CSV) to one that can be judged",
+        _add_import,
+    ),
+    "export": (
+        _export,
+        "convert a history for other tools: Jepsen's EDN, porcupine's JSON lines, CSV, Parquet",
+        _add_export,
+    ),
     "filter": (_filter, "write the part of a history that matters, down to one violation", _add_filter),
 }
-_ = GUARANTEES

@@ -33,7 +33,9 @@ COMMANDS = {
         "measure what each combination of levels guarantees, beside what is documented", "stalewatch.commands.matrix"
     ),
     "check": Command("judge history files", "stalewatch.commands.check", BAD_INPUT),
-    "history": Command("convert histories from and to other tools' formats, and cut them", "stalewatch.commands.history", BAD_INPUT),
+    "history": Command(
+        "convert histories from and to other tools' formats, and cut them", "stalewatch.commands.history", BAD_INPUT
+    ),
     "report": Command("show results side by side", "stalewatch.commands.report"),
     "schema": Command("print the JSON schema of results", "stalewatch.commands.schema"),
     "clean": Command("find and remove what killed runs left in a database", "stalewatch.commands.clean"),

@@ -70,7 +70,7 @@ class History:
     def __init__(self, paths: Sequence[Path]) -> None:
         """Read the headers and last lines; raise `BadHistory` if that fails or they do not belong together."""
         self.paths = list(paths)
-        _check_files(self.paths)
+        check_files(self.paths)
         self.headers = [_read_header(path) for path in self.paths]
         self.sources = [_read_source(path, header) for path, header in zip(self.paths, self.headers, strict=True)]
         for path, header in zip(self.paths, self.headers, strict=True):
@@ -220,7 +220,7 @@ def _line_blocks(path: Path) -> Iterator[list[bytes]]:
         return
 
 
-def _check_files(paths: Sequence[Path]) -> None:
+def check_files(paths: Sequence[Path]) -> None:
     """Raise `BadHistory` for anything that cannot be read twice, and for a file that is given twice."""
     given: dict[tuple[int, int], Path] = {}
     for path in paths:

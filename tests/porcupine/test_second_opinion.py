@@ -56,7 +56,12 @@ def porcupine(tmp_path_factory: pytest.TempPathFactory) -> Opinions:
 def violated_keys(operations: Iterable[Operation]) -> set[str]:
     """Return the keys with a read that violates one of the three guarantees; porcupine knows no final reads."""
     judge = Judge()
-    found = [violation for operation in operations if not isinstance(operation, Final) for violation in judge.observe(operation)]
+    found = [
+        violation
+        for operation in operations
+        if not isinstance(operation, Final)
+        for violation in judge.observe(operation)
+    ]
     found += judge.finish()
     return {str(getattr(one.operations[-1], "key", "")) for one in found if one.guarantee in THREE}
 
@@ -70,7 +75,9 @@ def has_rising_starts(operations: Iterable[Operation]) -> bool:
     for one in operations:
         if isinstance(one, Write) and one.version is not None:
             starts[one.key].append((one.version, one.start))
-    return all([start for _, start in sorted(writes)] == sorted(start for _, start in writes) for writes in starts.values())
+    return all(
+        [start for _, start in sorted(writes)] == sorted(start for _, start in writes) for writes in starts.values()
+    )
 
 
 def agree(paths: Sequence[Path], porcupine: Opinions) -> tuple[int, int]:

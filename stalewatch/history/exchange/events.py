@@ -14,9 +14,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from stalewatch.history.exchange.edn import EdnSet, Keyword, Symbol, dump
+from stalewatch.history.exchange.edn import EdnSet as EdnSet  # noqa: PLC0414 # exported
+from stalewatch.history.exchange.edn import dump
 from stalewatch.history.operation import Outcome
 
+LONGEST_SHOWN = 40
 OUTCOMES: dict[str, Outcome] = {"ok": "ok", "fail": "fail", "info": "unknown"}
 
 
@@ -106,7 +108,12 @@ class Pairing:
 def shown(value: object) -> str:
     """Return a value for a message, cut."""
     text = dump(value)
-    return text if len(text) <= 40 else f"{text[:40]}..."
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
+
+
+def is_pair(value: object) -> bool:
+    """Return whether a value is a vector of two."""
+    return type(value) is list and len(value) == len(("key", "value"))
 
 
 def text(value: object) -> str:
@@ -116,7 +123,12 @@ def text(value: object) -> str:
 
 def key_text(value: object) -> str:
     """Return a key's name; a string that could be mistaken for another value stays in quotes: "1" is not 1."""
-    if type(value) is str and value and (value[0].isalpha() or value[0] == "_") and value not in {"nil", "true", "false"}:
+    if (
+        type(value) is str
+        and value
+        and (value[0].isalpha() or value[0] == "_")
+        and value not in {"nil", "true", "false"}
+    ):
         return value
     return dump(value)
 
@@ -126,6 +138,3 @@ def staged(value: object) -> str:
     if isinstance(value, list):
         return json.dumps([dump(item) for item in value], separators=(",", ":"))
     return dump(value)
-
-
-__all__ = ["EdnSet", "Keyword", "Pairing", "Step", "Symbol", "Unfit", "key_text", "shown", "staged", "text"]

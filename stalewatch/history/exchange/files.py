@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 from stalewatch.history.codec import MalformedLine, decode_header, encode
 from stalewatch.history.compression import (
@@ -18,12 +18,13 @@ from stalewatch.history.compression import (
 )
 from stalewatch.history.exchange.edn import MalformedEdn, forms
 from stalewatch.history.exchange.events import Pairing, Step, Unfit
-from stalewatch.history.exchange.formats import CsvRows, EdnRecords, json_line_record, record_of
 from stalewatch.history.exchange.formats import TARGETS as TARGETS  # noqa: PLC0414 # exported
-from stalewatch.history.exchange.models import Model, check_call, model_of
+from stalewatch.history.exchange.formats import CsvRows, EdnRecords, json_line_record, record_of
+from stalewatch.history.exchange.models import check_call, model_of
+from stalewatch.history.exchange.registers import Model
 from stalewatch.history.exchange.staging import OutOfRange, Staging
 from stalewatch.history.operation import FORMAT, FORMAT_VERSION, Close, Header, Operation, Record, Registers
-from stalewatch.history.reader import BadHistory, History
+from stalewatch.history.reader import BadHistory, History, check_files
 from stalewatch.history.rules import FileRules, InvalidRecord
 from stalewatch.history.writer import HistoryWriter
 
@@ -50,13 +51,16 @@ def suffix_of(path: Path) -> str:
 
 def guess(path: Path) -> tuple[str, str]:
     """Return the format of a file and what tells it; raise `BadHistory`."""
+    check_files([path])
     with _errors(path):
         first = next((line for line in _lines(path) if line.strip()), "").strip()
     start = first[:1]
     if first.startswith(MARK):
         other = next((line for number, line in enumerate(_lines(path)) if number == 1), "")
         if '"Input":' not in other:
-            raise BadHistory(path, 1, "this is a history of stalewatch already; `stalewatch history export` converts it")
+            raise BadHistory(
+                path, 1, "this is a history of stalewatch already; `stalewatch history export` converts it"
+            )
         return "json", "content"
     if start == "{" and first[1:].lstrip()[:1] == '"':
         return "json", "content"
@@ -144,6 +148,32 @@ def export_history(source: Path, target: Path, form: str, progress: Progress) ->
     return Summary(counted.count, origin.complete, [])
 
 
+def write_part(
+    history: History, target: Path, operations: Iterable[Operation], progress: Progress, *, complete: bool
+) -> Summary:
+    """Write some operations of a history of one file; if not `complete`, or the history is not, the part is incomplete.
+
+    Raises `BadHistory`, also if there are no operations, or OSError.
+    """
+    header, origin = history.headers[0], history.sources[0]
+    header.closes, header.clock_error_ns = True, origin.clock_error_ns
+    complete, counted = complete and origin.complete, _Counted(progress)
+    with replacing(target) as part:
+        writer = HistoryWriter(part, header)
+        try:
+            for operation in operations:
+                writer.add(operation)
+                counted.add()
+            if not counted.count:
+                raise BadHistory(history.paths[0], None, "no operation matches; nothing was written")
+            if complete:
+                writer.close(origin.clock_error_ns)
+        finally:
+            if not complete or not counted.count:
+                writer.abandon()
+    return Summary(counted.count, complete, [])
+
+
 class _Counted:
     """A count of operations that reports its progress."""
 
@@ -177,13 +207,14 @@ class _Imported(NamedTuple):
 
 def import_history(source: Path, target: Path, options: Options, progress: Progress) -> Summary:
     """Write another tool's history as one of ours; raise `BadHistory` or OSError."""
+    check_files([source])
     notes: list[str] = []
     with _errors(source), Staging() as staging, replacing(target) as part:
         imported = _READERS[options.form](source, options, staging, notes)
-        return _write(source, part, imported, _Counted(progress), notes)
+        return _write(part, imported, _Counted(progress), notes)
 
 
-def _write(source: Path, part: Path, imported: _Imported, counted: _Counted, notes: list[str]) -> Summary:
+def _write(part: Path, imported: _Imported, counted: _Counted, notes: list[str]) -> Summary:
     """Write what was read; raise `BadHistory` at the line of the first record that breaks a rule of histories."""
     rules = FileRules({}, overwriting=imported.header.registers == "overwriting")
     writer, close = HistoryWriter(part, imported.header), None
@@ -210,7 +241,12 @@ def _write(source: Path, part: Path, imported: _Imported, counted: _Counted, not
 
 def _foreign(source: Path, options: Options, registers: Registers) -> Header:
     return Header(
-        format=FORMAT, version=FORMAT_VERSION, run=source.name, clock_error_ns=0, closes=True, registers=registers,
+        format=FORMAT,
+        version=FORMAT_VERSION,
+        run=source.name,
+        clock_error_ns=0,
+        closes=True,
+        registers=registers,
         options={"imported": options.form},
     )
 
@@ -252,7 +288,7 @@ def _read_json(source: Path, options: Options, staging: Staging, notes: list[str
             if line.strip():
                 yield number, _json(number, line)
 
-    first = next(objects(), (1, {}))[1]
+    first: Any = next(objects(), (1, {}))[1]
     if isinstance(first, dict) and first.get("format") == FORMAT:
         records = ((line, json_line_record(fields, line)) for line, fields in objects() if line > 1)
         return _Imported(_header(1, first), records)

@@ -1,4 +1,4 @@
-"""Files that keep a whole history, so that exporting and importing it changes no verdict: EDN, JSON lines, CSV, Parquet.
+"""Files that keep a whole history, so that an export and an import change no verdict: EDN, JSON lines, CSV, Parquet.
 
 The header of the history is the first line (in EDN a comment) and the close line the last, so the run, the clock error,
 the kind of registers, and whether the file is complete survive as well. Fields that a format has no column for are in
@@ -10,13 +10,14 @@ import hashlib
 import io
 import itertools
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, BinaryIO, NamedTuple
 
 from stalewatch.history.codec import MalformedLine, decode, encode, encode_header
 from stalewatch.history.compression import LONGEST_LINE_BYTES
 from stalewatch.history.exchange.edn import Keyword, dump
-from stalewatch.history.exchange.events import Pairing, Step, Unfit
+from stalewatch.history.exchange.events import Pairing, Step, Unfit, is_pair
 from stalewatch.history.exchange.staging import Staging
 from stalewatch.history.operation import Close, Fault, Header, Record
 
@@ -77,8 +78,9 @@ def write_edn(header: Header, records: Iterable[Record], out: BinaryIO) -> None:
             if record.end is not None:
                 staging.add_sorted(record.end, _COMPLETE, b"c" + place + data)
         out.write(b"; " + encode_header(header) + b"\n")
-        for line in _events(staging.sorted()):
-            out.write(line.encode() + b"\n")
+        out.writelines(
+            line.encode() + b"\n" for line in _events(staging.sorted())
+        )  # zstandard's files have no writelines
         if close is not None:
             out.write(b"; " + encode(close) + b"\n")
 
@@ -166,10 +168,12 @@ class EdnRecords:
 
 def _call_fields(step: Step) -> Fields:
     done = step.asked if step.end is None else step.answer
-    if not (type(done) is list and len(done) == 2 and type(done[0]) is str):
+    if not is_pair(done) or type(done[0]) is not str:
         raise Unfit(step.line, "the value is no pair [key value]")
     key, value = done
-    op = {"write": "write", "add": "append", "generate": "draw"}.get(step.f, "final" if step.more.get("final?") else "read")
+    op = {"write": "write", "add": "append", "generate": "draw"}.get(
+        step.f, "final" if step.more.get("final?") else "read"
+    )
     name = "items" if op == "final" and isinstance(value, list) else _RESULTS.get(op, "version")
     fields: Fields = {"op": op, "key": key, "start": step.start, "end": step.end, "outcome": step.outcome}
     if value is not None:
@@ -177,7 +181,8 @@ def _call_fields(step: Step) -> Fields:
     for extra in ("session", "node", "error"):
         if step.more.get(extra) is not None:
             fields[extra] = step.more[extra]
-    return fields | step.more.get("more", {})
+    more: Fields = step.more.get("more", {})
+    return fields | more
 
 
 # JSON lines with porcupine's names.
@@ -228,15 +233,22 @@ LONGEST_CELL = 32_000
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
 
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
 def _cell(text: str) -> str:
     """Return a text that no spreadsheet takes for a formula, without control characters."""
-    shown = "".join(f"\\u{ord(c):04x}" if c < " " or "\x7f" <= c <= "\x9f" or c in "\u2028\u2029" else c for c in text.replace("\\", "\\\\"))
+    shown = _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text.replace("\\", "\\\\"))
     return f"'{shown}" if shown.startswith(_FORMULA) else shown
 
 
 def _cell_text(cell: str) -> str:
     """Return the text of a cell."""
-    return json.loads('"' + cell.removeprefix("'").replace('"', '\\"') + '"') if "\\" in cell or '"' in cell else cell.removeprefix("'")
+    return (
+        json.loads('"' + cell.removeprefix("'").replace('"', '\\"') + '"')
+        if "\\" in cell or '"' in cell
+        else cell.removeprefix("'")
+    )
 
 
 def _cut(value: Any) -> Any:  # noqa: ANN401 # any field
@@ -338,15 +350,16 @@ class MissingPackage(Exception):
 def write_parquet(header: Header, records: Iterable[Record], out: BinaryIO) -> None:
     """Write the columns of the CSV, whole texts, with the header of the history in the file's metadata."""
     try:
-        import pyarrow  # noqa: PLC0415 # optional, 45 MB
-        import pyarrow.parquet  # noqa: PLC0415
+        import pyarrow as pa  # noqa: PLC0415 # optional, 45 MB
+        from pyarrow.parquet import ParquetWriter  # noqa: PLC0415
     except ImportError:
         raise MissingPackage("Parquet needs the package pyarrow: pip install 'stalewatch[parquet]'") from None
-    kinds = {name: pyarrow.int64() if name in _NUMBERS else pyarrow.string() for name in COLUMNS}
-    schema = pyarrow.schema(list(kinds.items()), metadata={"stalewatch-history": encode_header(header)})
-    with pyarrow.parquet.ParquetWriter(out, schema, compression="zstd") as writer:
-        for batch in itertools.batched(map(_parquet_row, records), PARQUET_ROWS):
-            writer.write_batch(pyarrow.RecordBatch.from_pylist(list(batch), schema=schema))
+    kinds = {name: pa.int64() if name in _NUMBERS else pa.string() for name in COLUMNS}
+    schema = pa.schema(list(kinds.items()), metadata={"stalewatch-history": encode_header(header)})
+    with ParquetWriter(out, schema, compression="zstd") as writer:
+        rows = map(_parquet_row, records)
+        while batch := list(itertools.islice(rows, PARQUET_ROWS)):
+            writer.write_batch(pa.RecordBatch.from_pylist(batch, schema=schema))
 
 
 PARQUET_ROWS = 8192
@@ -356,7 +369,9 @@ def _parquet_row(record: Record) -> Fields:
     fields = fields_of(record)
     fits = {name: value for name, value in fields.items() if isinstance(value, int if name in _NUMBERS else str)}
     row = {name: fits.get(name) for name in COLUMNS}
-    more = {name: value for name, value in fields.items() if name not in row or (name not in fits and value is not None)}
+    more = {
+        name: value for name, value in fields.items() if name not in row or (name not in fits and value is not None)
+    }
     row["more"] = json.dumps(more, separators=(",", ":")) if more else None
     return row
 

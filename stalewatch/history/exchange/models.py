@@ -1,328 +1,36 @@
-"""What our judge may say about the workloads of other tools: one class a workload, each with its argument.
+"""Sets, ids and lists of other tools, and the table of all models, of which a log's first calls choose one."""
 
-A model keeps the calls of its workload on disk (`accept`), and then yields operations of ours (`operations`), each with
-the line that it comes from. It refuses what it cannot map exactly: a verdict over it would mean nothing.
-"""
-
-import heapq
 import json
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
-from stalewatch.history.exchange.events import EdnSet, Step, Unfit, key_text, shown, staged, text
+from stalewatch.history.exchange.events import EdnSet, Step, Unfit, is_pair, key_text, shown, staged
+from stalewatch.history.exchange.registers import (
+    CAS,
+    CounterModel,
+    KeyValueModel,
+    Model,
+    Numbered,
+    RegisterModel,
+    register_operation,
+)
 from stalewatch.history.exchange.staging import Call, Staging
-from stalewatch.history.operation import Append, Draw, Final, Operation, Read, Registers, Write
-
-Numbered = tuple[Operation, int]
-"""An operation, and the line that it comes from."""
+from stalewatch.history.operation import Append, Draw, Final, Operation, Write
 
 MOST_ELEMENT_READS = 20_000_000
-
-
-class Model:
-    """A workload: the calls it has, and what they become."""
-
-    calls: ClassVar[frozenset[str]]
-    registers: ClassVar[Registers] = "growing"
-    default_key: ClassVar[str] = "register"
-
-    def __init__(self, staging: Staging, initial: str) -> None:
-        self.staging = staging
-        self.initial = {"nil", initial}
-        """Values that a key may have before any write."""
-        self.notes: list[str] = []
-        """What the user should know about the result."""
-        self._keyed: bool | None = None
-
-    def accept(self, step: Step) -> None:
-        """Keep a call; raise `Unfit`."""
-        key, asked, answer = self._split(step)
-        self.stage(step, key, asked, answer)
-
-    def stage(self, step: Step, key: str, asked: Any, answer: Any) -> None:  # noqa: ANN401 # any value
-        """Keep a call of that key, with what was asked for and answered."""
-        raise NotImplementedError
-
-    def operations(self) -> Iterator[Numbered]:
-        """Yield the operations in the order of their ends; raise `Unfit`."""
-        raise NotImplementedError
-
-    def _split(self, step: Step) -> tuple[str, Any, Any]:
-        """Return the key of a call and its values without it: jepsen.independent makes each value a pair [key value]."""
-        asked = step.asked
-        pair = type(asked) is list and len(asked) == 2
-        if self._keyed is None:
-            self._keyed = pair and (asked[1] is None) == (step.f in {"read", "generate"})
-        if not self._keyed:
-            return self.default_key, asked, step.answer
-        if not pair:
-            raise Unfit(step.line, f"the value {shown(asked)} is no pair [key value], as those of earlier lines are")
-        answer = step.answer
-        if step.outcome == "ok" and not (type(answer) is list and len(answer) == 2 and answer[0] == asked[0]):
-            raise Unfit(step.line, f"the answer {shown(answer)} is no pair with the key {shown(asked[0])}")
-        return key_text(asked[0]), asked[1], answer[1] if type(answer) is list and len(answer) == 2 else None
-
-    def keep(self, step: Step, kind: str, key: str, value: str | None, *, session: str = "") -> None:
-        """Stage one row of a call."""
-        node, outcome, end = step.more.get("node"), step.outcome, step.end
-        if kind in UNBOUNDED and outcome == "unknown":
-            end = None  # may take effect whenever
-        session = session or f"p{step.process}"
-        node = None if node is None else text(node)
-        self.staging.add(Call(step.line, kind, session, key, value, step.start, end, outcome, node, step.error))
-
-    def refuse_reuse(self, kind: str, what: str) -> None:
-        """Raise `Unfit` at the first value that is written twice to one key; failed writes do not count."""
-        query = """SELECT line, earlier, key, value FROM (
-                SELECT line, key, value, lag(line) OVER (PARTITION BY key, value ORDER BY line) AS earlier
-                FROM call WHERE kind = ? AND outcome != 'fail')
-            WHERE earlier IS NOT NULL ORDER BY line LIMIT 1"""
-        for line, earlier, key, value in self.staging.rows(query, kind):
-            raise Unfit(line, f"{what} {value[:40]} of key {key!r} was used on line {earlier} already; {REUSED}")
-
-
-UNBOUNDED = {"write", "put", "append", "add", "generate"}
-REUSED = "only values that are written once to a key tell which write a read saw"
-CAS = (
-    "a compare-and-set reads and writes in one step, and fails if another value stands: whether that was right cannot be "
-    "told from versions; use a checker of models such as Knossos or porcupine"
-)
-
-
-class RegisterModel(Model):
-    """Reads and writes of whole values: Jepsen's register.
-
-    Such a register is overwritten, and its writers do not wait for each other. Numbering writes by their starts and
-    judging by that order would be wrong: with w(a) [1,10] and w(b) [2,3], a may take effect after b, and a read of a
-    afterwards is right, but would show version 1 after version 2.
-
-    What is exact: let *clean* be an acknowledged write that overlaps no other acknowledged one of its key. Every other
-    write is imported as unknown, so that no floor judges a read of its value, and numbered so that each clean write of a
-    smaller version had ended when it started (`_number`). Then a read of a clean value v with a floor f > v is wrong for
-    any register: w(v) had ended before w(f) started, w(f) took effect before the read started (acknowledged, or seen by
-    an earlier read), and nothing writes v again. That needs values written once; the initial value, which is version
-    0, is written never. A failed write has no version, so that a read of its value is a phantom.
-
-    Values that nobody wrote get the smallest versions of their key: they are phantoms, and set no floor for others.
-    """
-
-    calls = frozenset({"read", "write"})
-    registers: ClassVar[Registers] = "overwriting"
-
-    def stage(self, step: Step, key: str, asked: Any, answer: Any) -> None:  # noqa: ANN401
-        """Keep a read or a write."""
-        if step.f == "read":
-            self.keep(step, "read", key, staged(answer) if step.outcome == "ok" else None)
-            return
-        value = staged(asked)
-        if value in self.initial and step.outcome != "fail":
-            raise Unfit(step.line, f"{shown(asked)} is written, which is also the initial value of the key; {REUSED}")
-        self.keep(step, "write", key, value)
-
-    def operations(self) -> Iterator[Numbered]:
-        """Yield reads and writes with versions."""
-        self.refuse_reuse("write", "the value")
-        self._doubt_concurrent()
-        self._number()
-        query = """SELECT line, kind, session, key, call.value, start, "end", outcome, node, error, version
-            FROM call LEFT JOIN number USING (key, value) ORDER BY coalesce("end", start), seq"""
-        for *row, version in self.staging.rows(query):
-            call = Call(*row)
-            yield _register_operation(call, 0 if call.value in self.initial else version), call.line
-
-    def _doubt_concurrent(self) -> None:
-        """Make every acknowledged write that overlaps another one of its key an unknown one that never ended."""
-        query = """SELECT seq FROM (SELECT seq, start, "end",
-                max("end") OVER (PARTITION BY key ORDER BY start ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before,
-                lead(start) OVER (PARTITION BY key ORDER BY start) AS next
-            FROM call WHERE kind = 'write' AND outcome = 'ok') WHERE before > start OR next < "end" """
-        self.staging.run(f"CREATE TEMP TABLE concurrent AS {query}")
-        ((doubted, writes),) = self.staging.rows(
-            "SELECT (SELECT count(*) FROM concurrent), (SELECT count(*) FROM call WHERE kind = 'write' AND outcome = 'ok')"
-        )
-        self.staging.run(
-            """UPDATE call SET outcome = 'unknown', "end" = NULL WHERE seq IN (SELECT seq FROM concurrent)"""
-        )
-        if doubted:
-            self.notes.append(
-                f"{doubted:,} of {writes:,} acknowledged writes overlap another write of their key: which of them won is "
-                "not known, so they are imported as unknown, and reads of their values are checked by phantom_reads alone"
-            )
-
-    def _number(self) -> None:
-        """Give each value of a key its version: unwritten ones first, then written ones, clean ones by their ends.
-
-        The others are numbered by their starts, so each has a greater version than the clean writes that had ended.
-        """
-        self.staging.run("""CREATE TEMP TABLE unwritten AS
-            SELECT DISTINCT key, value FROM call WHERE kind = 'read' AND outcome = 'ok'
-            EXCEPT SELECT key, value FROM call WHERE kind = 'write' AND outcome != 'fail'""")
-        self.staging.run("DELETE FROM unwritten WHERE value = ?", [(value,) for value in self.initial])
-        self.staging.run("""INSERT INTO number
-            SELECT key, value, row_number() OVER (PARTITION BY key ORDER BY rank, at) FROM (
-                SELECT key, value, 0 AS rank, 0 AS at FROM unwritten UNION ALL
-                SELECT key, value, 1, CASE outcome WHEN 'ok' THEN "end" ELSE start END
-                FROM call WHERE kind = 'write' AND outcome != 'fail')""")
-
-
-def _register_operation(call: Call, version: int | None) -> Operation:
-    known: dict[str, Any] = {"session": call.session, "key": call.key, "start": call.start, "outcome": call.outcome}
-    known |= {"node": call.node, "error": call.error}
-    if call.kind == "read":
-        return Read(**known, end=call.start if call.end is None else call.end, version=version)
-    return Write(**known, end=call.end, version=None if call.outcome == "fail" else version)
-
-
-class KeyValueModel(RegisterModel):
-    """Puts, appends and gets of texts: porcupine's key-value logs.
-
-    A key that is only put is a register. One that is appended to has the text of all appends since the last put, so the
-    text that its i-th write leaves is known as long as its writes follow each other and are all acknowledged; then each
-    text is the value of its write. Writes that overlap are refused: which texts are right depends on their order.
-    Texts are kept as digests.
-    """
-
-    calls = frozenset({"get", "put", "append"})
-
-    def __init__(self, staging: Staging, initial: str) -> None:
-        super().__init__(staging, initial)
-        self.initial = {_digest(""), "nil"}
-
-    def _split(self, step: Step) -> tuple[str, Any, Any]:
-        if type(step.key) is not str:
-            raise Unfit(step.line, f"`:key` must be a string, not {shown(step.key)}")
-        return step.key, step.asked, step.answer
-
-    def stage(self, step: Step, key: str, asked: Any, answer: Any) -> None:  # noqa: ANN401
-        """Keep a get with the digest of its text, or a put or an append with its text."""
-        value = answer if step.f == "get" and step.outcome == "ok" else asked if step.f != "get" else ""
-        if type(value) is not str:
-            raise Unfit(step.line, f"`:value` must be a string, not {shown(value)}")
-        if step.f == "get":
-            self.keep(step, "read", key, _digest(value) if step.outcome == "ok" else None)
-        else:
-            self.keep(step, step.f, key, value)
-
-    def operations(self) -> Iterator[Numbered]:
-        """Yield reads and writes with versions."""
-        self.staging.run("CREATE TEMP TABLE left_behind (seq INTEGER PRIMARY KEY, value TEXT)")
-        self.staging.run("INSERT INTO left_behind VALUES (?, ?)", self._texts())
-        self.staging.run("""UPDATE call SET kind = 'write',
-            value = (SELECT value FROM left_behind WHERE left_behind.seq = call.seq) WHERE kind IN ('put', 'append')""")
-        return super().operations()
-
-    def _texts(self) -> Iterator[tuple[int, str]]:
-        """Yield for each write the digest of the text that it leaves."""
-        query = """SELECT seq, line, kind, key, value, start, "end", outcome FROM call
-            WHERE kind IN ('put', 'append') ORDER BY key, start"""
-        at, end, state, appended, doubt = None, 0, blake2b(digest_size=16), False, False
-        for seq, line, kind, key, value, start, ended, outcome in self.staging.rows(query):
-            if key != at:
-                at, end, state, appended, doubt = key, start, blake2b(digest_size=16), False, False
-            appended = appended or kind == "append"
-            doubt = doubt or start < end or outcome == "unknown"
-            if appended and doubt:
-                raise Unfit(line, f"writes of key {key!r} overlap or are unknown, and some append: {OVERLAPPING}")
-            end = max(end, ended or 0)
-            if outcome == "fail":
-                yield seq, "failed"
-                continue
-            if kind == "put":
-                state = blake2b(digest_size=16)
-            state.update(value.encode())
-            yield seq, state.hexdigest()
-
-
-OVERLAPPING = "which texts the key may hold depends on their order, which is not known; porcupine can judge such a log"
-
-
-def _digest(value: str) -> str:
-    return blake2b(value.encode(), digest_size=16).hexdigest()
-
-
-class CounterModel(Model):
-    """Adds of one positive amount, and reads: Jepsen's counter.
-
-    Let d be the amount. After the j-th add has ended, by ends, at least j adds have taken effect, and before the j-th has
-    started, by starts, fewer than j can have. So a register that only grows, whose write of version j starts with the
-    j-th start of an add (failed ones aside) and ends with the j-th end of an acknowledged one, allows a read of j * d
-    exactly if the counter does: `stale_reads` is Jepsen's lower bound, `phantom_reads` its upper bound, and
-    `read_regressions` holds since a counter that is only added to never falls. Write starts rise with versions, so the
-    three together are linearizability. Sessions of writes mean nothing here and are never those of readers.
-
-    Adds of different amounts, or negative ones, are refused: a total would not tell which of them it contains.
-    """
-
-    calls = frozenset({"add", "read"})
-    default_key = "counter"
-    _amount = 0
-
-    def stage(self, step: Step, key: str, asked: Any, answer: Any) -> None:  # noqa: ANN401
-        """Keep an add or a read."""
-        if step.f == "add":
-            self._amount = self._amount or asked
-            if asked != self._amount or asked < 1:
-                raise Unfit(step.line, f"an add of {shown(asked)} after one of {self._amount}: {UNEVEN}")
-            self.keep(step, "add", key, None)
-        elif step.outcome == "ok" and type(answer) is not int:
-            raise Unfit(step.line, f"a counter's read must return an integer, not {shown(answer)}")
-        else:
-            self.keep(step, "read", key, None if answer is None else str(answer))
-
-    def operations(self) -> Iterator[Numbered]:
-        """Yield writes of 1, 2, 3 ... and reads of the number of adds that they contain."""
-        self.staging.run("""INSERT INTO call (line, kind, key, value, start, "end", outcome)
-            SELECT s.line, 'write', s.key, s.n, s.start, e."end", CASE WHEN e."end" IS NULL THEN 'unknown' ELSE 'ok' END
-            FROM (SELECT line, key, start, row_number() OVER (PARTITION BY key ORDER BY start) AS n
-                  FROM call WHERE kind = 'add' AND outcome != 'fail') s
-            LEFT JOIN (SELECT key, "end", row_number() OVER (PARTITION BY key ORDER BY "end") AS n
-                  FROM call WHERE kind = 'add' AND outcome = 'ok') e ON e.key = s.key AND e.n = s.n""")
-        self._assign_sessions()
-        query = """SELECT line, kind, session, key, value, start, "end", outcome, node, error
-            FROM call WHERE kind != 'add' ORDER BY coalesce("end", start), seq"""
-        for row in self.staging.rows(query):
-            call = Call(*row)
-            yield _register_operation(call, None if call.value is None else self._version(int(call.value))), call.line
-
-    def _version(self, total: int) -> int:
-        """Return how many adds a total contains; one that no adds make gets a version that nobody wrote."""
-        adds, rest = divmod(total, self._amount or 1)
-        return (1 << 62) + abs(total) if rest or adds < 0 else adds
-
-    def _assign_sessions(self) -> None:
-        """Give writes that overlap different sessions, reusing those that are free."""
-        self.staging.run("UPDATE call SET value = value * ? WHERE kind = 'write'", [(self._amount or 1,)])
-        self.staging.run("CREATE TEMP TABLE lane (seq INTEGER PRIMARY KEY, session TEXT)")
-        self.staging.run("INSERT INTO lane VALUES (?, ?)", self._lanes())
-        self.staging.run("""UPDATE call SET session = (SELECT session FROM lane WHERE lane.seq = call.seq)
-            WHERE kind = 'write'""")
-
-    def _lanes(self) -> Iterator[tuple[int, str]]:
-        busy: list[tuple[int, int]] = []
-        lanes = 0
-        for seq, start, end in self.staging.rows("""SELECT seq, start, "end" FROM call WHERE kind = 'write' ORDER BY start"""):
-            if busy and busy[0][0] < start:
-                _, lane = heapq.heappop(busy)
-            else:
-                lanes += 1
-                lane = lanes
-            heapq.heappush(busy, (start if end is None else end, lane))
-            yield seq, f"adds {lane}"
-
-
-UNEVEN = "only a counter that always grows by the same positive amount tells from a total how many adds it contains"
 
 
 class SetModel(Model):
     """Adds of elements and reads of all of them: Jepsen's set and set-full.
 
     Two views of one history. As a *list*: every add is an append, and the ok read that was invoked last is the final
-    read, which the set checkers take it for as well: an acknowledged element that it misses is lost, one that it has twice
-    or that nobody added is unexpected. If there are several reads, also as *registers*, one an element, which set-full
-    does too: version 1 once it was added, and every read shows 1 or 0. An element never leaves a set without removes, so
-    such a register grows; `stale_reads` is what set-full calls stale (`:linearizable? true`), `read_regressions` an element
-    that was seen and is gone. Each element's reads are sessions of their own, since one read shows all elements at once.
+    read, which the set checkers take it for as well: an acknowledged element that it misses is lost, one that it has
+    twice or that nobody added is unexpected. If there are several reads, also as *registers*, one an element, as
+    set-full looks at them: version 1 once it was added, and every read shows 1 or 0. An element never leaves a set
+    without removes, so such a register grows; `stale_reads` is what set-full calls stale (`:linearizable? true`),
+    `read_regressions` an element that was seen and is gone. Each element has sessions of its own, since one read shows
+    all elements at once.
     """
 
     calls = frozenset({"add", "read"})
@@ -340,14 +48,18 @@ class SetModel(Model):
     def operations(self) -> Iterator[Numbered]:
         """Yield appends and final reads, and if there are several reads, writes and reads of each element."""
         self.refuse_reuse("add", "the element")
-        finals = {key: (seq, reads) for key, seq, reads in self.staging.rows(
-            "SELECT key, seq, count(*) OVER (PARTITION BY key) FROM (SELECT key, seq, start FROM call WHERE kind = 'read')"
-            " ORDER BY start"
-        )}
+        finals = {
+            key: (seq, reads)
+            for key, seq, reads in self.staging.rows(
+                "SELECT key, seq, count(*) OVER (PARTITION BY key) FROM call WHERE kind = 'read' ORDER BY start"
+            )
+        }
         ((expanded,),) = self.staging.rows("""SELECT total(adds * reads) FROM
             (SELECT sum(kind = 'add') AS adds, sum(kind = 'read') AS reads FROM call GROUP BY key) WHERE reads > 1""")
         if expanded > MOST_ELEMENT_READS:
-            raise Unfit(0, f"{expanded:,.0f} reads of single elements would be needed, more than {MOST_ELEMENT_READS:,}")
+            raise Unfit(
+                0, f"{expanded:,.0f} reads of single elements would be needed, more than {MOST_ELEMENT_READS:,}"
+            )
         elements = _Elements(self.staging)
         query = """SELECT seq, line, kind, session, key, value, start, "end", outcome, node, error
             FROM call ORDER BY coalesce("end", start), seq"""
@@ -376,7 +88,7 @@ class _Elements:
         if call.kind == "add":
             element = call.value or ""
             one = call._replace(session=f"{call.session}/{element}", key=f"{call.key}/{element}")
-            yield _register_operation(one, 1)
+            yield register_operation(one, 1)
             return
         end = call.end or 0
         while self._next is not None and self._next[0] < end:
@@ -385,12 +97,20 @@ class _Elements:
         shown = set(json.loads(call.value or "[]"))
         for element in sorted(shown | self._known.get(call.key, set())):
             one = call._replace(session=f"{call.session}/{element}", key=f"{call.key}/{element}")
-            yield _register_operation(one, int(element in shown))
+            yield register_operation(one, int(element in shown))
 
 
 def _append(call: Call) -> Append:
-    return Append(session=call.session, key=call.key, item=call.value, start=call.start, end=call.end,
-                  outcome=call.outcome, node=call.node, error=call.error)
+    return Append(
+        session=call.session,
+        key=call.key,
+        item=call.value,
+        start=call.start,
+        end=call.end,
+        outcome=call.outcome,
+        node=call.node,
+        error=call.error,
+    )
 
 
 def _final(call: Call) -> Final:
@@ -415,14 +135,26 @@ class UniqueIdsModel(Model):
 
     def operations(self) -> Iterator[Numbered]:
         """Yield draws."""
-        self.staging.run("""INSERT INTO number SELECT key, value, row_number() OVER (PARTITION BY key ORDER BY first) FROM
-            (SELECT key, value, min("end") AS first FROM call WHERE outcome = 'ok' GROUP BY key, value)""")
+        self.staging.run("""INSERT INTO number
+            SELECT key, value, row_number() OVER (PARTITION BY key ORDER BY first) FROM (
+                SELECT key, value, min("end") AS first FROM call WHERE outcome = 'ok' GROUP BY key, value)""")
         query = """SELECT line, kind, session, key, call.value, start, "end", outcome, node, error, version
             FROM call LEFT JOIN number USING (key, value) ORDER BY coalesce("end", start), seq"""
         for *row, number in self.staging.rows(query):
             call = Call(*row)
-            yield Draw(session=call.session, key=call.key, value=number, start=call.start, end=call.end,
-                       outcome=call.outcome, node=call.node, error=call.error), call.line
+            yield (
+                Draw(
+                    session=call.session,
+                    key=call.key,
+                    value=number,
+                    start=call.start,
+                    end=call.end,
+                    outcome=call.outcome,
+                    node=call.node,
+                    error=call.error,
+                ),
+                call.line,
+            )
 
 
 class _Order(NamedTuple):
@@ -438,9 +170,9 @@ class ListAppendModel(Model):
     A list that is only appended to is a register that only grows: its version is its length. The longest list that was
     read tells the place of each element, which is the version that its append wrote; elements that no read shows come
     after it, so a read that started after such an append was acknowledged is stale, and it is. That holds if every read
-    shows a beginning of the longest one; else the history is refused (Elle: incompatible-order). As a *list* the read that
-    was invoked last is the final one: lost, doubled and failed elements. Write starts need not rise with versions, so no
-    violation does not prove linearizability. Transactions of several operations are refused: their isolation is Elle's.
+    shows a beginning of the longest one; else the history is refused (Elle: incompatible-order). As a *list* the read
+    that was invoked last is the final one: lost, doubled and failed elements. Write starts need not rise with versions,
+    so no violation does not prove linearizability. Transactions of several operations are refused.
     """
 
     calls = frozenset({"txn"})
@@ -453,7 +185,12 @@ class ListAppendModel(Model):
 
     def _split(self, step: Step) -> tuple[str, Any, Any]:
         done = step.answer if step.outcome == "ok" else step.asked
-        if not isinstance(done, list) or len(done) != 1 or not isinstance(done[0], list) or len(done[0]) != 3:
+        if (
+            not isinstance(done, list)
+            or len(done) != 1
+            or not isinstance(done[0], list)
+            or len(done[0]) != len(("f", "key", "value"))
+        ):
             raise Unfit(step.line, f"the transaction {shown(done)} has not exactly one operation; {TRANSACTIONS}")
         f, key, value = done[0]
         if str(f) not in {"append", "r"}:
@@ -484,16 +221,23 @@ class ListAppendModel(Model):
         known = self._orders.get(key)
         common = min(len(digests), len(known.digests) if known else 0)
         if known and common and digests[common - 1] != known.digests[common - 1]:
-            raise Unfit(line, f"the list of key {key!r} is no beginning of one read earlier, or the other way round; {FORKED}")
+            raise Unfit(
+                line, f"the list of key {key!r} is no beginning of one read earlier, or the other way round; {FORKED}"
+            )
         if known is None or len(digests) > len(known.digests):
             self._orders[key] = _Order(elements, digests)
 
     def operations(self) -> Iterator[Numbered]:
         """Yield writes and reads of lengths, and appends and final reads."""
         self.refuse_reuse("append", "the element")
-        self.staging.run("INSERT OR IGNORE INTO number VALUES (?, ?, ?)", (
-            (key, element, place) for key, order in self._orders.items() for place, element in enumerate(order.elements, 1)
-        ))
+        self.staging.run(
+            "INSERT OR IGNORE INTO number VALUES (?, ?, ?)",
+            (
+                (key, element, place)
+                for key, order in self._orders.items()
+                for place, element in enumerate(order.elements, 1)
+            ),
+        )
         self.staging.run("CREATE TEMP TABLE longest (key TEXT PRIMARY KEY, length INTEGER)")
         lengths = ((key, len(order.elements)) for key, order in self._orders.items())
         self.staging.run("INSERT INTO longest VALUES (?, ?)", lengths)
@@ -511,13 +255,13 @@ class ListAppendModel(Model):
     def _views(self, call: Call, version: int | None) -> Iterator[Operation]:
         listed = call._replace(session=f"{call.session}/list", key=f"{call.key}/list")
         if call.kind == "append":
-            write = _register_operation(call, version)
+            write = register_operation(call, version)
             if isinstance(write, Write):
                 write.version = version  # a failed append that a read shows is a phantom
             yield write
             yield _append(listed)
             return
-        yield _register_operation(call, len(json.loads(call.value or "[]")))
+        yield register_operation(call, len(json.loads(call.value or "[]")))
         if self._last[call.key] == (call.start, call.line):
             yield _final(listed)
 
@@ -525,7 +269,14 @@ class ListAppendModel(Model):
 TRANSACTIONS = "isolation between the operations of a transaction is for Elle to judge"
 FORKED = "Elle calls that incompatible-order"
 
-MODELS: tuple[type[Model], ...] = (RegisterModel, KeyValueModel, CounterModel, SetModel, UniqueIdsModel, ListAppendModel)
+MODELS: tuple[type[Model], ...] = (
+    RegisterModel,
+    KeyValueModel,
+    CounterModel,
+    SetModel,
+    UniqueIdsModel,
+    ListAppendModel,
+)
 
 REFUSED = {
     "cas": CAS,
@@ -536,7 +287,7 @@ REFUSED = {
 
 
 def model_of(steps: Iterable[Step]) -> type[Model]:
-    """Return the model of a log, chosen by its first calls: an `:add` is one to a set or to a counter, as reads show."""
+    """Return the model of a log, chosen by its first calls: reads show whether an `:add` is to a set or a counter."""
     has_adds = False
     collections: bool | None = None
     for step in steps:
@@ -549,7 +300,7 @@ def model_of(steps: Iterable[Step]) -> type[Model]:
             return models[0]
         has_adds = has_adds or step.f == "add"
         if step.f == "read" and step.outcome == "ok" and collections is None:
-            keyed = type(step.asked) is list and len(step.asked) == 2 and type(step.answer) is list
+            keyed = is_pair(step.asked) and is_pair(step.answer)
             collections = isinstance(step.answer[1] if keyed else step.answer, list)
         if has_adds and collections is not None:
             return SetModel if collections else CounterModel

@@ -22,7 +22,7 @@ _TABLES = """
 
 
 class Call(NamedTuple):
-    """One invocation with its completion, as another tool recorded it; `value` is JSON or digests, as its model says."""
+    """One invocation with its completion, as another tool recorded it; the model says what its value is."""
 
     line: int
     kind: str
@@ -81,7 +81,8 @@ class Staging:
 
     def sorted(self) -> Iterator[tuple[int, bytes]]:
         """Yield the second number and the data, by both numbers, then in the order in which they were added."""
-        yield from self.rows("SELECT second, data FROM sorted ORDER BY first, second, seq")  # type: ignore[misc]
+        rows = self.rows("SELECT second, data FROM sorted ORDER BY first, second, seq")
+        yield from map(tuple, rows)  # type: ignore[arg-type] # not from the cursor, which would be closed, maybe too late
 
     def rows(self, query: str, *parameters: object) -> Iterator[tuple[Any, ...]]:
         """Yield the rows of a query."""
