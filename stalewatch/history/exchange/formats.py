@@ -343,7 +343,7 @@ class CsvRows:
 # Parquet.
 
 
-class MissingPackage(Exception):
+class MissingLibrary(Exception):
     """A format whose package is not installed."""
 
 
@@ -353,7 +353,7 @@ def write_parquet(header: Header, records: Iterable[Record], out: BinaryIO) -> N
         import pyarrow as pa  # noqa: PLC0415 # optional, 45 MB
         from pyarrow.parquet import ParquetWriter  # noqa: PLC0415
     except ImportError:
-        raise MissingPackage("Parquet needs the package pyarrow: pip install 'stalewatch[parquet]'") from None
+        raise MissingLibrary("Parquet needs the package pyarrow: pip install 'stalewatch[parquet]'") from None
     kinds = {name: pa.int64() if name in _NUMBERS else pa.string() for name in COLUMNS}
     schema = pa.schema(list(kinds.items()), metadata={"stalewatch-history": encode_header(header)})
     with ParquetWriter(out, schema, compression="zstd") as writer:
@@ -379,7 +379,7 @@ def _parquet_row(record: Record) -> Fields:
 Writer = Callable[[Header, Iterable[Record], BinaryIO], None]
 
 
-class Target(NamedTuple):
+class ExportFormat(NamedTuple):
     """A format to export to."""
 
     write: Writer
@@ -387,8 +387,8 @@ class Target(NamedTuple):
 
 
 TARGETS = {
-    "edn": Target(write_edn, (".edn",)),
-    "json": Target(write_json_lines, (".json", ".jsonl")),
-    "csv": Target(write_csv, (".csv",)),
-    "parquet": Target(write_parquet, (".parquet",)),
+    "edn": ExportFormat(write_edn, (".edn",)),
+    "json": ExportFormat(write_json_lines, (".json", ".jsonl")),
+    "csv": ExportFormat(write_csv, (".csv",)),
+    "parquet": ExportFormat(write_parquet, (".parquet",)),
 }

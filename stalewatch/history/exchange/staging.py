@@ -82,7 +82,7 @@ class Staging:
     def sorted(self) -> Iterator[tuple[int, bytes]]:
         """Yield the second number and the data, by both numbers, then in the order in which they were added."""
         rows = self.rows("SELECT second, data FROM sorted ORDER BY first, second, seq")
-        yield from map(tuple, rows)  # type: ignore[arg-type] # not from the cursor, which would be closed, maybe too late
+        yield from map(tuple, rows)  # not from the cursor, which would be closed, maybe too late
 
     def rows(self, query: str, *parameters: object) -> Iterator[tuple[Any, ...]]:
         """Yield the rows of a query."""
