@@ -6,7 +6,7 @@ table (`stalewatch.clients.errors`) then decides whether the operation was certa
 been (``unknown``). A session that knows which node failed returns an `Answer` with the error instead.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from stalewatch.clients.errors import Failure
@@ -179,6 +179,15 @@ class SchedulesReplication(Protocol):
 
         Raises `ClientError`.
         """
+
+
+@runtime_checkable
+class KnowsPermanence(Protocol):
+    """A client that knows errors after which a final read is never going to succeed."""
+
+    @property
+    def permanent_errors(self) -> Collection[str]:
+        """The labels of errors that no waiting ends, as `Client.explain` or a final read's answer gives them."""
 
 
 class Leftover(NamedTuple):

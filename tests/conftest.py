@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 from selenium import webdriver
@@ -22,6 +22,9 @@ from stalewatch.clusters.local.cassandra_node import HOSTS
 from stalewatch.clusters.local.couch import CouchCluster
 from stalewatch.clusters.local.mongo import USUAL_PORTS, MongoCluster
 from stalewatch.clusters.protocol import MissingProgram, NotAllowed
+
+if TYPE_CHECKING:
+    from tests.locust.conftest import Swarm
 
 REQUIRE_ALL = "STALEWATCH_REQUIRE_ALL"
 
@@ -126,16 +129,16 @@ def mongod_program() -> Path:
         pytest.skip(str(error))
 
 
+def settle_members(cluster: MongoCluster) -> MongoCluster:
+    """Let a cluster start on ports that whoever works on this machine does not use."""
+    cluster.folder.mkdir(parents=True)
+    home.remember(cluster._state_file, {"ports": dict(zip(USUAL_PORTS, ports.free(3), strict=True))})
+    return cluster
+
+
 @pytest.fixture(scope="session")
 def away_from_the_usual_ports() -> Callable[[MongoCluster], MongoCluster]:
-    """Let a cluster start on ports that whoever works on this machine does not use."""
-
-    def move(cluster: MongoCluster) -> MongoCluster:
-        cluster.folder.mkdir(parents=True)
-        home.remember(cluster._state_file, {"ports": dict(zip(USUAL_PORTS, ports.free(3), strict=True))})
-        return cluster
-
-    return move
+    return settle_members
 
 
 @pytest.fixture(scope="session")
@@ -246,6 +249,18 @@ def lab(shared_lab: MongoLab) -> MongoLab:
     """A replica set in a lab that is whole when the test begins, whatever the test before did to it."""
     shared_lab.start(print)
     return shared_lab
+
+
+@pytest.fixture
+def swarm(tmp_path: Path) -> Iterator["Swarm"]:
+    """Processes of Locust, which end with the test."""
+    from tests.locust.conftest import Swarm  # noqa: PLC0415 # which imports this module
+
+    one = Swarm(tmp_path)
+    try:
+        yield one
+    finally:
+        one.end()
 
 
 @pytest.fixture(scope="module")

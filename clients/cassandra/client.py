@@ -15,7 +15,7 @@ from cassandra.query import PreparedStatement
 
 from stalewatch.clients.cassandra.connection import CassandraAccess, connect
 from stalewatch.clients.cassandra.diagnosis import explained
-from stalewatch.clients.cassandra.errors import explain
+from stalewatch.clients.cassandra.errors import PERMANENT, explain
 from stalewatch.clients.cassandra.lists_and_counters import DRAW_ATTEMPTS, CassandraCounters, CassandraLists, Draws
 from stalewatch.clients.cassandra.options import CassandraClientOptions
 from stalewatch.clients.cassandra.reading import reads, warn_of_other_replicas
@@ -34,6 +34,7 @@ class CassandraDatabaseClient:
     """One process's access to the registers, lists and counters of a ring; it connects in `prepare`."""
 
     database = "cassandra"
+    permanent_errors = PERMANENT
 
     def __init__(self, options: CassandraClientOptions, clock: Clock) -> None:
         self.clock = clock

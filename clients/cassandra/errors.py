@@ -134,6 +134,13 @@ ERRORS: ErrorTable = {
 _UNCERTAIN_WITH_LWT = (Unavailable, ReadTimeout, ReadFailure)
 
 
+PERMANENT = frozenset({"InvalidRequest", "hints_unknown"})
+"""Labels of errors that no waiting ends: a table that is gone, and hints that this user or version cannot see.
+
+A refused right is none of them, since nodes refuse it too while they cannot read who has it.
+"""
+
+
 def explain(error: BaseException, *, lwt: bool = False, retries: bool = False) -> Failure:
     """Return the outcome of an operation that ended with `error`, and a label such as ``WriteTimeout:SIMPLE``.
 

@@ -16,7 +16,7 @@ from typing import TypeVar
 from stalewatch.clients.couchdb import replication
 from stalewatch.clients.couchdb.administration import LeaderAdmin, becomes_true, leader_admins, understood
 from stalewatch.clients.couchdb.documents import Documents, LeaderResolver, Leaves, item_id
-from stalewatch.clients.couchdb.errors import explain
+from stalewatch.clients.couchdb.errors import PERMANENT, explain
 from stalewatch.clients.couchdb.http import Connection
 from stalewatch.clients.couchdb.options import CouchOptions
 from stalewatch.clients.couchdb.reading import reads
@@ -38,6 +38,7 @@ class CouchClient:
     """One process's access to one database on both leaders; it connects in `prepare`."""
 
     database = "couch"
+    permanent_errors = PERMANENT
 
     def __init__(self, options: CouchOptions, clock: Clock) -> None:
         self.clock = clock

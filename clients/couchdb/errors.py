@@ -62,6 +62,9 @@ STATUSES: dict[int, Outcome] = {
 }
 """Outcomes by HTTP status; any other status is ``unknown``."""
 
+PERMANENT = frozenset({"HTTP 401", "HTTP 403"})
+"""Labels of errors that no waiting ends. A database that is missing may be created again, as after a wiped disk."""
+
 
 WRONG_SHAPE = (LookupError, TypeError, AttributeError, ValueError)
 """What Python raises if JSON lacks a field, or has a value of another type."""

@@ -23,7 +23,7 @@ from stalewatch.clients.errors import ClientError, Failure
 from stalewatch.clients.mongodb.address import Document, node_name
 from stalewatch.clients.mongodb.connection import MongoConnection, connect
 from stalewatch.clients.mongodb.diagnosis import explained
-from stalewatch.clients.mongodb.errors import explain
+from stalewatch.clients.mongodb.errors import PERMANENT, explain
 from stalewatch.clients.mongodb.options import MongoOptions
 from stalewatch.clients.mongodb.reading import MongoReads, read_document, reads
 from stalewatch.clients.preload import batches, key_exists, removed_on_failure
@@ -47,6 +47,7 @@ class MongoDatabaseClient:
     """One process's access to one collection of a replica set; it connects in `prepare`."""
 
     database = "mongo"
+    permanent_errors = PERMANENT
 
     def __init__(self, options: MongoOptions, clock: Clock) -> None:
         self.clock = clock

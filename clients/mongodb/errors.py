@@ -61,6 +61,10 @@ CODES: dict[int, Outcome] = {
 """Outcomes by the server's error code; any other code is ``unknown``."""
 
 
+PERMANENT = frozenset({"OperationFailure:13", "OperationFailure:18", "OperationFailure:8000"})
+"""Labels of errors that no waiting ends: no right to read, and wrong credentials."""
+
+
 def _by_code(error: BaseException) -> Outcome:
     return CODES.get(server_code(error) or 0, "unknown")
 

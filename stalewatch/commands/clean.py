@@ -18,7 +18,9 @@ from stalewatch.exit_codes import DONE, UNREACHABLE, USAGE
 
 EPILOG = (
     "Without --yes, nothing is changed. What a run that is still under way uses is listed too: end such runs first, or "
-    "name the one to clean up after. Exit codes: 0 done, 2 usage, 3 no database reached or no rights."
+    "name the one to clean up after. Keys of users with blocks of their own (Watched) are known to their application "
+    "alone and are not found: a run deletes them by the user's remove method, and one that is killed leaves them. Exit "
+    "codes: 0 done, 2 usage, 3 no database reached or no rights."
 )
 
 

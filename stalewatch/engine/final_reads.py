@@ -4,13 +4,13 @@ import threading
 from collections.abc import Callable, Sequence
 
 from stalewatch.clients.errors import ClientError
-from stalewatch.clients.protocol import Answer, Client, SchedulesReplication
+from stalewatch.clients.protocol import Answer, Client, KnowsPermanence, SchedulesReplication
 from stalewatch.engine.threads import Progress, Report, Threads
 from stalewatch.recording.recorder import Recorder
 from stalewatch.workloads import Workload
 
 RECOVERY_S = 60.0
-"""How long to wait for servers that recover, unless they say that it takes longer.
+"""How long to wait for servers that recover, unless they say that it takes longer, or that no waiting helps.
 
 After an outage of 30 s it took CouchDB's replication 35 s to resume.
 """
@@ -92,6 +92,7 @@ class FinalReads:
         self._keys = workload.written_keys()[::-1]
         self._total = len(self._keys)
         self._wait = RecoveryWait(client)
+        self._permanent = client.permanent_errors if isinstance(client, KnowsPermanence) else ()
         self._given_up: Answer | None = None
         """The failure after which no more keys are tried."""
         self.unread = self._total
@@ -108,7 +109,8 @@ class FinalReads:
         """Return how many keys have been read, or are being read; while replication does not run, the time."""
         if self._wait.said:
             return Progress("final reads: waiting for replication", self._wait.waited_s, self._wait.total_s, "s")
-        retrying = f" (trying again after {self.error})" if self.error else ""
+        left_s = max(0.0, self._wait.total_s - self._wait.waited_s)
+        retrying = f" (trying again after {self.error}, for {left_s:.0f} s at most)" if self.error else ""
         return Progress(f"final reads{retrying}", self._total - len(self._keys), self._total, "keys")
 
     def _work(self) -> None:
@@ -125,7 +127,7 @@ class FinalReads:
             start = self._clock.now()
             answers = self._answers(key)
             failed = next((answer for _, answer in answers if answer.outcome != "ok"), None)
-            late = failed is not None and (self._given_up is not None or self._wait.over())
+            late = failed is not None and (self._given_up is not None or self._is_final(failed))
             if failed:
                 self.error = "; ".join(filter(None, (failed.error, self._wait.said)))
                 if late:
@@ -138,6 +140,10 @@ class FinalReads:
                 self.unread -= not failed
                 return
             self._clock.sleep(RETRY_S)
+
+    def _is_final(self, failed: Answer) -> bool:
+        """Return whether there is no point, or no time, to read again after this failure."""
+        return failed.error in self._permanent or self._wait.over()
 
     def _answers(self, key: str) -> Sequence[tuple[str, Answer]]:
         if self._given_up:

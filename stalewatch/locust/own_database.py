@@ -41,6 +41,10 @@ def defines(user_class: type, name: str) -> bool:
     return callable(method) and not hasattr(method, "locust_task_weight")
 
 
+MISTAKES = (TypeError, AttributeError, NameError, ImportError, NotImplementedError)
+"""Errors of code rather than of what it talks to; a KeyError or ValueError may come from an answer of a sick server."""
+
+
 class OwnClient:
     """Calls the methods of a user class, on instances that Locust does not schedule and whose requests do not count."""
 
@@ -161,6 +165,8 @@ class OwnClient:
         """Return that nobody knows what came of it, and the error's class and text."""
         if isinstance(error, Misuse):
             self._fail(f"{self._name}: {error}")
+        elif isinstance(error, MISTAKES):
+            self._fail(f"{self._name}: a mistake in the final reads, which no waiting mends: {self._said(error)}")
         return Failure("unknown", self._said(error))
 
     def settings(self) -> dict[str, object]:

@@ -18,13 +18,15 @@ from urllib.parse import urlsplit
 import gevent
 from flask import Response, jsonify, make_response, redirect, request, session
 from flask_login import UserMixin, current_user, login_user
+from jinja2.utils import htmlsafe_json_dumps
 from locust.argument_parser import ui_extra_args_dict
 from locust.env import Environment
 from locust.util.timespan import parse_timespan
 from locust.web import WebUI
+from werkzeug.datastructures import ImmutableMultiDict
 from werkzeug.wrappers import Response as Answer
 
-from stalewatch.clients.errors import BadAddress
+from stalewatch.clients.errors import BadAddress, without_credentials
 from stalewatch.locust import options
 from stalewatch.locust.master import ENDING, Master
 from stalewatch.locust.master_run import MasterRun
@@ -94,6 +96,41 @@ class KnownNames:
         return make_response(
             f"stalewatch refuses {what}; if that is this page's own name, add --web-allowed-hosts", 403
         )
+
+
+class HiddenLogins:
+    """Hides the user and the password of hosts, as in `-H http://USER:PASSWORD@HOST`, on the page of users of HTTP.
+
+    Its form then holds the hidden form of a host, which stands for the host.
+    """
+
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
+
+    def _hosts(self) -> dict[str, str]:
+        """Return the hosts with a user and a password, by what the page shows instead."""
+        hosts = {self._environment.host, *(one.host for one in self._environment.user_classes)} - {None, ""}
+        return {shown: str(host) for host in hosts if (shown := without_credentials(str(host))) != host}
+
+    def restore(self) -> None:
+        """Put the host into a form that was sent with what the page shows of it."""
+        real = self._hosts().get(request.form.get("host", "")) if request.method == "POST" else None
+        if real is not None:
+            fields = [(name, real if name == "host" else text) for name, text in request.form.items(multi=True)]
+            request.form = ImmutableMultiDict(fields)
+
+    def hide(self, response: Response) -> Response:
+        """Hide the logins in a page or in its data."""
+        if response.direct_passthrough or response.mimetype not in {"text/html", "application/json"}:
+            return response
+        text = response.get_data(as_text=True)
+        hidden = text
+        for shown, host in self._hosts().items():
+            for one, other in ((host, shown), (htmlsafe_json_dumps(host)[1:-1], htmlsafe_json_dumps(shown)[1:-1])):
+                hidden = hidden.replace(one, other)
+        if hidden != text:
+            response.set_data(hidden)
+        return response
 
 
 def _name(url: str) -> str:
@@ -172,6 +209,9 @@ class ConsistencyPages:
         app = web_ui.app
         assert app is not None  # noqa: S101 # it is None only after the page has been shut down
         app.before_request(KnownNames(web_ui, (namespace.web_allowed_hosts if namespace else "") or "").check)
+        logins = HiddenLogins(self._environment)
+        app.before_request(logins.restore)
+        app.after_request(logins.hide)
         app.before_request(self._check_form)
         app.after_request(self._add_tables)
         app.after_request(self._note_run_time)

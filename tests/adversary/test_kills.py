@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from random import Random
@@ -17,9 +17,10 @@ import pytest
 
 from stalewatch.clusters.local import ports
 from stalewatch.clusters.local.couch import CouchCluster
+from stalewatch.clusters.local.mongo import MongoCluster
 from stalewatch.commands.check import judge_files
 from tests.adversary.running import ROOT
-from tests.conftest import settle_leaders
+from tests.conftest import settle_leaders, settle_members
 from tests.locust.conftest import MEMORY
 
 pytestmark = pytest.mark.server
@@ -93,8 +94,7 @@ def assert_readable(folder: Path) -> None:
         if b"\n" in file.read_bytes():  # else it was killed before it had written the first line
             judge_files([file])
     for file in folder.rglob("*.json"):
-        if text := file.read_text():  # an empty one was only claimed
-            json.loads(text)
+        json.loads(file.read_text())
 
 
 def processes_of(home: Path) -> list[psutil.Process]:
@@ -111,40 +111,41 @@ class Field(NamedTuple):
     """What a scenario has to work with."""
 
     leaders: CouchCluster
+    members: MongoCluster
     folder: Path
     random: Random
     how: str
 
 
-def kill_a_bench(field: Field) -> None:
-    home, folder = field.leaders.home, field.folder
-    load = ("bench.py", "couch", "--users", "3", "--keys", "10")
+def kill_a_bench(field: Field, home: Path, database: str) -> None:
+    folder = field.folder
+    load = ("bench.py", database, "--users", "3", "--keys", "10")
     files = ("--history", str(folder / "history.jsonl"), "--json", str(folder / "result.json"))
     victim = Victim(folder, home, *load, "--duration", "3", *files)
     victim.strike(field.random, 6, field.how)
     victim.ended()
     assert_readable(folder)
     Victim(folder, home, *load, "--ops", "50").succeeded()
-    Victim(folder, home, "-m", "stalewatch", "clean", "couch", "--yes").succeeded()
-    Victim(folder / "again", home, "-m", "stalewatch", "clean", "couch").succeeded()
+    Victim(folder, home, "-m", "stalewatch", "clean", database, "--yes").succeeded()
+    Victim(folder / "again", home, "-m", "stalewatch", "clean", database).succeeded()
     assert (folder / "again" / "output").read_text() == "nothing of any run was found\n"
 
 
-def kill_a_drill(field: Field) -> None:
-    home, folder = field.leaders.home, field.folder
-    fault = field.random.choice(["kill-leader", "link-down"])
-    before = [node.note for node in field.leaders.status()]
+def kill_a_drill(field: Field, cluster: CouchCluster | MongoCluster, faults: Sequence[str]) -> None:
+    folder, database = field.folder, cluster.database
+    before = [node.note for node in cluster.status()]
     times = ("--at", "1", "--for", "2", "--duration", "5", "--users", "3", "--keys", "20")
     files = ("--history", str(folder / "history.jsonl"), "--json", str(folder / "result.json"))
-    victim = Victim(folder, home, "-m", "stalewatch", "drill", "couch", "--fault", fault, *times, *files)
+    drill = ("-m", "stalewatch", "drill", database, "--fault", field.random.choice(faults))
+    victim = Victim(folder, cluster.home, *drill, *times, *files)
     victim.strike(field.random, 9, field.how)
     victim.ended()
     deadline = time.monotonic() + ENDS_S
-    while (now := field.leaders.status()) and [node.note for node in now if node.healthy] != before:
+    while (now := cluster.status()) and [node.note for node in now if node.healthy] != before:
         assert time.monotonic() < deadline, now
         time.sleep(0.2)
     assert_readable(folder)
-    with field.leaders.reserved(print):
+    with cluster.reserved(print):
         pass
 
 
@@ -163,29 +164,31 @@ def kill_a_swarm(field: Field) -> None:
     Victim(folder, folder / "home", *load, "-t", "1s").succeeded()
 
 
-def kill_a_cluster(field: Field) -> None:
-    home = field.folder / "home"
-    settle_leaders(CouchCluster(home))
+def kill_a_cluster(field: Field, cluster: CouchCluster | MongoCluster) -> None:
+    home, database = cluster.home, cluster.database
     action = field.random.choice(["up", "down"])
     command = ("-m", "stalewatch", "cluster")
     if action == "down":
-        Victim(field.folder, home, *command, "up", "couch").succeeded()
-    victim = Victim(field.folder, home, *command, action, "couch")
+        Victim(field.folder, home, *command, "up", database).succeeded()
+    victim = Victim(field.folder, home, *command, action, database)
     victim.strike(field.random, 3, field.how)
     victim.ended()
     try:
-        Victim(field.folder, home, *command, "up", "couch").succeeded()
-        assert all(node.healthy for node in CouchCluster(home).status())
+        Victim(field.folder, home, *command, "up", database).succeeded()
+        assert all(node.healthy for node in cluster.status())
     finally:
-        Victim(field.folder, home, *command, "down", "couch", "--wipe").succeeded()
+        Victim(field.folder, home, *command, "down", database, "--wipe").succeeded()
     assert processes_of(home) == []
 
 
 SCENARIOS: Mapping[str, Callable[[Field], None]] = {
-    "bench": kill_a_bench,
-    "drill": kill_a_drill,
+    "bench": lambda field: kill_a_bench(field, field.leaders.home, "couch"),
+    "drill": lambda field: kill_a_drill(field, field.leaders, ["kill-leader", "link-down"]),
     "swarm": kill_a_swarm,
-    "cluster": kill_a_cluster,
+    "cluster": lambda field: kill_a_cluster(field, settle_leaders(CouchCluster(field.folder / "home"))),
+    "mongo bench": lambda field: kill_a_bench(field, field.members.home, "mongo"),
+    "mongo drill": lambda field: kill_a_drill(field, field.members, ["kill-primary", "pause-primary"]),
+    "mongo cluster": lambda field: kill_a_cluster(field, settle_members(MongoCluster(field.folder / "home"))),
 }
 
 
@@ -195,21 +198,21 @@ SCENARIOS: Mapping[str, Callable[[Field], None]] = {
     [("bench", 9, "kill all"), ("drill", 16, "kill all"), ("swarm", 35, "kill one"), ("cluster", 16, "kill all")],
 )
 def test_a_killed_command_leaves_nothing_behind(
-    leaders: CouchCluster, tmp_path: Path, scenario: str, seed: int, how: str
+    leaders: CouchCluster, whole: MongoCluster, tmp_path: Path, scenario: str, seed: int, how: str
 ) -> None:
-    SCENARIOS[scenario](Field(leaders, tmp_path, Random(seed), how))
+    SCENARIOS[scenario](Field(leaders, whole, tmp_path, Random(seed), how))
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("seed", range(10))
 def test_a_hundred_commands_killed_at_random_leave_nothing_behind(
-    leaders: CouchCluster, tmp_path: Path, seed: int
+    leaders: CouchCluster, whole: MongoCluster, tmp_path: Path, seed: int
 ) -> None:
     random = Random(seed)
     for number in range(10):
         scenario, how = random.choice(sorted(SCENARIOS)), random.choice(HOWS)
-        folder = tmp_path / f"{number}-{scenario}"
+        folder = tmp_path / f"{number}-{scenario.replace(' ', '-')}"
         folder.mkdir()
         print(number, scenario, how, flush=True)
-        SCENARIOS[scenario](Field(leaders, folder, random, how))
+        SCENARIOS[scenario](Field(leaders, whole, folder, random, how))

@@ -2,10 +2,7 @@
 
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 import stalewatch
 from stalewatch.locust import messages
@@ -31,15 +28,6 @@ MALFORMED = (
     (messages.TURN, {"run": "r", "database": []}),
     (messages.HELLO, "hello"),
 )
-
-
-@pytest.fixture
-def swarm(tmp_path: Path) -> Iterator[Swarm]:
-    one = Swarm(tmp_path)
-    try:
-        yield one
-    finally:
-        one.end()
 
 
 def locustfile(folder: Path, first: str) -> str:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tomllib
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,13 +58,6 @@ def shelf(tmp_path: Path) -> Callable[..., dict[str, str]]:
         )
 
     return make
-
-
-@pytest.fixture
-def swarm(tmp_path: Path) -> Iterator[Swarm]:
-    processes = Swarm(tmp_path)
-    yield processes
-    processes.end()
 
 
 def stalewatch(

@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +16,6 @@ import pytest
 from stalewatch.clusters.local.mongo import MongoCluster
 from stalewatch.history.operation import Append, Draw, Fault, Read, Write
 from stalewatch.history.reader import History
-from tests.locust.conftest import Swarm
 
 ROOT = Path(__file__).parents[2]
 NS = 1_000_000_000
@@ -110,12 +109,3 @@ def figure(out: str, name: str) -> str:
     if found is None:
         pytest.fail(f"no line {name!r} in:\n{out}")
     return found[1]
-
-
-@pytest.fixture
-def swarm(tmp_path: Path) -> Iterator[Swarm]:
-    one = Swarm(tmp_path)
-    try:
-        yield one
-    finally:
-        one.end()

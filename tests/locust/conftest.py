@@ -9,11 +9,11 @@ import sys
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import psutil
 import pytest
@@ -24,6 +24,7 @@ from stalewatch.clusters.local import ports
 from stalewatch.commands.check import judge_files
 from stalewatch.engine.result import check_result
 from stalewatch.reports.schema import schema
+from tests.adversary.hostile import HostileServer
 
 ROOT = Path(__file__).parents[2]
 MEMORY = "locustfiles/memory_users.py"
@@ -173,29 +174,17 @@ def _session(process: psutil.Process) -> int:
         return -1
 
 
-class RecordingProxy:
+class RecordingProxy(HostileServer):
     """Passes bytes between workers and their master, and keeps what it passed."""
 
     def __init__(self, master_port: int) -> None:
         self.passed = bytearray()
         self._master_port = master_port
-        self._server = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._server.getsockname()[1]
-        threading.Thread(target=self._serve, daemon=True).start()
+        super().__init__(self._connect)
 
-    def _serve(self) -> None:
-        with suppress(OSError):  # the test is over
-            while True:
-                worker, _ = self._server.accept()
-                try:
-                    master = socket.create_connection(("127.0.0.1", self._master_port))
-                except OSError:  # the master is not there yet; the worker tries again
-                    worker.close()
-                    continue
-                threading.Thread(target=self._connect, args=(worker, master), daemon=True).start()
-
-    def _connect(self, worker: socket.socket, master: socket.socket) -> None:
-        with worker, master:
+    def _connect(self, worker: socket.socket, _closing: threading.Event) -> None:
+        # A master that is not there yet: the worker tries again.
+        with socket.create_connection(("127.0.0.1", self._master_port)) as master:
             back = threading.Thread(target=self._pass, args=(master, worker), daemon=True)
             back.start()
             self._pass(worker, master)
@@ -209,13 +198,6 @@ class RecordingProxy:
         for end in (source, target):
             with suppress(OSError):  # the other thread was first
                 end.shutdown(socket.SHUT_RDWR)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown(socket.SHUT_RDWR)
-        self._server.close()
 
 
 PAGES = (
@@ -272,15 +254,6 @@ def assert_keeps_secret(
     assert str(page) in found
     for secret in secrets:
         assert [place for place, seen in found.items() if secret.encode() in seen] == [], secret
-
-
-@pytest.fixture
-def swarm(tmp_path: Path) -> Iterator[Swarm]:
-    one = Swarm(tmp_path)
-    try:
-        yield one
-    finally:
-        one.end()
 
 
 COUNTED = ("checked", "violated", "verdict")

@@ -27,6 +27,7 @@ from stalewatch.locust.bound_ports import is_loopback
 from stalewatch.locust.options import Secrets
 from tests.adversary.hostile import HostileServer, cassandra_message, saying
 from tests.adversary.test_connecting import HELLO, mongo_message
+from tests.conftest import eventually
 from tests.locust.conftest import MEMORY, ROOT, RecordingProxy, Swarm, assert_keeps_secret
 
 MONGO = "locustfiles/mongo_users.py"
@@ -461,3 +462,24 @@ def test_nobody_sees_the_passwords_of_couchdb(swarm: Swarm, leaders: CouchCluste
     env = {"STALEWATCH_COUCH_A": a, "STALEWATCH_COUCH_B": b}
     seen = ("admin:pass", b64encode(b"admin:pass").decode())
     assert_keeps_secret(swarm, seen, "--db", "secret", env=env, locustfile="locustfiles/couch_users.py")
+
+
+def test_the_password_of_an_http_service_is_used_and_not_shown(swarm: Swarm) -> None:
+    asked: list[bytes] = []
+
+    def answer(request: bytes) -> bytes:
+        asked.append(request)
+        return b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+    with HostileServer(saying(answer)) as service:
+        pid = swarm.alone("-H", f"http://ada:s3cret@{service.node}", locustfile="tests/locust/http_users.py")
+        swarm.await_page()
+        shown = f"http://***@{service.node}"
+        assert shown in swarm.get("/").text
+        assert swarm.post("/swarm", user_count=2, spawn_rate=10, host=shown).json()["success"]
+        eventually(lambda: asked)
+        pages = {path: swarm.get(path).text for path in ("/", "/stats/requests", "/stats/report", "/exceptions")}
+        swarm.post("/stop")
+    assert {path for path, text in pages.items() if "s3cret" in text} == set()
+    assert b64encode(b"ada:s3cret") in asked[0]
+    assert "s3cret" not in swarm.log(pid)

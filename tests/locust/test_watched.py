@@ -166,6 +166,12 @@ def test_a_final_read_that_returns_no_version_fails_without_waiting_for_recovery
     assert "returned '3': return a version, or 0 if there is no value" in log
 
 
+def test_a_mistake_in_the_code_of_a_final_read_fails_without_waiting_for_recovery(swarm: Swarm) -> None:
+    log = run(swarm, "-u", "3", "BrokenFinalReadUser", lines=20, code=2)
+    assert "which no waiting mends: AttributeError: 'str' object has no attribute 'version' (line " in log
+    assert "Traceback" not in log
+
+
 def test_entities_that_cannot_be_created_end_the_test_and_name_the_line(swarm: Swarm) -> None:
     log = refused(swarm, "FailingCreateUser", code=3)
     assert "FailingCreateUser.create(" in log

@@ -190,6 +190,16 @@ class TextFinalReadUser(_Separate):
             pass
 
 
+class BrokenFinalReadUser(_Separate):
+    def final_read(self, key: str) -> int:
+        return key.version  # type: ignore[attr-defined,no-any-return] # the mistake
+
+    @task
+    def change(self) -> None:
+        with self.watch.write(self.watch.key_to_write()):
+            pass
+
+
 class FailingCreateUser(_Separate):
     def create(self, key: str) -> None:
         raise ConnectionError(f"http://admin:secret@localhost/ refused {key[-2:]}")
