@@ -20,7 +20,7 @@ from stalewatch.clusters.local.couch import CouchCluster
 from stalewatch.commands.check import judge_files
 from tests.adversary.running import ROOT
 from tests.conftest import settle_leaders
-from tests.locust.conftest import MEMORY
+from tests.locust.conftest import MEMORY, SLOW
 
 pytestmark = pytest.mark.server
 
@@ -118,7 +118,7 @@ class Field(NamedTuple):
 
 def kill_a_bench(field: Field) -> None:
     home, folder = field.leaders.home, field.folder
-    load = ("bench.py", "couch", "--users", "3", "--keys", "10")
+    load = ("bench.py", "couch", "--users", "3", "--keys", "10", "--rate", "100")
     files = ("--history", str(folder / "history.jsonl"), "--json", str(folder / "result.json"))
     victim = Victim(folder, home, *load, "--duration", "3", *files)
     victim.strike(field.random, 6, field.how)
@@ -134,7 +134,7 @@ def kill_a_drill(field: Field) -> None:
     home, folder = field.leaders.home, field.folder
     fault = field.random.choice(["kill-leader", "link-down"])
     before = [node.note for node in field.leaders.status()]
-    times = ("--at", "1", "--for", "2", "--duration", "5", "--users", "3", "--keys", "20")
+    times = ("--at", "1", "--for", "2", "--duration", "5", "--users", "3", "--keys", "20", "--rate", "100")
     files = ("--history", str(folder / "history.jsonl"), "--json", str(folder / "result.json"))
     victim = Victim(folder, home, "-m", "stalewatch", "drill", "couch", "--fault", fault, *times, *files)
     victim.strike(field.random, 9, field.how)
@@ -152,7 +152,7 @@ def kill_a_swarm(field: Field) -> None:
     folder = field.folder
     users = folder / "users.py"
     users.write_text(HASTY + (ROOT / MEMORY).read_text())
-    load = ("-m", "locust", "-f", str(users), "--headless", "-u", "4", "-r", "50", "--keys", "20")
+    load = ("-m", "locust", "-f", str(users), "--headless", "-u", "4", "-r", "50", "--keys", "20", *SLOW)
     port = str(*ports.free(1))
     binds = ("--master-bind-port", port, "--master-port", port)
     files = ("--history-dir", str(folder / "histories"), "--report-json", str(folder / "result.json"))

@@ -36,7 +36,7 @@ class Called:
         self.moments.append(time.monotonic())
 
     def wait(self) -> None:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while not self.moments and time.monotonic() < deadline:
             gevent.sleep(0.01)
 

@@ -329,10 +329,10 @@ def test_a_killed_leader_loses_no_acknowledged_write(
     leaders: CouchCluster, write_to: str, tmp_path: Path, eventually: Callable[..., None]
 ) -> None:
     report, history = tmp_path / "result.json", tmp_path / "history.jsonl"
-    load = ["--write-to", write_to, "--read-from", "same", "--duration", "6", "--users", "8", "--keys", "100"]
+    load = ["--write-to", write_to, "--read-from", "same", "--duration", "6", "--users", "8", "--rate", "200"]
     victim = leaders.nodes()[1]
-    with running([*addresses(leaders), *load, "--json", str(report)], history) as started:
-        eventually(lambda: history.exists() and history.stat().st_size > 50_000)
+    with running([*addresses(leaders), *load, "--keys", "100", "--json", str(report)], history) as started:
+        eventually(lambda: history.exists() and history.stat().st_size > 20_000)
         leaders.kill(victim)
         size = history.stat().st_size
         eventually(lambda: history.stat().st_size > size + 10_000)  # the other leader continues
@@ -381,9 +381,10 @@ def test_no_increment_is_lost_if_a_leader_is_killed_while_conflicts_are_resolved
     leaders: CouchCluster, tmp_path: Path, eventually: Callable[..., None]
 ) -> None:
     report, history = tmp_path / "result.json", tmp_path / "history.jsonl"
-    load = ["--workload", "conflict", "--resolve", "sum", "--write-to", "both", "--duration", "8", "--keys", "15"]
+    load = ["--workload", "conflict", "--resolve", "sum", "--write-to", "both", "--keys", "15"]
+    pace = ["--duration", "8", "--rate", "150", "--users", "8"]
     victim = leaders.nodes()[0]
-    with running([*addresses(leaders), *load, "--users", "8", "--json", str(report)], history) as started:
+    with running([*addresses(leaders), *load, *pace, "--json", str(report)], history) as started:
         eventually(lambda: history.exists() and history.stat().st_size > 20_000)
         leaders.kill(victim)
         size = history.stat().st_size

@@ -87,7 +87,7 @@ def test_a_dead_or_frozen_primary_causes_errors_but_loses_no_majority_write(
 ) -> None:
     report, history = tmp_path / "result.json", tmp_path / "history.jsonl"
     command = [sys.executable, "bench.py", "mongo", "--mongo-uri", whole.uri(), "--write-concern", "majority"]
-    load = ["--read-concern", "linearizable", "--duration", "11", "--users", "8"]
+    load = ["--read-concern", "linearizable", "--duration", "11", "--users", "8", "--rate", "300"]
     running = subprocess.Popen([*command, *load, "--json", report, "--history", history], cwd=ROOT, text=True)
     try:
         eventually(lambda: history.exists() and history.stat().st_size > 20_000)
@@ -100,7 +100,8 @@ def test_a_dead_or_frozen_primary_causes_errors_but_loses_no_majority_write(
     result = json.loads(report.read_text())
     assert {row["outcome"] for row in result["errors"]} <= {"fail", "unknown"}
     assert all(row["error"] for row in result["errors"])
-    assert sum(row["count"] for row in result["errors"]) > 0  # a closed loop always has operations in flight
+    # Operations are due all the time, and an election takes longer than their time-out.
+    assert sum(row["count"] for row in result["errors"]) > 0
     assert result["verdict"] == "valid", result["guarantees"]
     assert result["guarantees"]["lost_writes"]["checked"] > 30
     # The run continued: no session waited longer than a few time-outs of 2 s. (Successes can be further apart: a
