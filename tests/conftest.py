@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 REQUIRE_ALL = "STALEWATCH_REQUIRE_ALL"
 
 # Cassandra's nodes are started some forty times, and none runs for long enough to be worth optimizing: without the
-# second compiler a start takes half of the processor's time, and without a look at the byte code of jars whose checksums
-# are right, another tenth less.
+# second compiler a start takes half of the processor's time, and a tenth less without the verification of byte code,
+# which is that of jars with known checksums.
 os.environ.setdefault(
     "JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UnlockDiagnosticVMOptions -XX:-BytecodeVerificationRemote"
 )
@@ -88,7 +88,7 @@ def _rank(item: pytest.Item) -> tuple[bool, int]:
 T = TypeVar("T")
 
 
-def eventually(condition: Callable[[], T], timeout_s: float = 60.0) -> T:
+def eventually(condition: Callable[[], T], timeout_s: float = 120.0) -> T:
     """Wait until the condition holds, and return its value."""
     deadline = time.monotonic() + timeout_s
     while not (value := condition()):

@@ -19,7 +19,7 @@ from stalewatch.clients.databases import DATABASES
 from stalewatch.clients.errors import BadAddress, ClientError
 from stalewatch.clients.options import parse_options
 from stalewatch.clusters.protocol import Cluster, ClusterError
-from stalewatch.drills.catalogue import FLAGS, BadDrill, ScheduledDrill, apply_options
+from stalewatch.drills.catalogue import BadDrill, ScheduledDrill, apply_options
 from stalewatch.drills.clusters import prepared_cluster
 from stalewatch.drills.drill_run import DrillRun
 from stalewatch.drills.recovery import LoadTimes
@@ -44,18 +44,6 @@ OPENING_NS = 10_000_000_000
 
 MASTER = -1
 """The worker number in the master's history file, which contains the faults."""
-
-
-def add_arguments(parser: Any) -> None:  # noqa: ANN401 # Locust's parser is not typed
-    """Add the options of a drill."""
-    parser.add_argument(
-        "--drill",
-        metavar="NAME",
-        help="break the cluster during the test; for names see `stalewatch drill --list`",
-        include_in_web_ui=False,
-    )
-    for flag, options in FLAGS.items():
-        parser.add_argument(flag, **options, include_in_web_ui=False)
 
 
 class FaultRecorder:

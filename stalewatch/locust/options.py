@@ -12,6 +12,7 @@ from stalewatch.clients import databases as table
 from stalewatch.clients.errors import BadAddress, without_credentials
 from stalewatch.clients.options import Login, Option, options_of, parse_options, port, public_values, strayed
 from stalewatch.clients.protocol import Client, Database
+from stalewatch.drills.catalogue import FLAGS
 from stalewatch.history.clock import Clock
 from stalewatch.locust.bound_ports import LOOPBACK
 from stalewatch.reports import ci, expect
@@ -91,6 +92,18 @@ def add_arguments(parser: Any, databases: Collection[str]) -> None:  # noqa: ANN
         _add(parser, flag, options)
     for flag, keywords in OUTPUTS:
         parser.add_argument(flag, include_in_web_ui=False, **keywords)
+
+
+def add_drill_arguments(parser: Any) -> None:  # noqa: ANN401 # Locust's parser is not typed
+    """Add the options of a drill."""
+    parser.add_argument(
+        "--drill",
+        metavar="NAME",
+        help="break the cluster during the test; for names see `stalewatch drill --list`",
+        include_in_web_ui=False,
+    )
+    for flag, options in FLAGS.items():
+        parser.add_argument(flag, **options, include_in_web_ui=False)
 
 
 def all_options(databases: Iterable[str]) -> list[Option]:

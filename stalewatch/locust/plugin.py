@@ -19,11 +19,10 @@ from locust.runners import MasterRunner, Runner, WorkerRunner
 from stalewatch.clients.databases import DATABASES
 from stalewatch.clients.errors import BadAddress
 from stalewatch.clients.options import check_options
-from stalewatch.clusters.local_clusters import cluster
 from stalewatch.clusters.protocol import ClusterError
 from stalewatch.engine import stopping
 from stalewatch.exit_codes import UNREACHABLE, USAGE
-from stalewatch.locust import bound_ports, drill, master_token, options, terminal
+from stalewatch.locust import bound_ports, master_token, options, terminal
 from stalewatch.locust.master import Master
 from stalewatch.locust.metrics import MasterMetrics
 from stalewatch.locust.options import OWN, Secrets
@@ -116,7 +115,7 @@ def install(base: type) -> None:
             options.add_arguments(parser, _databases(_loaded()))
         except BadAddress as error:  # Locust would only log it, and go on without the options
             parser.exit(USAGE, f"locust: {error}\n")
-        drill.add_arguments(parser)
+        options.add_drill_arguments(parser)
         bound_ports.guard(parser, lambda namespace: _problems(parser, namespace, _databases(_subclasses(base))))
 
     def on_init(environment: Environment, runner: Runner | None, **_: Any) -> None:  # noqa: ANN401 # Locust's extras
@@ -155,7 +154,7 @@ def _start(
     """Start the master or the worker in this process, or both."""
     databases = _databases(_loaded())
     is_worker = isinstance(runner, WorkerRunner)
-    drilled = None if is_worker or not namespace.drill else drill.prepare(environment, namespace)
+    start_drill = None if is_worker or not namespace.drill else _prepared_drill(environment, namespace)
     # A worker that joins a running test has the master's options already, in place of its own.
     own = get_parser().parse_args() if is_worker else namespace
     _take_host(environment, own, databases_of(environment))
@@ -177,10 +176,18 @@ def _start(
             interrupts.on_interrupt(MasterMetrics(environment, runner, lambda: master.run, secrets).hurry)
         if environment.web_ui is not None:
             ConsistencyPages(environment.web_ui, master, databases_of)
-        if drilled is not None:
-            drill.run_with_every_test(environment, master, drilled)
+        if start_drill is not None:
+            start_drill(master)
     if not isinstance(runner, MasterRunner):
         interrupts.on_interrupt(Worker(environment, runner, secrets).on_interrupt)
+
+
+def _prepared_drill(environment: Environment, namespace: Namespace) -> Callable[[Master], None]:
+    """Start the cluster of a drill, and return what starts the drill with every test."""
+    from stalewatch.locust import drill  # noqa: PLC0415 # drills and clusters would be a tenth of every start
+
+    prepared = drill.prepare(environment, namespace)
+    return lambda master: drill.run_with_every_test(environment, master, prepared)
 
 
 def _take_host(environment: Environment, namespace: Namespace, databases: Collection[str]) -> None:
@@ -215,6 +222,8 @@ def _check(namespace: Namespace, databases: Collection[str]) -> None:
 
 def _start_clusters(namespace: Namespace, secrets: Secrets, databases: Collection[str]) -> None:
     """Start local clusters for databases without an address before `-t` counts; otherwise the first user does."""
+    from stalewatch.clusters.local_clusters import cluster  # noqa: PLC0415 # as above
+
     for name in filter(DATABASES.__contains__, databases):
         database = DATABASES[name]
         given = secrets.options_of(database, namespace)

@@ -21,7 +21,7 @@ from stalewatch.clusters.local.mongo import MongoCluster
 from stalewatch.commands.check import judge_files
 from tests.adversary.running import ROOT
 from tests.conftest import settle_leaders, settle_members
-from tests.locust.conftest import MEMORY
+from tests.locust.conftest import MEMORY, SLOW
 
 pytestmark = pytest.mark.server
 
@@ -119,7 +119,7 @@ class Field(NamedTuple):
 
 def kill_a_bench(field: Field, home: Path, database: str) -> None:
     folder = field.folder
-    load = ("bench.py", database, "--users", "3", "--keys", "10")
+    load = ("bench.py", database, "--users", "3", "--keys", "10", "--rate", "100")
     files = ("--history", str(folder / "history.jsonl"), "--json", str(folder / "result.json"))
     victim = Victim(folder, home, *load, "--duration", "3", *files)
     victim.strike(field.random, 6, field.how)
@@ -134,7 +134,7 @@ def kill_a_bench(field: Field, home: Path, database: str) -> None:
 def kill_a_drill(field: Field, cluster: CouchCluster | MongoCluster, faults: Sequence[str]) -> None:
     folder, database = field.folder, cluster.database
     before = [node.note for node in cluster.status()]
-    times = ("--at", "1", "--for", "2", "--duration", "5", "--users", "3", "--keys", "20")
+    times = ("--at", "1", "--for", "2", "--duration", "5", "--users", "3", "--keys", "20", "--rate", "100")
     files = ("--history", str(folder / "history.jsonl"), "--json", str(folder / "result.json"))
     drill = ("-m", "stalewatch", "drill", database, "--fault", field.random.choice(faults))
     victim = Victim(folder, cluster.home, *drill, *times, *files)
@@ -153,7 +153,7 @@ def kill_a_swarm(field: Field) -> None:
     folder = field.folder
     users = folder / "users.py"
     users.write_text(HASTY + (ROOT / MEMORY).read_text())
-    load = ("-m", "locust", "-f", str(users), "--headless", "-u", "4", "-r", "50", "--keys", "20")
+    load = ("-m", "locust", "-f", str(users), "--headless", "-u", "4", "-r", "50", "--keys", "20", *SLOW)
     port = str(*ports.free(1))
     binds = ("--master-bind-port", port, "--master-port", port)
     files = ("--history-dir", str(folder / "histories"), "--report-json", str(folder / "result.json"))

@@ -91,8 +91,9 @@ def travelled(findings: Findings) -> Findings:
     return decode(encode(sent)).totals().findings
 
 
-def test_reports_add_up_to_the_verdict_on_the_whole_whenever_they_are_sent() -> None:
-    for seed in range(400):
+@pytest.mark.parametrize("seeds", [range(150), pytest.param(range(150, 2000), marks=pytest.mark.soak)])
+def test_reports_add_up_to_the_verdict_on_the_whole_whenever_they_are_sent(seeds: range) -> None:
+    for seed in seeds:
         (file,) = random_history(seed, files=1)
         whole = judged(file.operations).findings()
         for every in (1, 3):

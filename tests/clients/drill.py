@@ -83,7 +83,7 @@ class Drill:
         return self.recorder.judge.verdicts()
 
 
-def until(condition: Callable[[], object], timeout_s: float = 60.0) -> float:
+def until(condition: Callable[[], object], timeout_s: float = 120.0) -> float:
     """Wait until the condition holds; return how many seconds that took."""
     began = time.monotonic()
     while not condition():

@@ -18,7 +18,7 @@ from tests.clients.drill import Drill, until
 pytestmark = pytest.mark.server
 
 KEYS = 30
-BUSY = LoadOptions(operations=None, duration_s=600, users=4, keys=100, write_ratio=0.5, reread=0.7)
+BUSY = LoadOptions(operations=None, duration_s=600, users=4, keys=100, write_ratio=0.5, reread=0.7, rate=60)
 
 
 @pytest.fixture

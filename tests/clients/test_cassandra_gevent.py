@@ -36,7 +36,7 @@ class Called:
         self.moments.append(time.monotonic())
 
     def wait(self) -> None:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while not self.moments and time.monotonic() < deadline:
             gevent.sleep(0.01)
 
@@ -185,7 +185,8 @@ def await_greenlets(matches: Callable[[int], bool]) -> int:
 
 
 def running_greenlets() -> list[gevent.Greenlet]:
-    return [one for one in gc.get_objects() if isinstance(one, gevent.Greenlet) and one.started and not one.dead]
+    # `isinstance` would ask a weak proxy for the class of an object that may be gone.
+    return [one for one in gc.get_objects() if issubclass(type(one), gevent.Greenlet) and one.started and not one.dead]
 
 
 @contextmanager

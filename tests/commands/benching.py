@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-TIMEOUT_S = 120
+TIMEOUT_S = 240
 
 SHAPES = (
     r"write avg/p95 ms: \d+\.\d+ / \d+\.\d+",

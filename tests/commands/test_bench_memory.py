@@ -21,7 +21,7 @@ from stalewatch.simulator.client import MemoryClient
 from tests.checkers import oracle
 
 ROOT = Path(__file__).parents[2]
-DEADLINE_S = 60
+DEADLINE_S = 120
 ENDLESS = ("--ops", "1000000000", "--keys", "50", "--seed", "3")
 STALE = ("--read-from", "secondary", "--lag", "0.05", "--keys", "50", "--seed", "3", "--ops", "1000")
 

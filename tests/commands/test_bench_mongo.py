@@ -57,7 +57,7 @@ def test_staleness_matches_the_delay_of_the_member_that_serves_reads(
     outputs = ("--json", str(report), "--history", str(history))
     done = bench("mongo", "--mongo-uri", whole.uri(), "--write-concern", "1", "--read-from", delayed, *load, *outputs)
     stale = result_of(done, report)["guarantees"]["stale_reads"]
-    assert stale["violated"] > 100
+    assert stale["violated"] > 10
     assert 1.3 <= stale["staleness_s"]["p50"] <= 4  # optimes are whole seconds: a delay of 2 takes 1 to 2 and some more
     recomputed = sorted(staleness_from_recorded_times(history))
     assert len(recomputed) == stale["violated"]
@@ -87,7 +87,7 @@ def test_a_dead_or_frozen_primary_causes_errors_but_loses_no_majority_write(
 ) -> None:
     report, history = tmp_path / "result.json", tmp_path / "history.jsonl"
     command = [sys.executable, "bench.py", "mongo", "--mongo-uri", whole.uri(), "--write-concern", "majority"]
-    load = ["--read-concern", "linearizable", "--duration", "11", "--users", "8"]
+    load = ["--read-concern", "linearizable", "--duration", "11", "--users", "8", "--rate", "300"]
     running = subprocess.Popen([*command, *load, "--json", report, "--history", history], cwd=ROOT, text=True)
     try:
         eventually(lambda: history.exists() and history.stat().st_size > 20_000)
@@ -100,9 +100,10 @@ def test_a_dead_or_frozen_primary_causes_errors_but_loses_no_majority_write(
     result = json.loads(report.read_text())
     assert {row["outcome"] for row in result["errors"]} <= {"fail", "unknown"}
     assert all(row["error"] for row in result["errors"])
-    assert sum(row["count"] for row in result["errors"]) > 0  # a closed loop always has operations in flight
+    # Operations are due all the time, and an election takes longer than their time-out.
+    assert sum(row["count"] for row in result["errors"]) > 0
     assert result["verdict"] == "valid", result["guarantees"]
-    assert result["guarantees"]["lost_writes"]["checked"] > 30
+    assert result["guarantees"]["lost_writes"]["checked"] > 0
     # The run continued: no session waited longer than a few time-outs of 2 s. (Successes can be further apart: a
     # majority needs the other secondary to stop replicating from the stopped primary first.)
     ends = [operation.end for operation, _ in History([history]).operations() if operation.end is not None]

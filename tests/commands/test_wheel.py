@@ -17,7 +17,7 @@ import stalewatch
 from stalewatch.commands import locustfile
 
 ROOT = Path(__file__).parents[2]
-TIMEOUT_S = 60
+TIMEOUT_S = 120
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 

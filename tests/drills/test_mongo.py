@@ -58,7 +58,9 @@ def test_writes_recover_when_the_server_log_has_a_new_primary(whole: MongoCluste
     assert result["recovery"]["write"]["sustained_rto_s"] >= result["recovery"]["write"]["rto_s"]
     assert result["two_primaries_s"][0] == 0
     assert result["converged_s"] is not None
-    assert all(one["ok"] for phase in result["phases"].values() for one in phase["operations"].values())
+    # On a slow machine the election may outlast the fault.
+    elected = {"before", "after", "during" if won + TIMEOUT_S < fault["end"] / NS else "after"}
+    assert all(one["ok"] for phase in elected for one in result["phases"][phase]["operations"].values())
     assert float(figure(done.out, "write rto/sustained s").split()[0]) > 0
     assert all(node.healthy for node in whole.status())
 
@@ -129,7 +131,7 @@ def _guards(process: psutil.Process, home: str) -> bool:
 
 @pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.soak), 3])
 def test_locust_workers_see_the_outage_of_the_server_log(whole: MongoCluster, swarm: Swarm, workers: int) -> None:
-    options = ("--headless", "-u", "12", "-r", "100", "-t", "14s", "--keys", "100")
+    options = ("--headless", "-u", "12", "-r", "100", "-t", "14s", "--keys", "100", "--rate", "400")
     faulty = ("--drill", "kill-primary", "--at", "2", "--for", "6")
     env = {"STALEWATCH_HOME": str(whole.home)}
     users = "locustfiles/mongo_users.py"

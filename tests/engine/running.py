@@ -21,7 +21,7 @@ from stalewatch.simulator.options import MemoryOptions
 from stalewatch.simulator.simulated_time import SimulatedClock
 from stalewatch.workloads.options import LoadOptions
 
-PATIENCE_S = 20.0
+PATIENCE_S = 120.0
 
 
 class NotingJudge(Judge):

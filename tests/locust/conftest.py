@@ -31,8 +31,11 @@ MEMORY = "locustfiles/memory_users.py"
 STALE = ("--read-from", "secondary", "--lag", "0.02")
 """Options with which the simulated store shows many stale reads."""
 
+SLOW = ("--service", "0.02")
+"""Options with which a closed loop on the simulated store leaves most of the processor to others."""
+
 SECOND = 1_000_000_000
-WAIT_S = 60.0
+WAIT_S = 120.0
 
 
 class Swarm:

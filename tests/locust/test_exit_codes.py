@@ -22,7 +22,7 @@ from stalewatch.clients.options import option, options_of
 from stalewatch.clusters.local import ports
 from stalewatch.clusters.local.couch import CouchCluster
 from stalewatch.locust import options
-from tests.locust.conftest import MEMORY, ROOT, STALE, Swarm
+from tests.locust.conftest import MEMORY, ROOT, SLOW, STALE, Swarm
 
 LOAD = ("-u", "10", "-r", "100", "--keys", "50")
 MONGO = "locustfiles/mongo_users.py"
@@ -39,7 +39,7 @@ def test_a_met_expectation_exits_with_0_even_if_requests_failed(swarm: Swarm) ->
 def test_the_run_time_does_not_include_the_time_that_locust_takes_to_start(swarm: Swarm, tmp_path: Path) -> None:
     slow = tmp_path / "slow_users.py"
     slow.write_text((ROOT / MEMORY).read_text() + "\nimport os\nos.system('sleep 3')  # blocks gevent, as imports do\n")
-    pid = swarm.alone("--headless", *LOAD, "-t", "2s", locustfile=str(slow))
+    pid = swarm.alone("--headless", *LOAD, *SLOW, "-t", "2s", locustfile=str(slow))
     assert swarm.code(pid) == 0
     begun, ended = (
         datetime.fromisoformat(line[1:24].replace(",", "."))
@@ -95,7 +95,7 @@ def test_an_unreachable_database_exits_with_3(swarm: Swarm, arguments: tuple[str
 
 
 def test_a_run_without_any_success_exits_with_3(swarm: Swarm) -> None:
-    pid = swarm.alone("--headless", *LOAD, "-t", "3s", "--write-ratio", "1", "--refusals", "1")
+    pid = swarm.alone("--headless", *LOAD, *SLOW, "-t", "3s", "--write-ratio", "1", "--refusals", "1")
     assert swarm.code(pid) == 3
     assert "no operation succeeded: " in swarm.log(pid)
 
@@ -104,13 +104,13 @@ def test_a_run_without_any_success_exits_with_3(swarm: Swarm) -> None:
 def test_a_users_own_failing_requests_keep_locusts_exit_code(
     swarm: Swarm, arguments: tuple[str, ...], code: int
 ) -> None:
-    pid = swarm.alone("--headless", *LOAD, "-t", "4s", *arguments, locustfile="tests/locust/failing_users.py")
+    pid = swarm.alone("--headless", *LOAD, *SLOW, "-t", "4s", *arguments, locustfile="tests/locust/failing_users.py")
     assert swarm.code(pid) == code
     assert swarm.result()["operations"]["read"]["ok"]
 
 
 def test_locusts_json_is_alone_on_stdout() -> None:
-    line = [sys.executable, "-m", "locust", "-f", MEMORY, "--headless", "--json", *LOAD, "-t", "4s"]
+    line = [sys.executable, "-m", "locust", "-f", MEMORY, "--headless", "--json", *LOAD, *SLOW, "-t", "4s"]
     done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert json.loads(done.stdout)
     assert "verdict: valid" in done.stderr
@@ -200,7 +200,7 @@ def test_of_several_databases_the_scheme_decides_whose_address_locusts_host_is()
 
 
 def test_a_test_goes_on_without_a_history_that_can_no_longer_be_written(swarm: Swarm) -> None:
-    pid = swarm.alone("--headless", *LOAD, "-t", "4s", "--expect", "read_your_writes=0")
+    pid = swarm.alone("--headless", *LOAD, *SLOW, "-t", "4s", "--expect", "read_your_writes=0")
     psutil.Process(pid).rlimit(psutil.RLIMIT_FSIZE, (60_000, 60_000))  # looks like a full disk
     assert swarm.code(pid) == 0
     (worker,) = swarm.result()["workers"]

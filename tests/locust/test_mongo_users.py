@@ -34,7 +34,8 @@ def test_two_workers_see_stale_reads_of_secondaries(swarm: Swarm, whole: MongoCl
 
 
 def test_majority_writes_and_primary_reads_hold_every_guarantee(swarm: Swarm, whole: MongoCluster) -> None:
-    page = ("-t", "6s", "--html", str(swarm.folder / "h"))  # Locust writes it only if the run ends by itself
+    # Locust writes the page only if the run ends by itself.
+    page = ("-t", "6s", "--rate", "300", "--html", str(swarm.folder / "h"))
     pid = run(swarm, whole, "--write-concern", "majority", "--read-from", "primary", *page, pool=20)
     assert swarm.code(pid) == 0
     result = swarm.result()
@@ -48,7 +49,7 @@ def test_majority_writes_and_primary_reads_hold_every_guarantee(swarm: Swarm, wh
 def test_killing_the_primary_causes_errors_but_loses_no_majority_write(
     swarm: Swarm, whole: MongoCluster, eventually: Callable[..., None]
 ) -> None:
-    arguments = ("--processes", "2", "--write-concern", "majority", "--read-from", "primary")
+    arguments = ("--processes", "2", "--write-concern", "majority", "--read-from", "primary", "--rate", "1000")
     pid = run(swarm, whole, *arguments, "--expect", "lost_writes=0,stale_reads=0")
     swarm.await_operations(workers=2)
     primary = leading(whole)

@@ -398,7 +398,7 @@ def impostor(port: int, heard: list[bytes]) -> Iterator[None]:
 
     bound, thread = threading.Event(), threading.Thread(target=answer)
     thread.start()
-    assert bound.wait(10)
+    assert bound.wait(60)
     try:
         yield
     finally:

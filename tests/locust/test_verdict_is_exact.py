@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.locust.conftest import MEMORY, STALE, Swarm, assert_agrees
+from tests.locust.conftest import MEMORY, SLOW, STALE, Swarm, assert_agrees
 
 LOAD = ("-u", "20", "-r", "100", "--keys", "100", *STALE)
 Eventually = Callable[..., None]
@@ -91,7 +91,7 @@ def test_a_killed_worker_is_reported_with_what_could_not_be_checked(swarm: Swarm
 
 
 def test_the_reports_of_a_killed_worker_count_without_its_history(swarm: Swarm) -> None:
-    pid = swarm.master("--headless", "--expect-workers", "2", *LOAD, "--history-dir", "")
+    pid = swarm.master("--headless", "--expect-workers", "2", *LOAD, *SLOW, "--history-dir", "")
     swarm.worker()
     victim = swarm.worker()
     swarm.await_log(victim, "creating 100 keys")
@@ -173,7 +173,7 @@ def test_ctrl_c_loses_nothing_and_exits_with_130(swarm: Swarm, workers: int) -> 
 
 def test_autoquit_leaves_no_orphans_and_loses_nothing(swarm: Swarm) -> None:
     pid = swarm.master(
-        "--autostart", "--autoquit", "1", "-t", "5s", "--stop-timeout", "5", "--expect-workers", "2", *LOAD
+        "--autostart", "--autoquit", "1", "-t", "5s", "--stop-timeout", "5", "--expect-workers", "2", *LOAD, *SLOW
     )
     workers = [swarm.worker(), swarm.worker()]
     assert swarm.code(pid) == 0

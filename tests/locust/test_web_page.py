@@ -15,10 +15,10 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
-from tests.locust.conftest import STALE, Swarm, assert_agrees
+from tests.locust.conftest import SLOW, STALE, Swarm, assert_agrees
 
 SERVER = Path(__file__).with_name("login_users.py")
-LOAD = ("--keys", "100", *STALE)
+LOAD = ("--keys", "100", *SLOW, *STALE)
 Eventually = Callable[..., None]
 
 

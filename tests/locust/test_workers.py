@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.locust.conftest import MEMORY, ROOT, SECOND, STALE, WAIT_S, Swarm, assert_agrees, assert_is_paced
+from tests.locust.conftest import MEMORY, ROOT, SECOND, SLOW, STALE, WAIT_S, Swarm, assert_agrees, assert_is_paced
 
 LOAD = ("-u", "20", "-r", "100", "--keys", "100", *STALE)
 BUSY = str(Path(__file__).with_name("busy_users.py"))
@@ -36,7 +36,7 @@ def test_a_worker_of_an_earlier_run_is_refused_and_exits(swarm: Swarm) -> None:
 
 def test_a_stalled_worker_is_reported_and_its_delay_does_not_count(swarm: Swarm, tmp_path: Path) -> None:
     stats = tmp_path / "stats"
-    arguments = ("--headless", "-t", "9s", "--expect-workers", "2", "--json-file", str(stats), *LOAD)
+    arguments = ("--headless", "-t", "9s", "--expect-workers", "2", "--json-file", str(stats), *LOAD, *SLOW)
     pid = swarm.master(*arguments, locustfile=BUSY)
     for _ in range(2):
         swarm.worker(locustfile=BUSY)
@@ -67,7 +67,7 @@ def test_both_of_locusts_ports_are_bound_to_loopback(swarm: Swarm) -> None:
 
 def test_a_load_shape_controls_the_users(swarm: Swarm) -> None:
     pid = swarm.alone(
-        "--headless", "-u", "10", "-r", "100", "-t", "5s", locustfile=f"{MEMORY},examples/shapes/steps.py"
+        "--headless", "-u", "10", "-r", "100", "-t", "5s", *SLOW, locustfile=f"{MEMORY},examples/shapes/steps.py"
     )
     assert swarm.code(pid) == 0
     assert swarm.result()["ended_early"] is None  # the shape ended it

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from stalewatch.simulator.simulated_time import EPOCH_NS, SimulatedClock, run_sessions
 
-PATIENCE_S = 30
+PATIENCE_S = 120
 
 Turn = tuple[int, str]
 

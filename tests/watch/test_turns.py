@@ -16,7 +16,7 @@ from stalewatch.history.operation import Write
 from stalewatch.watch import turns
 from tests.engine.running import NotingJudge
 
-PATIENCE_S = 20.0
+PATIENCE_S = 120.0
 
 
 @pytest.fixture(name="watch")
