@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 from stalewatch.clients.errors import Failure
 from stalewatch.clients.options import option, seconds
 from stalewatch.clients.protocol import Answer
+from stalewatch.history.clock import Clock
 from stalewatch.history.operation import replace
 
 Strategy = Literal["plain", "sticky", "token", "pinned"]
@@ -115,30 +116,61 @@ class StickyKeys:
             self._recent[key] = (self._now() + self._sticky_ns, answer.node)
 
 
+TOO_OLD = "TooOld"
+"""The error of a read that got only versions older than what the session had seen."""
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.005, 0.1
+"""The pause before a majority is asked again, which doubles each time."""
+
+
 class TokenReads:
     """Reads that remember the newest version that the session has seen or written of each key.
 
     A read that shows an older one is repeated at the stronger source; the user is shown the newer of the two. If the
     stronger source fails, the read fails: the user is not shown what is known to be too old.
+
+    A leader that lacks what the session has seen has lost it. A majority may just not have it yet: the session may have
+    read a write that is still under way from the one replica that has it. So a majority is asked again for `patience_s`
+    seconds, after which the read fails.
     """
 
-    def __init__(self, plain: Callable[[str, int], Answer], stronger: Callable[[str, int, Answer], Answer]) -> None:
-        """Both take the key and the version that the session has seen; `stronger` also the answer that was too old."""
+    def __init__(
+        self,
+        plain: Callable[[str, int], Answer],
+        stronger: Callable[[str, int, Answer], Answer],
+        clock: Clock,
+        patience_s: float = 0.0,
+    ) -> None:
+        """Both take the key and the version that the session has seen; `stronger` also the answer that was too old.
+
+        With a `patience_s` of 0 the answer of the stronger source is final.
+        """
         self._plain, self._stronger = plain, stronger
+        self._clock, self._patience_ns = clock, round(patience_s * 1e9)
         self._seen: dict[str, int] = {}
 
     def read(self, key: str) -> Answer:
         """Read, and read again if the version is older than what the session has seen."""
-        seen = self._seen.get(key, 0)
-        first = self._plain(key, seen)
-        if first.outcome != "ok":
-            return replace(first, fell_back=False)
-        if (first.version or 0) >= seen:
-            answer = replace(first, fell_back=False)
+        seen, start = self._seen.get(key, 0), self._clock.now()
+        answer = self._plain(key, seen)
+        if _older(answer, seen):
+            answer = _newer(answer, self._stronger(key, seen, answer))
+            if self._patience_ns:
+                answer = self._await(key, seen, answer, start + self._patience_ns)
         else:
-            answer = self._newer(first, self._stronger(key, seen, first))
+            answer = replace(answer, fell_back=False)
         if answer.outcome == "ok":
             self._seen[key] = max(seen, answer.version or 0)
+        return answer
+
+    def _await(self, key: str, seen: int, answer: Answer, deadline: int) -> Answer:
+        pause_s = FIRST_PAUSE_S
+        while _older(answer, seen):
+            if self._clock.now() >= deadline:
+                return Answer("fail", node=answer.node, error=TOO_OLD, fell_back=True)
+            self._clock.sleep(pause_s)
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+            answer = _newer(answer, self._stronger(key, seen, answer))
         return answer
 
     def wrote(self, key: str, version: int, answer: Answer | None) -> None:
@@ -146,11 +178,14 @@ class TokenReads:
         if answer is not None and answer.outcome == "ok":
             self._seen[key] = max(version, self._seen.get(key, 0))
 
-    @staticmethod
-    def _newer(first: Answer, second: Answer) -> Answer:
-        if second.outcome == "ok" and (first.version or 0) > (second.version or 0):
-            return replace(first, fell_back=True)
-        return second
+
+def _older(answer: Answer, seen: int) -> bool:
+    return answer.outcome == "ok" and (answer.version or 0) < seen
+
+
+def _newer(first: Answer, second: Answer) -> Answer:
+    """Return the newer of two answers; the second if it is an error."""
+    return replace(first, fell_back=True) if _older(second, first.version or 0) else second
 
 
 def fallen_back(ask: Callable[[], Answer], explain: Callable[[BaseException], Failure]) -> Answer:

@@ -11,12 +11,14 @@ from typing import Any
 import cassandra
 from cassandra.cluster import ResponseFuture
 from cassandra.pool import Host
+from cassandra.query import PreparedStatement
 
 from stalewatch.clients.cassandra.connection import CassandraAccess, connect
 from stalewatch.clients.cassandra.diagnosis import explained
 from stalewatch.clients.cassandra.errors import explain
 from stalewatch.clients.cassandra.lists_and_counters import DRAW_ATTEMPTS, CassandraCounters, CassandraLists, Draws
 from stalewatch.clients.cassandra.options import CassandraClientOptions
+from stalewatch.clients.cassandra.reading import reads, warn_of_other_replicas
 from stalewatch.clients.cassandra.schema import StoredValue, dependency, shown, stored, write_path
 from stalewatch.clients.cassandra.servers import PendingHints
 from stalewatch.clients.errors import Failure
@@ -49,6 +51,8 @@ class CassandraDatabaseClient:
         if self._opened is None:
             self._opened = connect(self._options)
             self._hints = PendingHints(self._opened.session, self._opened.nodes, self.clock)
+            if self._options.read_strategy == "pinned":
+                warn_of_other_replicas(self._opened)
 
     def preload(self, keys: Sequence[str], payload: str) -> None:
         """Create every key at version 0, on all replicas.
@@ -78,9 +82,8 @@ class CassandraDatabaseClient:
 
     def session(self, name: str) -> "CassandraSession":
         """Open a session; every other one has a slow clock if the options ask for skewed clocks."""
-        skew_us = self._skew_us if self._sessions % 2 else 0
-        self._sessions += 1
-        return CassandraSession(name, self, self._access, skew_us)
+        number, self._sessions = self._sessions, self._sessions + 1
+        return CassandraSession(name, self, self._access, number, self._skew_us if number % 2 else 0)
 
     def note_write(self) -> None:
         """Take note that a write was sent."""
@@ -198,11 +201,14 @@ class CassandraSession:
     known which node the request was sent to.
     """
 
-    def __init__(self, name: str, client: CassandraDatabaseClient, access: CassandraAccess, skew_us: int) -> None:
+    def __init__(
+        self, name: str, client: CassandraDatabaseClient, access: CassandraAccess, number: int, skew_us: int
+    ) -> None:
         self.name = name
         self._execute = access.session.execute_async
-        self._read, self._write = access.statements.read, access.statements.write
-        self._writer, self._reader = access.nodes.coordinators()
+        self._write = access.statements.write
+        self._writer, reader = access.nodes.coordinators()
+        self._reads = reads(self._ask, access, client.clock, number=number, reader=reader, writer=self._writer)
         self._node = access.nodes.name
         self._client = client
         self._write_values, self._write_answer = client.write_path.write_values, client.write_path.answer
@@ -211,7 +217,10 @@ class CassandraSession:
 
     def read(self, key: str) -> Answer:
         """Read a register as the read options say; a missing row is version 0."""
-        future = self._execute(self._read, (key,), host=self._reader)
+        return self._reads.read(key)
+
+    def _ask(self, key: str, statement: PreparedStatement, host: Host | None) -> Answer:
+        future = self._execute(statement, (key,), host=host)
         try:
             row = future.result().one()
         except Exception as error:  # noqa: BLE001 # the error table classifies it
@@ -220,6 +229,14 @@ class CassandraSession:
 
     def write(self, key: str, value: Value) -> Answer:
         """Raise a register to the value's version, with the time at which the write began as its timestamp."""
+        answer = None
+        try:
+            answer = self._raise(key, value)
+        finally:
+            self._reads.wrote(key, value.version, answer)
+        return answer
+
+    def _raise(self, key: str, value: Value) -> Answer:
         values = self._write_values(key, stored(value), value.start_ns // 1000 - self._skew_us)
         future = self._execute(self._write, values, host=self._writer)
         try:

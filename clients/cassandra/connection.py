@@ -56,6 +56,9 @@ BATCH_ATTEMPTS = 4
 # Nodes that go down and come back appear in the history as errors; without this, each is also a warning on stderr.
 logging.getLogger("cassandra").addHandler(logging.NullHandler())
 
+_MAJORITY = {"ONE": "QUORUM", "TWO": "QUORUM", "LOCAL_ONE": "LOCAL_QUORUM"}
+"""The level of reads that a majority answers, by a weaker level."""
+
 _POLL_S = 0.02
 _TIMEOUTS = (Timeout, OperationTimedOut)
 
@@ -133,6 +136,10 @@ class RingNodes:
             known = self._names[id(host)] = (host_port(host.endpoint.address, host.endpoint.port), host)
         return known[0]
 
+    def replicas(self, key: str) -> list[Host]:
+        """Return the nodes that hold a key; they are known only with `CassandraClientOptions.by_token`."""
+        return list(self._cluster.metadata.get_replicas(self._options.keyspace, key.encode()))
+
     def coordinators(self) -> tuple[Host | None, Host | None]:
         """Return the nodes for the next session's writes and for its reads; None lets the driver choose."""
         number, nodes = next(self._sessions), self.eligible()
@@ -157,6 +164,8 @@ class RegisterStatements(NamedTuple):
     """The prepared statements for registers, each with its consistency level."""
 
     read: PreparedStatement
+    read_quorum: PreparedStatement
+    """At a level that a majority answers, or the level of reads if that is as strong."""
     write: PreparedStatement
     create: PreparedStatement
     delete: PreparedStatement
@@ -178,6 +187,8 @@ class CassandraAccess:
         self._await_connections()
         self.table = ensure_registers(self.session, options, self.nodes.data_centers())
         self.statements = self._register_statements()
+        if options.by_token:
+            cluster.refresh_keyspace_metadata(options.keyspace)  # it may be new
 
     def _await_connections(self) -> None:
         """Wait for a connection to every node that is not down; the driver itself waits only for the first."""
@@ -208,6 +219,7 @@ class CassandraAccess:
         read = f"SELECT d FROM {table} WHERE k = ? /* {secrets.token_hex(4)} */"  # noqa: S608 # validated names
         return RegisterStatements(
             read=self.prepare(read, options.read_cl),
+            read_quorum=self.prepare(read, _MAJORITY.get(options.read_cl, options.read_cl)),
             write=self.prepare(path.write.format(table=table), options.write_cl),
             create=self.prepare(path.create.format(table=table), "ALL"),
             delete=self.prepare(path.delete.format(table=table), "QUORUM"),
@@ -292,7 +304,7 @@ def _check_ring(cluster: Cluster, options: CassandraClientOptions) -> None:
 def open_cluster(options: CassandraClientOptions) -> Cluster:
     """Return the driver's cluster, not connected yet; raise `BadAddress` for unusable options."""
     # The driver needs to know the replicas of a key only if requests go to them.
-    by_token = options.coordinator == "token"
+    by_token = options.by_token
     return Cluster(
         options.contact_points,
         execution_profiles={EXEC_PROFILE_DEFAULT: _profile(options)},

@@ -22,6 +22,9 @@ COORDINATORS = ("any", "token", "pinned", "split")
 """Which node receives a request: each in turn, a replica of the key, one per session, or one per session for writes and
 another for reads. Any other value is the HOST:PORT of one node."""
 
+_ONE_REPLICA = frozenset({"ONE", "LOCAL_ONE"})
+"""The levels at which one replica answers a read."""
+
 _PORTS = range(1, 65536)
 _IDENTIFIER = re.compile(r"\w{1,48}", re.ASCII)
 _SPECULATION = re.compile(r"never|always|\d+(\.\d+)?(p|percentile|ms)", re.IGNORECASE)
@@ -233,6 +236,11 @@ class CassandraClientOptions:
         return _split(self.hosts, self.port)
 
     @property
+    def by_token(self) -> bool:
+        """Whether the client has to know which nodes hold a key."""
+        return self.coordinator == "token" or self.read_strategy == "pinned"
+
+    @property
     def clock_skew_ms(self) -> int:
         """How many milliseconds slow the clock of every other session is."""
         found = _SKEWED.fullmatch(self.timestamps)
@@ -260,6 +268,13 @@ class CassandraClientOptions:
                 f"--timestamps {self.timestamps} cannot be combined with --lwt: the servers choose the timestamps of "
                 "conditional writes; remove one of the two options"
             )
+        if self.read_strategy == "pinned" and self.read_cl not in _ONE_REPLICA:
+            raise BadAddress(
+                f"--read-strategy pinned cannot be combined with --read-cl {self.read_cl}, at which several replicas "
+                "answer: use --read-cl ONE or LOCAL_ONE"
+            )
+        if self.read_strategy == "pinned" and self.read_from is not None:
+            raise BadAddress("--read-strategy pinned chooses a replica for each session: remove --read-from")
         if bool(self.username) != bool(self.password):
             raise BadAddress("a user name without a password, or a password without a user name: give both or neither")
         self.tls_files.check()

@@ -19,13 +19,15 @@ from stalewatch.clients.couchdb.documents import Documents, LeaderResolver, Leav
 from stalewatch.clients.couchdb.errors import explain
 from stalewatch.clients.couchdb.http import Connection
 from stalewatch.clients.couchdb.options import CouchOptions
+from stalewatch.clients.couchdb.reading import reads
 from stalewatch.clients.couchdb.setup import READY_S, set_up
 from stalewatch.clients.couchdb.tls import context_for
 from stalewatch.clients.errors import ClientError, Failure
 from stalewatch.clients.preload import batches, key_exists, removed_on_failure
 from stalewatch.clients.protocol import Answer, Body, Levels, PausedReplication, Value
+from stalewatch.clients.read_strategies import Reads
 from stalewatch.history.clock import Clock
-from stalewatch.history.operation import Depends, replace
+from stalewatch.history.operation import replace
 
 LEADERS_DIFFER = "leaders differ"
 
@@ -104,7 +106,9 @@ class CouchClient:
         """Open a session with connections of its own."""
         options = self._options
         routing = Routing(options.write_to, options.read_from, Random(f"{options.seed}/route/{name}"))
-        return CouchSession(self._documents(), routing)
+        random = Random(f"{options.seed}/reads/{name}")
+        leaders = self._documents()
+        return CouchSession(leaders, routing, reads(leaders, routing, options, self.clock, random))
 
     def final(self, key: str) -> Answer:
         """Return all that the leaders hold of a key, once they agree; raise what the connection raises."""
@@ -237,28 +241,23 @@ class CouchClient:
 class CouchSession:
     """One simulated user, with a connection to each leader."""
 
-    def __init__(self, leaders: Sequence[Documents], routing: "Routing") -> None:
+    def __init__(self, leaders: Sequence[Documents], routing: "Routing", reads: Reads) -> None:
         self._leaders = leaders
         self._routing = routing
+        self._reads = reads
 
     def read(self, key: str) -> Answer:
-        """Read a register and its siblings; a missing document counts as version 0."""
-        documents = self._leaders[self._routing.to_read(key)]
-        held = documents.read(key)
-        if held is None:
-            return Answer(version=0, node=documents.node, siblings=[])
-        depends = held.body.get("depends")
-        return Answer(
-            version=int(held.body["v"]),
-            node=documents.node,
-            siblings=[int(sibling["v"]) for sibling in held.siblings.values()],
-            depends=None if depends is None else Depends(**depends),
-        )
+        """Read a register and its siblings as the read options say; a missing document counts as version 0."""
+        return self._reads.read(key)
 
     def write(self, key: str, value: Value) -> Answer:
         """Raise a register to the value's version; never re-create a deleted document."""
-        stored = _stored(value)
-        return self.edit(key, lambda present: None if present["v"] >= value.version else stored)
+        stored, answer = _stored(value), None
+        try:
+            answer = self.edit(key, lambda present: None if present["v"] >= value.version else stored)
+        finally:
+            self._reads.wrote(key, value.version, answer)
+        return answer
 
     def append(self, key: str, item: str) -> Answer:
         """Append an item to a list."""
@@ -333,6 +332,8 @@ class Routing:
         named = NAMED.get(self._read_from)
         if named is not None:
             return named
+        if self._read_from == "both":
+            return A if self._random() < 0.5 else B  # noqa: PLR2004 # as for writes
         # With random leaders a key has none of its own; the closest is the one that took the session's last write.
         same = self._last if self._write_to == "both" else self._writer(key)
         return same if self._read_from == "same" else 1 - same

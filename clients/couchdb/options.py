@@ -13,7 +13,7 @@ from stalewatch.clients.read_strategies import Strategy, read_strategy_option, s
 from stalewatch.clients.tls import TlsFiles, tls_option
 
 WRITE_TO = ("a", "b", "both", "home")
-READ_FROM = ("a", "b", "same", "other")
+READ_FROM = ("a", "b", "both", "same", "other")
 
 DEFAULT_TIMEOUT_S = 5.0
 
@@ -102,9 +102,9 @@ class CouchOptions:
     """The addresses of two leaders, and which of them take writes and answer reads.
 
     `write_to`: ``a``, ``b``, ``both`` (each write goes to either, chosen at random) or ``home`` (every key has its own
-    leader). `read_from`: ``a``, ``b``, ``same`` (the leader that takes the session's writes of the key; with ``both``,
-    the one that it last wrote to) or ``other``. The peers are the servers' addresses for each other. `timeout_s` limits
-    connecting and each wait for an answer.
+    leader). `read_from`: ``a``, ``b``, ``both``, ``same`` (the leader that takes the session's writes of the key; if
+    writes go to both, the one that it last wrote to) or ``other``. The peers are the servers' addresses for each other.
+    `timeout_s` limits connecting and each wait for an answer.
     """
 
     a: Leader | None = option(
@@ -132,7 +132,8 @@ class CouchOptions:
     )
     read_from: str = option(
         "--read-from",
-        "leader that answers reads: a, b, same (as the session's writes of the key), other, or HOST:PORT",
+        "leader that answers reads: a, b, both (either, chosen at random), same (as the session's writes of the key), "
+        "other, or HOST:PORT",
         "a",
         on_page=READ_FROM,
     )

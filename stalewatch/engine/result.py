@@ -105,7 +105,7 @@ def _read_strategy(options: Mapping[str, Any], statistics: Statistics) -> dict[s
         "read_strategy": {
             "strategy": ",".join(sorted(set(named))),
             "reads": statistics.outcomes["read"]["ok"],
-            "fallbacks": fallback.count,
+            "fallbacks": statistics.fallbacks,
             "failed_fallbacks": statistics.failed_fallbacks,
             "fallback_ms": _milliseconds(fallback),
             "other_ms": _milliseconds(first),

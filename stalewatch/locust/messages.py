@@ -126,6 +126,7 @@ class Counts(msgspec.Struct, array_like=True):
     seconds: dict[int, dict[str, Count]]
     last_ok: dict[KindName, int] = {}
     strategy: dict[SourceName, DistributionState] = {}
+    fallbacks: Count = 0
     failed_fallbacks: Count = 0
 
 
@@ -233,7 +234,7 @@ class WorkerReport(msgspec.Struct, array_like=True):
         statistics.stalled = counts.stalled
         statistics.last_ok.update(counts.last_ok)
         statistics.strategy |= {source: Distribution.restored(*state) for source, state in counts.strategy.items()}
-        statistics.failed_fallbacks = counts.failed_fallbacks
+        statistics.fallbacks, statistics.failed_fallbacks = counts.fallbacks, counts.failed_fallbacks
         for second, numbers in counts.seconds.items():
             statistics.second(second).update(numbers)
         return statistics
@@ -271,6 +272,7 @@ def counts_of(statistics: Statistics) -> Counts:
         {second: dict(numbers) for second, numbers in statistics.seconds.items()},
         statistics.last_ok,
         {source: times.state() for source, times in statistics.strategy.items()},
+        statistics.fallbacks,
         statistics.failed_fallbacks,
     )
 

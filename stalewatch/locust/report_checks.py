@@ -131,6 +131,8 @@ def _kind_problems(counts: Counts) -> Iterator[str]:
     reads = counts.outcomes["read"]
     for source, of_source in counts.strategy.items():
         yield from _times_problems(source, of_source, reads.get("ok", 0))
+    if counts.fallbacks > reads.get("ok", 0):
+        yield "more fallbacks than reads"
     if counts.failed_fallbacks > reads.get("fail", 0) + reads.get("unknown", 0):
         yield "more failed fallbacks than failed reads"
     if counts.stalled > sum(outcomes.get("ok", 0) for outcomes in counts.outcomes.values()):

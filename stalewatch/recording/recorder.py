@@ -150,7 +150,7 @@ class Recorder:
             if not self._finished:
                 read.end = self.clock.now()
                 if answer.fell_back is not None:
-                    self.statistics.add_strategic_read(read, fell_back=answer.fell_back)
+                    self.statistics.note_source(read, fell_back=answer.fell_back)
                 self._hand_on(read)
 
     def end_final(self, key: str, start: int, answer: Answer) -> None:

@@ -118,6 +118,7 @@ ACCUMULATED = (
     "last_ok",
     "seconds",
     "strategy",
+    "fallbacks",
     "failed_fallbacks",
 )
 
@@ -135,6 +136,7 @@ class Statistics:
         self.counting_from_ns = 0
         """Operations that started earlier (warm-up) are judged but not counted."""
         self._stalls = stalls
+        self._fell_back: dict[int, bool] = {}
         self._reset()
 
     def _reset(self) -> None:
@@ -153,11 +155,14 @@ class Statistics:
         """By second of the epoch: outcomes by kind, and violations by guarantee."""
         self.strategy = {source: Distribution() for source in SOURCES}
         """Service times of ok reads with a read strategy, by the source of the answer."""
+        self.fallbacks = 0
+        """Ok reads that fell back."""
         self.failed_fallbacks = 0
         """Reads that fell back and were not ok."""
 
     def on_operation(self, operation: Operation, violations: Sequence[Violation]) -> None:
         """Count an operation and what it violated; faults and final reads are not counted."""
+        fell_back = self._fell_back.pop(id(operation), None) if self._fell_back else None
         kind = KIND.get(operation.__class__)
         if kind is None or operation.start < self.counting_from_ns:
             return
@@ -167,6 +172,9 @@ class Statistics:
         second[f"{kind}_{outcome}"] += 1
         for violation in violations:
             second[violation.guarantee] += 1
+        if fell_back:
+            self.fallbacks += outcome == "ok"
+            self.failed_fallbacks += outcome != "ok"
         if outcome != "ok":
             self.errors[kind, outcome, operation.error or ""] += 1  # type: ignore[union-attr] # no fault
         elif end is not None:
@@ -175,18 +183,15 @@ class Statistics:
                 self.stalled += 1
                 return
             self.service[kind].add(end - operation.start)
+            if fell_back is not None:
+                self.strategy["fallback" if fell_back else "first"].add(end - operation.start)
             due = operation.due  # type: ignore[union-attr] # no fault
             if due is not None and not self._stalls.overlaps(due, end):  # else it may have waited for this process
                 self.response[kind].add(end - due)
 
-    def add_strategic_read(self, read: Read, *, fell_back: bool) -> None:
-        """Count a read with a read strategy, which is also counted as an operation."""
-        if read.start < self.counting_from_ns:
-            return
-        if read.outcome == "ok":
-            self.strategy["fallback" if fell_back else "first"].add(read.end - read.start)
-        else:
-            self.failed_fallbacks += fell_back
+    def note_source(self, read: Read, *, fell_back: bool) -> None:
+        """Note the source of a read with a read strategy, before `on_operation` counts it."""
+        self._fell_back[id(read)] = fell_back  # the recorder holds the read until then
 
     def on_end(self, violations: Sequence[Violation]) -> None:
         """Count nothing: what only the end can decide happened at no particular second."""
@@ -215,6 +220,7 @@ class Statistics:
         self.stalled += other.stalled
         for source, times in other.strategy.items():
             self.strategy[source].merge(times)
+        self.fallbacks += other.fallbacks
         self.failed_fallbacks += other.failed_fallbacks
         for kind, end in other.last_ok.items():
             self.last_ok[kind] = max(end, self.last_ok.get(kind, 0))

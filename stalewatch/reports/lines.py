@@ -44,6 +44,7 @@ def figure_lines(result: Result) -> Iterator[str]:
         response = result["latency"][kind]["response_ms"]
         if response is not None:
             yield f"{kind} response avg/p95 ms: {_average_p95(response)}"
+    yield from _read_strategy(result)
     yield from _guarantees(result)
     yield from _resolution(result)
     if result.get("final_reads_s") is not None:
@@ -74,6 +75,18 @@ def _warnings(result: Result) -> Iterator[str]:
         )
     if result.get("history_error"):
         yield f"the history is incomplete: {result['history_error']}"
+
+
+def _read_strategy(result: Result) -> Iterator[str]:
+    """Yield how often a read strategy fell back, and what that cost; nothing for plain reads."""
+    found = result.get("read_strategy")
+    if found is None or found["strategy"] == "plain":
+        return
+    failed = f", and {found['failed_fallbacks']} that failed" if found["failed_fallbacks"] else ""
+    yield f"read strategy: {found['strategy']}, fallbacks: {found['fallbacks']} of {found['reads']} reads{failed}"
+    if found["fallbacks"]:
+        yield f"fallback reads avg/p95 ms: {_average_p95(found['fallback_ms'])}"
+        yield f"other reads avg/p95 ms: {_average_p95(found['other_ms'])}"
 
 
 def _guarantees(result: Result) -> Iterator[str]:

@@ -76,7 +76,8 @@ def reads(ask: Ask, store: Store, clock: Clock, random: Random, explain: Callabl
                 plain, lambda key: fallen_back(lambda: ask(key, strongest), explain), clock.now, options.sticky_seconds
             )
         case "token":
-            return TokenReads(lambda key, seen: ask(key, ReadChoice(seen=seen)), stronger)
+            patience_s = options.timeout_s if strongest.majority else 0.0
+            return TokenReads(lambda key, seen: ask(key, ReadChoice(seen=seen)), stronger, clock, patience_s)
         case "pinned":
             return PinnedReads(ask, store, clock, random)
         case _:

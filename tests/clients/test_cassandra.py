@@ -8,12 +8,15 @@ from collections.abc import Callable, Iterator
 from random import Random
 
 import pytest
+from cassandra import ConsistencyLevel
+from cassandra.pool import Host
 
 from stalewatch.clients.cassandra.client import CassandraDatabaseClient
 from stalewatch.clients.cassandra.diagnosis import explained
 from stalewatch.clients.cassandra.options import CassandraClientOptions
 from stalewatch.clients.errors import BadAddress, ClientError, Unreachable
 from stalewatch.clients.protocol import Answer, Value
+from stalewatch.clients.read_strategies import TOO_OLD
 from stalewatch.clusters.local.cassandra import CassandraCluster
 from stalewatch.history.clock import RealClock
 from stalewatch.history.operation import Depends
@@ -367,3 +370,63 @@ def test_removed_keys_are_gone_and_can_be_created_again(connect: Opener, key: st
     client.remove(keys)
     assert [session.read(name).version for name in keys] == [0] * 50
     client.preload(keys, "")  # refused if any key still existed
+
+
+def sources(client: CassandraDatabaseClient, key: str, host: Host) -> set[str]:
+    """Return the nodes that took part in a read through a coordinator, according to its trace."""
+    access = client._access
+    future = access.session.execute_async(access.statements.read, (key,), host=host, trace=True)
+    future.result()
+    return {str(event.source) for event in future.get_query_trace(max_wait=30).events}
+
+
+def test_at_one_a_pinned_session_is_answered_by_one_replica(connect: Opener, caplog: pytest.LogCaptureFixture) -> None:
+    client = connect(read_cl="ONE", read_strategy="pinned")
+    assert not caplog.records  # nothing that could let another replica answer
+    keys = [f"test-{secrets.token_hex(4)}" for _ in range(5)]
+    client.preload(keys, "")
+    hosts = {client._access.nodes.name(host): host for host in client._access.nodes.all()}
+    homes = []
+    for number in range(3):
+        session = client.session(f"s{number}")
+        answers = [session.read(key) for key in keys]
+        assert {answer.fell_back for answer in answers} == {False}
+        (home,) = {str(answer.node) for answer in answers}
+        assert all(sources(client, key, hosts[home]) == {home.rpartition(":")[0]} for key in keys)
+        homes.append(home)
+    assert set(homes) == set(hosts)
+
+
+def test_with_fewer_replicas_than_nodes_each_key_has_a_coordinator_of_its_own(connect: Opener) -> None:
+    client = connect(read_cl="ONE", read_strategy="pinned", keyspace=f"k{secrets.token_hex(4)}", rf=1)
+    keys = [f"test-{secrets.token_hex(4)}" for _ in range(30)]
+    client.preload(keys, "")
+    session = client.session("s")
+    nodes = {key: session.read(key).node for key in keys}
+    ring = client._access.nodes
+    assert nodes == {key: ring.name(host) for key in keys for host in ring.replicas(key)}
+    assert len(set(nodes.values())) == 3
+    client._access.session.execute(f'DROP KEYSPACE "{client._options.keyspace}"', timeout=30)
+
+
+@pytest.mark.parametrize("strategy", ["sticky", "token"])
+def test_a_stronger_read_asks_a_quorum(connect: Opener, key: str, strategy: str) -> None:
+    client = connect(read_cl="ONE", write_cl="QUORUM", read_strategy=strategy)
+    client.preload([key], "")
+    session = client.session("s")
+    assert session.read(key).fell_back is False
+    session.write(key, value(2, RealClock().now()))
+    assert session.read(key).version == 2
+    # The ring acknowledges a write with an older timestamp and ignores it, so no replica has what the session wrote.
+    assert session.write(key, value(3, start_ns=NOW_NS)).outcome == "ok"
+    answer = session.read(key)
+    assert answer.fell_back
+    expected = ("ok", 2, None) if strategy == "sticky" else ("fail", None, TOO_OLD)
+    assert (answer.outcome, answer.version, answer.error) == expected
+    assert client._access.statements.read_quorum.consistency_level == ConsistencyLevel.QUORUM
+
+
+def test_one_replica_cannot_answer_at_a_level_that_needs_several(ring: CassandraCluster) -> None:
+    options = CassandraClientOptions(hosts=ring.uri(), read_cl="QUORUM", read_strategy="pinned")
+    with pytest.raises(BadAddress, match="--read-cl QUORUM"):
+        options.check()

@@ -17,7 +17,7 @@ from stalewatch.clients.couchdb.errors import Unsettled
 from stalewatch.clients.couchdb.http import Connection
 from stalewatch.clients.couchdb.options import CouchOptions, Leader, leader
 from stalewatch.clients.errors import BadAddress, ClientError, Unreachable
-from stalewatch.clients.protocol import Body, Value
+from stalewatch.clients.protocol import Answer, Body, Value
 from stalewatch.clusters.local.couch import CouchCluster
 from stalewatch.clusters.local.couch_leaders import url
 from stalewatch.history.clock import RealClock
@@ -468,3 +468,52 @@ def test_a_failing_replication_is_reported_early_with_the_servers_own_words(
 def test_one_address_for_both_leaders_is_rejected_before_connecting() -> None:
     a = Leader("http", "127.0.0.1", 1)
     assert isinstance(error_of(CouchOptions(a=a, b=a)), BadAddress)
+
+
+STRATEGIES = ("plain", "sticky", "token", "pinned")
+
+
+def test_strategies_find_an_own_write_that_replication_has_not_brought(
+    connect: Opener, servers: list[str], leaders: CouchCluster, key: str
+) -> None:
+    clients = {strategy: connect(write_to="a", read_from="b", read_strategy=strategy) for strategy in STRATEGIES}
+    next(iter(clients.values())).preload([key], "")
+    for direction in itertools.permutations(leaders.nodes()):
+        leaders.unlink(*direction)
+    found = {}
+    for version, (strategy, client) in enumerate(clients.items(), start=1):
+        session = client.session("s")
+        before = session.read(key)
+        session.write(key, Value(version, "s"))
+        answer = session.read(key)
+        assert (before.version, before.node) == (0, servers[1])
+        found[strategy] = answer.version, answer.node, answer.fell_back
+    a, b = servers
+    assert found == {"plain": (0, b, None), "sticky": (2, a, True), "token": (3, a, True), "pinned": (0, b, False)}
+
+
+def test_pinned_sessions_read_at_one_leader_each(connect: Opener, servers: list[str], key: str) -> None:
+    client = connect(write_to="both", read_from="both", read_strategy="pinned")
+    client.preload([key], "")
+    homes = set()
+    for number in range(20):
+        session = client.session(f"s{number}")
+        nodes = {session.read(key).node for _ in range(5)}
+        assert len(nodes) == 1
+        homes |= nodes
+    assert homes == set(servers)
+
+
+def test_token_shows_the_leaf_that_the_session_has_seen_if_another_one_won(
+    forked: Callable[[Body, Body], CouchClient], connect: Opener, key: str
+) -> None:
+    # The same number of edits: the greater revision wins, whichever that is.
+    client = forked({"v": 1, "author": "x"}, {"v": 2, "author": "y"})
+    winner = client.session("s").read(key).version
+    for seen in (1, 2):
+        session = connect(read_from="a", read_strategy="token").session("s")
+        session._reads.wrote(key, seen, Answer(version=seen))
+        answer = session.read(key)
+        assert answer.version == max(seen, winner or 0)
+        assert answer.siblings == [3 - (answer.version or 0)]
+        assert answer.fell_back is False

@@ -87,7 +87,7 @@ def test_leaders_can_be_chosen_by_name_or_by_address(flag: str, given: str | Non
     ("wrong", "words"),
     [
         ({"write_to": "c"}, "--write-to 'c'"),
-        ({"read_from": "both"}, "--read-from 'both'"),
+        ({"read_from": "either"}, "--read-from 'either'"),
         ({"read_from": "127.0.0.1:1"}, "127.0.0.1:5984, 127.0.0.1:5985"),
         ({"db": "Bench"}, "--db"),
         ({"timeout": "0"}, "--timeout"),

@@ -23,7 +23,7 @@ from pymongo.errors import PyMongoError
 
 from stalewatch.clients.errors import BadAddress, ClientError, Unreachable
 from stalewatch.clients.mongodb import DATABASE
-from stalewatch.clients.mongodb.client import MongoDatabaseClient
+from stalewatch.clients.mongodb.client import MongoDatabaseClient, MongoSession
 from stalewatch.clients.mongodb.options import MongoOptions
 from stalewatch.clients.protocol import Answer, Value
 from stalewatch.clusters.local import ports, programs
@@ -777,3 +777,74 @@ def test_sessions_may_be_greenlets(mongo_uri: str, key: str) -> None:
     """)
     run = subprocess.run([sys.executable, "-c", script, mongo_uri, key], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "{49}"
+
+
+@pytest.fixture
+def lagging(mongo: MongoCluster) -> Iterator[str]:
+    """A member that applies everything a minute late: far later than any of these tests' time-outs."""
+    node = next(node for node in mongo.nodes() if node != until(mongo.primary))
+    mongo.lag(node, 60)
+    try:
+        yield node
+    finally:
+        mongo.lag(node, 0)
+
+
+def test_sticky_and_token_read_from_the_primary_what_a_lagging_member_lacks(
+    connect: Opener, mongo: MongoCluster, lagging: str, key: str
+) -> None:
+    shown: dict[str, tuple[int | None, str | None, bool | None]] = {}
+    for strategy in ("plain", "sticky", "token"):
+        client = connect(read_from=lagging, read_strategy=strategy, timeout_s=1.0)
+        client.preload([f"{key}-{strategy}"], "")
+        session = client.session("s")
+        assert session.write(f"{key}-{strategy}", Value(1, "s")).outcome == "ok"
+        answer = session.read(f"{key}-{strategy}")
+        assert answer.outcome == "ok"
+        shown[strategy] = answer.version, answer.node, answer.fell_back
+    primary = until(mongo.primary)
+    assert shown == {"plain": (0, lagging, None), "sticky": (1, primary, True), "token": (1, primary, True)}
+
+
+def test_a_causal_session_hands_on_to_a_member_what_it_has_seen(connect: Opener, mongo: MongoCluster, key: str) -> None:
+    node = next(node for node in mongo.nodes() if node != until(mongo.primary))
+    client = connect(read_from=node, read_strategy="token", timeout_s=10.0)
+    client.preload([key], "")
+    session = client.session("s")
+    for version in range(1, 101):  # plain reads right after w=1 writes miss some of a hundred
+        assert session.write(key, Value(version, "s")).outcome == "ok"
+        assert session.read(key).version == version
+
+
+def test_a_pinned_session_stays_at_its_member_until_that_is_gone(connect: Opener, breakable: MongoCluster) -> None:
+    client = connect(read_from="secondary", read_strategy="pinned")
+    followers = set(breakable.nodes()) - {until(breakable.primary)}
+    sessions = [client.session(f"s{number}") for number in range(20)]
+    homes = [session.read("k").node for session in sessions]
+    for session, home in zip(sessions, homes, strict=True):
+        answers = [session.read("k") for _ in range(10)]
+        assert {(answer.node, answer.fell_back) for answer in answers} == {(home, False)}
+    assert set(homes) <= followers
+    gone = str(homes[0])
+    breakable.kill(gone)
+    (other,) = followers - {gone}
+
+    def moved() -> Answer | None:
+        answer = attempted(sessions[0], "k")
+        return answer if answer is not None and answer.node != gone else None
+
+    assert (moved_to := until(moved)).node == other
+    assert moved_to.fell_back
+    assert sessions[0].read("k").fell_back is False
+
+
+def attempted(session: MongoSession, key: str) -> Answer | None:
+    """Read, and return None if that fails."""
+    try:
+        return session.read(key)
+    except PyMongoError:
+        return None
+
+
+def test_linearizable_reads_need_no_token(mongo_uri: str) -> None:
+    assert "--read-strategy token" in str(error_of(uri=mongo_uri, read_concern="linearizable", read_strategy="token"))

@@ -220,3 +220,20 @@ def test_the_whole_runs_row_says_where_the_servers_are() -> None:
     given = Namespace(mongo_uri="mongodb://carol:s3cret@a:27017/?replicaSet=rs0", couch_a="http://a:5984")
     shown = str(rows_of(MasterRun("r", given, ["mongo"]))["whole run"]["witness"])
     assert shown == "0 operations; MongoDB at mongodb://***@a:27017/?replicaSet=rs0"
+
+
+def test_fallbacks_of_two_workers_add_up() -> None:
+    run = MasterRun("r", Namespace(), ["memory"])
+    for number in (1, 2):
+        findings, statistics = observed()
+        for fell_back, outcome in ((True, "ok"), (False, "ok"), (False, "ok"), (True, "fail")):
+            read = Read(session="s", key="k", version=1, start=0, end=number, outcome=outcome)
+            statistics.note_source(read, fell_back=fell_back)
+            statistics.on_operation(read, ())
+        counted(run, findings, statistics)
+    totals = run.totals.statistics
+    assert {source: (times.count, times.total_ns) for source, times in totals.strategy.items()} == {
+        "first": (4, 6),
+        "fallback": (2, 3),
+    }
+    assert (totals.fallbacks, totals.failed_fallbacks) == (2, 2)

@@ -1,0 +1,132 @@
+"""20,000 operations for each database and read strategy, on real servers whose replicas lag or lack writes."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import pytest
+
+from stalewatch.checkers.verdict import Violation
+from stalewatch.clients.databases import DATABASES
+from stalewatch.clients.options import with_values
+from stalewatch.clusters.local.cassandra import CassandraCluster
+from stalewatch.clusters.local.couch import CouchCluster
+from stalewatch.clusters.local.mongo import MongoCluster
+from stalewatch.engine.process_run import connected
+from stalewatch.history.operation import Operation, Write
+from stalewatch.workloads.options import LoadOptions
+from tests.conftest import leading
+from tests.engine.running import unheard
+
+pytestmark = [pytest.mark.server, pytest.mark.soak, pytest.mark.timeout(3600)]
+
+LOAD = LoadOptions(operations=20_000, users=20, keys=100)
+
+KEPT = {
+    "plain": set[str](),
+    "sticky": {"read_your_writes"},
+    "token": {"read_your_writes", "monotonic_reads"},
+    "pinned": {"monotonic_reads"},
+}
+"""What each strategy promises."""
+
+BROKEN = {
+    "plain": {"read_your_writes", "monotonic_reads"},
+    "sticky": set[str](),
+    "token": set[str](),
+    "pinned": {"read_your_writes"},
+}
+"""What must be seen violated, or the provocation proves nothing."""
+
+
+STICKY_S = 2.0
+
+
+class OwnWrites:
+    """Counts, in each run, the reads that missed an own write that was at most `STICKY_S` old."""
+
+    def __init__(self) -> None:
+        self.recent = 0
+
+    def on_operation(self, operation: Operation, violations: Sequence[Violation]) -> None:
+        for violation in violations:
+            if violation.guarantee == "read_your_writes":
+                write = next(one for one in violation.operations if isinstance(one, Write))
+                self.recent += operation.start - (write.end or 0) < STICKY_S * 1e9
+
+    def on_end(self, violations: Sequence[Violation]) -> None:
+        """Count nothing."""
+
+
+def violations(
+    database: str, strategy: str, options: dict[str, str], provocation: AbstractContextManager[object]
+) -> dict[str, int]:
+    """Return the violations of a run on the servers that the options name, whose load runs in the provocation.
+
+    With ``sticky``, those of read-your-writes count only while the strategy promises anything.
+    """
+    row = DATABASES[database]
+    chosen = with_values(row.options(), {**options, "read_strategy": strategy, "sticky_seconds": str(STICKY_S)})
+    own = OwnWrites()
+    with connected(row, chosen, LOAD, print) as run:
+        run.run.recorder.subscribe(own)
+        run.perform(nullcontext(unheard), background=provocation)
+        result: dict[str, Any] = run.result(run.totals())
+    print(result["read_strategy"])
+    found = {name: row["violated"] for name, row in result["guarantees"].items()}
+    if strategy == "sticky":
+        found["read_your_writes"] = own.recent
+    return {name: violated for name, violated in found.items() if violated}
+
+
+def check(strategy: str, found: dict[str, int], broken: set[str]) -> None:
+    assert not KEPT[strategy] & found.keys(), found
+    assert broken <= found.keys(), found
+
+
+@pytest.mark.parametrize("strategy", ["plain", "sticky", "token"])
+def test_mongo_with_a_delayed_member(whole: MongoCluster, strategy: str) -> None:
+    primary = leading(whole)
+    follower = next(node for node in whole.nodes() if node != primary)
+    whole.lag(follower, 1)
+    try:
+        options = {"mongo_uri": whole.uri(), "read_from": follower, "write_concern": "1"}
+        found = violations("mongo", strategy, options, nullcontext())
+    finally:
+        whole.lag(follower, 0)
+    # One member alone never goes back in time.
+    check(strategy, found, BROKEN[strategy] - {"monotonic_reads"})
+
+
+@pytest.mark.parametrize("strategy", KEPT)
+def test_mongo_with_reads_from_any_member(whole: MongoCluster, strategy: str) -> None:
+    options = {"mongo_uri": whole.uri(), "read_from": "nearest", "write_concern": "1"}
+    check(strategy, violations("mongo", strategy, options, nullcontext()), BROKEN[strategy])
+
+
+@pytest.mark.parametrize("strategy", KEPT)
+@pytest.mark.parametrize("write_cl", ["ONE", "QUORUM"])
+def test_cassandra_with_reads_at_one(ring: CassandraCluster, strategy: str, write_cl: str) -> None:
+    options = {"hosts": ring.uri(), "write_cl": write_cl, "read_cl": "ONE"}
+    found = violations("cassandra", strategy, options, nullcontext())
+    if strategy == "sticky" and write_cl == "ONE":
+        return  # a quorum need not meet the one replica that has the write
+    check(strategy, found, BROKEN[strategy] if write_cl == "ONE" else set())
+
+
+@contextmanager
+def unlinked(leaders: CouchCluster) -> Iterator[None]:
+    for direction in itertools.permutations(leaders.nodes()):
+        leaders.unlink(*direction)
+    try:
+        yield
+    finally:
+        for direction in itertools.permutations(leaders.nodes()):
+            leaders.relink(*direction)
+
+
+@pytest.mark.parametrize("strategy", KEPT)
+def test_couch_with_the_link_down(leaders: CouchCluster, strategy: str) -> None:
+    options = {**leaders.client_options(), "write_to": "both", "read_from": "both"}
+    check(strategy, violations("couch", strategy, options, unlinked(leaders)), BROKEN[strategy])
