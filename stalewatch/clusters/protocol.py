@@ -221,6 +221,15 @@ class Lags(Protocol):
 
 
 @runtime_checkable
+class Stalls(Protocol):
+    """A cluster whose followers can stop applying writes while they still answer reads."""
+
+    def stall(self, node: str, *, stalled: bool) -> None:
+        """Make a follower stop applying writes, or go on."""
+        ...
+
+
+@runtime_checkable
 class Hints(Protocol):
     """A cluster whose nodes store hints: writes that another node missed, to be delivered when it is back."""
 

@@ -17,6 +17,7 @@ from stalewatch.clusters.protocol import (
     LinkFault,
     Links,
     Replication,
+    Stalls,
     State,
     Unable,
     UnknownNode,
@@ -81,6 +82,7 @@ class Requirement(NamedTuple):
 LINKS = Requirement(Links, "cannot break links", "start it with --lab (needs root)")
 DISKS = Requirement(Disks, "cannot lose disks", "use a local cluster")
 LAGS = Requirement(Lags, "has no followers that can be made to lag", "use a replica set (mongo)")
+STALLS = Requirement(Stalls, "has no followers that can be stalled", "use a replica set (mongo)")
 HINTS = Requirement(Hints, "stores no hints", "use a ring (cassandra)")
 REPLICATION = Requirement(Replication, "has no replication links to remove", "use CouchDB leaders (couch)")
 
@@ -216,6 +218,19 @@ def _end_lag(cluster: Lags, nodes: Sequence[str], _: Parameters) -> None:
     _each(nodes, lambda node: cluster.lag(node, 0))
 
 
+def _stall(cluster: Stalls, nodes: Sequence[str], _: Parameters) -> None:
+    _each(nodes, lambda node: cluster.stall(node, stalled=True))
+
+
+class _StallingCluster(Cluster, Stalls, Protocol):
+    pass
+
+
+def _end_stall(cluster: _StallingCluster, nodes: Sequence[str], _: Parameters) -> None:
+    # Only at running nodes: one that was restarted applies writes again.
+    _each(_in_state(cluster, nodes, "running"), lambda node: cluster.stall(node, stalled=False))
+
+
 class _HintingCluster(Cluster, Hints, Protocol):
     pass
 
@@ -295,8 +310,10 @@ FAULTS: Mapping[str, FaultSpec] = {
             {"share": _SHARE},
             LINKS,
         ),
-        # A lagging follower is not elected.
+        # A lagging follower is not elected, and drivers do not read from it: its peers do not list a delayed member.
         FaultSpec("lag", "followers apply all writes late", _lag, _end_lag, {"behind_s": _BEHIND_S}, LAGS),
+        # Drivers still read from a stalled follower, which falls behind more and more.
+        FaultSpec("stall", "followers apply no writes, and still answer reads", _stall, _end_stall, needs=STALLS),
         # What a node misses while it is down then stays missing until a read or a repair fixes it.
         FaultSpec("hints", "nodes store no hints of what another node missed", _hints_off, _restore_hints, needs=HINTS),
         # Clients still reach both leaders.

@@ -135,7 +135,7 @@ CALM = "calm"
 
 PROVOCATIONS: Mapping[str, tuple[Provocation, ...]] = {
     "mongo": (
-        Provocation("lag", "a secondary applies all writes 3 s late", "lagging-replica"),
+        Provocation("stall", "a secondary stops applying writes, and still answers reads", "lagging-replica"),
         Provocation("kill", "the primary is killed", "kill-primary", lasts_s=6, after_s=5),
         Provocation("isolate", "the primary is cut off from its secondaries", "isolate-primary", lasts_s=6, after_s=6),
         Provocation("pause", "the primary is paused while another is elected", "pause-primary", lasts_s=6, after_s=5),

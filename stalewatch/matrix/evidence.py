@@ -58,7 +58,7 @@ def _verdict(one: MeasuredCell, guarantee: str, cells: Sequence[MeasuredCell]) -
     if row["verdict"] == "not_applicable":
         return "not_applicable", "this database cannot show it"
     if row["violated"]:
-        return "violated", "see the witness"
+        return "violated", "the witness proves it"
     if not row["checked"]:
         return "no_evidence", "nothing was checked"
     harmless = why_harmless(one)

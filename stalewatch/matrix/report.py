@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from stalewatch import __version__
 from stalewatch.clients.databases import DATABASES
 from stalewatch.clients.options import options_of, public_values
-from stalewatch.matrix.cells import PROVOCATIONS, Cell, level_names
+from stalewatch.matrix.cells import PROVOCATIONS, STRATEGY, Cell, level_names
 from stalewatch.matrix.evidence import MeasuredCell, judged
 from stalewatch.matrix.run import Matrix, Setup, cell_load, clock_time
 from stalewatch.reports.page_tables import witnesses
@@ -106,6 +106,9 @@ def command(setup: Setup, cell: Cell) -> str:
     provocation, load = cell.provocation, cell_load(setup, cell)
     flags = {one.name: one.flag for one in (*DATABASES[setup.database].flags(), *options_of(LoadOptions))}
     chosen = {**cell.levels, **provocation.options, "workload": load.workload}
+    chosen |= {"users": str(load.users), "keys": str(load.keys)}
+    if STRATEGY in cell.levels:
+        chosen["sticky_seconds"] = f"{setup.options.sticky_seconds:g}"
     if load.rate is not None:
         chosen["rate"] = f"{load.rate:g}"
     begin = f"stalewatch bench {setup.database} --duration {provocation.load_s:g}"
@@ -164,12 +167,13 @@ def witness_lines(result: Document, guarantee: str) -> list[str]:
 
 
 def columns(matrix: Document) -> list[str]:
-    """Return the guarantees for which any cell has something to show, in the order of `HEADINGS`."""
-    return [
-        name
-        for name in HEADINGS
-        if any(cell["guarantees"][name]["checked"] and name in cell["guarantees"] for cell in matrix["cells"])
-    ]
+    """Return the guarantees about which any cell has something to say, in the order of `HEADINGS`."""
+    rows = [cell["guarantees"] for cell in matrix["cells"]]
+    return [name for name in HEADINGS if any(_says_something(row[name]) for row in rows)]
+
+
+def _says_something(judged: Document) -> bool:
+    return judged["measured"] in {"holds", "violated"} or judged["documented"] == "promised"
 
 
 def show_matrix(matrix: Document) -> None:
@@ -215,7 +219,7 @@ def figures(cell: Document) -> tuple[str, str, str]:
 def percent(rate: float) -> str:
     """Return a rate in two significant digits."""
     value = rate * 100
-    return f"{value:.0f}%" if value >= 10 else f"{value:.2g}%" if value >= 0.01 else f"{value:.0e}%"  # noqa: PLR2004 # digits
+    return f"{value:.0f}%" if value >= 10 else f"{value:.2g}%" if value >= 0.01 else f"{value:.1g}%"  # noqa: PLR2004 # digits
 
 
 def _number(value: float | None) -> str:
@@ -294,8 +298,14 @@ def _markdown_row(values: Sequence[str]) -> str:
     return f"| {' | '.join(escaped)} |"
 
 
+_PER_CELL = frozenset({"ops", "duration", "workload", "resolve", "warmup", "topology", "lag", "rate"})
+"""Settings that cells choose for themselves; their commands have them."""
+
+
 def _facts(matrix: Document) -> Iterator[str]:
-    settings = ", ".join(f"{name} {value}" for name, value in matrix["settings"].items() if value not in (None, ""))
+    varied = {*matrix["levels"], *_PER_CELL}
+    chosen = ((name, value) for name, value in matrix["settings"].items() if name not in varied)
+    settings = ", ".join(f"{name} {value}" for name, value in chosen if value not in (None, ""))
     measured = next(line for line in summary(matrix) if line)
     yield f"{matrix['date'][:10]}, stalewatch {matrix['stalewatch']}, {versions(matrix)}. {measured}."
     yield f"Settings: {settings}."

@@ -95,6 +95,7 @@ FAULT_WORDS = {
     "delay": "the network link of {node} was delayed",
     "loss": "the network link of {node} lost packets",
     "lag": "replication to {node} was delayed",
+    "stall": "{node} stopped applying writes",
     "hints": "{node} stopped storing hints",
     "link": "the replication link of {node} was down",
 }

@@ -81,6 +81,28 @@ def test_a_secondary_can_lag_and_a_primary_cannot(whole: MongoCluster) -> None:
 
 
 @pytest.mark.server
+def test_a_stalled_secondary_answers_old_values_until_it_goes_on(whole: MongoCluster, eventually: Eventually) -> None:
+    node = secondaries(whole)[0]
+    fault = FAULTS["stall"].make(whole, [node], {})
+    with (
+        pymongo.MongoClient(whole.uri()) as client,
+        pymongo.MongoClient(f"mongodb://{node}/", directConnection=True, readPreference="secondary") as member,
+    ):
+        everywhere = client.faults.stalled.with_options(write_concern=pymongo.WriteConcern(3, wtimeout=60_000))
+        everywhere.replace_one({"_id": 1}, {"v": 1}, upsert=True)
+        fault.begin()
+        client.faults.stalled.with_options(write_concern=pymongo.WriteConcern("majority")).update_one(
+            {"_id": 1}, {"$set": {"v": 2}}
+        )
+        found = member.faults.stalled.find_one({"_id": 1})
+        assert found == {"_id": 1, "v": 1}
+        end_twice(fault)
+        eventually(lambda: member.faults.stalled.find_one({"_id": 1}) == {"_id": 1, "v": 2})
+    with pytest.raises(Unable, match="is the primary, and only a secondary can be stalled"):
+        FAULTS["stall"].make(whole, [leading(whole)], {}).begin()
+
+
+@pytest.mark.server
 def test_hints_are_turned_off_and_then_restored(ring: CassandraCluster) -> None:
     def kept() -> list[bool]:
         return [ring.management(node).read(PROXY, "HintedHandoffEnabled")["HintedHandoffEnabled"] for node in nodes]

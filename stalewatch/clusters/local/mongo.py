@@ -146,6 +146,8 @@ class MongoCluster(LocalCluster):
         if not self._recall("ports", {}):  # then the ports of servers that still run are unknown
             self._end(self.servers.values(), progress)
         retry_taken_ports(lambda: self._assemble(_Start(program, progress)))
+        for node in self.nodes():
+            self.stall(node, stalled=False)
 
     def status(self) -> Sequence[NodeStatus]:
         """Return every member's status according to its process, itself and the primary."""
@@ -193,6 +195,20 @@ class MongoCluster(LocalCluster):
             wait.report(step.text)
             error = _carry_out(step) or error
             wait.sleep(_POLL_S, error)
+
+    def stall(self, node: str, *, stalled: bool) -> None:
+        """Make a secondary apply no writes while it still answers reads, or go on.
+
+        It is locked as for a backup of its files. Raises `Unable` for the primary, or a `ClusterError`.
+        """
+        self._server(node)
+        if stalled and self.primary() == node:
+            raise Unable(f"{node} is the primary, and only a secondary can be stalled: choose another node")
+        if stalled:
+            run_command(node, {"fsync": 1, "lock": True})
+            return
+        while run_command(node, {"currentOp": 1}).get("fsyncLock"):  # locks of one member are counted
+            run_command(node, {"fsyncUnlock": 1})
 
     def _keep_running(self, start: "_Start") -> None:
         dead = self._dead()

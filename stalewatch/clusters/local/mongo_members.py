@@ -78,10 +78,13 @@ def member_views(addresses: Iterable[str]) -> list[MemberView]:
         return list(pool.map(_member_view, asked))
 
 
-def run_command(address: str, command: Document) -> None:
-    """Run an administrative command at one member; raise `MemberRefused` or `MemberUnreachable`."""
+def run_command(address: str, command: Document) -> Document:
+    """Run an administrative command at one member, and return its answer.
+
+    Raises `MemberRefused` or `MemberUnreachable`.
+    """
     with _admin(address, _COMMAND_TIMEOUT_S) as admin:
-        admin.command(command)
+        return dict(admin.command(command))
 
 
 def primary_view(views: Iterable[MemberView]) -> MemberView | None:
