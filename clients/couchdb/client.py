@@ -23,7 +23,7 @@ from stalewatch.clients.couchdb.setup import READY_S, set_up
 from stalewatch.clients.couchdb.tls import context_for
 from stalewatch.clients.errors import ClientError, Failure
 from stalewatch.clients.preload import batches, key_exists, removed_on_failure
-from stalewatch.clients.protocol import Answer, Body, Levels, PausedReplication, Value
+from stalewatch.clients.protocol import DOCUMENT_SEPARATOR, Answer, Body, Levels, PausedReplication, Value
 from stalewatch.history.clock import Clock
 from stalewatch.history.operation import Depends, replace
 
@@ -65,6 +65,10 @@ class CouchClient:
         Raises `ClientError` on failure, such as for a key that exists, and removes the keys that it created.
         """
         self._create(keys, _stored(Value(0, "", payload=payload)), payload)
+
+    def create_documents(self, documents: Sequence[str], registers: Sequence[str], payload: str) -> None:
+        """Create documents of several registers, as `preload` creates keys."""
+        self._create(documents, {name: _stored(Value(0, "", payload=payload)) for name in registers}, payload)
 
     def create_lists(self, keys: Sequence[str]) -> None:
         """Create empty lists, as `preload` creates keys: a document heads each, so that no other run uses it."""
@@ -108,10 +112,11 @@ class CouchClient:
 
     def final(self, key: str) -> Answer:
         """Return all that the leaders hold of a key, once they agree; raise what the connection raises."""
-        leaves = self.leaves(key)
+        document, _, name = key.partition(DOCUMENT_SEPARATOR)
+        leaves = self.leaves(document)
         if leaves is None:
             return Answer("unknown", error=LEADERS_DIFFER)
-        winner, *siblings = (_version(leaf) for leaf in leaves or [{}])
+        winner, *siblings = (_version(_register(leaf, name)) for leaf in leaves or [{}])
         return Answer(version=winner, siblings=siblings)
 
     def final_items(self, key: str) -> Answer:
@@ -172,6 +177,11 @@ class CouchClient:
                     )
 
     remove_counters = remove
+
+    def remove_documents(self, documents: Sequence[str], registers: Sequence[str]) -> None:
+        """Delete these documents at both leaders; raise `ClientError` on failure."""
+        del registers
+        self.remove(documents)
 
     def remove_lists(self, keys: Sequence[str]) -> None:
         """Delete these lists at both leaders; raise `ClientError` on failure."""
@@ -243,22 +253,32 @@ class CouchSession:
 
     def read(self, key: str) -> Answer:
         """Read a register and its siblings; a missing document counts as version 0."""
-        documents = self._leaders[self._routing.to_read(key)]
-        held = documents.read(key)
+        document, _, name = key.partition(DOCUMENT_SEPARATOR)
+        documents = self._leaders[self._routing.to_read(document)]
+        held = documents.read(document)
         if held is None:
             return Answer(version=0, node=documents.node, siblings=[])
-        depends = held.body.get("depends")
+        register = _register(held.body, name)
+        depends = register.get("depends")
         return Answer(
-            version=int(held.body["v"]),
+            version=int(register["v"]),
             node=documents.node,
-            siblings=[int(sibling["v"]) for sibling in held.siblings.values()],
+            siblings=[int(_register(sibling, name)["v"]) for sibling in held.siblings.values()],
             depends=None if depends is None else Depends(**depends),
+            beside=_beside(document, held.body) if name else None,
         )
 
     def write(self, key: str, value: Value) -> Answer:
         """Raise a register to the value's version; never re-create a deleted document."""
         stored = _stored(value)
-        return self.edit(key, lambda present: None if present["v"] >= value.version else stored)
+        document, _, name = key.partition(DOCUMENT_SEPARATOR)
+
+        def change(present: Body) -> Body | None:
+            if _register(present, name)["v"] >= value.version:
+                return None
+            return {**present, name: stored} if name else stored
+
+        return self.edit(document, change)
 
     def append(self, key: str, item: str) -> Answer:
         """Append an item to a list."""
@@ -286,6 +306,17 @@ def _agree(a: Leaves | None, b: Leaves | None) -> bool:
     if a is None or b is None:
         return a is b
     return a.rev == b.rev and a.siblings.keys() == b.siblings.keys()
+
+
+def _register(body: Body, name: str) -> Body:
+    """Return a register of a document that holds several; a document without a name is a register itself."""
+    register: Body = body.get(name, {}) if name else body
+    return register
+
+
+def _beside(document: str, body: Body) -> dict[str, int]:
+    """Return the versions of all registers of a document, by key."""
+    return {f"{document}{DOCUMENT_SEPARATOR}{name}": int(register["v"]) for name, register in body.items()}
 
 
 def _version(body: Body) -> int:

@@ -1,8 +1,9 @@
 """MongoDB: registers, counters and lists as documents of a collection.
 
-The key is the ``_id``; the value is one embedded document ``d``, with its version ``v`` first. A write is a ``$max`` on
-``d``: MongoDB compares documents field by field, so a write with a version below the stored one changes nothing,
-however late it arrives. A draw is an ``$inc`` that returns the new number.
+The key is the ``_id``; the value is one embedded document ``d``, with its version ``v`` first. A key ``DOCUMENT#NAME``
+stands for the embedded document ``NAME`` in a document of several registers. A write is a ``$max`` on ``d``: MongoDB
+compares documents field by field, so a write with a version below the stored one changes nothing, however late it
+arrives. A draw is an ``$inc`` that returns the new number.
 
 A list is one document per item, and one that heads it. An array in one document would be rewritten by every ``$push``,
 serialize all sessions and end at 16 MB. The ``_id`` is the list's name and the item, so an item can exist only once,
@@ -26,7 +27,7 @@ from stalewatch.clients.mongodb.diagnosis import explained
 from stalewatch.clients.mongodb.errors import explain
 from stalewatch.clients.mongodb.options import MongoOptions
 from stalewatch.clients.preload import batches, key_exists, removed_on_failure
-from stalewatch.clients.protocol import Answer, Levels, Value
+from stalewatch.clients.protocol import DOCUMENT_SEPARATOR, Answer, Levels, Value
 from stalewatch.history.clock import Clock
 from stalewatch.history.operation import Depends, Outcome
 
@@ -65,6 +66,10 @@ class MongoDatabaseClient:
         Raises `ClientError` on failure, such as for a key that exists, and removes the keys that it created.
         """
         self._create(keys, {"d": _stored(Value(0, "", payload=payload))}, payload)
+
+    def create_documents(self, documents: Sequence[str], registers: Sequence[str], payload: str) -> None:
+        """Create documents of several registers, as `preload` creates keys."""
+        self._create(documents, {name: _stored(Value(0, "", payload=payload)) for name in registers}, payload)
 
     def create_lists(self, keys: Sequence[str]) -> None:
         """Create empty lists, as `preload` creates keys."""
@@ -118,6 +123,11 @@ class MongoDatabaseClient:
             self._delete({"_id": {"$in": list(batch)}})
 
     remove_counters = remove
+
+    def remove_documents(self, documents: Sequence[str], registers: Sequence[str]) -> None:
+        """Delete these documents; raise `ClientError` on failure."""
+        del registers
+        self.remove(documents)
 
     def remove_lists(self, keys: Sequence[str]) -> None:
         """Delete these lists; raise `ClientError` on failure."""
@@ -180,7 +190,8 @@ class MongoSession:
     def write(self, key: str, value: Value) -> Answer:
         """Raise a register to the value's version; never re-create a deleted document."""
         before = self._primary.now()
-        result = self._update({"_id": key}, {"$max": {"d": _stored(value)}})
+        document, _, field = key.partition(DOCUMENT_SEPARATOR)
+        result = self._update({"_id": document}, {"$max": {field or "d": _stored(value)}})
         node = self._primary.since(before)
         if result.matched_count == 0:
             return Answer(self._missing, node=node, error="missing")
@@ -205,15 +216,26 @@ class MongoSession:
 
 
 def _read(documents: Collection[Document], key: str, patience_ms: int | None) -> Answer:
-    cursor = documents.find({"_id": key}, limit=-1, max_time_ms=patience_ms)
+    name, _, field = key.partition(DOCUMENT_SEPARATOR)
+    cursor = documents.find({"_id": name}, limit=-1, max_time_ms=patience_ms)
     document = next(cursor, None)
     address = cursor.address
     node = None if address is None else node_name(address)
     if document is None:
         return Answer(version=0, node=node)
-    value = document["d"]
+    value = document[field or "d"]
     depends = value.get("depends")
-    return Answer(version=value["v"], node=node, depends=None if depends is None else Depends(**depends))
+    return Answer(
+        version=value["v"],
+        node=node,
+        depends=None if depends is None else Depends(**depends),
+        beside=_beside(name, document) if field else None,
+    )
+
+
+def _beside(name: str, document: Document) -> dict[str, int]:
+    """Return the versions of all registers of a document, by key."""
+    return {f"{name}{DOCUMENT_SEPARATOR}{field}": value["v"] for field, value in document.items() if field != "_id"}
 
 
 def _stored(value: Value) -> Document:
