@@ -73,7 +73,7 @@ class LoadOptions:
     )
     co_locate: bool = option(
         "--co-locate",
-        "whether the causal workload keeps a post and what depends on it in one document or partition: on or off",
+        "whether the causal workload keeps a post and what depends on it in one document: on or off",
         default=False,
         **ON_OFF,
     )
