@@ -6,7 +6,7 @@ table (`stalewatch.clients.errors`) then decides whether the operation was certa
 been (``unknown``). A session that knows which node failed returns an `Answer` with the error instead.
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from stalewatch.clients.errors import Failure
@@ -35,6 +35,7 @@ class Answer(Struct, frozen=True, gc=False):
     `version` and `siblings` are what a read returned (version 0 if there is no value), or `version` is the id that was
     drawn. `superseded` means that a write found an equal or newer version. `node` is the server that answered, as
     HOST:PORT. `fell_back` is whether a read strategy took its stronger source; None for reads without a strategy.
+    `beside` are the versions of the other registers of a document, as the same answer showed them (see `Composite`).
     """
 
     outcome: Outcome = "ok"
@@ -46,6 +47,7 @@ class Answer(Struct, frozen=True, gc=False):
     error: str | None = None
     items: list[str | int] | None = None
     fell_back: bool | None = None
+    beside: Mapping[str, int] | None = None
 
 
 class ClientSession(Protocol):
@@ -106,6 +108,23 @@ class Siblings(Protocol):
 
     def leaves(self, key: str) -> Sequence[Body] | None:
         """Return all leaves of a key, the winner first; None while the leaders differ."""
+
+
+DOCUMENT_SEPARATOR = "#"
+
+
+@runtime_checkable
+class Composite(Protocol):
+    """A client that can keep several registers in one document or partition, under keys DOCUMENT#REGISTER.
+
+    Sessions read and write them like others; a read returns the versions of all registers, in one request to one node.
+    """
+
+    def create_documents(self, documents: Sequence[str], registers: Sequence[str], payload: str) -> None:
+        """Create documents of registers at version 0, as `Client.preload` creates keys; raise `ClientError`."""
+
+    def remove_documents(self, documents: Sequence[str], registers: Sequence[str]) -> None:
+        """Delete the run's own documents; one that does not exist is no error."""
 
 
 @runtime_checkable

@@ -114,6 +114,16 @@ PANELS = (
                 instant=True,
             ),
         ),
+        width=8,
+    ),
+    Panel(
+        kind="stat",
+        title="Fresh after",
+        description="How long after a write 99 % and 99.9 % of the reads of its key are fresh, with 95 % confidence. "
+        "Empty while too many reads are stale, or too few were checked to tell.",
+        unit="s",
+        queries=(Query(f"max by (percentage) ({of(families.FRESH_AFTER, TOTALS)})", "{{percentage}} %"),),
+        width=4,
     ),
     Panel(
         kind="series",

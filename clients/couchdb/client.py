@@ -19,12 +19,12 @@ from stalewatch.clients.couchdb.documents import Documents, LeaderResolver, Leav
 from stalewatch.clients.couchdb.errors import PERMANENT, explain
 from stalewatch.clients.couchdb.http import Connection
 from stalewatch.clients.couchdb.options import CouchOptions
-from stalewatch.clients.couchdb.reading import reads
+from stalewatch.clients.couchdb.reading import reads, register_of
 from stalewatch.clients.couchdb.setup import READY_S, set_up
 from stalewatch.clients.couchdb.tls import context_for
 from stalewatch.clients.errors import ClientError, Failure
 from stalewatch.clients.preload import batches, key_exists, removed_on_failure
-from stalewatch.clients.protocol import Answer, Body, Levels, PausedReplication, Value
+from stalewatch.clients.protocol import DOCUMENT_SEPARATOR, Answer, Body, Levels, PausedReplication, Value
 from stalewatch.clients.read_strategies import Reads
 from stalewatch.history.clock import Clock
 from stalewatch.history.operation import replace
@@ -67,6 +67,10 @@ class CouchClient:
         Raises `ClientError` on failure, such as for a key that exists, and removes the keys that it created.
         """
         self._create(keys, _stored(Value(0, "", payload=payload)), payload)
+
+    def create_documents(self, documents: Sequence[str], registers: Sequence[str], payload: str) -> None:
+        """Create documents of several registers, as `preload` creates keys."""
+        self._create(documents, {name: _stored(Value(0, "", payload=payload)) for name in registers}, payload)
 
     def create_lists(self, keys: Sequence[str]) -> None:
         """Create empty lists, as `preload` creates keys: a document heads each, so that no other run uses it."""
@@ -112,10 +116,11 @@ class CouchClient:
 
     def final(self, key: str) -> Answer:
         """Return all that the leaders hold of a key, once they agree; raise what the connection raises."""
-        leaves = self.leaves(key)
+        document, _, name = key.partition(DOCUMENT_SEPARATOR)
+        leaves = self.leaves(document)
         if leaves is None:
             return Answer("unknown", error=LEADERS_DIFFER)
-        winner, *siblings = (_version(leaf) for leaf in leaves or [{}])
+        winner, *siblings = (_version(register_of(leaf, name)) for leaf in leaves or [{}])
         return Answer(version=winner, siblings=siblings)
 
     def final_items(self, key: str) -> Answer:
@@ -176,6 +181,11 @@ class CouchClient:
                     )
 
     remove_counters = remove
+
+    def remove_documents(self, documents: Sequence[str], registers: Sequence[str]) -> None:
+        """Delete these documents at both leaders; raise `ClientError` on failure."""
+        del registers
+        self.remove(documents)
 
     def remove_lists(self, keys: Sequence[str]) -> None:
         """Delete these lists at both leaders; raise `ClientError` on failure."""
@@ -253,8 +263,15 @@ class CouchSession:
     def write(self, key: str, value: Value) -> Answer:
         """Raise a register to the value's version; never re-create a deleted document."""
         stored, answer = _stored(value), None
+        document, _, name = key.partition(DOCUMENT_SEPARATOR)
+
+        def change(present: Body) -> Body | None:
+            if register_of(present, name)["v"] >= value.version:
+                return None
+            return {**present, name: stored} if name else stored
+
         try:
-            answer = self.edit(key, lambda present: None if present["v"] >= value.version else stored)
+            answer = self.edit(document, change)
         finally:
             self._reads.wrote(key, value.version, answer)
         return answer

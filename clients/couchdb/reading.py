@@ -14,7 +14,7 @@ from geventhttpclient.response import HTTPConnectionClosed
 from stalewatch.clients.couchdb.documents import Documents, Leaves
 from stalewatch.clients.couchdb.errors import NotConnected, explain
 from stalewatch.clients.couchdb.options import CouchOptions
-from stalewatch.clients.protocol import Answer, Body
+from stalewatch.clients.protocol import DOCUMENT_SEPARATOR, Answer, Body
 from stalewatch.clients.read_strategies import PlainReads, Reads, StickyKeys, TokenReads, fallen_back
 from stalewatch.history.clock import Clock
 from stalewatch.history.operation import Depends, replace
@@ -35,24 +35,41 @@ def read_document(documents: Documents, key: str, seen: int = 0) -> Answer:
 
     If the winner is older than the version `seen`, the newest leaf is shown in its place.
     """
-    held = documents.read(key)
+    document, _, name = key.partition(DOCUMENT_SEPARATOR)
+    held = documents.read(document)
     if held is None:
         return Answer(version=0, node=documents.node, siblings=[])
-    shown, *siblings = _leaves(held, seen)
+    leaves = _leaves(held, name, seen)
+    shown, *siblings = (register_of(leaf, name) for leaf in leaves)
     depends = shown.get("depends")
     return Answer(
         version=int(shown["v"]),
         node=documents.node,
         siblings=[int(sibling["v"]) for sibling in siblings],
         depends=None if depends is None else Depends(**depends),
+        beside=_beside(document, leaves[0]) if name else None,
     )
 
 
-def _leaves(held: Leaves, seen: int) -> list[Body]:
+def _leaves(held: Leaves, name: str, seen: int) -> list[Body]:
     """Return the leaves, the one to show first."""
-    if int(held.body["v"]) >= seen:
-        return held.bodies()
-    return sorted(held.bodies(), key=lambda body: int(body["v"]), reverse=True)
+
+    def version(body: Body) -> int:
+        return int(register_of(body, name)["v"])
+
+    leaves = held.bodies()
+    return leaves if version(held.body) >= seen else sorted(leaves, key=version, reverse=True)
+
+
+def register_of(body: Body, name: str) -> Body:
+    """Return a register of a document that holds several; a document without a name is a register itself."""
+    register: Body = body.get(name, {}) if name else body
+    return register
+
+
+def _beside(document: str, body: Body) -> dict[str, int]:
+    """Return the versions of all registers of a document, by key."""
+    return {f"{document}{DOCUMENT_SEPARATOR}{name}": int(register["v"]) for name, register in body.items()}
 
 
 class PinnedLeaderReads:
@@ -91,7 +108,7 @@ def reads(leaders: Sequence[Documents], routes: Routes, options: CouchOptions, c
     by_node = {documents.node: documents for documents in leaders}
 
     def plain(key: str, seen: int = 0) -> Answer:
-        return read_document(leaders[routes.to_read(key)], key, seen)
+        return read_document(leaders[routes.to_read(key.partition(DOCUMENT_SEPARATOR)[0])], key, seen)
 
     def from_node(key: str, node: str, seen: int = 0) -> Answer:
         return fallen_back(lambda: read_document(by_node[node], key, seen), explain)

@@ -1,8 +1,9 @@
 """MongoDB: registers, counters and lists as documents of a collection.
 
-The key is the ``_id``; the value is one embedded document ``d``, with its version ``v`` first. A write is a ``$max`` on
-``d``: MongoDB compares documents field by field, so a write with a version below the stored one changes nothing,
-however late it arrives. A draw is an ``$inc`` that returns the new number.
+The key is the ``_id``; the value is one embedded document ``d``, with its version ``v`` first. A key ``DOCUMENT#NAME``
+stands for the embedded document ``NAME`` in a document of several registers. A write is a ``$max`` on ``d``: MongoDB
+compares documents field by field, so a write with a version below the stored one changes nothing, however late it
+arrives. A draw is an ``$inc`` that returns the new number.
 
 A list is one document per item, and one that heads it. An array in one document would be rewritten by every ``$push``,
 serialize all sessions and end at 16 MB. The ``_id`` is the list's name and the item, so an item can exist only once,
@@ -27,7 +28,7 @@ from stalewatch.clients.mongodb.errors import PERMANENT, explain
 from stalewatch.clients.mongodb.options import MongoOptions
 from stalewatch.clients.mongodb.reading import MongoReads, read_document, reads
 from stalewatch.clients.preload import batches, key_exists, removed_on_failure
-from stalewatch.clients.protocol import Answer, Levels, Value
+from stalewatch.clients.protocol import DOCUMENT_SEPARATOR, Answer, Levels, Value
 from stalewatch.history.clock import Clock
 from stalewatch.history.operation import Depends, Outcome
 
@@ -67,6 +68,10 @@ class MongoDatabaseClient:
         Raises `ClientError` on failure, such as for a key that exists, and removes the keys that it created.
         """
         self._create(keys, {"d": _stored(Value(0, "", payload=payload))}, payload)
+
+    def create_documents(self, documents: Sequence[str], registers: Sequence[str], payload: str) -> None:
+        """Create documents of several registers, as `preload` creates keys."""
+        self._create(documents, {name: _stored(Value(0, "", payload=payload)) for name in registers}, payload)
 
     def create_lists(self, keys: Sequence[str]) -> None:
         """Create empty lists, as `preload` creates keys."""
@@ -121,6 +126,11 @@ class MongoDatabaseClient:
             self._delete({"_id": {"$in": list(batch)}})
 
     remove_counters = remove
+
+    def remove_documents(self, documents: Sequence[str], registers: Sequence[str]) -> None:
+        """Delete these documents; raise `ClientError` on failure."""
+        del registers
+        self.remove(documents)
 
     def remove_lists(self, keys: Sequence[str]) -> None:
         """Delete these lists; raise `ClientError` on failure."""
@@ -189,7 +199,9 @@ class MongoSession:
 
     def _raise(self, key: str, value: Value) -> Answer:
         before = self._primary.now()
-        result = self._update({"_id": key}, {"$max": {"d": _stored(value)}}, session=self._causal)
+        document, _, field = key.partition(DOCUMENT_SEPARATOR)
+        raised = {"$max": {field or "d": _stored(value)}}
+        result = self._update({"_id": document}, raised, session=self._causal)
         node = self._primary.since(before)
         if result.matched_count == 0:
             return Answer(self._missing, node=node, error="missing")

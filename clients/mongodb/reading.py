@@ -16,7 +16,7 @@ from stalewatch.clients.mongodb.address import Document, node_name
 from stalewatch.clients.mongodb.connection import MongoConnection
 from stalewatch.clients.mongodb.errors import explain
 from stalewatch.clients.mongodb.options import MongoOptions
-from stalewatch.clients.protocol import Answer
+from stalewatch.clients.protocol import DOCUMENT_SEPARATOR, Answer
 from stalewatch.clients.read_strategies import PlainReads, Reads, StickyReads, fallen_back
 from stalewatch.history.operation import Depends, replace
 
@@ -30,15 +30,26 @@ def read_document(
     documents: Collection[Document], key: str, limit_ms: int | None, session: ClientSession | None = None
 ) -> Answer:
     """Read a register; a missing document counts as version 0. Raises what the driver raises."""
-    cursor = documents.find({"_id": key}, limit=-1, max_time_ms=limit_ms, session=session)
+    name, _, field = key.partition(DOCUMENT_SEPARATOR)
+    cursor = documents.find({"_id": name}, limit=-1, max_time_ms=limit_ms, session=session)
     document = next(cursor, None)
     address = cursor.address
     node = None if address is None else node_name(address)
     if document is None:
         return Answer(version=0, node=node)
-    value = document["d"]
+    value = document[field or "d"]
     depends = value.get("depends")
-    return Answer(version=value["v"], node=node, depends=None if depends is None else Depends(**depends))
+    return Answer(
+        version=value["v"],
+        node=node,
+        depends=None if depends is None else Depends(**depends),
+        beside=_beside(name, document) if field else None,
+    )
+
+
+def _beside(name: str, document: Document) -> dict[str, int]:
+    """Return the versions of all registers of a document, by key."""
+    return {f"{name}{DOCUMENT_SEPARATOR}{field}": value["v"] for field, value in document.items() if field != "_id"}
 
 
 class MongoReads(Reads, Protocol):

@@ -92,7 +92,7 @@ GRIDS: Mapping[str, tuple[Grid, ...]] = {
 """By database. A simulated store that is linearizable by construction is left out: nothing can provoke it."""
 
 WORKLOADS: Mapping[str, str] = {
-    "mongo": "register,ledger",
+    "mongo": "register,ledger,causal",
     "cassandra": "register,ledger",
     "couch": "conflict",
     "memory": "register,ledger",

@@ -8,7 +8,7 @@ from typing import Any
 from stalewatch.matrix import report
 from stalewatch.matrix.report import Document, contradictions, figure, figures, percent
 from stalewatch.reports import page
-from stalewatch.reports.page_tables import witnesses
+from stalewatch.reports.page_witnesses import diagrams
 
 FOLDER = Path(__file__).parent
 
@@ -76,7 +76,7 @@ def _matrix(number: int, matrix: Document) -> dict[str, Any]:
 
 
 def _row(cell: Document, names: Sequence[str], anchor: str) -> dict[str, Any]:
-    proofs = {one["guarantee"]: one["witnesses"][0] for one in witnesses(cell["result"])}
+    proofs = {one["guarantee"]: one["witnesses"][0] for one in diagrams(cell["result"])}
     return {
         "label": cell["label"],
         "command": cell["command"],

@@ -12,7 +12,7 @@ from stalewatch.clients.options import options_of, public_values
 from stalewatch.matrix.cells import PROVOCATIONS, STRATEGY, Cell, level_names
 from stalewatch.matrix.evidence import MeasuredCell, judged
 from stalewatch.matrix.run import Matrix, Setup, cell_load, clock_time
-from stalewatch.reports.page_tables import witnesses
+from stalewatch.reports.page_witnesses import diagrams
 from stalewatch.reports.table import show
 from stalewatch.workloads.options import LoadOptions
 
@@ -156,14 +156,10 @@ def contradictions(matrix: Document) -> list[Contradiction]:
 
 def witness_lines(result: Document, guarantee: str) -> list[str]:
     """Return the operations of a guarantee's first witness, one a line."""
-    group = next((one for one in witnesses(result) if one["guarantee"] == guarantee), None)
+    group = next((one for one in diagrams(result) if one["guarantee"] == guarantee), None)
     if group is None:
         return []
-    return [
-        f"{one['name']} {one['content']}: {one['start']} to {one['end']} ms, session {one['session'] or '-'}, "
-        f"node {one['node'] or '-'}, key {one['key']}"
-        for one in group["witnesses"][0]["operations"]
-    ]
+    return [f"{one['words']}: {one['times']}" for one in group["witnesses"][0]["operations"]]
 
 
 def columns(matrix: Document) -> list[str]:

@@ -102,7 +102,7 @@ def _result(
     return finished.result, finished.received
 
 
-def _no_progress() -> Any:  # noqa: ANN401 # a context manager
+def _no_progress(_figures: object) -> Any:  # noqa: ANN401 # a context manager
     return nullcontext(lambda _progress: None)
 
 

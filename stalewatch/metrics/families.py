@@ -129,6 +129,14 @@ READS_AFTER_WRITE = Family(
     "many seconds, and no less than the next smaller age) and by whether they returned at least that write (fresh).",
     served_by="workers",
 )
+FRESH_AFTER = Family(
+    "fresh_after_seconds",
+    "gauge",
+    ("percentage",),
+    "seconds",
+    "How long after a write that percentage of the reads of its key are fresh, with 95 % confidence; no series while "
+    "too many reads are stale or too few were checked.",
+)
 OPEN_CONFLICTS = Family(
     "open_conflicts",
     "gauge",

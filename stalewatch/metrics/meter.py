@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from stalewatch.checkers.verdict import Distribution
+from stalewatch.checkers.verdict import FRESH_PERCENTAGES, Distribution, Freshness
 from stalewatch.metrics import families
 from stalewatch.metrics.families import Family
 from stalewatch.recording.statistics import Statistics
@@ -73,6 +73,8 @@ class Meter:
         self._histograms: dict[tuple[Family, tuple[str, ...]], Histogram] = {}
         self._last_ok: dict[str, int] = {}
         self._lost = 0
+        self.freshness = Freshness()
+        """The freshness of the verdict: reads by the time since the newest acknowledged write of their key."""
 
     def add(self, totals: Totals) -> None:
         """Add what was found and counted; nothing may be added twice."""
@@ -82,6 +84,7 @@ class Meter:
             self._count(families.VIOLATIONS, verdict.violated, guarantee)
         if (stale := verdicts.get(STALE_READS)) is not None:
             self._time(families.STALENESS, stale.staleness)
+            self.freshness.merge(stale.freshness)
             versions = sum(number * times for number, times in stale.behind.items())
             self._histogram(families.VERSIONS_BEHIND, 1).add(stale.behind, versions)
         if (lost := verdicts.get(LOST_WRITES)) is not None:
@@ -125,6 +128,9 @@ class Meter:
                 yield self.reading(family, value, *labels)
         for kind, end in self._last_ok.items():
             yield self.reading(families.LAST_OK, end / NS, kind)
+        for percentage, stale_share in FRESH_PERCENTAGES.items():
+            if (after_ns := self.freshness.fresh_after_ns(stale_share)) is not None:
+                yield self.reading(families.FRESH_AFTER, after_ns / NS, percentage)
 
     def reading(self, family: Family, value: float | Histogram, *labels: str) -> Reading:
         """Return a series of this run that is counted elsewhere."""

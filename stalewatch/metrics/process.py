@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
-from stalewatch.checkers.verdict import Freshness, Violation
+from stalewatch.checkers.verdict import Violation
 from stalewatch.engine.database_run import DatabaseRun
 from stalewatch.history.operation import Operation, Read
 from stalewatch.metrics import families
-from stalewatch.metrics.meter import NS, STALE_READS, Meter, Reading
-from stalewatch.recording.totals import Totals
+from stalewatch.metrics.meter import NS, Meter, Reading
 
 _FRESH = {False: "false", True: "true"}
 
@@ -34,24 +33,12 @@ class OpenConflicts:
         return len(self._open)
 
 
-class ReadsByAge:
-    """How fresh reads are by the time since the newest acknowledged write: the freshness of the verdict."""
-
-    def __init__(self) -> None:
-        self._freshness = Freshness()
-
-    def add(self, totals: Totals) -> None:
-        """Add what was found; nothing may be added twice."""
-        stale = totals.findings.verdicts.get(STALE_READS)
-        if stale is not None:
-            self._freshness.merge(stale.freshness)
-
-    def readings(self, meter: Meter) -> Iterator[Reading]:
-        """Yield every series, with the labels of the meter's run."""
-        for bucket in self._freshness.buckets():
-            age = "+Inf" if bucket.to_ns is None else str(bucket.to_ns / NS)
-            for fresh, count in ((True, bucket.checked - bucket.stale), (False, bucket.stale)):
-                yield meter.reading(families.READS_AFTER_WRITE, count, age, _FRESH[fresh])
+def reads_by_age(meter: Meter) -> Iterator[Reading]:
+    """Yield how fresh reads are by the time since the newest acknowledged write."""
+    for bucket in meter.freshness.buckets():
+        age = "+Inf" if bucket.to_ns is None else str(bucket.to_ns / NS)
+        for fresh, count in ((True, bucket.checked - bucket.stale), (False, bucket.stale)):
+            yield meter.reading(families.READS_AFTER_WRITE, count, age, _FRESH[fresh])
 
 
 class ProcessMetrics:
@@ -60,13 +47,12 @@ class ProcessMetrics:
     def __init__(self, run: str, database: str, sessions: Callable[[], int]) -> None:
         self.meter = Meter(run, database)
         self.conflicts = OpenConflicts()
-        self.ages = ReadsByAge()
         self.sessions = sessions
         self._collects: list[Callable[[], None]] = []
 
     def watch(self, run: DatabaseRun) -> None:
         """Count what this run records."""
-        run.collector.watchers += (self.meter.add, self.ages.add)
+        run.collector.watchers += (self.meter.add,)
         run.recorder.subscribe(self.conflicts)
         self._collects.append(run.collector.collect)
 
@@ -79,6 +65,6 @@ class ProcessMetrics:
         """Yield every series."""
         self.collect()
         yield from self.meter.readings()
-        yield from self.ages.readings(self.meter)
+        yield from reads_by_age(self.meter)
         yield self.meter.reading(families.OPEN_CONFLICTS, len(self.conflicts))
         yield self.meter.reading(families.SESSIONS, self.sessions())

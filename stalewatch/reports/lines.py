@@ -107,6 +107,8 @@ def _guarantees(result: Result) -> Iterator[str]:
     for items in ("duplicate_items", "phantom_items"):
         if result.get(items):
             yield f"{items}: {result[items]}"
+    if vanished := guarantees["read_regressions"].get("causes", {}).get("vanished"):
+        yield f"vanished_values: {vanished}"
     if guarantees["stale_reads"]["violated"]:
         staleness = guarantees["stale_reads"]["staleness_s"]
         figures = " / ".join(f"{staleness[name] * 1e3:.2f}" for name in ("p50", "p95", "max"))

@@ -9,9 +9,10 @@ from random import Random
 from typing import NamedTuple
 
 from stalewatch.clients.errors import BadAddress, ClientError, Failure, classify
-from stalewatch.clients.protocol import Answer, Levels, Value
+from stalewatch.clients.protocol import DOCUMENT_SEPARATOR, Answer, Levels, Value
 from stalewatch.clients.read_strategies import Reads
 from stalewatch.history.clock import Clock
+from stalewatch.history.operation import replace
 from stalewatch.simulator.leaderless import LeaderlessStore
 from stalewatch.simulator.multi_leader import MultiLeaderStore
 from stalewatch.simulator.options import MemoryOptions
@@ -79,9 +80,16 @@ class MemorySession:
             with self._store.lock:
                 now = self._clock.now()
                 self._store.advance(now)
-                return self._store.read(key, moment, now, choice)
+                answer = self._store.read(key, moment, now, choice)
+                return self._with_document(key, answer, moment) if DOCUMENT_SEPARATOR in key else answer
         except NodeSilent as silence:
             raise self._timed_out(start) from silence
+
+    def _with_document(self, key: str, answer: Answer, moment: int) -> Answer:
+        """Add the versions of all registers of the document, as the same node showed them at the same moment."""
+        store, node = self._store, self._store.index(answer.node or "")
+        moment, keys = max(moment, store.read_floor), store.documents[key.partition(DOCUMENT_SEPARATOR)[0]]
+        return replace(answer, beside={one: store.version(one, node, moment) for one in keys})
 
     def write(self, key: str, value: Value) -> Answer:
         """Raise a register to the value's version; raise a `MemoryStoreError`."""
@@ -204,6 +212,20 @@ class MemoryClient:
                 raise ClientError(f"memory store: key {existing!r} exists already; every run needs its own keys")
             for key in keys:
                 self.store.log(key)
+
+    def create_documents(self, documents: Sequence[str], registers: Sequence[str], payload: str) -> None:
+        """Create documents of several registers; raise `BadAddress` if a node may show their writes in any order."""
+        options = self.options
+        if not isinstance(self.store, SingleLeaderStore) or options.lag_order != "store":
+            raise BadAddress(f"--co-locate: with --topology {options.topology} no order of writes is promised")
+        for document in documents:
+            keys = [f"{document}{DOCUMENT_SEPARATOR}{name}" for name in registers]
+            self.preload(keys, payload)
+            self.store.documents[document] = keys
+
+    def remove_documents(self, documents: Sequence[str], registers: Sequence[str]) -> None:
+        """Delete documents."""
+        self.remove([f"{document}{DOCUMENT_SEPARATOR}{name}" for document in documents for name in registers])
 
     def session(self, name: str) -> MemorySession:
         """Open a session; its name and the seed determine its delays and failures."""

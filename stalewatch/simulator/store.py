@@ -102,6 +102,9 @@ class Store(ABC):
         self.nodes = options.nodes
         self.lock = threading.Lock()
         self.logs: dict[str, Log] = {}
+        self.documents: dict[str, list[str]] = {}
+        """The keys of the registers of each document that holds several."""
+
         self.lost: list[LoggedWrite] = []
         """The writes that a failover or a wiped disk lost, acknowledged or not, in the order of the loss."""
 

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 from stalewatch.clients.protocol import Answer, ClientSession
 
-Perform = Callable[[str | None, int | None], None]
+Perform = Callable[[str | None, int | None], object]
 """Performs an operation on a key, or on one that the session chooses; takes the key and when it was due (ns)."""
 
 
@@ -88,6 +88,9 @@ class WorkloadSpec(NamedTuple):
 
 WORKLOADS: Mapping[str, WorkloadSpec] = {
     "register": WorkloadSpec("keys that hold one value", "stalewatch.workloads.register:RegisterWorkload"),
+    "causal": WorkloadSpec(
+        "posts, and followups and comments that depend on them", "stalewatch.workloads.causal:CausalWorkload"
+    ),
     "ledger": WorkloadSpec(
         "unique items appended to lists, so that every loss is counted",
         "stalewatch.workloads.ledger:LedgerWorkload",

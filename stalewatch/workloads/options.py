@@ -5,7 +5,7 @@ from random import SystemRandom
 from typing import Self
 
 from stalewatch.clients.errors import BadAddress
-from stalewatch.clients.options import above_zero, at_most, count, option, share, size, zero_or_more
+from stalewatch.clients.options import ON_OFF, above_zero, at_most, count, option, share, size, zero_or_more
 from stalewatch.workloads import WORKLOADS, workload_names
 from stalewatch.workloads.resolution import NONE, STRATEGIES
 
@@ -71,12 +71,20 @@ class LoadOptions:
         "register",
         parse=workload,
     )
+    co_locate: bool = option(
+        "--co-locate",
+        "whether the causal workload keeps a post and what depends on it in one document: on or off",
+        default=False,
+        **ON_OFF,
+    )
     resolve: str = option("--resolve", "how the conflict workload resolves conflicts", NONE, choices=STRATEGIES)
 
     def resolved(self) -> Self:
         """Return the options with a limit and a seed; raise `BadAddress` for a contradiction."""
         if self.resolve != NONE and self.workload != "conflict":
             raise BadAddress(f"--resolve {self.resolve} needs --workload conflict, whose documents it merges")
+        if self.co_locate and "causal" not in self.workload.split(","):
+            raise BadAddress("--co-locate needs --workload causal, whose posts and comments it keeps together")
         unlimited = self.operations is None and self.duration_s is None
         return replace(
             self,

@@ -252,8 +252,8 @@ class RegisterSession(RecordedSession):
         value = Value(write.version or 0, self.name, None, self._payload, write.start)
         self._perform(write, lambda: self._session.write(key, value))
 
-    def read(self, key: str, due: int | None = None) -> None:
-        """Read the key."""
+    def read(self, key: str, due: int | None = None) -> Answer:
+        """Read the key, and return what was recorded."""
         start = self._now()
         answer = INTERRUPTED
         try:
@@ -262,6 +262,7 @@ class RegisterSession(RecordedSession):
             answer = self._failed(error)
         finally:
             self._recorder.end_read(self.name, key, start, answer, due)
+        return answer
 
 
 class RegisterWorkload(RecordedWorkload):

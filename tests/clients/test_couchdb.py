@@ -95,6 +95,19 @@ def forked(
     return make
 
 
+def test_a_document_shows_all_its_registers_in_one_answer(connect: Opener, key: str) -> None:
+    client = connect(write_to="a", read_from="a")
+    client.create_documents([key], ["post", "comment"], "padding")
+    session, depends = client.session("s"), Depends(key=f"{key}#post", version=3, cause="writes_follow_reads")
+    assert [session.write(f"{key}#post", Value(version, "s")).superseded for version in (3, 2)] == [False, True]
+    session.write(f"{key}#comment", Value(1, "s", depends))
+    comment, post = session.read(f"{key}#comment"), session.read(f"{key}#post")
+    assert [(one.version, one.depends) for one in (comment, post)] == [(1, depends), (3, None)]
+    assert comment.beside == post.beside == {f"{key}#post": 3, f"{key}#comment": 1}
+    client.remove_documents([key], ["post", "comment"])
+    assert shown(session.read(f"{key}#post")) == ("ok", 0)
+
+
 def test_a_write_never_undoes_a_newer_one(connect: Opener, key: str) -> None:
     client = connect(write_to="a", read_from="a")
     client.preload([key], "padding")

@@ -46,6 +46,7 @@ def test_the_required_drills_are_bundled() -> None:
         "kill-primary",
         "pause-primary",
         "isolate-primary",
+        "dirty-reads",
         "rolling-restart",
         "kill-replica",
         "lagging-replica",

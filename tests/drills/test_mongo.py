@@ -86,6 +86,23 @@ def test_a_split_brain_loses_w1_writes_and_no_majority_write(lab: MongoLab, tmp_
     assert "--write-concern majority: " in done.out
 
 
+def test_values_vanish_that_local_reads_showed_and_none_that_majority_reads_did(lab: MongoLab, tmp_path: Path) -> None:
+    load = ("--workload", "register", "--reread", "0.8", "--keys", "400", "--users", "10")
+    times = ("--at", "1", "--for", "5", "--duration", "8")
+    levels = ("--vary", "read-concern=local,majority")
+    done = drill("mongo", "dirty-reads", *load, *times, *levels, home=lab.home, folder=tmp_path)
+    assert done.code == 0, done.err
+    assert_agrees(done)
+    local, majority = (one["guarantees"]["read_regressions"] for one in done.results)
+    assert local["causes"]["vanished"] > 0
+    assert f"vanished_values: {local['causes']['vanished']}" in done.out
+    vanished = [one["operations"] for one in local["witnesses"] if one["cause"] == "vanished"]
+    assert all(read["op"] == "read" and final["op"] == "final" for read, final in vanished)
+    assert all(final["version"] < read["version"] for read, final in vanished)
+    assert majority["checked"] > 20
+    assert majority.get("causes", {}).get("vanished", 0) == 0
+
+
 def test_a_paused_primary_loses_no_majority_write_and_has_no_stale_linearizable_reads(
     whole: MongoCluster, tmp_path: Path
 ) -> None:

@@ -60,6 +60,16 @@ def test_user_classes_with_different_workloads_share_a_database(swarm: Swarm) ->
     assert all(f"{kind} w=1" in swarm.log(pid) for kind in ("write", "append", "draw"))
 
 
+def test_dependencies_stay_within_the_keys_of_a_worker(swarm: Swarm) -> None:
+    load = ("-u", "10", "-r", "100", "--keys", "50", *STALE, "--workload", "causal", "--processes", "2")
+    pid = swarm.alone("--headless", *load)
+    assert swarm.finish(pid, workers=2) == 0, swarm.log(pid)
+    result = swarm.result()
+    assert_agrees(result, swarm.histories, workers=2)
+    assert result["workloads"] == ["causal"]
+    assert result["guarantees"]["consistent_prefix"]["violated"]
+
+
 def test_a_worker_that_joins_late_creates_its_own_keys(swarm: Swarm) -> None:
     pid = swarm.master("--headless", *LOAD)
     swarm.worker()

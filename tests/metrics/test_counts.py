@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from stalewatch.checkers.judge import Judge
+from stalewatch.checkers.verdict import FRESH_PERCENTAGES
 from stalewatch.clients.protocol import Answer
 from stalewatch.engine.database_run import DatabaseRun
 from stalewatch.history.clock import RealClock
@@ -120,6 +121,9 @@ def test_reads_after_a_write_equal_those_that_stale_reads_checks(seed: int, oper
     for bucket in stale.freshness.buckets():
         age = "+Inf" if bucket.to_ns is None else str(bucket.to_ns / 1e9)
         assert (reads[age, "true"], reads[age, "false"]) == (bucket.checked - bucket.stale, bucket.stale)
+    marks = {name[1]: value for name, value in found.items() if name[0] == "stalewatch_fresh_after_seconds"}
+    known = {name: stale.freshness.fresh_after_ns(share) for name, share in FRESH_PERCENTAGES.items()}
+    assert marks == {name: after_ns / 1e9 for name, after_ns in known.items() if after_ns is not None}
 
 
 def test_workloads_on_one_database_count_together() -> None:

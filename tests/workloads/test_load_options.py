@@ -33,6 +33,7 @@ def test_given_options_are_parsed() -> None:
         "distribution": "latest",
         "seed": "0",
         "workload": "ledger",
+        "co_locate": "off",
         "resolve": "none",
     }
     assert set(texts) == {option.name for option in options_of(LoadOptions)}

@@ -4,9 +4,10 @@ from math import exp
 
 import pytest
 
-from stalewatch.checkers.verdict import wilson
+from stalewatch.checkers.verdict import AGE_EDGES_NS, FRESH_PERCENTAGES, wilson
 from stalewatch.history.operation import Read
 from stalewatch.simulator.options import MemoryOptions
+from stalewatch.simulator.state import NEVER
 from stalewatch.workloads.options import LoadOptions
 from tests.engine.running import Played, play, simulated
 
@@ -98,3 +99,31 @@ def test_the_same_run_with_follower_reads_shows_violations() -> None:
     client = simulated(**vars(options))
     run = play(client, LoadOptions(users=20, operations=10_000, keys=20, write_ratio=0.4, reread=0.5))
     assert {"stale_reads", "read_your_writes", "monotonic_reads", "read_regressions"} <= run.violated().keys()
+
+
+def stale_share(ages_s: list[float]) -> float:
+    """Return the mean probability that a read of such an age is stale: it falls exponentially, as the lag does."""
+    return sum(exp(-age_s / LAG_S) for age_s in ages_s) / len(ages_s)
+
+
+def test_the_freshness_of_the_verdict_has_the_truth_within_its_intervals(lagging: Played) -> None:
+    freshness = lagging.recorder.judge.verdicts()["stale_reads"].freshness
+    ages_s, inside = [age_s for age_s, _, _ in ages_of(lagging)], []
+    for begin_ns, end_ns, checked, stale in freshness.buckets():
+        of_bucket = [age_s for age_s in ages_s if begin_ns <= round(age_s * 1e9) < (end_ns or NEVER)]
+        assert len(of_bucket) == checked
+        if checked >= 50:
+            low, high = wilson(stale, checked)
+            inside.append(low <= stale_share(of_bucket) <= high)
+    assert len(inside) >= 8
+    assert inside.count(False) <= 1  # a 95 % interval may miss
+
+
+@pytest.mark.parametrize("share", FRESH_PERCENTAGES.values(), ids=list(FRESH_PERCENTAGES))
+def test_reads_are_fresh_after_the_time_reported_and_not_much_earlier(lagging: Played, share: float) -> None:
+    after_ns = lagging.recorder.judge.verdicts()["stale_reads"].freshness.fresh_after_ns(share)
+    assert after_ns is not None
+    ages_s = [age_s for age_s, _, _ in ages_of(lagging)]
+    two_edges_earlier = AGE_EDGES_NS[AGE_EDGES_NS.index(after_ns) - 2]  # one edge earlier may merely be uncertain
+    assert stale_share([age_s for age_s in ages_s if age_s * 1e9 >= after_ns]) <= share
+    assert stale_share([age_s for age_s in ages_s if age_s * 1e9 >= two_edges_earlier]) > share
