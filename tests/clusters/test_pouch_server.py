@@ -34,6 +34,7 @@ class Server:
         environment = {"NODE_PATH": str(self._packages), "COUCH_USER": AUTH[0], "COUCH_PASSWORD": AUTH[1]}
         self.process.start(self._command, environment)
         eventually(lambda: couch_leaders.serving([self.address]))
+        eventually(lambda: self.ask("GET", "_replicator").ok)  # PouchDB lists a database some time after it opens it
 
     def ask(self, method: str, path: str, body: object = None, **more: object) -> requests.Response:
         more = {"auth": AUTH, "json": body, **more}

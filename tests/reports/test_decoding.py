@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import redirect_stdout, suppress
+from copy import deepcopy
 from io import StringIO
 from typing import Any
 
@@ -94,13 +95,13 @@ def mutate(made: Any, where: int, what: int) -> None:
     container, key = every[where % len(every)]
     choice = what % (len(VALUES) + 2)
     if choice < len(VALUES):
-        container[key] = VALUES[choice]
+        container[key] = deepcopy(VALUES[choice])  # later mutations may put other values into it
     elif choice == len(VALUES):
         del container[key]
     elif isinstance(container, list):
-        container.append(container[key])
+        container.append(deepcopy(container[key]))
     else:
-        container["again"] = container[key]
+        container["again"] = deepcopy(container[key])
 
 
 def shown(results: list[dict[str, Any]]) -> str:
