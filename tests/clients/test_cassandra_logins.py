@@ -22,7 +22,6 @@ from stalewatch.history.clock import RealClock
 from tests.clients import certificates
 from tests.clients.drill import until
 from tests.locust.conftest import Swarm, assert_keeps_secret
-from tests.locust.conftest import swarm as swarm  # noqa: PLC0414 # a fixture
 
 pytestmark = pytest.mark.server
 

@@ -13,9 +13,6 @@ import requests
 import yaml
 
 from stalewatch.clusters.local import ports
-from tests.locust.conftest import swarm
-
-__all__ = ["swarm"]
 
 ROOT = Path(__file__).parents[2]
 USUAL_PORT = "9646"
