@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+from stalewatch.checkers.compiled import mypyc_attr
 from stalewatch.checkers.item_list import ItemList
 from stalewatch.checkers.verdict import Verdict, Violation
 from stalewatch.history.operation import DEFAULT_HORIZON_S, Append, Draw, Fault, Final, Operation, Read, Write
@@ -16,6 +17,7 @@ from stalewatch.history.rules import FOREVER, NEVER, VersionRanges
 
 if TYPE_CHECKING:
     from stalewatch.checkers.lost_writes import AcknowledgedWrites
+
 
 NumberedOperation = Write | Read | Draw
 """A completed operation with a number: the version written or shown, or the value drawn."""
@@ -311,6 +313,7 @@ class Register:
         return view
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Guarantee:
     """A guarantee that is never violated: it sees every operation and ignores it. Subclasses override what they need.
 
@@ -349,11 +352,12 @@ class Guarantee:
         return ()
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class FloorGuarantee(Guarantee):
     """A guarantee that is defined by a floor: the version that a read must at least show."""
 
     def floor(self, read: Read, register: Register, view: SessionView, source: int) -> int:
-        """Return that version; 0 if the guarantee demands nothing of the read."""
+        """Return that version; 0 or less if the guarantee demands nothing of the read."""
         raise NotImplementedError
 
     def violation(self, read: Read, version: int, register: Register, view: SessionView, source: int) -> Violation:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from stalewatch.checkers.compiled import mypyc_attr
 from stalewatch.checkers.guarantee import FloorGuarantee, Guarantee, JudgeContext, Register, SessionView
 from stalewatch.checkers.lost_writes import LostWrites
 from stalewatch.checkers.read_guarantees import (
@@ -17,7 +18,7 @@ from stalewatch.checkers.stale_reads import StaleReads
 from stalewatch.checkers.unexpected_items import UnexpectedItems
 from stalewatch.checkers.unique_ids import UniqueIds
 from stalewatch.checkers.verdict import Findings, RunVerdict, Verdict, Violation
-from stalewatch.history.operation import Append, Draw, Fault, Final, Operation, Read, Write, replace
+from stalewatch.history.operation import Append, Draw, Final, Operation, Read, Write, replace
 
 GUARANTEES: dict[str, type[Guarantee]] = {
     guarantee.name: guarantee
@@ -38,6 +39,7 @@ GUARANTEES: dict[str, type[Guarantee]] = {
 _NONE: tuple[Violation, ...] = ()
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Judge:
     """Judges operations one by one, live or from files; the counts are the same.
 
@@ -77,7 +79,11 @@ class Judge:
         if source in self._incomplete:
             self.context.add_incomplete_key(operation, source)
         if type(operation) is Read:
-            return self._overwriting_read(operation, source) if source in self._overwriting else self._read(operation, source)
+            return (
+                self._overwriting_read(operation, source)
+                if source in self._overwriting
+                else self._read(operation, source)
+            )
         if type(operation) is Write:
             return self._write(operation, source)
         return self._observe_rare(operation, source)
