@@ -6,17 +6,18 @@ docs/adding-a-guarantee.md walks through writing one.
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+from stalewatch.checkers.compiled import mypyc_attr
 from stalewatch.checkers.item_list import ItemList
 from stalewatch.checkers.verdict import Verdict, Violation
 from stalewatch.history.operation import DEFAULT_HORIZON_S, Append, Draw, Fault, Final, Operation, Read, Write
 from stalewatch.history.reader import Source
-from stalewatch.history.rules import NEVER, VersionRanges
+from stalewatch.history.rules import FOREVER, NEVER, VersionRanges
 
 if TYPE_CHECKING:
     from stalewatch.checkers.lost_writes import AcknowledgedWrites
+
 
 NumberedOperation = Write | Read | Draw
 """A completed operation with a number: the version written or shown, or the value drawn."""
@@ -73,6 +74,8 @@ class Staircase:
     def __init__(self, horizon_ns: int) -> None:
         self._horizon_ns = horizon_ns
         # The last step, on its own: most reads start after it, and most keys of a run with millions have no other.
+        # So whoever needs speed looks at the two before they call: what starts after `top_end` has the floor `top`,
+        # and what is not above `top` need not be added.
         self.top = self.top_end = NEVER
         self._top_by: NumberedOperation | None = None
         self._lower: _Steps | None = None
@@ -134,19 +137,18 @@ class Staircase:
         return FirstAbove(self._top_by, self.top_end, exact) if self._top_by is not None and value < self.top else None
 
 
-class SourceStaircases:
+class SourceStaircases(Staircase):
     """The staircases of one key, one per source, for judging several files together.
 
-    Clocks differ between files, so "ended before" needs a margin: the sum of both files' clock errors.
+    Clocks differ between files, so "ended before" needs a margin: the sum of both files' clock errors. Therefore it has
+    no last step that is before whatever starts after its end, and everything has to be added.
     """
 
-    __slots__ = ("_by_source", "_horizon_ns", "_sources")
-
-    top, top_end = 0, NEVER
-    """There is no last step that is before whatever starts after its end: that depends on the reader's clock."""
+    __slots__ = ("_by_source", "_sources")
 
     def __init__(self, horizon_ns: int, sources: tuple[Source, ...]) -> None:
-        self._horizon_ns = horizon_ns
+        super().__init__(horizon_ns)
+        self.top_end = FOREVER
         self._sources = sources
         self._by_source: dict[int, Staircase] = {}
 
@@ -208,7 +210,7 @@ class JudgeContext:
     horizon_ns: int = DEFAULT_HORIZON_S * 1_000_000_000
     incomplete_keys: set[str] = field(default_factory=set)
 
-    def staircase(self) -> Staircase | SourceStaircases:
+    def staircase(self) -> Staircase:
         """Return a new staircase for one key; several sources need one each, with margins between their clocks."""
         if len(self.sources) == 1:
             return Staircase(self.horizon_ns)
@@ -245,8 +247,8 @@ class SessionView:
         self.required_by: Read | None = None
 
 
-_NOTHING: Any = MappingProxyType({})
-"""Stands for each of a register's dictionaries until something is added."""
+_NOTHING: dict[int, Any] = {}
+"""Stands for each of a register's dictionaries until something is added; it stays empty itself."""
 
 
 class Register:
@@ -311,6 +313,7 @@ class Register:
         return view
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Guarantee:
     """A guarantee that is never violated: it sees every operation and ignores it. Subclasses override what they need.
 
@@ -349,11 +352,12 @@ class Guarantee:
         return ()
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class FloorGuarantee(Guarantee):
     """A guarantee that is defined by a floor: the version that a read must at least show."""
 
     def floor(self, read: Read, register: Register, view: SessionView, source: int) -> int:
-        """Return that version; 0 if the guarantee demands nothing of the read."""
+        """Return that version; 0 or less if the guarantee demands nothing of the read."""
         raise NotImplementedError
 
     def violation(self, read: Read, version: int, register: Register, view: SessionView, source: int) -> Violation:

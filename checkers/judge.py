@@ -1,8 +1,8 @@
 """The judge: passes every operation, in the order of its end, to the guarantees."""
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
+from stalewatch.checkers.compiled import mypyc_attr
 from stalewatch.checkers.guarantee import FloorGuarantee, Guarantee, JudgeContext, Register, SessionView
 from stalewatch.checkers.lost_writes import LostWrites
 from stalewatch.checkers.read_guarantees import (
@@ -18,7 +18,7 @@ from stalewatch.checkers.stale_reads import StaleReads
 from stalewatch.checkers.unexpected_items import UnexpectedItems
 from stalewatch.checkers.unique_ids import UniqueIds
 from stalewatch.checkers.verdict import Findings, RunVerdict, Verdict, Violation
-from stalewatch.history.operation import Append, Draw, Fault, Final, Operation, Read, Write, replace
+from stalewatch.history.operation import Append, Draw, Final, Operation, Read, Write, replace
 
 GUARANTEES: dict[str, type[Guarantee]] = {
     guarantee.name: guarantee
@@ -38,9 +38,8 @@ GUARANTEES: dict[str, type[Guarantee]] = {
 
 _NONE: tuple[Violation, ...] = ()
 
-_Observer = Callable[..., Sequence[Violation]]
 
-
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Judge:
     """Judges operations one by one, live or from files; the counts are the same.
 
@@ -68,33 +67,36 @@ class Judge:
         self._on_append = self._overrides("on_append")
         self._on_draw = self._overrides("on_draw")
         self._on_final = self._overrides("on_final")
-        self._observe: dict[type[Operation], _Observer] = {
-            Read: self._read,
-            Write: self._write,
-            Append: self._append,
-            Draw: self._draw,
-            Final: self._final,
-            Fault: lambda _fault, _source: _NONE,
-        }
-        if any(source.overwriting for source in sources):
-            self._observe[Read] = self._by_registers(self._overwriting_read, self._read)
-            self._observe[Final] = self._by_registers(self._overwriting_final, self._final)
+        self._overwriting = frozenset(index for index, source in enumerate(sources) if source.overwriting)
 
-    def _by_registers(self, overwriting: _Observer, growing: _Observer) -> _Observer:
-        """Return the function for the registers of the operation's source."""
-        of_source = [overwriting if source.overwriting else growing for source in self.context.sources]
-        return lambda operation, source: of_source[source](operation, source)
-
-    def _overrides(self, method: str) -> list[Any]:
-        """Return that bound method of the guarantees that override it; the others cost nothing."""
+    def _overrides(self, method: str) -> list[Guarantee]:
+        """Return the guarantees that override that method; the others cost nothing."""
         default = getattr(Guarantee, method)
-        return [getattr(one, method) for one in self._guarantees.values() if getattr(type(one), method) is not default]
+        return [one for one in self._guarantees.values() if getattr(type(one), method) is not default]
 
     def observe(self, operation: Operation, source: int = 0) -> Sequence[Violation]:
         """Judge an operation of the source with that index; return the violations that it reveals."""
         if source in self._incomplete:
             self.context.add_incomplete_key(operation, source)
-        return self._observe[type(operation)](operation, source)
+        if type(operation) is Read:
+            return (
+                self._overwriting_read(operation, source)
+                if source in self._overwriting
+                else self._read(operation, source)
+            )
+        if type(operation) is Write:
+            return self._write(operation, source)
+        return self._observe_rare(operation, source)
+
+    def _observe_rare(self, operation: Operation, source: int) -> Sequence[Violation]:
+        if isinstance(operation, Append):
+            return self._append(operation, source)
+        if isinstance(operation, Draw):
+            return self._draw(operation, source)
+        if isinstance(operation, Final):
+            judge = self._overwriting_final if source in self._overwriting else self._final
+            return judge(operation, source)
+        return _NONE
 
     def _register(self, key: str) -> Register:
         register = self._registers.get(key)
@@ -119,8 +121,9 @@ class Judge:
         view = known = register.views.get(session) or register.view(session)
         if self._session_files is not None:
             known = self._session_files.view(view, read, source)
-        judged = read.owner is None or self._is_judged(read.owner, source)
-        found = _NONE
+        owner = read.owner
+        judged = owner is None or self._is_judged(owner, source)
+        found: tuple[Violation, ...] = _NONE
         for guarantee in self._floors if judged else self._monotonic:
             floor = guarantee.floor(read, register, known, source)
             if floor > 0:
@@ -129,8 +132,8 @@ class Judge:
                 if version < floor:
                     found = (*found, verdict.add(guarantee.violation(read, version, register, known, source)))
         if judged:
-            for on_read in self._on_read:
-                violation = on_read(read, version, register, source)
+            for other in self._on_read:
+                violation = other.on_read(read, version, register, source)
                 if violation is not None:
                     found = (*found, violation)
         self._learn_from_read(read, version, register, view, source)
@@ -154,7 +157,7 @@ class Judge:
             return self._read(read, source)
         register = self._register(read.key)
         judged = read.owner is None or self._is_judged(read.owner, source)
-        found = _found(on_read(read, version, register, source) for on_read in self._on_read) if judged else _NONE
+        found = _found(one.on_read(read, version, register, source) for one in self._on_read) if judged else _NONE
         view = register.view(self._session(read.session, source))
         self._learn_from_read(read, version, register, view, source)
         return found
@@ -166,15 +169,14 @@ class Judge:
             return self._final(final, source)
         unproven = replace(final, version=None)
         return _found(
-            on_final(
-                unproven if isinstance(on_final.__self__, FloorGuarantee | LostWrites) else final, register, source
-            )
-            for on_final in self._on_final
+            one.on_final(unproven if isinstance(one, FloorGuarantee | LostWrites) else final, register, source)
+            for one in self._on_final
         )
 
     def _learn_from_read(self, read: Read, version: int, register: Register, view: SessionView, source: int) -> None:
         """Update the state that later reads are judged by; reads that are not judged count too."""
-        register.shown.add(version, read.end, read, source)
+        if version > register.shown.top:
+            register.shown.add(version, read.end, read, source)
         if version > view.read:
             view.read, view.read_by = version, read
         if self._session_files is not None:
@@ -196,36 +198,39 @@ class Judge:
         register = self._registers.get(write.key) or self._register(write.key)
         if write.outcome == "ok" and end is not None:
             self._acknowledge(write, version, end, register, source)
-        found = _NONE
-        for on_write in self._on_write:
-            found = on_write(write, version, register, source) or found
+        found: Sequence[Violation] = _NONE
+        for one in self._on_write:
+            found = one.on_write(write, version, register, source) or found
         return found
 
     def _acknowledge(self, write: Write, version: int, end: int, register: Register, source: int) -> None:
-        register.acknowledged.add(version, end, write, source)
-        view = register.view(self._session(write.session, source))
+        if version > register.acknowledged.top:
+            register.acknowledged.add(version, end, write, source)
+        session = write.session if self._one_file else self._session(write.session, source)
+        view = register.views.get(session) or register.view(session)
         if version > view.written:
             view.written, view.written_by = version, write
         if self._session_files is not None:
             self._session_files.add_write(write, version, end, source)
-        for on_acknowledged in self._on_acknowledged:
-            on_acknowledged(write, version, end, register, source)
+        for one in self._on_acknowledged:
+            one.on_acknowledged(write, version, end, register, source)
 
     def _append(self, append: Append, source: int) -> Sequence[Violation]:
         register = self._registers.get(append.key) or self._register(append.key)
-        for on_append in self._on_append:
-            on_append(append, register, source)
+        for one in self._on_append:
+            one.on_append(append, register, source)
         return _NONE
 
     def _draw(self, draw: Draw, source: int) -> Sequence[Violation]:
-        if draw.outcome != "ok" or draw.value is None or draw.end is None:
+        value, end = draw.value, draw.end
+        if draw.outcome != "ok" or value is None or end is None:
             return _NONE
-        return _found(on_draw(draw, draw.value, draw.end, source) for on_draw in self._on_draw)
+        return _found(one.on_draw(draw, value, end, source) for one in self._on_draw)
 
     def _final(self, final: Final, source: int) -> Sequence[Violation]:
         if final.outcome != "ok":
             return _NONE
-        return _found(on_final(final, self._register(final.key), source) for on_final in self._on_final)
+        return _found(one.on_final(final, self._register(final.key), source) for one in self._on_final)
 
     def finish(self) -> list[Violation]:
         """Decide, once, what had to wait for the end: lost writes, and reads whose write never came."""

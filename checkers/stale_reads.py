@@ -12,7 +12,6 @@ from typing import NamedTuple
 from stalewatch.checkers.guarantee import FloorGuarantee, JudgeContext, Register, SessionView
 from stalewatch.checkers.verdict import AGE_EDGES_NS, WITNESSES, Violation
 from stalewatch.history.operation import Final, Read
-from stalewatch.history.rules import NEVER
 
 REMEMBERED = 50
 """How many of the newest witnesses that were drained can be corrected in the end."""
@@ -116,7 +115,7 @@ class StaleReads(FloorGuarantee):
         """Return the newest version acknowledged before the read started, and count the read by its age."""
         start, stairs = read.start, register.acknowledged
         end = stairs.top_end
-        if NEVER < end < start:  # most reads start after the last step: without a call, for speed
+        if end < start:  # most reads start after the last step: without a call, for speed
             floor = stairs.top
         else:
             floor, end = stairs.floor_and_end(start, source)

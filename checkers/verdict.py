@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Self
 
-from stalewatch.history.operation import Operation
+from stalewatch.checkers.violation import Violation as Violation  # noqa: PLC0414 # exported
 
 EXACT_VALUES = 1 << 16
 SIGNIFICANT_BITS = 11
@@ -175,19 +175,6 @@ RunVerdict = Literal["valid", "invalid", "unknown"]
 
 Z_95 = 1.959963984540054
 WITNESSES = 5
-
-
-class Violation(NamedTuple):
-    """A violation of a guarantee and the operations that prove it, in the order of their end."""
-
-    guarantee: str
-    operations: tuple[Operation, ...]
-    cause: str | None = None
-    staleness_ns: int | None = None
-    staleness_exact: bool = True
-    versions_behind: int | None = None
-    age_ns: int | None = None
-    """Of a stale read: its start minus the end of the write that set its floor."""
 
 
 @dataclass
