@@ -214,9 +214,7 @@ def _record_blocks(path: Path) -> Iterator[Iterable[Record]]:
 
 
 def _line_blocks(path: Path) -> Iterator[bytes]:
-    """Yield complete lines, many at a time, the last of each without its newline; what follows the last newline was
-    cut off and is left out.
-    """
+    """Yield complete lines, many at a time, without their last newline; what follows the last of all was cut off."""
     rest: list[bytes] = []  # the pieces of the current line, which may be longer than a chunk
     length = 0
     chunks = read_chunks(path)
