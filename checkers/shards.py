@@ -40,7 +40,7 @@ from stalewatch.history.operation import Fault, Operation, Read, Record
 from stalewatch.history.reader import BadHistory, History
 
 LEAST_BYTES = 1 << 24
-"""The shortest history that more than one job judges by default: starting another takes the time of 50,000 operations."""
+"""The shortest history that several jobs judge by default: starting one takes the time of 50,000 operations."""
 
 COMPRESSION = 10
 """About how many times compressed histories expand."""

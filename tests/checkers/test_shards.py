@@ -49,7 +49,7 @@ class InThisProcess:
     """A job without a process of its own, for many short histories: all that it gets and gives is bytes, too."""
 
     def __init__(self, history: History) -> None:
-        self.shard = shards.Shard(JudgeContext(*_loaded(pickle.dumps((tuple(history.sources), history.horizon_ns)))))
+        self.shard = shards.Shard(JudgeContext(*copied((tuple(history.sources), history.horizon_ns))))
 
     def deliver(self, places: Sequence[int], operations: Sequence[Operation]) -> None:
         self.shard.take(places, decode_lines(encode_lines(operations)[:-1]))
@@ -221,9 +221,12 @@ def test_no_process_outlives_the_one_that_reads(number: signal.Signals, tmp_path
 def test_too_little_memory_in_a_process_is_told_like_too_little_in_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    limit = "import resource; resource.setrlimit(resource.RLIMIT_AS, (150_000_000,) * 2); "
-    monkeypatch.setattr(shards._Job, "PROGRAM", limit + shards._Job.PROGRAM)
-    path = long_file(tmp_path / "keys.jsonl", keys=200_000, count=200_000)
+    limit = "import psutil, resource; most = psutil.Process().memory_info().vms + 20_000_000; "
+    program = shards._Job.PROGRAM.replace(
+        "serve()", limit + "resource.setrlimit(resource.RLIMIT_AS, (most, most)); serve()"
+    )
+    monkeypatch.setattr(shards._Job, "PROGRAM", program)
+    path = long_file(tmp_path / "keys.jsonl", keys=50_000, count=50_000)
     with pytest.raises(BadHistory, match=r"out of memory after .* operations; memory grows with the number of keys"):
         files.judge_files([path], jobs=2)
 
