@@ -15,8 +15,8 @@ LATENCY_NS = 3_000_000
 LENGTHS = (10_000, 100_000, 1_000_000)
 
 
-def operations(count: int, seed: int = 1) -> list[Operation]:
-    """Return operations of sessions in a closed loop, ordered by end; a tenth of the reads are one version behind."""
+def operations(count: int, seed: int = 1, lagging: float = LAGGING) -> list[Operation]:
+    """Return operations of sessions in a closed loop, ordered by end; some of the reads are one version behind."""
     random = Random(seed)
     made: list[Operation] = []
     versions: dict[str, int] = {}
@@ -32,7 +32,7 @@ def operations(count: int, seed: int = 1) -> list[Operation]:
             what = {"session": session, "key": key, "version": known + 1}
             made.append(Write(**what, start=start, end=end, outcome="ok", node="127.0.0.1:27017"))
         else:
-            what = {"session": session, "key": key, "version": max(0, known - (random.random() < LAGGING))}
+            what = {"session": session, "key": key, "version": max(0, known - (random.random() < lagging))}
             made.append(Read(**what, start=start, end=end, outcome="ok", node="127.0.0.1:27018"))
     return made
 

@@ -1,42 +1,80 @@
 """Judging of the history files of one run."""
 
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from stalewatch.checkers.guarantee import JudgeContext
 from stalewatch.checkers.judge import Judge
+from stalewatch.checkers.shards import judge_in_shards, number_of_jobs
 from stalewatch.history.reader import BadHistory, History
 
 PROGRESS_EVERY = 1 << 20
 
 
-def judge_files(paths: Sequence[Path], progress: Callable[[int], None] = lambda _operations: None) -> Judge:
+class _Progress:
+    """How far the judging is."""
+
+    def __init__(self, report: Callable[[int], None]) -> None:
+        self._report = report
+        self.count = self.source = 0
+
+    def update(self, count: int, source: int) -> None:
+        """Report the number of operations about once per million."""
+        self.count, self.source = count, source
+        if not count % PROGRESS_EVERY:
+            self._report(count)
+
+
+def judge_files(
+    paths: Sequence[Path], progress: Callable[[int], None] = lambda _operations: None, jobs: int | None = None
+) -> Judge:
     """Return a finished judge of the files; raise `BadHistory` if one is invalid, or the memory does not suffice.
 
-    `progress` is called with the number of operations judged so far, about once per million.
+    `progress` is called with the number of operations judged so far, about once per million. `jobs` processes judge
+    the files, by default as many as pay.
     """
-    history = History(paths)
-    judge = Judge(JudgeContext(tuple(history.sources), history.horizon_ns))
-    observe, operations = judge.observe, history.operations()
-    count = source = 0
-    collecting = gc.isenabled()
-    gc.disable()  # operations hold no cycles, and traversing a million of them repeatedly costs a third of the time
+    history, so_far = History(paths), _Progress(progress)
+    jobs = jobs or number_of_jobs(history.paths)
+    judge: Judge | None = None
+    with _no_collection():
+        try:
+            if jobs > 1:
+                return judge_in_shards(history, jobs, so_far.update)
+            judge = Judge(JudgeContext(tuple(history.sources), history.horizon_ns))
+            _judge_all(judge, history, so_far)
+        except MemoryError:
+            del judge  # else there may be too little left to say so
+            gc.collect()
+            raise BadHistory(
+                history.paths[so_far.source],
+                None,
+                f"out of memory after {so_far.count:,} operations; "
+                "memory grows with the number of keys, and of sessions per key",
+            ) from None
+    return judge
+
+
+def _judge_all(judge: Judge, history: History, so_far: _Progress) -> None:
+    observe, count, source = judge.observe, 0, 0
     try:
-        for count, (operation, source) in enumerate(operations, 1):
+        for count, (operation, source) in enumerate(history.operations(), 1):
             observe(operation, source)
             if not count % PROGRESS_EVERY:
-                progress(count)
+                so_far.update(count, source)
         judge.finish()
-    except MemoryError:
-        del judge, observe  # else there may be too little left to say so
-        gc.collect()
-        raise BadHistory(
-            history.paths[source],
-            None,
-            f"out of memory after {count:,} operations; memory grows with the number of keys, and of sessions per key",
-        ) from None
+    finally:
+        so_far.count, so_far.source = count, source
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Collect no garbage: operations hold no cycles, and traversing millions of them takes a third of the time."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
     finally:
         if collecting:
             gc.enable()
-    return judge

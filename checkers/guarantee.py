@@ -198,6 +198,19 @@ class SourceStaircases(Staircase):
         return [(other, stairs, start - margin) for other, stairs, margin in margins if margin is not None]
 
 
+class Place:
+    """Where in the history a judge is, by a number that rises; 0 where nobody counts.
+
+    What waits for the end of the history is decided in the order in which it began to wait. Before a guarantee's
+    `finish` yields, it sets this back to where that was, so that shards can be put in one order (see `shards`).
+    """
+
+    __slots__ = ("number",)
+
+    def __init__(self) -> None:
+        self.number = 0
+
+
 @dataclass(frozen=True)
 class JudgeContext:
     """The sources of a judge's operations, and the horizon: for how many nanoseconds it remembers superseded versions.
@@ -209,6 +222,7 @@ class JudgeContext:
     sources: tuple[Source, ...] = (Source(),)
     horizon_ns: int = DEFAULT_HORIZON_S * 1_000_000_000
     incomplete_keys: set[str] = field(default_factory=set)
+    place: Place = field(default_factory=Place)
 
     def staircase(self) -> Staircase:
         """Return a new staircase for one key; several sources need one each, with margins between their clocks."""

@@ -1,6 +1,6 @@
 """The judge: passes every operation, in the order of its end, to the guarantees."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from stalewatch.checkers.compiled import mypyc_attr
 from stalewatch.checkers.guarantee import FloorGuarantee, Guarantee, JudgeContext, Register, SessionView
@@ -18,7 +18,7 @@ from stalewatch.checkers.stale_reads import StaleReads
 from stalewatch.checkers.unexpected_items import UnexpectedItems
 from stalewatch.checkers.unique_ids import UniqueIds
 from stalewatch.checkers.verdict import Findings, RunVerdict, Verdict, Violation
-from stalewatch.history.operation import Append, Draw, Final, Operation, Read, Write, replace
+from stalewatch.history.operation import Append, Depends, Draw, Final, Operation, Read, Write, replace
 
 GUARANTEES: dict[str, type[Guarantee]] = {
     guarantee.name: guarantee
@@ -181,11 +181,16 @@ class Judge:
             view.read, view.read_by = version, read
         if self._session_files is not None:
             self._session_files.add_read(read, version, source)
-        depends = read.depends
-        if depends is not None:
-            cause = self._register(depends.key).view(self._session(read.session, source))
-            if depends.version > cause.required:
-                cause.required, cause.required_by = depends.version, read
+        if read.depends is not None:
+            self.learn_dependency(read, read.depends, source)
+
+    def learn_dependency(self, read: Read, depends: Depends, source: int) -> None:
+        """Remember what the session of an ok read must find under another key."""
+        if self._session_files is not None:
+            self._session_files.add_dependency(read, depends, source)
+        cause = self._register(depends.key).view(self._session(read.session, source))
+        if depends.version > cause.required:
+            cause.required, cause.required_by = depends.version, read
 
     def _is_judged(self, owner: int, source: int) -> bool:
         """Return whether a read of that worker's key is judged: its own, or all of the owner's operations are known."""
@@ -234,11 +239,21 @@ class Judge:
 
     def finish(self) -> list[Violation]:
         """Decide, once, what had to wait for the end: lost writes, and reads whose write never came."""
-        found = [violation for guarantee in self._guarantees.values() for violation in guarantee.finish()]
+        return list(self.conclude())
+
+    def conclude(self) -> Iterator[Violation]:
+        """Do what `finish` does, one violation after the other."""
+        for guarantee in self._guarantees.values():
+            yield from guarantee.finish()
         items = self._guarantees[UnexpectedItems.name]
         if isinstance(items, UnexpectedItems):
             self.duplicate_items, self.phantom_items = items.duplicate_items, items.phantom_items
-        return found
+
+    def adopt(self, findings: Findings) -> None:
+        """Take findings for its own: those of all shards, of which this judge saw one."""
+        for name, verdict in findings.verdicts.items():
+            self._guarantees[name].verdict = verdict
+        self.duplicate_items, self.phantom_items = findings.duplicate_items, findings.phantom_items
 
     def verdicts(self) -> dict[str, Verdict]:
         """Return the verdicts so far, by guarantee."""

@@ -84,6 +84,10 @@ class _Comparison(NamedTuple):
     known: list[Write]
 
 
+LISTS_BEGIN = 1 << 62
+"""Added to the places of lists, which come after all registers."""
+
+
 class LostWrites(Guarantee):
     """Compares the acknowledged writes with the last ok final read of each key."""
 
@@ -91,8 +95,10 @@ class LostWrites(Guarantee):
 
     def __init__(self, context: JudgeContext) -> None:
         super().__init__(context)
-        self._comparisons: dict[str, list[_Comparison]] = {}
-        self._lists: dict[ItemList, None] = {}
+        self._comparisons: dict[str, tuple[int, list[_Comparison]]] = {}
+        """With the place of the first of the final reads that replaced each other."""
+        self._lists: dict[ItemList, int] = {}
+        """Since which place."""
 
     def on_acknowledged(self, write: Write, version: int, end: int, register: Register, source: int) -> None:
         """Remember an acknowledged version."""
@@ -115,11 +121,12 @@ class LostWrites(Guarantee):
         if final.items is not None:
             items = register.items = register.items or ItemList()
             items.last = final, source
-            self._lists[items] = None
+            self._lists.setdefault(items, self.context.place.number)
         elif register.items is not None:  # the last one counts, even if it shows no list
             register.items.last = None
         if final.version is not None:
-            self._comparisons[final.key] = list(self._compare(final, final.version, register, source))
+            place = self._comparisons.get(final.key, (self.context.place.number,))[0]
+            self._comparisons[final.key] = place, list(self._compare(final, final.version, register, source))
         else:
             self._comparisons.pop(final.key, None)
 
@@ -133,10 +140,12 @@ class LostWrites(Guarantee):
 
     def finish(self) -> Iterable[Violation]:
         """Return the writes and items that the last final reads miss."""
-        for comparisons in self._comparisons.values():
+        for place, comparisons in self._comparisons.values():
+            self.context.place.number = place
             for comparison in comparisons:
                 yield from self._lost(comparison)
-        for items in self._lists:
+        for items, place in self._lists.items():
+            self.context.place.number = LISTS_BEGIN + place
             yield from self._lost_items(items)
         self._comparisons.clear()
         self._lists.clear()

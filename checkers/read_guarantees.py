@@ -122,7 +122,8 @@ class PhantomReads(Guarantee):
 
     def __init__(self, context: JudgeContext) -> None:
         super().__init__(context)
-        self._waited: dict[Register, None] = {}
+        self._waited: dict[Register, int] = {}
+        """Since which place."""
 
     def on_write(self, write: Write, version: int, register: Register, source: int) -> tuple[Violation, ...]:
         """Record the version, and judge the reads that waited for it."""
@@ -155,7 +156,7 @@ class PhantomReads(Guarantee):
         if register.failed is not None and version in register.failed:
             return self._failed(read, register.failures.get(version))
         register.add_waiting(read, version, source)
-        self._waited[register] = None
+        self._waited.setdefault(register, self.context.place.number)
         return None
 
     def _failed(self, read: Read | Final, failure: tuple[Write, int] | None) -> Violation:
@@ -174,7 +175,8 @@ class PhantomReads(Guarantee):
 
     def finish(self) -> Iterable[Violation]:
         """Judge the reads whose write never came; in an incomplete file its line may be missing."""
-        for register in self._waited:
+        for register, place in self._waited.items():
+            self.context.place.number = place
             for reads in register.waiting.values():
                 yield from filter(None, (self._never_written(read) for read, _ in reads))
             register.waiting.clear()

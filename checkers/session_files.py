@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from stalewatch.checkers.guarantee import JudgeContext, NumberedOperation, SessionView, Staircase
-from stalewatch.history.operation import Read, Write
+from stalewatch.history.operation import Depends, Read, Write
 from stalewatch.history.reader import Source
 
 
@@ -60,10 +60,12 @@ class SessionFiles:
         self._of(source, write.session, write.key).written.add(version, end, write)
 
     def add_read(self, read: Read, version: int, source: int) -> None:
-        """Add an ok read, and what its value depends on."""
+        """Add an ok read."""
         self._of(source, read.session, read.key).read.add(version, read.end, read)
-        if read.depends is not None:
-            self._of(source, read.session, read.depends.key).required.add(read.depends.version, read.end, read)
+
+    def add_dependency(self, read: Read, depends: Depends, source: int) -> None:
+        """Add what the value of an ok read depends on."""
+        self._of(source, read.session, depends.key).required.add(depends.version, read.end, read)
 
     def _of(self, source: int, session: str, key: str) -> _Past:
         past = self._past.get((source, session, key))

@@ -23,7 +23,8 @@ class UnexpectedItems(Guarantee):
 
     def __init__(self, context: JudgeContext) -> None:
         super().__init__(context)
-        self._registers: dict[Register, None] = {}
+        self._registers: dict[Register, int] = {}
+        """Since which place."""
         self.duplicate_items = 0
         """Items that a list shows more than once, phantoms among them."""
         self.phantom_items = 0
@@ -31,11 +32,12 @@ class UnexpectedItems(Guarantee):
     def on_final(self, final: Final, register: Register, source: int) -> None:
         """Remember the list."""
         if final.items is not None:
-            self._registers[register] = None
+            self._registers.setdefault(register, self.context.place.number)
 
     def finish(self) -> Iterable[Violation]:
         """Return the unexpected items."""
-        for register in self._registers:
+        for register, place in self._registers.items():
+            self.context.place.number = place
             if register.items is not None and register.items.last is not None:
                 yield from self._unexpected(register.items, register.items.last[0])
         self._registers.clear()

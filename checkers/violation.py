@@ -1,4 +1,7 @@
-"""A violation; never compiled, since a compiled class loses the types of its fields, and messages are decoded by them."""
+"""A violation.
+
+It is never compiled: a compiled class loses the types of its fields, and messages are decoded by them.
+"""
 
 from typing import NamedTuple
 

@@ -43,15 +43,17 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 # any exported object
     return getattr(import_module(_DEFINED_IN[name]), name)
 
 
-def check(files: Files) -> dict[str, Any]:
+def check(files: Files, *, jobs: int | None = None) -> dict[str, Any]:
     """Judge the history files of one run; return the result that `stalewatch check --json` prints.
+
+    `jobs` processes judge them, each some of the keys; by default, as many as pay. The result is the same.
 
     Raise `BadHistory` if a file is not a valid history; the message names the file and the line.
     """
     from stalewatch.checkers.files import judge_files
     from stalewatch.engine.result import check_result
 
-    return check_result(judge_files(_paths(files)).findings())
+    return check_result(judge_files(_paths(files), jobs=jobs).findings())
 
 
 def read_history(files: Files) -> "Iterator[Operation]":

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from stalewatch.checkers.files import judge_files
 from stalewatch.checkers.judge import Judge
+from stalewatch.checkers.shards import MOST_JOBS
 from stalewatch.clients.errors import BadAddress, without_credentials
 from stalewatch.engine.result import check_result
 from stalewatch.exit_codes import BAD_INPUT, OUTPUT_ERROR
@@ -17,6 +18,8 @@ from stalewatch.history.reader import BadHistory
 from stalewatch.reports import ci
 from stalewatch.reports.files import STDOUT, OutputFile, claimed, write
 from stalewatch.reports.table import show_guarantees
+
+JOBS_LIMIT = 64
 
 EXIT_CODES = {"valid": 0, "invalid": 1, "unknown": 2}
 
@@ -27,7 +30,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "files", nargs="+", type=Path, metavar="FILE", help="history files of one run (.jsonl[.zst|.gz])"
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON, and nothing else on stdout")
+    parser.add_argument(
+        "--jobs",
+        type=_jobs,
+        metavar="N",
+        help="processes that judge, each some of the keys; the result is the same (default: one per core, at most "
+        f"{MOST_JOBS}; one for short histories)",
+    )
     ci.add_flags(parser.add_argument)
+
+
+def _jobs(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= JOBS_LIMIT:
+        raise argparse.ArgumentTypeError(f"must be from 1 to {JOBS_LIMIT}, but is {text}")
+    return number
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -36,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         taken = _require(files, arguments)
         with claimed(files, partial(print, file=sys.stderr)):
-            judge = judge_files(arguments.files, _progress)
+            judge = judge_files(arguments.files, _progress, arguments.jobs)
             with redirect_stdout(sys.stderr) if taken else nullcontext():
                 _show(judge, arguments)
             written = _write(files, judge, arguments.files)

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from stalewatch import __version__
-from stalewatch.clients.errors import without_credentials
-from stalewatch.credentials import hide_split
+from stalewatch.credentials import hide_split, without_credentials
 from stalewatch.exit_codes import BAD_INPUT, BROKEN_PIPE, INTERRUPTED, OUTPUT_ERROR, USAGE
 
 PROG = "stalewatch"

@@ -8,6 +8,7 @@ can block, has the last word.
 import importlib
 import os
 import signal
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -74,8 +75,5 @@ def _next(reading: int) -> int:
 
 
 def _native(module: str, name: str) -> Any:  # noqa: ANN401 # a function of Python's own
-    try:
-        from gevent import monkey  # noqa: PLC0415 # it may not be installed
-    except ImportError:
-        return getattr(importlib.import_module(module), name)
-    return monkey.get_original(module, name)
+    monkey = sys.modules.get("gevent.monkey")  # who has not imported it has patched nothing, and need not wait for it
+    return getattr(importlib.import_module(module), name) if monkey is None else monkey.get_original(module, name)

@@ -32,7 +32,8 @@ def _json(fields: Mapping[str, object]) -> bytes:
 if HAVE_MSGSPEC:
     import msgspec
 
-    _decode_record: Callable[[bytes], Record] = msgspec.json.Decoder(Record).decode
+    _decoder = msgspec.json.Decoder(Record)
+    _decode_record: Callable[[bytes], Record] = _decoder.decode
     _decode_header = msgspec.json.Decoder(Header).decode
     _encoder = msgspec.json.Encoder()
 
@@ -44,6 +45,23 @@ if HAVE_MSGSPEC:
             return _decode_record(line)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise MalformedLine(str(error)) from None
+
+    def decode_lines(block: bytes) -> list[Record]:
+        """Return the records in lines, the last one without its newline; raise `MalformedLine` if one may hold none.
+
+        msgspec takes a newline for any other space. But where ``}`` ends a line and ``{`` begins the next one, no value
+        goes on: JSON wants a comma or a colon there. So each line holds one value or more, and one if the number of
+        values is that of the lines.
+        """
+        try:
+            if not block.isascii():
+                block.decode()
+            records = _decoder.decode_lines(block)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise MalformedLine(str(error)) from None
+        if not len(records) == block.count(b"\n") + 1 == block.count(b"}\n{") + block.startswith(b"{"):
+            raise MalformedLine("not one record on each line")
+        return records
 
     def decode_header(line: bytes) -> Header:
         """Return the header in the line; raise `MalformedLine` if there is none."""
@@ -62,6 +80,10 @@ if HAVE_MSGSPEC:
         return _encoder.encode_lines(records)
 
 else:
+
+    def decode_lines(block: bytes) -> list[Record]:
+        """Return the records in lines, the last one without its newline; raise `MalformedLine` if one holds none."""
+        return [decode(line) for line in block.split(b"\n")]
 
     def decode(line: bytes) -> Record:
         """Return the record in the line; raise `MalformedLine` if there is none."""

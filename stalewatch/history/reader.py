@@ -15,15 +15,16 @@ They started last, so this is also their place between files.
 import heapq
 import stat
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from operator import itemgetter
 from pathlib import Path
 
-from stalewatch.history.codec import MalformedLine, decode, decode_header
+from stalewatch.history.codec import MalformedLine, decode, decode_header, decode_lines
 from stalewatch.history.compression import LONGEST_LINE_BYTES, CorruptData, MissingCodec, TruncatedData, read_chunks
-from stalewatch.history.operation import FORMAT, FORMAT_VERSION, Close, Header, Operation, Read, Write
+from stalewatch.history.operation import FORMAT, FORMAT_VERSION, Close, Header, Operation, Read, Record, Write
 from stalewatch.history.rules import (
     NEVER,
     FileRules,
@@ -35,6 +36,8 @@ from stalewatch.history.rules import (
 )
 
 TAIL_BYTES = 1 << 16
+BLOCK_BYTES = 1 << 20
+"""The longest block of lines that is decoded at once; the records of a longer one could take too much memory."""
 LONGEST_HORIZON_S = 10**10  # three hundred years: no run outlasts it
 
 
@@ -135,7 +138,7 @@ class History:
 
 def _line_of(path: Path, operation: Operation) -> int | None:
     """Return the line that the operation is on: the files are read ahead of each other, so nobody counts."""
-    lines = (line for block in _line_blocks(path) for line in block)
+    lines = (line for block in _line_blocks(path) for line in block.split(b"\n"))
     next(lines)  # the header
     return next((number for number, line in enumerate(lines, 2) if decode(line) == operation), None)
 
@@ -173,15 +176,12 @@ def _stream(path: Path, rules: FileRules, source: int) -> Iterator[tuple[Operati
 
 def _valid_operations(path: Path, rules: FileRules) -> Iterator[Operation]:
     """Yield the operations after the header; raise `BadHistory` at the first line that breaks a rule."""
-    check, number, closed = rules.check, 0, False
-    blocks = _line_blocks(path)  # a name, so that it outlives a MemoryError: closing a generator takes memory
+    check, number, closed = rules.check, 1, False
+    blocks = _record_blocks(path)  # a name, so that it outlives a MemoryError: closing a generator takes memory
     try:
-        for lines in blocks:
-            for line in lines:
+        for records in blocks:
+            for record in records:
                 number += 1
-                if number == 1:
-                    continue
-                record = decode(line)
                 if closed:
                     raise InvalidRecord("unexpected line after the close line")
                 if type(record) is Close:
@@ -190,28 +190,42 @@ def _valid_operations(path: Path, rules: FileRules) -> Iterator[Operation]:
                     continue
                 check(record)  # type: ignore[arg-type] # all but Close
                 yield record  # type: ignore[misc] # all but Close
-    except (MalformedLine, InvalidRecord) as error:
+    except InvalidRecord as error:
         raise BadHistory(path, number, str(error)) from None
-    except CorruptData as error:
+    except (MalformedLine, CorruptData) as error:
         raise BadHistory(path, number + 1, str(error)) from None
     except OSError as error:
         raise BadHistory(path, None, _reason(error)) from None
 
 
-def _line_blocks(path: Path) -> Iterator[list[bytes]]:
-    """Yield complete lines, many at a time; anything after the last newline was cut off and is left out."""
+def _record_blocks(path: Path) -> Iterator[Iterable[Record]]:
+    """Yield the records after the header, many at a time.
+
+    A block with a line that holds none is decoded line by line, so that those before it come first. What a block holds
+    is the same either way.
+    """
+    blocks = _line_blocks(path)
+    _header, newline, first = next(blocks, b"").partition(b"\n")
+    for block in chain([first] if newline else [], blocks):
+        try:
+            yield decode_lines(block) if len(block) <= BLOCK_BYTES else map(decode, block.split(b"\n"))
+        except MalformedLine:
+            yield map(decode, block.split(b"\n"))
+
+
+def _line_blocks(path: Path) -> Iterator[bytes]:
+    """Yield complete lines, many at a time, without their last newline; what follows the last of all was cut off."""
     rest: list[bytes] = []  # the pieces of the current line, which may be longer than a chunk
     length = 0
     chunks = read_chunks(path)
     try:
         for data in chunks:
-            lines = data.split(b"\n")
-            last = lines.pop()
-            if lines:
-                lines[0] = b"".join((*rest, lines[0]))
+            lines, newline, last = data.rpartition(b"\n")
+            if newline:
+                block = b"".join((*rest, lines))
                 rest.clear()
                 length = 0
-                yield lines
+                yield block
             rest.append(last)
             length += len(last)
             if length > LONGEST_LINE_BYTES:
@@ -237,8 +251,8 @@ def check_files(paths: Sequence[Path]) -> None:
 def _read_header(path: Path) -> Header:
     try:
         with _file_errors(path):
-            line = next((line for lines in _line_blocks(path) for line in lines), None)
-            header = None if line is None else decode_header(line)
+            block = next(_line_blocks(path), None)
+            header = None if block is None else decode_header(block.partition(b"\n")[0])
         if header is None:
             raise BadHistory(path, 1, "no history header: the file is empty, or its first line is cut off")
         _check_not_negative(header.horizon_s, "horizon_s")

@@ -237,10 +237,11 @@ class FileRules:
             self._last_end = end
         else:
             raise self._misplaced(start, end)
-        if isinstance(operation, (Read, Write)):
-            self._check_register(operation, start, end)
-        elif isinstance(operation, (Append, Draw)):
-            self._check_item_or_draw(operation, start, end)
+        kind = type(operation)
+        if kind is Read or kind is Write:
+            self._check_register(operation, start, end)  # type: ignore[arg-type] # a read or a write
+        elif kind is Append or kind is Draw:
+            self._check_item_or_draw(operation, start, end)  # type: ignore[arg-type] # an append or a draw
         elif isinstance(operation, Final):
             self._check_final(operation)
 

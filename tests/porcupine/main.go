@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/anishathalye/porcupine"
@@ -56,6 +57,7 @@ type verdict struct {
 	Keys     int      `json:"keys"`
 	Illegal  []string `json:"illegal"`
 	TimedOut []string `json:"timed_out"`
+	Cpu      float64  `json:"cpu_s"` // of the checks alone, without reading
 }
 
 // operation returns what porcupine has to place, and false for what proves nothing: reads without an answer, and writes
@@ -99,6 +101,7 @@ func read(path string) (map[string][]porcupine.Operation, error) {
 func judge(path string) (verdict, error) {
 	keys, err := read(path)
 	found := verdict{File: path, Keys: len(keys), Illegal: []string{}, TimedOut: []string{}}
+	begin := cpu()
 	for key, operations := range keys {
 		switch porcupine.CheckOperationsTimeout(maxRegister, operations, timeout) {
 		case porcupine.Illegal:
@@ -107,7 +110,16 @@ func judge(path string) (verdict, error) {
 			found.TimedOut = append(found.TimedOut, key)
 		}
 	}
+	found.Cpu = cpu() - begin
 	return found, err
+}
+
+func cpu() float64 {
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+		panic(err)
+	}
+	return float64(used.Utime.Nano()+used.Stime.Nano()) / 1e9
 }
 
 func main() {
