@@ -60,6 +60,29 @@ class ClientSession(Protocol):
         """Raise a register to the value's version; never undo a newer one."""
 
 
+class RecordedTimes(Protocol):
+    """Receives the times of a session's operations, as recorded.
+
+    A client that reads the clock itself sees a write end before its recorded end, and a read start after its recorded
+    start: a time since a write would seem longer than in the history.
+    """
+
+    def read_starts(self, start: int) -> None:
+        """Take note that the read that follows has started at this time (ns)."""
+
+    def write_ended(self, key: str, end: int) -> None:
+        """Take note that the last write of the session has ended at this time (ns)."""
+
+
+@runtime_checkable
+class Timed(Protocol):
+    """A session some of whose reads depend on the time since its writes; `times` is None if none do."""
+
+    @property
+    def times(self) -> RecordedTimes | None:
+        """Whom to tell the recorded times."""
+
+
 class Levels(NamedTuple):
     """The levels at which a client writes and reads, in a word or two each, such as ``w=1`` and ``secondary``."""
 

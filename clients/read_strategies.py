@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 
 from stalewatch.clients.errors import Failure
 from stalewatch.clients.options import option, seconds
-from stalewatch.clients.protocol import Answer
+from stalewatch.clients.protocol import Answer, RecordedTimes
 from stalewatch.history.clock import Clock
 from stalewatch.history.operation import replace
 
@@ -68,18 +68,35 @@ class PlainReads:
         """Do nothing."""
 
 
-class StickyReads:
+class _Sticky:
+    """The time of one session's strategy: as recorded, or by the clock if nobody records."""
+
+    def __init__(self, now: Callable[[], int], sticky_s: float) -> None:
+        self._now = now
+        self._sticky_ns = round(sticky_s * 1e9)
+        self._start: int | None = None
+
+    def read_starts(self, start: int) -> None:
+        """Let the read that follows start at this time."""
+        self._start = start
+
+    def _started(self) -> int:
+        """Return when the read that is under way started."""
+        start, self._start = self._start, None
+        return self._now() if start is None else start
+
+
+class StickyReads(_Sticky):
     """Reads from the stronger source for a while after each write of the session, whatever became of the write."""
 
     def __init__(self, plain: Ask, stronger: Ask, now: Callable[[], int], sticky_s: float) -> None:
+        super().__init__(now, sticky_s)
         self._plain, self._stronger = plain, stronger
-        self._now = now
-        self._sticky_ns = round(sticky_s * 1e9)
         self._until = 0
 
     def read(self, key: str) -> Answer:
         """Read from the stronger source if the last write is recent."""
-        if self._now() < self._until:
+        if self._started() < self._until:
             return self._stronger(key)
         return replace(self._plain(key), fell_back=False)
 
@@ -87,8 +104,12 @@ class StickyReads:
         """Avoid lagging replicas from now on."""
         self._until = self._now() + self._sticky_ns
 
+    def write_ended(self, key: str, end: int) -> None:
+        """Measure from the recorded end of the last write."""
+        self._until = end + self._sticky_ns
 
-class StickyKeys:
+
+class StickyKeys(_Sticky):
     """Reads each key from the leader that took the session's last write of it, if that was recent.
 
     For databases with several leaders: there, the leader that took the last write of one key may lack that of another.
@@ -97,23 +118,37 @@ class StickyKeys:
     def __init__(
         self, plain: Ask, from_node: Callable[[str, str], Answer], now: Callable[[], int], sticky_s: float
     ) -> None:
+        super().__init__(now, sticky_s)
         self._plain, self._from_node = plain, from_node
-        self._now = now
-        self._sticky_ns = round(sticky_s * 1e9)
         self._recent: dict[str, tuple[int, str]] = {}
         """By key: until when to read it from a leader, and which."""
+        self._last: str | None = None
+        """The node that took the session's last write, if it was acknowledged."""
 
     def read(self, key: str) -> Answer:
         """Read from the leader that took the write if it is recent."""
         until, node = self._recent.get(key, (0, ""))
-        if self._now() < until:
+        if self._started() < until:
             return self._from_node(key, node)
         return replace(self._plain(key), fell_back=False)
 
     def wrote(self, key: str, version: int, answer: Answer | None) -> None:
-        """Remember the leader that took the write; a write that failed leaves the earlier one."""
-        if answer is not None and answer.node is not None and answer.outcome != "fail":
-            self._recent[key] = (self._now() + self._sticky_ns, answer.node)
+        """Remember the leader that took the write.
+
+        One that was not acknowledged leaves the earlier one: its leader may have neither that write nor those before.
+        """
+        self._last = answer.node if answer is not None and answer.outcome == "ok" else None
+        self.write_ended(key, self._now())
+
+    def write_ended(self, key: str, end: int) -> None:
+        """Measure from the recorded end of the last write."""
+        if self._last is not None:
+            self._recent[key] = (end + self._sticky_ns, self._last)
+
+
+def recorded_times(reads: Reads) -> RecordedTimes | None:
+    """Return what must know the recorded times of a session that reads so, if anything."""
+    return reads if isinstance(reads, StickyReads | StickyKeys) else None
 
 
 TOO_OLD = "TooOld"

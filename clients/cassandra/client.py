@@ -24,6 +24,7 @@ from stalewatch.clients.cassandra.servers import PendingHints
 from stalewatch.clients.errors import Failure
 from stalewatch.clients.preload import removed_on_failure
 from stalewatch.clients.protocol import Answer, Levels, Value
+from stalewatch.clients.read_strategies import recorded_times
 from stalewatch.history.clock import Clock
 
 UNSENT_S = 0.05
@@ -210,6 +211,7 @@ class CassandraSession:
         self._write = access.statements.write
         self._writer, reader = access.nodes.coordinators()
         self._reads = reads(self._ask, access, client.clock, number=number, reader=reader, writer=self._writer)
+        self.times = recorded_times(self._reads)
         self._node = access.nodes.name
         self._client = client
         self._write_values, self._write_answer = client.write_path.write_values, client.write_path.answer

@@ -5,7 +5,7 @@ import secrets
 import socket
 import sys
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -20,9 +20,9 @@ from cassandra.cluster import (
     DefaultConnection,
     ExecutionProfile,
     NoHostAvailable,
+    ResponseFuture,
     ResultSet,
 )
-from cassandra.concurrent import ExecutionResult, execute_concurrent_with_args
 from cassandra.connection import Connection, ConnectionException, ProtocolError
 from cassandra.policies import (
     ConstantReconnectionPolicy,
@@ -61,6 +61,7 @@ _MAJORITY = {"ONE": "QUORUM", "TWO": "QUORUM", "LOCAL_ONE": "LOCAL_QUORUM"}
 
 _POLL_S = 0.02
 _TIMEOUTS = (Timeout, OperationTimedOut)
+_NOT_EXECUTED = DriverException()
 
 
 LARGEST_FRAME = 32 << 20
@@ -229,21 +230,34 @@ class CassandraAccess:
 
     def execute_each(self, statement: PreparedStatement, values: Sequence[Values]) -> list[ResultSet]:
         """Execute an idempotent statement for each of the values; retry time-outs, raise other driver exceptions."""
-        results = [ExecutionResult(success=False, result_or_exc=None)] * len(values)
+        results: list[ResultSet | Exception] = [_NOT_EXECUTED] * len(values)
         for _ in range(BATCH_ATTEMPTS):
-            left = [number for number, result in enumerate(results) if not result.success]
-            missing = [values[number] for number in left]
-            again = execute_concurrent_with_args(
-                self.session, statement, missing, BATCH_CONCURRENCY, raise_on_first_error=False
-            )
+            left = [number for number, result in enumerate(results) if isinstance(result, Exception)]
+            again = self._execute_all(statement, [values[number] for number in left])
             for number, result in zip(left, again, strict=True):
-                if not result.success and not isinstance(result.result_or_exc, _TIMEOUTS):
-                    raise result.result_or_exc
+                if isinstance(result, Exception) and not isinstance(result, _TIMEOUTS):
+                    raise result
                 results[number] = result
-        for result in results:
-            if not result.success:
-                raise result.result_or_exc
-        return [result.result_or_exc for result in results]
+        found = [result for result in results if not isinstance(result, Exception)]
+        if len(found) < len(results):
+            raise next(result for result in results if isinstance(result, Exception))
+        return found
+
+    def _execute_all(self, statement: PreparedStatement, values: Sequence[Values]) -> list[ResultSet | Exception]:
+        """Execute a statement for each of the values, some at a time, and return what each ended with, in order.
+
+        The driver's `execute_concurrent` counts callbacks (as of 3.30). A response that arrives while the client's
+        time-out is being handled causes two, the error and the result: then it returns a result too many, or returns
+        before another statement has ended and attributes the results to the wrong statements.
+        """
+        ended: list[ResultSet | Exception] = []
+        under_way: deque[ResponseFuture] = deque()
+        for one in values:
+            if len(under_way) == BATCH_CONCURRENCY:
+                ended.append(_end(under_way.popleft()))
+            under_way.append(self.session.execute_async(statement, one))
+        ended.extend(map(_end, under_way))
+        return ended
 
     def refuse_existing(
         self,
@@ -260,6 +274,14 @@ class CassandraAccess:
     def close(self) -> None:
         """Close the connections."""
         self.cluster.shutdown()
+
+
+def _end(future: ResponseFuture) -> ResultSet | Exception:
+    """Wait for the end of a statement, and return its result or exception."""
+    try:
+        return future.result()
+    except Exception as error:  # noqa: BLE001 # the driver's documentation names no common class
+        return error
 
 
 def connect(options: CassandraClientOptions) -> CassandraAccess:

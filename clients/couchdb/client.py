@@ -25,7 +25,7 @@ from stalewatch.clients.couchdb.tls import context_for
 from stalewatch.clients.errors import ClientError, Failure
 from stalewatch.clients.preload import batches, key_exists, removed_on_failure
 from stalewatch.clients.protocol import DOCUMENT_SEPARATOR, Answer, Body, Levels, PausedReplication, Value
-from stalewatch.clients.read_strategies import Reads
+from stalewatch.clients.read_strategies import Reads, recorded_times
 from stalewatch.history.clock import Clock
 from stalewatch.history.operation import replace
 
@@ -255,6 +255,7 @@ class CouchSession:
         self._leaders = leaders
         self._routing = routing
         self._reads = reads
+        self.times = recorded_times(reads)
 
     def read(self, key: str) -> Answer:
         """Read a register and its siblings as the read options say; a missing document counts as version 0."""

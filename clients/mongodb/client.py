@@ -177,7 +177,7 @@ class MongoSession:
 
     def __init__(self, connection: MongoConnection, reads: MongoReads) -> None:
         self._reads = reads
-        self._causal = reads.causal
+        self._causal, self.times = reads.causal, reads.times
         self._writes = connection.writes
         self._update = connection.writes.update_one
         self._primary = connection.primary

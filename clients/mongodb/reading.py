@@ -16,8 +16,8 @@ from stalewatch.clients.mongodb.address import Document, node_name
 from stalewatch.clients.mongodb.connection import MongoConnection
 from stalewatch.clients.mongodb.errors import explain
 from stalewatch.clients.mongodb.options import MongoOptions
-from stalewatch.clients.protocol import DOCUMENT_SEPARATOR, Answer
-from stalewatch.clients.read_strategies import PlainReads, Reads, StickyReads, fallen_back
+from stalewatch.clients.protocol import DOCUMENT_SEPARATOR, Answer, RecordedTimes
+from stalewatch.clients.read_strategies import PlainReads, Reads, StickyReads, fallen_back, recorded_times
 from stalewatch.history.operation import Depends, replace
 
 MEMBER_WAIT_FRACTION = 0.25
@@ -59,6 +59,10 @@ class MongoReads(Reads, Protocol):
     def causal(self) -> ClientSession | None:
         """The driver's session, if there is one."""
 
+    @property
+    def times(self) -> RecordedTimes | None:
+        """What must know the recorded times of the session's operations, if anything."""
+
 
 class _WithoutSession:
     """The reads of strategies that need no session of the driver."""
@@ -66,6 +70,7 @@ class _WithoutSession:
     def __init__(self, reads: Reads) -> None:
         self.read, self.wrote = reads.read, reads.wrote
         self.causal = None
+        self.times = recorded_times(reads)
 
 
 class CausalReads:
@@ -77,7 +82,7 @@ class CausalReads:
     """
 
     def __init__(self, connection: MongoConnection) -> None:
-        self.causal = connection.client.start_session(causal_consistency=True)
+        self.causal, self.times = connection.client.start_session(causal_consistency=True), None
         self._reads, self._primary = connection.reads, _at_primary(connection)
         # A session belongs to one client; the one that reads from a single member has another.
         self._reader = connection.direct.start_session(causal_consistency=True) if connection.direct else self.causal

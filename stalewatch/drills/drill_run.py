@@ -138,6 +138,8 @@ class DrillSettings(NamedTuple):
     progress: Callable[[Callable[[], Figures]], AbstractContextManager[Report]]
     started: Callable[[ProcessRun], None] = lambda _process: None
     """Called once the client is connected, with the run."""
+    awaits_agreement: bool = True
+    """Whether to wait after the load until all replicas agree, which may take a minute, or never come true."""
 
 
 def run_drill(
@@ -167,7 +169,7 @@ def run_drill(
             faults=faults,
             log=log,
         )
-        background = _BackgroundDrill(process, drill, scheduled.end_s, settings.after_s)
+        background = _BackgroundDrill(process, drill, scheduled.end_s, settings)
         settings.started(process)
         try:
             metrics = serving(process, settings.metrics_port, faults, log)
@@ -191,10 +193,11 @@ def _finished(process: ProcessRun, drill: DrillRun) -> FinishedDrill:
 class _BackgroundDrill:
     """Runs a drill in a thread of its own next to the sessions of a load in the same process."""
 
-    def __init__(self, process: ProcessRun, drill: DrillRun, end_s: float, after_s: float | None) -> None:
+    def __init__(self, process: ProcessRun, drill: DrillRun, end_s: float, settings: DrillSettings) -> None:
         self._process = process
         self._drill = drill
-        self._after_s = after_s
+        self._after_s = after_s = settings.after_s
+        self._awaits_agreement = settings.awaits_agreement
         self._begun = False
         self._over = threading.Event()
         process.load.background["drill"] = self._perform
@@ -214,7 +217,7 @@ class _BackgroundDrill:
                 while self._begun and not self._over.wait(POLL_S):
                     pass
         finally:
-            self._drill.close(lambda: self._process.load.interrupted)
+            self._drill.close(lambda: self._process.load.interrupted or not self._awaits_agreement)
 
     def _perform(self, counting_from_ns: int, over: Callable[[], bool]) -> None:
         self._begun = True

@@ -96,7 +96,14 @@ def _result(
             return process.result(process.totals()), process.received
     scheduled = ScheduledDrill(bundled_drills()[provocation.drill], provocation.at_s, provocation.lasts_s)
     settings = DrillSettings(
-        provocation.after_s, None, keep=False, metrics_port=None, log=log, progress=_no_progress, started=limit
+        provocation.after_s,
+        None,
+        keep=False,
+        metrics_port=None,
+        log=log,
+        progress=_no_progress,
+        started=limit,
+        awaits_agreement=False,
     )
     finished = run_drill(database, options, load, scheduled, setup.cluster, settings)
     return finished.result, finished.received

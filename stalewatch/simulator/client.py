@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from stalewatch.clients.errors import BadAddress, ClientError, Failure, classify
 from stalewatch.clients.protocol import DOCUMENT_SEPARATOR, Answer, Levels, Value
-from stalewatch.clients.read_strategies import Reads
+from stalewatch.clients.read_strategies import Reads, recorded_times
 from stalewatch.history.clock import Clock
 from stalewatch.history.operation import replace
 from stalewatch.simulator.leaderless import LeaderlessStore
@@ -64,6 +64,7 @@ class MemorySession:
         self._reads: Reads | None = None
         if options.read_strategy != "plain":
             self._reads = reads(self._ask, store, clock, Random(f"{options.seed}/reads/{name}"), explain)
+        self.times = None if self._reads is None else recorded_times(self._reads)
 
     def read(self, key: str) -> Answer:
         """Read a register as the read strategy says; raise a `MemoryStoreError`."""

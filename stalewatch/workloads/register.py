@@ -11,7 +11,7 @@ from math import log2
 from random import Random
 from typing import ClassVar, Protocol
 
-from stalewatch.clients.protocol import Answer, Client, ClientSession, Value
+from stalewatch.clients.protocol import Answer, Client, ClientSession, Timed, Value
 from stalewatch.history.operation import Append, Draw, Write
 from stalewatch.recording.recorder import Recorder
 from stalewatch.workloads import WORKLOADS, Perform, Session
@@ -164,6 +164,7 @@ class RecordedSession:
         self._client = client
         self._session = client.session(name) if opened is None else opened
         self._recorder = recorder
+        self._times = self._session.times if isinstance(self._session, Timed) else None
 
     def _perform(self, write: Write | Append | Draw, send: Callable[[], Answer]) -> Answer:
         """Send a write that has begun, and record how it ends."""
@@ -174,6 +175,8 @@ class RecordedSession:
             answer = self._failed(error)
         finally:  # a write that was sent is recorded even if the session is killed
             self._recorder.end_write(write, answer)
+            if self._times is not None and isinstance(write, Write) and write.end is not None:
+                self._times.write_ended(write.key, write.end)
         return answer
 
     def _failed(self, error: Exception) -> Answer:
@@ -255,6 +258,8 @@ class RegisterSession(RecordedSession):
     def read(self, key: str, due: int | None = None) -> Answer:
         """Read the key, and return what was recorded."""
         start = self._now()
+        if self._times is not None:
+            self._times.read_starts(start)
         answer = INTERRUPTED
         try:
             answer = self._session.read(key)

@@ -6,9 +6,11 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from random import Random
+from typing import Any
 
 import pytest
-from cassandra import ConsistencyLevel
+from cassandra import ConsistencyLevel, OperationTimedOut
+from cassandra.cluster import ResponseFuture
 from cassandra.pool import Host
 
 from stalewatch.clients.cassandra.client import CassandraDatabaseClient
@@ -432,3 +434,25 @@ def test_one_replica_cannot_answer_at_a_level_that_needs_several(ring: Cassandra
     options = CassandraClientOptions(hosts=ring.uri(), read_cl="QUORUM", read_strategy="pinned")
     with pytest.raises(BadAddress, match="--read-cl QUORUM"):
         options.check()
+
+
+def test_a_response_that_arrives_while_its_time_out_is_handled_counts_once(
+    connect: Opener, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver then calls both callbacks, of the error and of the result, and its own batches count two results."""
+    client = connect(**STRONG)
+    access, numbers = client._access, itertools.count()
+    keys = [f"{key}-{number}" for number in range(50)]
+    client.preload(keys[::2], "")
+    send = access.session.execute_async
+
+    def send_late(*arguments: Any, **named: Any) -> ResponseFuture:
+        future = send(*arguments, **named)
+        if next(numbers) in {3, 40}:
+            future._set_final_exception(OperationTimedOut())
+        return future
+
+    monkeypatch.setattr(access.session, "execute_async", send_late)
+    rows = [found.one() for found in access.execute_each(access.statements.read, [(key,) for key in keys])]
+    assert [row is not None for row in rows] == [number % 2 == 0 for number in range(50)]
+    assert next(numbers) >= len(keys)

@@ -42,6 +42,22 @@ def test_a_split_brain_loses_w1_writes_every_time(lab: MongoLab, tmp_path: Path)
     assert all(violated(done, "unique_ids"))
 
 
+def test_causal_sessions_survive_a_split_brain_only_at_majority_levels(lab: MongoLab, tmp_path: Path) -> None:
+    """At local and w=1, sessions read their own writes at the old primary, and then lose them in the rollback."""
+    levels = ("--vary", "write-concern=1,majority", "--vary", "read-concern=local,majority")
+    load = ("--workload", "register,causal", "--reread", "0.8", "--read-from", "nearest", "--read-strategy", "token")
+    options = (*BRIEF, *load, *levels)
+    done = drill("mongo", "isolate-primary", *options, home=lab.home, folder=tmp_path, timeout_s=900)
+    assert done.code == 0, done.err
+    weak, strong = (result["guarantees"] for result in done.results)
+    for guarantee in ("read_your_writes", "monotonic_reads"):
+        print(f"{guarantee}: {weak[guarantee]['violated']} of {weak[guarantee]['checked']} at local and w=1")
+        assert weak[guarantee]["violated"] > 0
+    for guarantee in ("read_your_writes", "monotonic_reads", "consistent_prefix"):
+        assert strong[guarantee]["checked"] > 0
+        assert strong[guarantee]["violated"] == 0
+
+
 def test_a_resumed_primary_may_answer_local_reads_with_old_data(whole: MongoCluster, tmp_path: Path) -> None:
     levels = ("--write-concern", "majority", "--read-concern", "local")
     done = repeated("pause-primary", *levels, cluster=whole, folder=tmp_path)

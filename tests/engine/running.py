@@ -8,7 +8,7 @@ from typing import NamedTuple
 from stalewatch.checkers.guarantee import JudgeContext
 from stalewatch.checkers.judge import Judge
 from stalewatch.checkers.verdict import Violation
-from stalewatch.clients.protocol import Answer, ClientSession, Value
+from stalewatch.clients.protocol import Answer, ClientSession, Timed, Value
 from stalewatch.engine.database_run import DatabaseRun
 from stalewatch.engine.process_run import ThreadedLoad
 from stalewatch.engine.threads import Progress
@@ -41,6 +41,7 @@ class Hooked:
 
     def __init__(self, name: str, session: ClientSession, before: Callable[[str, str], None]) -> None:
         self._name, self._session, self._before = name, session, before
+        self.times = session.times if isinstance(session, Timed) else None
 
     def read(self, key: str) -> Answer:
         self._before(self._name, "read")

@@ -222,5 +222,8 @@ def test_mongodb_under_a_stalled_secondary(whole: MongoCluster, tmp_path: Path) 
     assert token["read_your_writes"]["measured"] == "holds"
     assert token["read_your_writes"]["documented"] == "promised"
     assert "the same provocation violated it at majority majority secondary plain" in token["read_your_writes"]["why"]
+    assert plain["consistent_prefix"]["checked"] > 0
+    assert token["consistent_prefix"]["documented"] == "promised"
     assert [fault["fault"] for fault in cells["token"]["result"]["faults"]] == ["stall"]
+    assert cells["token"]["result"]["convergence_wait_s"] is None  # no figure of the matrix is worth the wait
     assert whole.status()[0].healthy

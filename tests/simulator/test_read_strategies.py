@@ -6,12 +6,16 @@ from dataclasses import replace
 import pytest
 
 from stalewatch.clients.protocol import Answer, ClientSession, Value
-from stalewatch.clients.read_strategies import TOO_OLD
+from stalewatch.clients.read_strategies import TOO_OLD, StickyKeys
 from stalewatch.engine.result import run_result
+from stalewatch.history.clock import Clock
+from stalewatch.history.operation import Append, Draw, Write
+from stalewatch.recording.recorder import Recorder
 from stalewatch.simulator.client import MemoryClient
 from stalewatch.simulator.options import MemoryOptions, Outage
+from stalewatch.simulator.simulated_time import SimulatedClock
 from stalewatch.workloads.options import LoadOptions
-from tests.engine.running import Played, play, simulated
+from tests.engine.running import HookedClient, NotingJudge, Played, play, simulated
 from tests.simulator.stores import opened
 
 LOAD = LoadOptions(operations=1500, users=10, keys=20)
@@ -72,6 +76,58 @@ def test_a_short_window_keeps_nothing_once_it_is_over() -> None:
     ]
     assert late
     assert min(late) > 5_000_000
+
+
+class SlowRecorder(Recorder):
+    """Takes the end of a write 3 ms after the client has returned, as on a busy machine."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock, NotingJudge())
+        self.ages: dict[bool | None, list[int]] = {True: [], False: []}
+        """By whether the read fell back, the time between the end of the session's last write and the read's start."""
+        self.same_key = False
+        self._ends: dict[tuple[str, str], int] = {}
+
+    def _of(self, session: str, key: str) -> tuple[str, str]:
+        return session, key if self.same_key else ""
+
+    def end_write(self, write: Write | Append | Draw, answer: Answer) -> None:
+        self.clock.sleep(0.003)
+        super().end_write(write, answer)
+        self._ends[self._of(write.session, write.key)] = write.end or 0
+
+    def end_read(self, session: str, key: str, start: int, answer: Answer, due: int | None = None) -> None:
+        super().end_read(session, key, start, answer, due)
+        self.ages[answer.fell_back].append(start - self._ends.get(self._of(session, key), 0))
+
+
+@pytest.mark.parametrize("topology", LAGGING)
+def test_the_window_is_measured_by_recorded_times(topology: str) -> None:
+    """At each end of the window, 3 ms pass between the time that the client sees and the one in the history."""
+    options = MemoryOptions(**LAGGING[topology], read_strategy="sticky", sticky_seconds=0.02)  # type: ignore[arg-type]
+    clock = SimulatedClock()
+    recorder = SlowRecorder(clock)
+    recorder.same_key = topology == "multi-leader"
+    play(HookedClient(options, clock, lambda _, kind: clock.sleep(0.003 * (kind == "read"))), LOAD, recorder)
+    assert max(recorder.ages[True]) < 20_000_000 <= min(recorder.ages[False])
+
+
+def test_only_an_acknowledged_write_moves_a_sticky_key_to_another_leader() -> None:
+    asked: list[str] = []
+
+    def from_node(_key: str, node: str) -> Answer:
+        asked.append(node)
+        return Answer(version=1, node=node)
+
+    reads = StickyKeys(lambda _key: Answer(version=0, node="b"), from_node, lambda: 0, 1)
+    reads.wrote("k", 1, Answer(node="a"))
+    for version, ended in enumerate([Answer("unknown", node="b", error="Timeout"), Answer("fail", node="b"), None], 2):
+        reads.wrote("k", version, ended)
+        reads.write_ended("k", 0)
+        reads.read("k")
+    reads.wrote("k", 5, Answer(node="b"))
+    reads.read("k")
+    assert asked == ["a", "a", "a", "b"]
 
 
 def test_token_shows_a_sibling_that_the_session_has_seen_where_the_winner_is_older() -> None:
