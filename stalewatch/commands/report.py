@@ -10,6 +10,7 @@ from stalewatch.clients.errors import without_credentials
 from stalewatch.exit_codes import DONE, USAGE
 from stalewatch.reports import page
 from stalewatch.reports.decoding import BadResult, decoded
+from stalewatch.reports.files import STDOUT
 from stalewatch.reports.table import show_side_by_side, stale_sentence
 
 PAGE = "report.html"
@@ -48,7 +49,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _spare(target: Path, *, force: bool) -> None:
-    """Raise `BadResult` for a page that exists, unless it may be overwritten."""
+    """Raise `BadResult` for standard output, and for a page that exists, unless it may be overwritten."""
+    if str(target) == STDOUT:
+        raise BadResult("--html -: this cannot go to standard output; name a file")
     if target.is_file() and not force:
         raise BadResult(f"{target} exists: give --force to overwrite it, or --html FILE for another one")
 
