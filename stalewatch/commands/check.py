@@ -26,6 +26,7 @@ EXIT_CODES = {"valid": 0, "invalid": 1, "unknown": 2}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `stalewatch check`."""
+    parser.epilog = "Exit codes: 0 valid, 1 invalid, 2 unknown, 64 bad usage or input, 74 a file could not be written."
     parser.add_argument(
         "files", nargs="+", type=Path, metavar="FILE", help="history files of one run (.jsonl[.zst|.gz])"
     )

@@ -1,6 +1,7 @@
 """`stalewatch history import|export|filter`: histories from and to other tools, and smaller ones."""
 
 import argparse
+import math
 import shutil
 import sys
 import tempfile
@@ -79,12 +80,19 @@ def _add_export(action: argparse.ArgumentParser) -> None:
 def _add_filter(action: argparse.ArgumentParser) -> None:
     for flag, what in (("--key", "key"), ("--session", "session"), ("--node", "node")):
         action.add_argument(flag, action="append", metavar=what.upper(), help=f"keep this {what}; may be repeated")
-    seconds = "seconds after the first operation's start"
     action.add_argument(
-        "--from", dest="first", type=float, metavar="SECONDS", help=f"keep what ends at or after {seconds}"
+        "--from",
+        dest="first",
+        type=argument(_seconds),
+        metavar="SECONDS",
+        help="keep operations that end no sooner than this after the first one began",
     )
     action.add_argument(
-        "--to", dest="last", type=float, metavar="SECONDS", help=f"keep what starts at or before {seconds}"
+        "--to",
+        dest="last",
+        type=argument(_seconds),
+        metavar="SECONDS",
+        help="keep operations that start no later than this after the first one began",
     )
     action.add_argument(
         "--guarantee", choices=tuple(GUARANTEES), help="keep the keys on which this guarantee is violated"
@@ -95,6 +103,16 @@ def _add_filter(action: argparse.ArgumentParser) -> None:
         metavar="N",
         help="write the smallest history that shows violation N (of --guarantee, if given); the first is 1",
     )
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not math.isfinite(seconds):
+        raise ValueError("must be a number of seconds")
+    return seconds
 
 
 def _number(text: str) -> int:
@@ -173,6 +191,8 @@ def _filter(arguments: argparse.Namespace, output: Path) -> None:
     if arguments.guarantee is not None:
         violated = violated_keys(history, arguments.guarantee)
         keys = violated if keys is None else keys & violated
+    if None not in (arguments.first, arguments.last) and arguments.first > arguments.last:
+        raise Refused(f"--from {arguments.first:g} is after --to {arguments.last:g}: nothing is in between")
     first, last = (None if at is None else round(at * 1e9) for at in (arguments.first, arguments.last))
     selection = Selection(keys, _set(arguments.session), _set(arguments.node), first, last)
     if selection == Selection():

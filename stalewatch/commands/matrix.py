@@ -19,7 +19,7 @@ from stalewatch.commands import outputs
 from stalewatch.commands.outputs import log
 from stalewatch.exit_codes import DONE, OUTPUT_ERROR, UNREACHABLE, USAGE
 from stalewatch.reports import page as run_page
-from stalewatch.reports.files import STDOUT, OutputFile, claimed, write_json
+from stalewatch.reports.files import STDOUT, OutputFile, claimed, write_json, write_text
 from stalewatch.reports.files import write as write_file
 from stalewatch.workloads.options import LoadOptions
 
@@ -299,8 +299,8 @@ class _Files:
 
     @contextmanager
     def tables_to(self) -> Iterator[None]:
-        """Print on standard error during the block if the JSON goes to standard output."""
-        to_stdout = "json" in self._files and str(self._files["json"].path) == STDOUT
+        """Print on standard error during the block if a file is standard output."""
+        to_stdout = any(str(file.path) == STDOUT for file in self._files.values())
         with redirect_stdout(sys.stderr) if to_stdout else nullcontext():
             yield
             sys.stdout.flush()
@@ -310,14 +310,9 @@ class _Files:
         writers: Mapping[str, Callable[[Path], None]] = {
             "json": partial(write_json, documents),
             "report": lambda path: page.write(path, documents),
-            "markdown": lambda path: _write_text(path, report.markdown(documents)),
+            "markdown": partial(write_text, report.markdown(documents)),
         }
         failures = [write_file(file, writers[flag]) for flag, file in self._files.items()]
         for failure in filter(None, failures):
             log(failure)
         return OUTPUT_ERROR if code == DONE and any(failures) else code
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")

@@ -10,6 +10,7 @@ from stalewatch.clients.errors import without_credentials
 from stalewatch.exit_codes import DONE, USAGE
 from stalewatch.reports import page
 from stalewatch.reports.decoding import BadResult, decoded
+from stalewatch.reports.files import STDOUT
 from stalewatch.reports.table import show_side_by_side, stale_sentence
 
 PAGE = "report.html"
@@ -17,6 +18,7 @@ PAGE = "report.html"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `stalewatch report`."""
+    parser.epilog = "Exit codes: 0 done, 2 usage, or a file that holds no results was skipped."
     parser.add_argument("results", nargs="+", type=Path, help="JSON results, or folders with some below them")
     parser.add_argument(
         "--html", type=Path, metavar="FILE", help=f"where to write the page (default: {PAGE} next to the results)"
@@ -48,7 +50,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _spare(target: Path, *, force: bool) -> None:
-    """Raise `BadResult` for a page that exists, unless it may be overwritten."""
+    """Raise `BadResult` for standard output, and for a page that exists, unless it may be overwritten."""
+    if str(target) == STDOUT:
+        raise BadResult("--html -: this cannot go to standard output; name a file")
     if target.is_file() and not force:
         raise BadResult(f"{target} exists: give --force to overwrite it, or --html FILE for another one")
 
@@ -69,11 +73,20 @@ def _folder(path: Path) -> Path:
 def _load_all(files: Sequence[Path]) -> tuple[list[dict[str, Any]], bool]:
     """Return the results in all files, and whether a file had to be skipped; each such file is named on stderr."""
     results, skipped = [], False
-    for path in files:
+    for number, path in enumerate(files, 1):
+        _progress(f"reading {number} of {len(files)}")
         try:
             results += decoded(path.read_bytes())
         except (BadResult, OSError) as error:
             skipped = True
+            _progress("")
             reason = error.strerror if isinstance(error, OSError) else error
             print(without_credentials(f"stalewatch report: {path}: {reason}; skipped"), file=sys.stderr)
+    _progress("")
     return results, skipped
+
+
+def _progress(text: str) -> None:
+    """Replace the last line of a terminal."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)

@@ -16,6 +16,9 @@ from stalewatch.history.compression import require_codec
 STDOUT = "-"
 """What stands for standard output instead of a file."""
 
+NEVER_STDOUT = frozenset({"--history", "--report"})
+"""Options for which "-" is refused, rather than taken for the name of a file."""
+
 
 class OutputFile(NamedTuple):
     """A file that a run writes, and the option that names it; an earlier history is kept unless that is forced."""
@@ -36,14 +39,16 @@ class OutputFile(NamedTuple):
 def claimed(files: Iterable[OutputFile], log: Callable[[str], None], *, force: bool = False) -> Iterator[None]:
     """Let no other run write to these files during the block; leave none behind that is still empty and new.
 
-    Raises `BadAddress` if one is named twice, is being written by another run, or is the history of an earlier run;
-    `MissingCodec`; or OSError for a file that cannot be written.
+    Raises `BadAddress` if one is named twice, is being written by another run, is the history of an earlier run, or
+    cannot go to standard output; `MissingCodec`; or OSError for a file that cannot be written.
     """
     with ExitStack() as undo:
         claims: dict[Path, OutputFile] = {}
         for file in files:
             if file.is_history:
                 require_codec(file.path)
+            if str(file.path) == STDOUT and file.flag in NEVER_STDOUT:
+                raise BadAddress(f"{file.flag} -: this cannot go to standard output; name a file")
             other = claims.setdefault(file.path.resolve(), file)
             if other is not file:
                 raise BadAddress(f"{other.flag} and {file.flag} are both {file.path}: give each a file of its own")

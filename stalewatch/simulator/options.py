@@ -89,7 +89,7 @@ class MemoryOptions:
     """The options of a simulated store; raises `stalewatch.clients.errors.BadAddress` if they are inconsistent."""
 
     topology: str = option("--topology", "replication topology", "leader", choices=tuple(TOPOLOGIES))
-    replicas: int = option("--replicas", "number of nodes (default: depends on the topology)", 0, parse=whole_number)
+    replicas: int = option("--replicas", "number of nodes; 0: as many as the topology needs", 0, parse=whole_number)
     """0 means the topology's default: 3, for linearizable 1, for multi-leader 2."""
 
     read_from: str = option(

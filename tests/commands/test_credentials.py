@@ -1,5 +1,6 @@
 """No option or argument that holds user:password@ is echoed, whichever it is and whatever is wrong with it."""
 
+import timeit
 from contextlib import suppress
 from pathlib import Path
 
@@ -108,11 +109,25 @@ def test_a_lock_names_its_holder_without_credentials(tmp_path: Path, monkeypatch
         ("write mongodb://[USER:PASSWORD@]HOST:PORT", "write mongodb://[USER:PASSWORD@]HOST:PORT"),
         ("127.0.0.1:5984: connection refused", "127.0.0.1:5984: connection refused"),
         ("ask ops@example.org", "ask ops@example.org"),
+        ("u:p @h and 'w:x y@h'", "***@h and '***@h'"),
+        ("http://u:two words@h:1, mongodb://a:b@c", "http://***@h:1, mongodb://***@c"),
+        ("USER:PASSWORD@HOST or u:p@h", "USER:PASSWORD@HOST or ***@h"),
     ],
 )
 def test_credentials_are_found_in_any_text(text: str, shown: str) -> None:
     hide_split([])  # nothing of an earlier test
     assert without_credentials(text) == shown
+
+
+@pytest.mark.parametrize("repeated", ["k", "-", "@", "://", "a:b ", "x ", "a:b@a ", "a:b c@a", "://a:b c ", "' "])
+def test_the_time_grows_with_the_length_and_not_with_its_square(repeated: str) -> None:
+    assert seconds(repeated, 80_000) < 8 * 16 * seconds(repeated, 5_000), "16 times the length, 256 times its square"
+
+
+def seconds(repeated: str, length: int) -> float:
+    text = f"{repeated * (length // len(repeated))} u:{SECRET}@h"
+    assert without_credentials(text).endswith("***@h")
+    return max(1e-4, min(timeit.repeat(lambda: without_credentials(text), number=1, repeat=3)))
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,14 @@ def test_a_killed_run_leaves_what_was_there_and_the_next_run_works(tmp_path: Pat
     assert path.read_text() == '{\n "a": 1\n}\n'
 
 
+@pytest.mark.parametrize("flag", ["--report", "--history"])
+def test_a_dash_is_not_taken_for_a_file_name(flag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadAddress, match="standard output; name a file"), claimed([OutputFile(flag, Path("-"))], print):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_file_belongs_to_one_run_at_a_time(tmp_path: Path) -> None:
     path = tmp_path / "r.json"
     for _ in range(2):

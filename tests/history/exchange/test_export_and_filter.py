@@ -259,6 +259,7 @@ def test_requests_that_cannot_be_met_are_refused(tmp_path: Path, capsys: pytest.
     for options, refusal in {
         (): "nothing to filter by",
         ("--key", "z"): "no operation matches; nothing was written",
+        ("--from", "5", "--to", "2"): "--from 5 is after --to 2",
         ("--witness", "9"): "there is no violation 9: ",
         ("--witness", "1", "--key", "a"): "--witness goes with --guarantee alone",
     }.items():
