@@ -1,4 +1,4 @@
-"""A violation; never compiled, since a compiled class loses the types of its fields, and messages are decoded by them."""
+"""A violation. It is never compiled: that would lose the types of its fields, by which messages are decoded."""
 
 from typing import NamedTuple
 
