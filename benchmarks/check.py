@@ -19,7 +19,7 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for length in LENGTHS:
-            history = operations(length)
+            history = list(operations(length))
             for ending in ("jsonl", "jsonl.zst"):
                 path = Path(folder) / f"{length}.{ending}"
                 _write(path, history)
