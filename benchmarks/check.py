@@ -6,12 +6,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.judge import operations
 from benchmarks.tables import print_table
-from stalewatch.history.operation import FORMAT, FORMAT_VERSION, Header
+from stalewatch.history.operation import FORMAT, FORMAT_VERSION, Header, Operation
 from stalewatch.history.writer import HistoryWriter
 
 LENGTHS = (250_000, 1_000_000)
@@ -83,11 +84,11 @@ def _print_ratio(folder: Path, length: int) -> None:
     print_table(f"{length:,} operations on 1,000 keys", columns, rows)
 
 
-def _written(path: Path, history: list[object]) -> Path:
+def _written(path: Path, history: Iterable[Operation]) -> Path:
     header = Header(format=FORMAT, version=FORMAT_VERSION, run="r", database="memory", clock_error_ns=0, closes=True)
     with HistoryWriter(path, header) as writer:
         for operation in history:
-            writer.add(operation)  # type: ignore[arg-type] # a list of operations
+            writer.add(operation)
     return path
 
 

@@ -30,7 +30,7 @@ PAIRS = 7
 
 def main() -> None:
     """Print the extra CPU time per operation, and the duration of a scrape."""
-    history = operations(COUNT)
+    history = list(operations(COUNT))
     costs, blocks, sizes = [], [], []
     for _ in range(PAIRS):
         without = _run(history, lambda _run: None)[0]
