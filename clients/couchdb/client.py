@@ -218,9 +218,8 @@ class CouchClient:
         if not ours or options.remove_replication:
             return []
         listed = ", ".join(f"{job.document['_id']} at {job.holder.leader.node}" for job in ours)
-        return [
-            f"database {options.db} and its replication stay (_replicator: {listed}); --remove-replication on deletes it"
-        ]
+        kept = f"database {options.db} and its replication stay (_replicator: {listed})"
+        return [f"{kept}; --remove-replication on deletes it"]
 
     def _all_deleted(self, keys: Sequence[str]) -> bool:
         """Delete the leaves that either leader shows; return whether there were none."""
