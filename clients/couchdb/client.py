@@ -219,7 +219,8 @@ class CouchClient:
             return []
         listed = ", ".join(f"{job.document['_id']} at {job.holder.leader.node}" for job in ours)
         return [
-            f"database {options.db} and its replication stay (_replicator: {listed}); --remove-replication on deletes it"
+            f"database {options.db} and its replication stay (_replicator: {listed}); "
+            "--remove-replication on deletes the replication"
         ]
 
     def _all_deleted(self, keys: Sequence[str]) -> bool:
