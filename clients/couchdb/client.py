@@ -219,8 +219,7 @@ class CouchClient:
             return []
         listed = ", ".join(f"{job.document['_id']} at {job.holder.leader.node}" for job in ours)
         return [
-            f"database {options.db} and its replication stay (_replicator: {listed}); "
-            "--remove-replication on deletes the replication"
+            f"database {options.db} and its replication stay (_replicator: {listed}); --remove-replication deletes it"
         ]
 
     def _all_deleted(self, keys: Sequence[str]) -> bool:
