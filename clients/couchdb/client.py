@@ -25,7 +25,7 @@ from stalewatch.clients.couchdb.tls import context_for
 from stalewatch.clients.errors import ClientError, Failure
 from stalewatch.clients.preload import batches, key_exists, removed_on_failure
 from stalewatch.clients.protocol import DOCUMENT_SEPARATOR, Answer, Body, Levels, PausedReplication, Value
-from stalewatch.clients.read_strategies import Reads, recorded_times
+from stalewatch.clients.read_strategies import Reads
 from stalewatch.history.clock import Clock
 from stalewatch.history.operation import replace
 
@@ -218,8 +218,9 @@ class CouchClient:
         if not ours or options.remove_replication:
             return []
         listed = ", ".join(f"{job.document['_id']} at {job.holder.leader.node}" for job in ours)
-        kept = f"database {options.db} and its replication stay (_replicator: {listed})"
-        return [f"{kept}; --remove-replication on deletes it"]
+        return [
+            f"database {options.db} and its replication stay (_replicator: {listed}); --remove-replication deletes it"
+        ]
 
     def _all_deleted(self, keys: Sequence[str]) -> bool:
         """Delete the leaves that either leader shows; return whether there were none."""
@@ -254,7 +255,6 @@ class CouchSession:
         self._leaders = leaders
         self._routing = routing
         self._reads = reads
-        self.times = recorded_times(reads)
 
     def read(self, key: str) -> Answer:
         """Read a register and its siblings as the read options say; a missing document counts as version 0."""
