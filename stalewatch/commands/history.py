@@ -16,7 +16,7 @@ from stalewatch.exit_codes import BAD_INPUT, DONE
 from stalewatch.history.compression import MissingCodec, require_codec
 from stalewatch.history.exchange import files
 from stalewatch.history.exchange.edn import MalformedEdn, dump, forms
-from stalewatch.history.exchange.formats import MissingLibrary
+from stalewatch.history.exchange.formats import MissingFormat
 from stalewatch.history.exchange.selection import Selection
 from stalewatch.history.reader import BadHistory, History
 
@@ -131,7 +131,7 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             arguments.output.parent.mkdir(parents=True, exist_ok=True)
             act(arguments, arguments.output)
-    except (BadHistory, Refused, MissingCodec, MissingLibrary) as error:
+    except (BadHistory, Refused, MissingCodec, MissingFormat) as error:
         _say(str(error))
         return BAD_INPUT
     return DONE

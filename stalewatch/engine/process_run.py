@@ -318,11 +318,7 @@ def connected(
 
     The run goes on without a history that can no longer be written. Raises a `ClientError` or a `ClusterError`.
     """
-    check_fit(database, options, load)
-    require_files(database, options, load.users)
-    options = with_local_cluster(database, options, log)
-    if database.addresses:  # creating a missing schema may take a while
-        log(f"preparing {database.name}")
+    options = _addressed(database, options, load, log)
     shown = {**public_values(options), **public_values(load)}
     spec = RunSpec(
         run=_run_name(database, load, shown),
@@ -340,6 +336,16 @@ def connected(
         yield ProcessRun(spec, run, keep=keep, log=log)
     finally:
         run.client.close()
+
+
+def _addressed(database: Database, options: object, load: LoadOptions, log: Log) -> object:
+    """Check what can be checked without a server, and return the options with the address of the local cluster."""
+    check_fit(database, options, load)
+    require_files(database, options, load.users)
+    options = with_local_cluster(database, options, log)
+    if database.addresses:  # creating a missing schema may take a while
+        log(f"preparing {database.name}")
+    return options
 
 
 def _detector(clock: Clock) -> Stalls:

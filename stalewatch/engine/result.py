@@ -135,6 +135,11 @@ def why_nothing_succeeded(result: Mapping[str, Any]) -> str | None:
     return f"no operation succeeded: {attempted} attempted{said}; nothing was tested"
 
 
+def _verdict(found: str, *, certain: bool) -> str:
+    """Return the verdict of a run; one of which something is not known is not ``valid``."""
+    return "unknown" if found == "valid" and not certain else found
+
+
 def _counts_losses(checked: Mapping[str, Any], rpo: Mapping[str, Any] | None) -> bool:
     """Return whether the run tells of lost writes at all, and a drill how many were lost."""
     return bool(checked["guarantees"]["lost_writes"]["checked"]) and (rpo is None or rpo["lost_writes"] is not None)
@@ -162,8 +167,7 @@ def run_result(
     """
     checked = check_result(totals.findings)
     unproved = workload_results.get("unread_keys") and not _counts_losses(checked, extra.get("rpo"))
-    if checked["verdict"] == "valid" and (unproved or ended_early is not None):
-        checked["verdict"] = "unknown"
+    checked["verdict"] = _verdict(checked["verdict"], certain=not unproved and ended_early is None)
     return {
         **checked,
         "database": database,

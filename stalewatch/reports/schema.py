@@ -22,6 +22,7 @@ from stalewatch.reports.decoding import (
     _Guarantee,
     _Latency,
     _Loss,
+    _Node,
     _Operation,
     _Outcomes,
     _Recovery,
@@ -29,6 +30,7 @@ from stalewatch.reports.decoding import (
     _Rpo,
     _Second,
     _Staleness,
+    _Times,
     _Witness,
 )
 
@@ -170,6 +172,17 @@ class WorkerJson(msgspec.Struct):
     unchecked: str | None
 
 
+class ReadStrategyJson(msgspec.Struct, kw_only=True):
+    """How often reads fell back to the stronger source, and their latency beside that of the others."""
+
+    strategy: str
+    reads: Count
+    fallbacks: Count
+    failed_fallbacks: Count
+    fallback_ms: _Times
+    other_ms: _Times
+
+
 class RunJson(CheckJson, kw_only=True):
     """The result of a run: `stalewatch bench` and `drill --json`, Locust's `--report-json`."""
 
@@ -187,6 +200,9 @@ class RunJson(CheckJson, kw_only=True):
     lost_writes_exact: bool
     errors: list[_Error]
     timeline: list[SecondJson]  # type: ignore[valid-type] # as above
+    nodes: list[_Node]
+    command: str | UnsetType = UNSET
+    read_strategy: ReadStrategyJson | UnsetType = UNSET
     resolution: _Resolution | UnsetType = UNSET
     losses: dict[str, _Loss] | UnsetType = UNSET
     interrupted: bool | UnsetType = UNSET

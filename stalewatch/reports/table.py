@@ -221,7 +221,7 @@ def _levels(result: Result) -> str:
     options = result.get("options") or {}
     levels = _LEVELS.get(str(result.get("database")))
     if levels is None or not options:
-        return str(result.get("database") or "run")
+        return str(result.get("database") or result.get("run") or "run")
     strategy = options.get("read_strategy")
     return levels(options, options.get("driver") or {}) + (f", {strategy}" if strategy not in (None, "plain") else "")
 

@@ -26,7 +26,7 @@ POST, FOLLOWUP, COMMENT = "post", "followup", "comment"
 PARTS = (POST, FOLLOWUP, COMMENT)
 
 
-class Threads:
+class Discussions:
     """The threads of one worker, shared by its sessions: their keys, and what was written recently."""
 
     def __init__(self, keys: Sequence[str], options: LoadOptions) -> None:
@@ -103,7 +103,7 @@ class CausalSession(RegisterSession):
         name: str,
         client: Client,
         recorder: Recorder,
-        threads: Threads,
+        threads: Discussions,
         options: LoadOptions,
         opened: ClientSession | None = None,
     ) -> None:
@@ -204,7 +204,7 @@ class CausalWorkload(RegisterWorkload):
     """Sessions that visit threads; raises `BadAddress` if the database cannot co-locate them as the options ask."""
 
     def __init__(self, client: Client, recorder: Recorder, keys: Sequence[str], options: LoadOptions) -> None:
-        self._threads = Threads(keys, options)
+        self._threads = Discussions(keys, options)
         super().__init__(client, recorder, self._threads.keys, options)
         self._composite = client if isinstance(client, Composite) else None
         if options.co_locate and self._composite is None:

@@ -403,7 +403,7 @@ def test_no_increment_is_lost_if_a_leader_is_killed_while_conflicts_are_resolved
     ("arguments", "code", "words"),
     [
         (["--write-to", "c"], 2, "--write-to"),
-        (["--read-from", "both"], 2, "--read-from"),
+        (["--read-from", "all"], 2, "--read-from"),
         (["--db", "Bench"], 2, "--db"),
         (["--resolve", "newest"], 2, "--resolve"),
         (["--resolve", "lww"], 2, "--workload conflict"),

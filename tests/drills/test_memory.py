@@ -87,7 +87,7 @@ def test_a_drill_ends_with_what_happened_and_the_verdict(capsys: pytest.CaptureF
     brief = ("--topology", "leader", "--at", "3", "--for", "5", "--after", "6", "--seed", "6")
     assert main(["drill", "memory", "--fault", "kill-replica", *brief, "--expect", "write.sustained_rto_s<8"]) == 0
     shown = capsys.readouterr()
-    *_, happened, verdict = shown.out.splitlines()
+    *_, happened, _meaning, verdict = shown.out.splitlines()
     assert happened.startswith("drill: m3 was killed at 3.0 s; ")
     assert verdict == "verdict: valid"
     assert "never" not in shown.out
@@ -95,7 +95,7 @@ def test_a_drill_ends_with_what_happened_and_the_verdict(capsys: pytest.CaptureF
 
 def test_progress_counts_what_the_drill_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[Progress] = []
-    monkeypatch.setattr(drill_command, "progress", lambda: nullcontext(shown.append))
+    monkeypatch.setattr(drill_command, "progress", lambda _figures: nullcontext(shown.append))
     brief = ("--topology", "leader", "--at", "3", "--for", "5", "--after", "6", "--seed", "6")
     assert main(["drill", "memory", "--fault", "kill-replica", *brief]) == 0
     totals = {round(one.total) for one in shown if one.phase == "load"}
@@ -115,6 +115,6 @@ def test_a_drill_without_final_reads_says_so_first_and_is_not_valid(
     assert first.startswith("final reads of ")
     assert first.endswith("keys failed, so their writes were not checked for losses: TableIsGone")
     assert "rpo lost writes: unknown (the final reads failed or were not made)" in lines
-    assert "; lost writes were not checked" in lines[-3]
+    assert "lost writes were not checked" in lines[-3]
     assert lines[-2] == "verdict: unknown"
     assert lines[-1].startswith("expected lost_writes=0: no evidence, since final reads of ")

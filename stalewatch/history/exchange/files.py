@@ -130,7 +130,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def export_history(source: Path, target: Path, form: str, progress: Progress) -> Summary:
-    """Write a history in another format; raise `BadHistory`, `MissingLibrary` or OSError."""
+    """Write a history in another format; raise `BadHistory`, `MissingFormat` or OSError."""
     history = History([source])
     header, origin = history.headers[0], history.sources[0]
     header.closes, header.clock_error_ns = True, origin.clock_error_ns

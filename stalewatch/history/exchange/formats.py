@@ -343,7 +343,7 @@ class CsvRows:
 # Parquet.
 
 
-class MissingLibrary(Exception):
+class MissingFormat(Exception):
     """A format whose package is not installed."""
 
 
@@ -353,7 +353,7 @@ def write_parquet(header: Header, records: Iterable[Record], out: BinaryIO) -> N
         import pyarrow as pa  # noqa: PLC0415 # optional, 45 MB
         from pyarrow.parquet import ParquetWriter  # noqa: PLC0415
     except ImportError:
-        raise MissingLibrary("Parquet needs the package pyarrow: pip install 'stalewatch[parquet]'") from None
+        raise MissingFormat("Parquet needs the package pyarrow: pip install 'stalewatch[parquet]'") from None
     kinds = {name: pa.int64() if name in _NUMBERS else pa.string() for name in COLUMNS}
     schema = pa.schema(list(kinds.items()), metadata={"stalewatch-history": encode_header(header)})
     with ParquetWriter(out, schema, compression="zstd") as writer:
