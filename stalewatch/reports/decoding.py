@@ -15,7 +15,9 @@ Integer = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Number = Annotated[float, Meta(ge=-1e18, le=1e18)]
 Rate = Annotated[float, Meta(ge=0, le=1)]
 Scalar = bool | Integer | Number | str | None
-Option = Scalar | list[Scalar | list[Scalar]] | dict[str, Scalar | list[Scalar] | dict[str, Scalar | list[Scalar]]]
+_Values = Scalar | list[Scalar]
+_DriverValues = dict[str, _Values | dict[str, _Values | dict[str, _Values]]]  # by database, if there are several
+Option = Scalar | list[Scalar | list[Scalar]] | _DriverValues
 
 
 class BadResult(Exception):
