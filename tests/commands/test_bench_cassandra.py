@@ -29,7 +29,7 @@ def test_overlapping_quorums_have_no_stale_reads_but_weaker_levels_do(ring: Cass
         report = tmp_path / "result.json"
         load = (
             "--ops",
-            "2500" if read_cl == "ONE" else "500",
+            "5000" if read_cl == "ONE" else "500",
             "--users",
             "6",
             "--keys",

@@ -155,7 +155,7 @@ def test_a_file_that_needs_too_much_memory_is_refused_with_one_line(
     path = tmp_path / name
     make(path)
     done = subprocess.run(
-        [sys.executable, "-m", "stalewatch", "check", "--json", path],
+        [sys.executable, "-m", "stalewatch", "check", "--json", "--jobs", "1", path],
         cwd=ROOT,
         check=False,
         capture_output=True,

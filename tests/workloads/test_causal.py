@@ -186,7 +186,7 @@ def test_secondaries_of_which_one_stands_still(
     # Reads go to any secondary, however slow this machine makes one of them seem.
     uri = f"{whole.uri()}&localThresholdMS=60000"
     levels = ("--workload", "causal", "--co-locate", co_locate, "--write-concern", "1", "--read-from", "secondary")
-    command = [sys.executable, "bench.py", "mongo", "--mongo-uri", uri, *levels, "--ops", "800", "--keys", "40"]
+    command = [sys.executable, "bench.py", "mongo", "--mongo-uri", uri, *levels, "--ops", "4000", "--keys", "40"]
     still = next(node for node in whole.nodes() if node != leading(whole))
     with pymongo.MongoClient(f"mongodb://{still}/", directConnection=True) as member:
         running = subprocess.Popen(

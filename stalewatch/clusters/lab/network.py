@@ -119,9 +119,17 @@ class Lab:
         progress(f"removing the lab's network {self.subnet}")
         # Deleting a namespace deletes its links too, but not at once.
         if is_linked:
-            run("ip", "link", "delete", self.outer)
+            self._delete_outer()
         for name in left:
             run("ip", "netns", "delete", name)
+
+    def _delete_outer(self) -> None:
+        """Delete the link to the lab, unless it goes by itself: the namespace of its other end was deleted just now."""
+        try:
+            run("ip", "link", "delete", self.outer)
+        except CommandFailed:
+            if _is_interface(self.outer):
+                raise
 
     def cut(self, name: str, others: Sequence[str], *, clients: bool) -> None:
         """Block traffic between a node and other nodes; with `clients` also between it and anything else."""

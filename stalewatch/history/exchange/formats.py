@@ -78,9 +78,8 @@ def write_edn(header: Header, records: Iterable[Record], out: BinaryIO) -> None:
             if record.end is not None:
                 staging.add_sorted(record.end, _COMPLETE, b"c" + place + data)
         out.write(b"; " + encode_header(header) + b"\n")
-        out.writelines(
-            line.encode() + b"\n" for line in _events(staging.sorted())
-        )  # zstandard's files have no writelines
+        for line in _events(staging.sorted()):  # noqa: FURB122 # zstandard's files have no writelines
+            out.write(line.encode() + b"\n")
         if close is not None:
             out.write(b"; " + encode(close) + b"\n")
 
