@@ -119,7 +119,7 @@ def test_the_tables_are_readable_in_light_and_dark(swarm: Swarm, browser: webdri
 def test_verdicts_are_colored_guarantees_explained_and_stale_reads_charted(
     swarm: Swarm, browser: webdriver.Chrome, eventually: Eventually
 ) -> None:
-    swarm.alone("--autostart", "-u", "10", "-r", "50", "--processes", "2", "--rate", "300", *LOAD)
+    swarm.alone("--autostart", "-u", "10", "-r", "50", "--processes", "2", "--rate", "300", "--keys", "100", *STALE)
     swarm.await_page()
     browser.get(f"http://127.0.0.1:{swarm.web_port}/?tab=consistency")
     eventually(lambda: table(browser).get("stale_reads", [""] * 5)[4] == "violated")
