@@ -12,7 +12,7 @@
     #stale-share { width: 100%; margin: 1em 0; }
     #stale-share h6 { margin: 0 0 0.3em; font-size: 1.1rem; }
     #stale-share svg { width: 100%; height: 300px; font-size: 12px; fill: currentColor; }`;
-  const HEIGHT = 300, LEFT = 45, BOTTOM = 25, EVERY_MS = 2000;
+  const HEIGHT = 300, LEFT = 45, BOTTOM = 25, EVERY_MS = 2000, NAME_ROWS = 4;
   const NS = "http://www.w3.org/2000/svg";
 
   function decorate() {
@@ -53,24 +53,24 @@
     if (answer && answer.ok && !answer.redirected) draw(box, await answer.json());
   }
 
-  function draw(box, { points }) {
+  function draw(box, { start, end, points, bands }) {
     const known = points.filter(([, share]) => share !== null);
     const heading = document.createElement("h6");
     heading.textContent = "Stale Reads (% of successful reads)";
     const most = Math.max(...known.map(([, share]) => share), 0), top = niceTop(most);
-    const first = points.length ? points[0][0] : 0, last = points.length ? points.at(-1)[0] : 1;
     const width = box.clientWidth || 1000;  // one unit is a pixel, so that text keeps its shape
-    const x = (second) => LEFT + ((second - first) / Math.max(1, last - first)) * (width - LEFT - 10);
+    const x = (second) => LEFT + ((second - start) / Math.max(1, end - start)) * (width - LEFT - 10);
     const y = (share) => 10 + (1 - share / top) * (HEIGHT - BOTTOM - 10);
     const svg = element("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, role: "img" });
     svg.append(element("title", {}, known.length ? `now ${known.at(-1)[1].toFixed(2)} %, most ${most.toFixed(2)} %` : "no reads"));
+    bands.forEach((band, place) => svg.append(...fault(band, place, x, width)));
     for (const part of [0, 0.5, 1]) {
       const at = y(top * part);
       svg.append(element("line", { x1: LEFT, x2: width - 10, y1: at, y2: at, stroke: "currentColor", "stroke-opacity": 0.2 }));
       svg.append(element("text", { x: LEFT - 5, y: at + 4, "text-anchor": "end" }, `${+(top * part).toPrecision(3)} %`));
     }
     if (known.length) {
-      for (const [second, anchor] of [[first, "start"], [last, "end"]]) {
+      for (const [second, anchor] of [[start, "start"], [end, "end"]]) {
         svg.append(element("text", { x: x(second), y: HEIGHT - 6, "text-anchor": anchor }, new Date(second * 1000).toLocaleTimeString()));
       }
       for (const run of unbroken(points)) {
@@ -79,6 +79,17 @@
       }
     }
     box.replaceChildren(heading, svg);
+  }
+
+  // Returns the time of a fault, with its name beside it if the band is too narrow; names that follow do not overlap.
+  function fault(band, place, x, width) {
+    const left = x(band.from), right = x(band.to), inside = left < width * 0.7;
+    const area = element("rect", { x: left, y: 10, width: Math.max(2, right - left), height: HEIGHT - BOTTOM - 10,
+      fill: "#ef6c00", "fill-opacity": 0.18 });
+    area.append(element("title", {}, band.name));
+    const name = element("text", { x: inside ? left + 4 : right - 4, y: 24 + 15 * (place % NAME_ROWS),
+      "text-anchor": inside ? "start" : "end" }, band.name);
+    return [area, name];
   }
 
   // A second without reads is a gap, not zero. A single point is drawn as a short line.

@@ -1,7 +1,7 @@
 """What our tabs of Locust's web page show: their columns and rows, and the chart of stale reads."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from stalewatch.checkers.verdict import Distribution, Verdict, Violation
@@ -9,6 +9,7 @@ from stalewatch.clients.databases import DATABASES
 from stalewatch.clients.errors import without_credentials
 from stalewatch.locust.master_run import MasterRun, WorkerRecord
 from stalewatch.locust.result import unchecked
+from stalewatch.metrics.nodes import FaultTime
 from stalewatch.recording.totals import no_totals
 from stalewatch.reports.words import proof_words
 
@@ -146,24 +147,53 @@ def _unchecked(worker: WorkerRecord, *, decided: bool) -> str:
     return "" if worker.complete_so_far and not decided else unchecked(worker) or ""
 
 
-def stale_share(run: MasterRun | None) -> list[tuple[int, float | None]]:
-    """Return the percentage of stale reads among the successful ones over time, in seconds of the epoch.
+class StaleShare(NamedTuple):
+    """The chart of stale reads; its times are seconds of the epoch, like those of Locust's charts."""
 
-    It is None while there were no reads. After a reset, it starts anew.
-    """
+    start: int = 0
+    end: int = 0
+    points: Sequence[tuple[float, float | None]] = ()
+    """The percentage of stale reads among the successful ones; None while there were no reads."""
+    bands: Sequence[dict[str, str | float]] = ()
+    """When faults were active, as `from`, `to` and `name`."""
+
+
+def stale_share(run: MasterRun | None, faults: Iterable[FaultTime] = ()) -> StaleShare:
+    """Return the chart of stale reads; after a reset, it starts anew."""
     seconds = run.shown.statistics.seconds if run else {}
     if not seconds:
-        return []
+        return StaleShare()
     first, last = min(seconds), max(seconds)
     step = (last - first) // MAX_POINTS + 1
     reads, stale = Counter[int](), Counter[int]()
     for second, counts in seconds.items():
         reads[(second - first) // step] += counts["read_ok"]
         stale[(second - first) // step] += counts["stale_reads"]
-    return [
-        (first + place * step, min(100.0, 100 * stale[place] / reads[place]) if reads[place] else None)
+    points = [
+        (
+            first + (place + 0.5) * step,
+            min(100.0, 100 * stale[place] / reads[place]) if reads[place] else None,
+        )
         for place in range((last - first) // step + 1)
     ]
+    end = first + len(points) * step
+    return StaleShare(first, end, points, list(_bands(faults, first, end)))
+
+
+def _bands(faults: Iterable[FaultTime], start_s: float, end_s: float) -> Iterator[dict[str, str | float]]:
+    """Yield the time of each fault within the chart; nodes that were hit together are named together."""
+    together: dict[tuple[str, int, int], list[FaultTime]] = {}
+    for one in faults:
+        begin, over = one.start / 1e9, end_s if one.end is None else one.end / 1e9
+        if begin < end_s and over > start_s:
+            together.setdefault((one.fault, round(begin), round(over)), []).append(one)
+    for (fault, _, _), times in together.items():
+        over = max(end_s if one.end is None else one.end / 1e9 for one in times)
+        yield {
+            "from": max(start_s, min(one.start for one in times) / 1e9),
+            "to": min(end_s, over),
+            "name": f"{fault} {', '.join(one.node for one in times if one.node)}".strip(),
+        }
 
 
 def witness_rows(run: MasterRun | None) -> list[TabRow]:

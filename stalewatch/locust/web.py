@@ -30,6 +30,7 @@ from stalewatch.clients.errors import BadAddress, without_credentials
 from stalewatch.locust import options
 from stalewatch.locust.master import ENDING, Master
 from stalewatch.locust.master_run import MasterRun
+from stalewatch.locust.metrics import faults_of
 from stalewatch.locust.tabs import (
     CONSISTENCY,
     TABS,
@@ -319,7 +320,7 @@ class ConsistencyPages:
         return Response(f"const PROMISES = {promises};\n{script}", mimetype="text/javascript")
 
     def _stale_share(self) -> Response:
-        return jsonify({"points": stale_share(self._master.run)})
+        return jsonify(stale_share(self._master.run, faults_of(self._environment).times)._asdict())
 
     def _note_run_time(self, response: Response) -> Response:
         """Pass on the run time of an accepted form; only Locust's answer tells whether its timer is set."""

@@ -1,7 +1,9 @@
 """Metrics of a database's servers: what they report about themselves, and the faults injected into them."""
 
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from stalewatch.clients.protocol import NodeState
 from stalewatch.metrics import families
@@ -38,19 +40,36 @@ class NodeMetrics:
         yield Reading(families.PRIMARY_CHANGES, self._labels, self._changes)
 
 
+@dataclass
+class FaultTime:
+    """The time during which a fault was active on a node, in nanoseconds since the epoch."""
+
+    fault: str
+    node: str
+    start: int
+    end: int | None = None
+    """None while it is active."""
+
+
 class Faults:
     """The faults in a process's runs, as reported by the injector; one that has ended is 0, so charts show its end."""
 
     def __init__(self) -> None:
-        self._active: dict[tuple[str, str], bool] = {}
+        self.times: list[FaultTime] = []
+        """When faults were active, in the order of their start."""
 
     def begin(self, fault: str, node: str) -> None:
         """Show a fault, such as ``kill``, as active on a node."""
-        self._active[fault, node] = True
+        if not any(self._active(fault, node)):
+            self.times.append(FaultTime(fault, node, time.time_ns()))
 
     def end(self, fault: str, node: str) -> None:
         """Show a fault as over."""
-        self._active[fault, node] = False
+        for one in self._active(fault, node):
+            one.end = time.time_ns()
+
+    def _active(self, fault: str, node: str) -> Iterator[FaultTime]:
+        return (one for one in self.times if (one.fault, one.node, one.end) == (fault, node, None))
 
     @contextmanager
     def on(self, fault: str, node: str) -> Iterator[None]:
@@ -63,9 +82,10 @@ class Faults:
 
     def forget(self) -> None:
         """Drop the faults that have ended, for a new run."""
-        self._active = {name: True for name, active in self._active.items() if active}
+        self.times = [one for one in self.times if one.end is None]
 
     def readings(self, meter: Meter) -> Iterator[Reading]:
         """Yield every fault, with the labels of the meter's run."""
-        for (fault, node), active in self._active.items():
-            yield meter.reading(families.FAULT_ACTIVE, active, fault, node)
+        active = {(one.fault, one.node): one.end is None for one in self.times}
+        for (fault, node), is_active in active.items():
+            yield meter.reading(families.FAULT_ACTIVE, is_active, fault, node)

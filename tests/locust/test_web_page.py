@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -18,6 +19,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 from tests.locust.conftest import SLOW, STALE, Swarm, assert_agrees
 
 SERVER = Path(__file__).with_name("login_users.py")
+FAULTED = Path(__file__).with_name("faulted_users.py")
 LOAD = ("--keys", "100", *SLOW, *STALE)
 Eventually = Callable[..., None]
 
@@ -147,6 +149,46 @@ def test_verdicts_are_colored_guarantees_explained_and_stale_reads_charted(
         pytest.approx(100 * row.get("stale_reads", 0) / row["read_ok"]) if row.get("read_ok") else None
         for row in timeline
     ]
+
+
+def test_faults_are_shaded_in_the_chart_of_stale_reads(
+    swarm: Swarm, browser: webdriver.Chrome, eventually: Eventually
+) -> None:
+    load = ("-u", "5", "-r", "50", "--rate", "200", "--keys", "100", *STALE)
+    pid = swarm.alone("--autostart", *load, locustfile=str(FAULTED))
+    swarm.await_users(pid)
+    browser.get(f"http://127.0.0.1:{swarm.web_port}/?tab=charts")
+    eventually(lambda: browser.find_elements(By.CSS_SELECTOR, "#stale-share polyline"))
+    assert not browser.find_elements(By.CSS_SELECTOR, "#stale-share rect")
+    swarm.get("/faults/begin")
+    began = time.time()
+    eventually(lambda: bands(swarm) and bands(swarm)[0]["to"] > began + 1)
+    swarm.get("/faults/end")
+    eventually(lambda: bands(swarm)[0]["to"] < swarm.get("/stale-share.json").json()["end"] - 1)
+    (band,) = bands(swarm)
+    assert band["name"] == "partition node-0, node-1"
+    assert began - 1 < band["from"] < began < band["to"]
+    eventually(lambda: 0 < shaded_share(browser) < 1)
+    assert band["name"] in browser.find_element(By.ID, "stale-share").text
+    browser.execute_script("document.getElementById('stale-share').scrollIntoView()")
+    browser.save_screenshot(str(swarm.folder / "faults.png"))
+    swarm.post_reset()
+    eventually(lambda: not bands(swarm))
+
+
+def bands(swarm: Swarm) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = swarm.get("/stale-share.json").json()["bands"]
+    return found
+
+
+def shaded_share(browser: webdriver.Chrome) -> float:
+    """Return the share of the chart's width that is shaded."""
+    script = (
+        "const [chart, band] = ['#stale-share svg', '#stale-share rect'].map((one) => document.querySelector(one));"
+        "return band ? band.getBoundingClientRect().width / chart.getBoundingClientRect().width : 0"
+    )
+    share: float = browser.execute_script(script)
+    return share
 
 
 def cell(browser: webdriver.Chrome, row: str, field: str) -> dict[str, str]:
