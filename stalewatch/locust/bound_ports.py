@@ -67,10 +67,14 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def guard(parser: Any, others: Callable[[Namespace], Iterator[str]]) -> None:  # noqa: ANN401 # Locust's parser is not typed
+def guard(
+    parser: Any,  # noqa: ANN401 # Locust's parser is not typed
+    others: Callable[[Namespace], Iterator[str]],
+    before_fork: Callable[[Namespace], None],
+) -> None:
     """Bind to loopback by default, say so in the help, and let parsing the command line of Locust check the ports.
 
-    `others` yields other problems for which Locust must not start.
+    `others` yields other problems for which Locust must not start; without any, `before_fork` is called.
 
     Nothing else of ours runs before Locust forks its workers and binds the master's port.
     """
@@ -86,6 +90,7 @@ def guard(parser: Any, others: Callable[[Namespace], Iterator[str]]) -> None:  #
             ports = (port.problem() for port in _ports(namespace))
             for problem in filter(None, (*others(namespace), *ports)):
                 parser.exit(USAGE, f"locust: {problem}\n")
+            before_fork(namespace)
         return namespace
 
     parser.parse_args = parse_args

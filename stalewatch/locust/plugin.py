@@ -116,7 +116,11 @@ def install(base: type) -> None:
         except BadAddress as error:  # Locust would only log it, and go on without the options
             parser.exit(USAGE, f"locust: {error}\n")
         options.add_drill_arguments(parser)
-        bound_ports.guard(parser, lambda namespace: _problems(parser, namespace, _databases(_subclasses(base))))
+        bound_ports.guard(
+            parser,
+            lambda namespace: _problems(parser, namespace, _databases(_subclasses(base))),
+            terminal.gather_workers,
+        )
 
     def on_init(environment: Environment, runner: Runner | None, **_: Any) -> None:  # noqa: ANN401 # Locust's extras
         if runner is None or environment.parsed_options is None:

@@ -1,21 +1,94 @@
 """The live view of a headless run on a terminal, in the place of the table that Locust prints every two seconds."""
 
+import atexit
 import logging
+import os
 import sys
 import time
+from argparse import Namespace
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import gevent
+from gevent.os import make_nonblocking, nb_read
 from locust.env import Environment
 
 from stalewatch.engine.threads import Progress
 from stalewatch.locust.master_run import MasterRun
 from stalewatch.recording.totals import Figures, figures_of
-from stalewatch.reports.progress import REFRESH_S, LiveView, live_view
+from stalewatch.reports.progress import REFRESH_S, LiveView, is_live, live_view
 
 LOGGERS = ("", "locust", "locust.stats_logger")
 """The loggers to which Locust gives handlers that print."""
+
+LAST_LINES_S = 1.0
+"""How long the master waits at its end for what workers print last."""
+
+STDOUT, STDERR = 1, 2
+
+
+class WorkerOutput:
+    """What workers of `--processes` print, which share the master's terminal: the master prints it, above its view.
+
+    A line of another process in the middle of the view would leave the lines around it on the screen for good.
+    """
+
+    def __init__(self) -> None:
+        """Let processes that are forked from now on print into a pipe."""
+        self._read, self._write = os.pipe()
+        self._printing: gevent.Greenlet | None = None
+        self._master = os.getpid()
+        os.register_at_fork(after_in_child=self._join)
+        atexit.register(self._print_rest)  # runs after Locust has waited for its workers
+
+    def _join(self) -> None:
+        if self._write < 0:
+            return
+        for stream in (STDOUT, STDERR):
+            if os.isatty(stream):
+                os.dup2(self._write, stream)
+
+    def print(self) -> None:
+        """Start to print what workers print; call this in the master, once all are forked."""
+        os.close(self._write)
+        self._write = -1
+        make_nonblocking(self._read)
+        self._printing = gevent.spawn(self._print)
+
+    def _print(self) -> None:
+        rest = b""
+        while data := nb_read(self._read, 1 << 16):
+            *lines, rest = (rest + data).split(b"\n")
+            for line in lines:
+                self._print_line(line)
+        if rest:
+            self._print_line(rest)
+
+    @staticmethod
+    def _print_line(line: bytes) -> None:
+        with suppress(OSError):  # the terminal has gone; the workers must be able to continue
+            print(line.decode(errors="replace"), file=sys.stderr, flush=True)
+
+    def _print_rest(self) -> None:
+        if os.getpid() != self._master:
+            return
+        if self._printing is None:  # the master ends before it has started
+            self.print()
+        gevent.joinall([self._printing], timeout=LAST_LINES_S)
+
+
+_output: list[WorkerOutput] = []
+"""The output of workers, if the view is shown and there are any."""
+
+
+def gather_workers(namespace: Namespace) -> None:
+    """Let the master print what the workers of `--processes` print, if it shows the view; call this before the fork."""
+    if namespace.processes and not namespace.worker and _wants_view(namespace) and is_live():
+        _output.append(WorkerOutput())
+
+
+def _wants_view(namespace: Namespace) -> bool:
+    return bool(namespace.headless and not namespace.only_summary and not namespace.print_stats)
 
 
 def show(environment: Environment, run_of: Callable[[], MasterRun | None]) -> None:
@@ -24,7 +97,9 @@ def show(environment: Environment, run_of: Callable[[], MasterRun | None]) -> No
     Call this before the master listens: `quitting` runs its handlers in reverse, and the view ends after the verdict.
     """
     namespace = environment.parsed_options
-    if namespace is None or not namespace.headless or namespace.only_summary or namespace.print_stats:
+    for output in _output:
+        output.print()
+    if namespace is None or not _wants_view(namespace):
         return
     view = live_view(lambda: _figures(run_of()))
     if view is None:

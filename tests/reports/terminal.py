@@ -31,6 +31,26 @@ class Seen(NamedTuple):
         """The output without escape sequences; what was drawn over is still there."""
         return ESCAPES.sub("", self.output).replace("\r\n", "\n")
 
+    @property
+    def screen(self) -> list[str]:
+        """The lines that are on the screen in the end, of a terminal of endless height."""
+        lines, row, column = [""], 0, 0
+        for escape, end, text in re.findall(r"(\x1b\[[0-9;?]*[A-Za-z])|([\r\n])|([^\x1b\r\n]+)", self.output):
+            if escape.endswith("A"):
+                row = max(0, row - int(escape[2:-1] or 1))
+            elif escape == "\x1b[2K":
+                lines[row] = ""
+            elif end == "\r":
+                column = 0
+            elif end == "\n":
+                row += 1
+                lines += [""] * (row + 1 - len(lines))
+            elif text:
+                line = lines[row].ljust(column)
+                lines[row] = line[:column] + text + line[column + len(text) :]
+                column += len(text)
+        return lines
+
 
 def run_on_terminal(
     arguments: list[str],

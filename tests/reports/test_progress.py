@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from stalewatch.clusters.local import ports
 from stalewatch.engine.threads import Progress
 from stalewatch.history.operation import Fault
 from stalewatch.recording.totals import Figures
@@ -130,3 +131,22 @@ def test_a_headless_locust_run_shows_the_view_instead_of_its_tables() -> None:
     assert seen.text.count("# reqs") <= 2  # only the summary's two tables
     assert seen.text.rstrip().endswith("verdict: unknown")
     assert seen.after == seen.before
+
+
+def test_what_workers_print_appears_above_the_view_and_leaves_nothing_of_it_behind() -> None:
+    pytest.importorskip("rich")
+    port = str(ports.free(1)[0])
+    talking = ["tests/locust/talking_users.py" if word.endswith("users.py") else word for word in HEADLESS]
+    workers = ("--processes", "2", "--master-bind-port", port, "--master-port", port, "-t", "300s")
+    drawn_for_a_while = re.compile(r"operations/s \(.*logged \d+.*operations/s \(.*logged \d+.*printed", re.DOTALL)
+    seen = run_on_terminal(
+        [*talking, *workers], 120, interrupt_at=lambda output: bool(drawn_for_a_while.search(output))
+    )
+    text = "\n".join(seen.screen)
+    assert seen.code == 130
+    assert " s left" in seen.text
+    assert " s left" not in text
+    assert "reads/s," not in text
+    assert all(re.fullmatch(r"printed \d+ *", line) for line in seen.screen if "printed" in line)
+    assert text.count("printed 0") == 2  # one of each worker
+    assert text.count("logged 0") == 2
