@@ -1,13 +1,10 @@
 """The same drill several times: for each value of an option, and again, with the figures of all runs."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from statistics import median
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from stalewatch.clients.errors import BadAddress
-
-Result = Mapping[str, Any]
+from stalewatch.reports.repeats import Column, Figure, Result, by_group, lost_writes, recovered_after, spread
 
 
 class Variation(NamedTuple):
@@ -49,37 +46,32 @@ def _option_values(text: str) -> tuple[str, list[str]]:
     return flag, found
 
 
-def _recovery(kind: str, figure: str) -> Callable[[Result], float | None]:
-    def found(result: Result) -> float | None:
-        recovery = result["recovery"][kind]
-        value: float | None = recovery[figure]
-        return math.inf if value is None and recovery["attempts"] and recovery["sustained_known"] else value
-
-    return found
-
-
-def _before(kind: str) -> Callable[[Result], float | None]:
-    def found(result: Result) -> float | None:
+def _before(kind: str) -> Callable[[Result], Figure]:
+    def found(result: Result) -> Figure:
         phase = result.get("phases", {}).get("before")
-        value: float | None = phase and phase["latency_ms"][kind]["p50"]
+        value: Figure = phase and phase["latency_ms"][kind]["p50"]
         return value
 
     return found
 
 
-def _violated(guarantee: str) -> Callable[[Result], float | None]:
-    def found(result: Result) -> float | None:
+def _violated(guarantee: str) -> Callable[[Result], Figure]:
+    def found(result: Result) -> Figure:
         row = result["guarantees"][guarantee]
         return row["violated"] if row["checked"] else None
 
     return found
 
 
-FIGURES: Mapping[str, Callable[[Result], float | None]] = {
-    "write RTO, s": _recovery("write", "rto_s"),
-    "write RTO, sustained, s": _recovery("write", "sustained_rto_s"),
-    "read RTO, s": _recovery("read", "rto_s"),
-    "lost writes": lambda result: result["rpo"]["lost_writes"],
+def _number(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.2f}"
+
+
+_FIGURES: Mapping[str, Callable[[Result], Figure]] = {
+    "write RTO, s": recovered_after("write"),
+    "write RTO, sustained, s": recovered_after("write", "sustained_rto_s"),
+    "read RTO, s": recovered_after("read"),
+    "lost writes": lost_writes,
     "acknowledged within, s": lambda result: result["rpo"]["span_s"],
     "ids given out twice": _violated("unique_ids"),
     "stale reads": _violated("stale_reads"),
@@ -89,39 +81,18 @@ FIGURES: Mapping[str, Callable[[Result], float | None]] = {
     "write before the fault, ms": _before("write"),
     "read before the fault, ms": _before("read"),
 }
+COLUMNS = {heading: Column(figure, _number) for heading, figure in _FIGURES.items()}
 """By heading: recovery, loss, what sessions saw, and what the guarantee costs while nothing is broken."""
+
+HEADING_WIDTH = max(map(len, COLUMNS))
 
 
 def show_comparison(drill: str, runs: Sequence[tuple[Variation, Result]]) -> None:
     """Print one block of figures for each variation: the median and the range of its repeats."""
-    results: dict[str, list[Result]] = {}
-    for variation, result in runs:
-        results.setdefault(variation.label, []).append(result)
+    groups = by_group([variation.label for variation, _ in runs], [result for _, result in runs])
     print(f"{drill}: median (least - most) of the runs")
-    for label, repeats in results.items():
+    for label, repeats in groups.items():
         print(f"\n{' '.join(filter(None, (drill, label)))}: {len(repeats)} {'run' if len(repeats) == 1 else 'runs'}")
-        for heading, figure in FIGURES.items():
-            spread = _spread([figure(one) for one in repeats])
-            if spread != NOTHING:
-                print(f"  {heading:<{HEADING_WIDTH}}  {spread}")
-
-
-NOTHING = "-"
-HEADING_WIDTH = max(map(len, FIGURES))
-
-
-def _spread(values: Sequence[float | None]) -> str:
-    """Return the median and the range; "never" counts as more than any figure."""
-    known = sorted(value for value in values if value is not None)
-    if not known:
-        return NOTHING
-    missing = f", {len(values) - len(known)} without" if len(known) < len(values) else ""
-    if known[0] == known[-1]:
-        return f"{_number(known[0])}{missing}"
-    return f"{_number(median(known))} ({_number(known[0])} - {_number(known[-1])}{missing})"
-
-
-def _number(value: float) -> str:
-    if value == math.inf:
-        return "never"
-    return str(value) if isinstance(value, int) else f"{value:.2f}"
+        for heading, column in COLUMNS.items():
+            if figures := spread(column, repeats):
+                print(f"  {heading:<{HEADING_WIDTH}}  {figures}")

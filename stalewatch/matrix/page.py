@@ -1,7 +1,6 @@
 """The page of a matrix: a heat map for each provocation, in which every cell opens its proof; one file, no scripts."""
 
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,8 @@ def render(matrices: Sequence[Document]) -> str:
     """Return the page of one or several matrices; raise `stalewatch.reports.page.PageUnavailable`."""
     page.require()
     styles = (page.FOLDER / "page.css").read_text(encoding="utf-8") + (FOLDER / "page.css").read_text(encoding="utf-8")
-    return str(_template().render(styles=styles, matrices=[_matrix(n, one) for n, one in enumerate(matrices)]))
+    shown = [_matrix(number, one) for number, one in enumerate(matrices)]
+    return str(page.template(FOLDER).render(styles=styles, matrices=shown))
 
 
 def write(path: Path, matrices: Sequence[Document]) -> None:
@@ -32,20 +32,6 @@ def write(path: Path, matrices: Sequence[Document]) -> None:
     text = render(matrices)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8", errors="replace")
-
-
-@cache
-def _template() -> Any:  # noqa: ANN401 # jinja2's type, which not every installation has
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415 # an extra
-
-    environment = Environment(
-        loader=FileSystemLoader(FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("page.html")
 
 
 def _matrix(number: int, matrix: Document) -> dict[str, Any]:

@@ -1,21 +1,15 @@
-"""What a page says first: the verdict in one sentence, then what a colleague asks, and the same of several runs.
+"""What a page says first: the verdict in one sentence, then what a colleague asks."""
 
-Figures that were not measured are None; `math.inf` is "never".
-"""
-
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
-from statistics import median
-from typing import Any, NamedTuple
+from typing import Any
 
 from stalewatch.reports import lines
+from stalewatch.reports.repeats import ms, per_second
 from stalewatch.reports.words import (
-    NBSP,
     converged,
     count,
     fault_words,
-    milliseconds,
     percent,
     recovery_time,
     span,
@@ -23,7 +17,6 @@ from stalewatch.reports.words import (
 )
 
 Result = Mapping[str, Any]
-Figure = float | None
 
 BROKEN: Mapping[str, tuple[str, str]] = {
     "lost_writes": ("{n} acknowledged write was lost", "{n} acknowledged writes were lost"),
@@ -200,13 +193,13 @@ def _is_fresh(result: Result) -> str:
 
 def _costs(result: Result) -> str:
     parts = []
-    per_s = _per_second(result)
+    per_s = per_second(result)
     if per_s is not None:
         parts.append(f"{count(per_s)} operations/s")
     for kind, times in (result.get("latency") or {}).items():
         found = times["service_ms"]
         if found.get("p50") is not None:
-            parts.append(f"{kind}s p50 {_ms(found['p50'])}, p99 {_ms(found['p99'])}")
+            parts.append(f"{kind}s p50 {ms(found['p50'])}, p99 {ms(found['p99'])}")
     failed = sum(row["fail"] + row["unknown"] for row in (result.get("operations") or {}).values())
     if failed:
         parts.append(f"{count(failed)} operations failed or are unknown")
@@ -220,122 +213,6 @@ QUESTIONS: Mapping[str, Callable[[Result], str]] = {
     "How long after a write are reads fresh?": _is_fresh,
     "What did it cost?": _costs,
 }
-
-
-def _recovery(kind: str) -> Callable[[Result], Figure]:
-    def found(result: Result) -> Figure:
-        times = (result.get("recovery") or {}).get(kind) or {}
-        value: Figure = times.get("rto_s")
-        return math.inf if value is None and times.get("attempts") and times.get("sustained_known", True) else value
-
-    return found
-
-
-def _lost(result: Result) -> Figure:
-    rpo, row = result.get("rpo"), result["guarantees"]["lost_writes"]
-    if rpo is not None:
-        lost: Figure = rpo.get("lost_writes")
-        return lost
-    return row["violated"] if row["checked"] else None
-
-
-def _stale(*path: str) -> Callable[[Result], Figure]:
-    def found(result: Result) -> Figure:
-        value: Any = result["guarantees"]["stale_reads"]
-        for name in path:
-            value = (value or {}).get(name)
-        return value  # type: ignore[no-any-return] # a number of the result
-
-    return found
-
-
-def _fresh_after(percentage: str) -> Callable[[Result], Figure]:
-    def found(result: Result) -> Figure:
-        ages = result["guarantees"]["stale_reads"].get("fresh_after_s") or {}
-        value: Figure = ages.get(percentage)
-        return math.inf if value is None and percentage in ages else value
-
-    return found
-
-
-def _latency(kind: str, statistic: str) -> Callable[[Result], Figure]:
-    def found(result: Result) -> Figure:
-        value: Figure = ((result.get("latency") or {}).get(kind) or {}).get("service_ms", {}).get(statistic)
-        return value
-
-    return found
-
-
-def _per_second(result: Result) -> Figure:
-    operations, duration_s = result.get("operations"), result.get("duration_s")
-    return sum(row["ok"] for row in operations.values()) / duration_s if operations and duration_s else None
-
-
-def _ms(value: float) -> str:
-    return f"{milliseconds(value)}{NBSP}ms"
-
-
-def _age(seconds: float) -> str:
-    return span(seconds) if seconds else "at once"
-
-
-class Column(NamedTuple):
-    """One figure of a run: how it is found and written, and what "never" means."""
-
-    figure: Callable[[Result], Figure]
-    write: Callable[[float], str]
-    never: str = "never"
-
-
-COLUMNS: Mapping[str, Column] = {
-    "nobody could write": Column(_recovery("write"), span, "to the end"),
-    "nobody could read": Column(_recovery("read"), span, "to the end"),
-    "writes lost": Column(_lost, count),
-    "stale reads": Column(_stale("rate"), percent),
-    "worst staleness": Column(_stale("staleness_s", "max"), span),
-    "99 % fresh after": Column(_fresh_after("99"), _age, "not shown"),
-    "99.9 % fresh after": Column(_fresh_after("99.9"), _age, "not shown"),
-    "operations/s": Column(_per_second, count),
-    "write p50": Column(_latency("write", "p50"), _ms),
-    "write p99": Column(_latency("write", "p99"), _ms),
-    "read p50": Column(_latency("read", "p50"), _ms),
-    "read p99": Column(_latency("read", "p99"), _ms),
-}
-"""The figures of runs side by side, in the order of the questions."""
-
-
-def side_by_side(groups: Sequence[str], results: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
-    """Return the headings and one row a group: the figure, or the median and the range of its runs."""
-    members: dict[str, list[Result]] = {}
-    for group, result in zip(groups, results, strict=True):
-        members.setdefault(group, []).append(result)
-    found = {
-        heading: [_spread([column.figure(one) for one in runs], column) for runs in members.values()]
-        for heading, column in COLUMNS.items()
-    }
-    shown = {heading: cells for heading, cells in found.items() if any(cells)}
-    headings = ["", "runs", *shown] if len(members) < len(results) else ["", *shown]
-    sizes = [[str(len(runs))] for runs in members.values()] if len(members) < len(results) else [[] for _ in members]
-    columns = zip(*shown.values(), strict=True)
-    return headings, [[group, *size, *cells] for group, size, cells in zip(members, sizes, columns, strict=True)]
-
-
-def _spread(values: Sequence[Figure], column: Column) -> str:
-    """Return the median, and the range if there is one; "never" counts as more than any figure."""
-
-    def written(value: float) -> str:
-        return column.never if value == math.inf else column.write(value)
-
-    known = sorted(value for value in values if value is not None)
-    if not known:
-        return ""
-    missing = f", {len(values) - len(known)} without" if len(known) < len(values) else ""
-    if written(known[0]) == written(known[-1]):
-        return f"{written(known[0])}{missing}"
-    least, most = written(known[0]), written(known[-1])
-    if least.partition(NBSP)[2] == most.partition(NBSP)[2]:  # one unit is enough
-        least = least.partition(NBSP)[0]
-    return f"{written(median(known))}\n({least}{NBSP}– {most}{missing})"  # noqa: RUF001 # a range
 
 
 def recovery(result: Result) -> list[tuple[str, str]]:

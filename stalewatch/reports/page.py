@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from stalewatch.reports import answers, lines, page_charts, page_tables, page_witnesses, words
+from stalewatch.reports import answers, lines, page_charts, page_tables, page_witnesses, repeats, words
 from stalewatch.reports.files import write_whole
 from stalewatch.reports.table import group_labels, labels
 
@@ -59,15 +59,16 @@ def render(results: Sequence[Mapping[str, Any]]) -> str:
         "scripts": scripts,
         "hashes": [_hash(script) for script in scripts],
     }
-    return str(_template().render(**frame, **content(results)))
+    return str(template(FOLDER).render(**frame, **content(results)))
 
 
 @cache
-def _template() -> Any:  # noqa: ANN401 # jinja2's type, which a bare bench cannot name
+def template(folder: Path) -> Any:  # noqa: ANN401 # jinja2's type, which a bare bench cannot name
+    """Return the template `page.html` of a folder; it escapes whatever it shows."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415 # the bare bench runs without it
 
     environment = Environment(
-        loader=FileSystemLoader(FOLDER),
+        loader=FileSystemLoader(folder),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -81,12 +82,9 @@ def content(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     results = [presentable(result) for result in results]
     names, groups = labels(results), group_labels(results)
     runs = [_run(number, label, result) for number, (label, result) in enumerate(zip(names, results, strict=True))]
-    repeats = {
-        group: [result for own, result in zip(groups, results, strict=True) if own == group]
-        for group in dict.fromkeys(groups)
-    }
+    members = repeats.by_group(groups, results)
     figures = {
-        "freshness": page_charts.freshness(repeats),
+        "freshness": page_charts.freshness(members),
         **{f"timeline{run['number']}": run.pop("figure") for run in runs},
     }
     return {
@@ -95,8 +93,8 @@ def content(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "runs": runs,
         "single": len(runs) == 1,
         "open": len(runs) <= MAX_OPEN_RUNS,
-        "side_by_side": answers.side_by_side(groups, results),
-        "repeated": len(repeats) < len(runs),
+        "side_by_side": repeats.side_by_side(groups, results),
+        "repeated": len(members) < len(runs),
         "matrix": page_tables.matrix(results),
         "latencies": page_tables.latencies(names, results),
         "staleness": page_tables.staleness(names, results),
