@@ -107,7 +107,7 @@ def mutate(made: Any, where: int, what: int) -> None:
 def shown(results: list[dict[str, Any]]) -> str:
     with redirect_stdout(StringIO()) as table:
         show_side_by_side(results)
-    text = page._template().render(styles="", scripts=[], hashes=[], **page.content(results))
+    text = page.template(page.FOLDER).render(styles="", scripts=[], hashes=[], **page.content(results))
     return table.getvalue() + stale_sentence(results) + str(text)
 
 
