@@ -17,7 +17,7 @@ from stalewatch.history.compression import MissingCodec, require_codec
 from stalewatch.history.exchange import files
 from stalewatch.history.exchange.edn import MalformedEdn, dump, forms
 from stalewatch.history.exchange.formats import MissingFormat
-from stalewatch.history.exchange.selection import Selection
+from stalewatch.history.exchange.selection import NothingSelected, Selection
 from stalewatch.history.reader import BadHistory, History
 
 STDOUT = "-"
@@ -131,7 +131,7 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             arguments.output.parent.mkdir(parents=True, exist_ok=True)
             act(arguments, arguments.output)
-    except (BadHistory, Refused, MissingCodec, MissingFormat) as error:
+    except (BadHistory, Refused, MissingCodec, MissingFormat, NothingSelected) as error:
         _say(str(error))
         return BAD_INPUT
     return DONE

@@ -166,11 +166,13 @@ def write_part(
                 counted.add()
             if not counted.count:
                 raise BadHistory(history.paths[0], None, "no operation matches; nothing was written")
-            if complete:
-                writer.close(origin.clock_error_ns)
-        finally:
-            if not complete or not counted.count:
-                writer.abandon()
+        except BaseException:
+            writer.abandon()
+            raise
+        if complete:
+            writer.close(origin.clock_error_ns)
+        else:
+            writer.abandon()
     return Summary(counted.count, complete, [])
 
 

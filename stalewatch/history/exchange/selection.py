@@ -1,9 +1,45 @@
 """Parts of a history: by key, session, node and time."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
 
 from stalewatch.history.operation import Fault, Final, Operation
+
+EXAMPLES = 5
+LONGEST_NAME = 60
+
+
+class NothingSelected(Exception):
+    """No operation matches; the message says what does not, and what there is instead."""
+
+
+@dataclass
+class _Names:
+    """The values that a field of the operations should have, and some that it has."""
+
+    name: str
+    wanted: frozenset[str]
+    found: dict[str, None] = field(default_factory=dict)
+
+    def note(self, operation: Operation) -> None:
+        value = None if isinstance(operation, Fault) else getattr(operation, self.name, None)
+        if value is not None and (value in self.wanted or len(self.found) <= EXAMPLES):
+            self.found[value] = None
+
+    def require(self) -> None:
+        """Raise `NothingSelected` if no operation has one of the values."""
+        if self.wanted and not self.wanted & self.found.keys():
+            more = " and others" if len(self.found) > EXAMPLES else ""
+            there = f"there are {_shown(self.found)}{more}" if self.found else "none has any"
+            raise NothingSelected(f"no operation has the {self.name} {_shown(sorted(self.wanted))}: {there}")
+
+
+def _shown(names: Iterable[str]) -> str:
+    return ", ".join(
+        one if one.isprintable() and len(one) <= LONGEST_NAME else repr(one[:LONGEST_NAME])
+        for one in islice(names, EXAMPLES)
+    )
 
 
 @dataclass(frozen=True)
@@ -27,8 +63,23 @@ class Selection:
         return (self.sessions, self.nodes, self.first_ns, self.last_ns) == (None, None, None, None)
 
     def of(self, operations: Iterator[Operation], start: int) -> Iterator[Operation]:
-        """Yield the operations to keep; `start` is when the history's first operation started."""
-        return (operation for operation in operations if self._keeps(operation, start))
+        """Yield the operations to keep; `start` is when the history's first operation started.
+
+        In the end raise `NothingSelected` if these were only what is kept whatever its time, session or node.
+        """
+        kept = False
+        fields = (("key", self.keys), ("session", self.sessions), ("node", self.nodes))
+        names = [_Names(name, wanted) for name, wanted in fields if wanted is not None]
+        for operation in operations:
+            for one in names:
+                one.note(operation)
+            if self._keeps(operation, start):
+                kept = kept or not isinstance(operation, Fault if self.keeps_whole_keys else Fault | Final)
+                yield operation
+        for one in names:
+            one.require()
+        if not kept:
+            raise NothingSelected("no operation matches; nothing was written")
 
     def _keeps(self, operation: Operation, start: int) -> bool:
         if isinstance(operation, Fault):

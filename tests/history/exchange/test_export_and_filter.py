@@ -258,7 +258,11 @@ def test_requests_that_cannot_be_met_are_refused(tmp_path: Path, capsys: pytest.
     source = written(tmp_path / "h.jsonl", SESSIONS)
     for options, refusal in {
         (): "nothing to filter by",
-        ("--key", "z"): "no operation matches; nothing was written",
+        ("--key", "z"): "no operation has the key z: there are a, b",
+        ("--session", "NOPE", "--session", "NIL"): "no operation has the session NIL, NOPE: there are s1, s2",
+        ("--node", "z"): "no operation has the node z: there are m1",
+        ("--session", "s2", "--to", "0.5"): "no operation matches; nothing was written",
+        ("--from", "100"): "no operation matches; nothing was written",
         ("--from", "5", "--to", "2"): "--from 5 is after --to 2",
         ("--witness", "9"): "there is no violation 9: ",
         ("--witness", "1", "--key", "a"): "--witness goes with --guarantee alone",
