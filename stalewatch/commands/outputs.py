@@ -4,6 +4,7 @@ Shared by `bench` and `drill`, together with the flags for it.
 """
 
 import argparse
+import errno
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
@@ -23,6 +24,9 @@ from stalewatch.reports.lines import answer_lines, figure_lines
 from stalewatch.workloads.options import LoadOptions
 
 STANDARD_OUTPUT = "standard output"
+
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+"""What is wrong with a disk, not with the name of a file that the user gave."""
 
 
 def add_arguments(group: argparse._ArgumentGroup) -> None:
@@ -65,7 +69,7 @@ def command(arguments: argparse.Namespace) -> dict[str, str]:
 
 
 class Outputs:
-    """The files of one command; `failures` are lines about those that could not be written."""
+    """The files of one command; `failures` are lines about those that could not be written, histories included."""
 
     def __init__(self, arguments: argparse.Namespace, expectations: Sequence[expect.Expectation] = ()) -> None:
         self.failures: list[str] = []
@@ -91,6 +95,7 @@ class Outputs:
 
     def write(self, results: Sequence[Mapping[str, Any]]) -> None:
         """Write the JSON file, the files for CI and the page; the JSON of several results is a list."""
+        self.failures += [result["history_error"] for result in results if result.get("history_error")]
         with redirect_stdout(self._stdout):
             if self._json is not None:
                 self._note(write_file(self._json, partial(write_json, results)))
@@ -139,8 +144,8 @@ def os_error(error: OSError) -> str:
 
 
 def os_exit_code(error: OSError) -> int:
-    """Return the exit code for a file that cannot be used, or for standard output that cannot be written."""
-    return OUTPUT_ERROR if error.filename == STANDARD_OUTPUT else USAGE
+    """Return the exit code for a file that cannot be used, or for output that cannot be written."""
+    return OUTPUT_ERROR if error.filename == STANDARD_OUTPUT or error.errno in NO_SPACE else USAGE
 
 
 def log(message: str) -> None:

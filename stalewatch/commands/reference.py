@@ -65,7 +65,7 @@ Under Locust: `--report-json`, `--junit`, `--markdown`, `--report`, `--history-d
 | 1 | an expectation was missed; a run that [ended early](under-locust.md#runs-that-ended-early) misses all of them |
 | 2 | wrong usage, or a malformed address |
 | 3 | no database reached, wrong password, missing rights, or no operation succeeded |
-| 74 | the result, the page or standard output could not be written, for example to a full disk |
+| 74 | the result, the history, the page or standard output could not be written, for example to a full disk |
 | 130, 143 | Ctrl-C, SIGTERM: after the result was printed, if the load had begun |
 
 The first Ctrl-C or SIGTERM ends a command in order: operations end, faults are undone, keys are deleted. That takes at

@@ -26,7 +26,11 @@ class HistoryWriter:
         self._buffer: list[Operation] = []
         self._written_ns = 0
         self._failed = False
-        self._write(encode_header(header) + b"\n")
+        try:
+            self._write(encode_header(header) + b"\n")
+        except OSError:
+            self._close_file()
+            raise
 
     def add(self, *operations: Operation) -> None:
         """Add the next operations."""

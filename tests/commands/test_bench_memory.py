@@ -425,13 +425,18 @@ def test_a_run_goes_on_without_a_history_that_can_no_longer_be_written(tmp_path:
     outputs = ("--history", history, "--json", report, "--expect", "read_your_writes=0")
     process = start("--ops", 5000, "--seed", 3, *outputs, before=SMALL_FILES)
     out, err = process.communicate(timeout=DEADLINE_S)
-    assert process.returncode == 0, err
+    assert process.returncode == 74, err
     assert f"the run goes on without its history: {history}: File too large" in err
     assert out.splitlines()[0] == f"the history is incomplete: {history}: File too large"
     made = json.loads(report.read_text())
     assert made["verdict"] == "valid"
     assert sum(sum(outcomes.values()) for outcomes in made["operations"].values()) == 5000
     assert made["history_error"] == f"{history}: File too large"
+
+
+def test_a_disk_that_is_full_before_the_run_starts_has_the_same_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    assert here("--ops", 100, "--history", "/dev/full") == 74
+    assert "/dev/full: No space left on device" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("flag", ["--json", "--report"])
