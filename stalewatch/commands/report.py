@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from stalewatch.clients.errors import without_credentials
+from stalewatch.commands.outputs import os_exit_code
 from stalewatch.exit_codes import DONE, USAGE
+from stalewatch.history.compression import MissingCodec
+from stalewatch.history.reader import BadHistory, History
 from stalewatch.reports import page
 from stalewatch.reports.decoding import BadResult, decoded
 from stalewatch.reports.files import STDOUT
@@ -18,7 +21,7 @@ PAGE = "report.html"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `stalewatch report`."""
-    parser.epilog = "Exit codes: 0 done, 2 usage, or a file that holds no results was skipped."
+    parser.epilog = "Exit codes: 0 done, 2 usage, or a file that holds no results was skipped, 74 no space left."
     parser.add_argument("results", nargs="+", type=Path, help="JSON results, or folders with some below them")
     parser.add_argument(
         "--html", type=Path, metavar="FILE", help=f"where to write the page (default: {PAGE} next to the results)"
@@ -44,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise
     except OSError as error:
         print(f"stalewatch report: {error.filename or target}: {error.strerror}", file=sys.stderr)
-        return USAGE
+        return os_exit_code(error)
     print(f"report: {target}")
     return USAGE if skipped else DONE
 
@@ -80,10 +83,22 @@ def _load_all(files: Sequence[Path]) -> tuple[list[dict[str, Any]], bool]:
         except (BadResult, OSError) as error:
             skipped = True
             _progress("")
-            reason = error.strerror if isinstance(error, OSError) else error
+            reason = error.strerror if isinstance(error, OSError) else _history_hint(path) or error
             print(without_credentials(f"stalewatch report: {path}: {reason}; skipped"), file=sys.stderr)
     _progress("")
     return results, skipped
+
+
+def _history_hint(path: Path) -> str | None:
+    """Return what to do with a file that is a history; None if it is none."""
+    try:
+        History([path])
+    except (BadHistory, MissingCodec):
+        return None
+    return (
+        f"a history, not the result of a run: `stalewatch check {path}` judges it (--markdown FILE for a summary); "
+        "the page shows what a run wrote with --json, or under Locust with --report-json"
+    )
 
 
 def _progress(text: str) -> None:

@@ -20,6 +20,10 @@ _DriverValues = dict[str, _Values | dict[str, _Values | dict[str, _Values]]]  # 
 Option = Scalar | list[Scalar | list[Scalar]] | _DriverValues
 
 
+NO_DATABASE = "missing required field `database`"
+"""How msgspec refuses the result of a check."""
+
+
 class BadResult(Exception):
     """A file that holds no JSON result of a run; the message says what is wrong and where."""
 
@@ -235,7 +239,9 @@ def decoded(content: bytes) -> list[dict[str, Any]]:
         raise BadResult("not the result of a run: nested too deeply") from None
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         reason = str(error).replace(" - at `$`", "")
-        raise BadResult(f"not the result of a run: {reason[:1].lower()}{reason[1:]}") from None
+        text = reason if reason.startswith("JSON") else f"{reason[:1].lower()}{reason[1:]}"
+        hint = "; the result of `stalewatch check` has no latencies or times" if NO_DATABASE in reason else ""
+        raise BadResult(f"not the result of a run: {text}{hint}") from None
     for result in results:
         result["guarantees"] = {name: result["guarantees"][name] for name in GUARANTEES}
     return results

@@ -46,7 +46,7 @@ def test_single_files_are_accepted_and_html_sets_the_path_of_the_page(
 def test_a_page_that_exists_is_overwritten_by_force_only(
     folder: Path, chosen: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("plotly")
+    pytest.importorskip("jinja2")
     monkeypatch.chdir(folder)
     page = folder / (chosen[-1] if chosen else "report.html")
     page.write_text("mine")
@@ -130,7 +130,7 @@ def test_a_page_that_cannot_be_written_is_a_usage_error(folder: Path, capsys: py
 
 def test_a_page_on_a_full_disk_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("jinja2")
-    assert report(folder, "--html", "/dev/full") == 2
+    assert report(folder, "--html", "/dev/full") == 74
     assert "stalewatch report: /dev/full: No space left on device" in capsys.readouterr().err
 
 
@@ -153,3 +153,17 @@ def test_a_result_written_by_the_bench_is_accepted(tmp_path: Path, capsys: pytes
     assert report(path) == 0
     assert json.loads(path.read_text())["run"]
     assert "reads was stale" in capsys.readouterr().out
+
+
+def test_histories_and_results_of_check_are_refused_with_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    history, checked = tmp_path / "run.jsonl.gz", tmp_path / "checked.json"
+    assert main(["bench", "memory", "--ops", "50", "--history", str(history)]) == 0
+    capsys.readouterr()
+    assert main(["check", str(history), "--json"]) == 0
+    checked.write_text(capsys.readouterr().out)
+    assert report(history, checked) == 2
+    err = capsys.readouterr().err
+    assert f"{history}: a history, not the result of a run: `stalewatch check {history}` judges it" in err
+    assert f"{checked}: not the result of a run: object missing required field `database`; the result of" in err
