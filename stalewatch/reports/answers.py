@@ -45,12 +45,17 @@ def verdict_sentence(result: Result) -> str:
     fault = f"{' and '.join(fault_words(result))}: " if result.get("recovery") and result.get("faults") else ""
     found = [*_outage(result), *_broken(result)]
     if result["verdict"] == "invalid":
-        return f"{_capital(f'{fault}{_joined(found)}')}."
+        return _sentence(fault, _joined(found))
     held = [words for name, words in HELD.items() if result["guarantees"][name]["verdict"] == "holds"]
     if result["verdict"] == "valid":
         kept = _joined([*_outage(result), *held] or ["what could be checked held"])
-        return f"{_capital(f'{fault}{kept}')}."
-    return f"{_capital(fault)}Nothing is proved: {_why_unknown(result)}."
+        return _sentence(fault, kept)
+    return _sentence(fault, f"nothing is proved: {_why_unknown(result)}")
+
+
+def _sentence(fault: str, text: str) -> str:
+    """Return a sentence; that of a drill begins with the name of a node, which stays as it is."""
+    return f"{fault}{text}." if fault else f"{_capital(text)}."
 
 
 def _outage(result: Result) -> Iterator[str]:

@@ -135,11 +135,12 @@ def _did(operation: Operation) -> str:
     seen = ", ".join(_seen(operation)) or "nothing"
     depends = operation.get("depends")
     cause = f", which depends on version {depends['version']} of {depends['key']}," if depends else ""
-    return f"read {seen}{cause} from"
+    return f"showed {seen} of" if operation["op"] == "final" else f"read {seen}{cause} from"
 
 
 def _seen(operation: Operation) -> Iterator[str]:
-    if operation.get("version") is not None:
+    is_list = operation.get("items") is not None or operation.get("items_left_out")
+    if operation.get("version") is not None and not is_list:
         yield "nothing (version 0)" if operation["version"] == 0 else f"version {operation['version']}"
     if operation.get("siblings"):
         yield f"siblings {', '.join(str(version) for version in operation['siblings'])}"

@@ -218,7 +218,7 @@ SENTENCES = [
     (
         "conflicts",
         (SPAN | {"op": "final", "version": 4, "siblings": [2, 3]},),
-        "The final read read version 4, siblings 2, 3 from key k.",
+        "The final read showed version 4, siblings 2, 3 of key k.",
     ),
 ]
 
