@@ -86,10 +86,18 @@ def show(title: str, columns: tuple[str, ...], body: Iterable[tuple[str, ...]]) 
     print(text.get(), end="")
 
 
+LONGEST_LABEL = 200
+"""Longer names of runs are cut on the terminal, as on the page."""
+
+
 def show_side_by_side(results: Results) -> None:
     """Print a table with one column for each run."""
-    columns = ("", *(label.replace(", ", "\n") for label in labels(results)))
+    columns = ("", *(_cut(label).replace(", ", "\n") for label in labels(results)))
     show("side by side", columns, [(name, *map(figure, results)) for name, figure in _FIGURES.items()])
+
+
+def _cut(label: str) -> str:
+    return label if len(label) <= LONGEST_LABEL else f"{label[: LONGEST_LABEL - 1]}…"
 
 
 def _rate(guarantee: str) -> Callable[[Result], str]:
@@ -122,7 +130,7 @@ def stale_sentence(results: Results) -> str:
     """Return in one sentence how often each run read stale data and how stale it was, the worst run first."""
     stale = [result["guarantees"]["stale_reads"] for result in results]
     ranked = sorted(zip(labels(results), stale, strict=True), key=lambda one: -(one[1]["rate"] or 0))
-    return "; ".join(f"{label}: {_stale(row)}" for label, row in ranked) + "."
+    return "; ".join(f"{_cut(label)}: {_stale(row)}" for label, row in ranked) + "."
 
 
 def _stale(row: Result) -> str:

@@ -167,3 +167,11 @@ def test_histories_and_results_of_check_are_refused_with_what_to_do(
     err = capsys.readouterr().err
     assert f"{history}: a history, not the result of a run: `stalewatch check {history}` judges it" in err
     assert f"{checked}: not the result of a run: object missing required field `database`; the result of" in err
+
+
+def test_a_very_long_name_of_a_run_is_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_json(tmp_path, "1.json", stale_result("first", 5, 10, topology="x" * 1_000_000))
+    assert report(tmp_path) == 0
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) < 2000
+    assert "xxx…: 5 of 10 reads were stale" in out
