@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 from stalewatch.clients.databases import DATABASES
@@ -90,12 +91,13 @@ class ConvergenceProbe:
             version += 1
             self._write_keys(session, version)
         self._healed.wait()
-        while self._written and not self._over.is_set():
-            moment = self._clock.now()
-            if self._replicas_agree():
-                self.converged_ns = moment
-                return
-            self._over.wait(COMPARE_EVERY_S)
+        with ThreadPoolExecutor(max(1, len(self._replicas))) as pool:
+            while self._written and not self._over.is_set():
+                moment = self._clock.now()
+                if self._replicas_agree(pool):
+                    self.converged_ns = moment
+                    return
+                self._over.wait(COMPARE_EVERY_S)
 
     def _write_keys(self, session: ClientSession, version: int) -> None:
         for key in self._keys:
@@ -107,24 +109,23 @@ class ConvergenceProbe:
             except Exception as error:  # noqa: BLE001 # during an outage; each driver has its own exceptions
                 self._client.explain(error)
 
-    def _replicas_agree(self) -> bool:
-        with ThreadPoolExecutor(max(1, len(self._replicas))) as pool:
-            contents = list(pool.map(self._contents, self._replicas))
-        return None not in contents and all(one == contents[0] for one in contents)
-
-    def _contents(self, replica: ClientSession) -> list[object] | None:
-        """Return what one replica returns for every key; None if it does not answer."""
-        try:
-            return [self._content(replica, key) for key in self._keys]
-        except Exception:  # noqa: BLE001 # whatever it is, this replica did not answer
-            return None
+    def _replicas_agree(self, pool: ThreadPoolExecutor) -> bool:
+        """Compare key by key; the first one that differs suffices, and is the first to be compared the next time."""
+        for number, key in enumerate(self._keys):
+            contents = list(pool.map(partial(self._content, key), self._replicas))
+            if None in contents or any(one != contents[0] for one in contents):
+                self._keys.insert(0, self._keys.pop(number))
+                return False
+        return True
 
     @staticmethod
-    def _content(replica: ClientSession, key: str) -> object:
-        answer = replica.read(key)
-        if answer.outcome != "ok":
-            raise ConnectionError(answer.error)
-        return answer.version, sorted(answer.siblings or ())
+    def _content(key: str, replica: ClientSession) -> object:
+        """Return what one replica returns for a key; None if it does not answer."""
+        try:
+            answer = replica.read(key)
+        except Exception:  # noqa: BLE001 # whatever it is, this replica did not answer
+            return None
+        return (answer.version, sorted(answer.siblings or ())) if answer.outcome == "ok" else None
 
 
 def _connected_probe(
