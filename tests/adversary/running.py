@@ -46,21 +46,26 @@ class Started:
         return self._files[1].read_text()
 
     def send(self, number: int) -> None:
-        """Send a signal; unlike Popen, leave the process to `ended`, which asks what it used."""
-        os.kill(self.process.pid, number)
+        """Send a signal."""
+        self.process.send_signal(number)
 
     def ended(self, longest_s: float = LONGEST_S) -> Ended:
         """Return what became of it; kill it if it does not end."""
-        killed = False
-        while True:
-            pid, status, usage = os.wait4(self.process.pid, os.WNOHANG)
-            took_s = time.monotonic() - self._begin
-            if pid:
-                break
-            if took_s > longest_s and not killed:
+        peak = 0
+        while self.process.poll() is None:
+            peak = max(peak, _peak_bytes(self.process.pid))
+            if time.monotonic() - self._begin > longest_s:
                 self.process.kill()
-                killed = True
             time.sleep(0.02)
-        self.process.returncode = os.waitstatus_to_exitcode(status)
+        took_s = time.monotonic() - self._begin
         out, err = (file.read_text() for file in self._files)
-        return Ended(self.process.returncode, out, err, took_s, usage.ru_maxrss * 1024)
+        return Ended(self.process.returncode, out, err, took_s, peak)
+
+
+def _peak_bytes(pid: int) -> int:
+    """Return the most memory that a process has used, or 0 if it has just ended.
+
+    The kernel's account of a process that ended (`ru_maxrss`) would not do: it begins with the memory of its parent.
+    """
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next((int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM:")), 0)

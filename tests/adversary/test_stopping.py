@@ -140,7 +140,8 @@ sys.exit(start())
 """
 )
 TIMES = pytest.mark.parametrize("times", [1, pytest.param(2, marks=pytest.mark.soak)], ids=["once", "twice"])
-DRILL = ("drill", "mongo", "--fault", "kill-replica", "--at", "1", "--for", "60", "--users", "3", "--timeout", "1")
+LOAD_OF_DRILLS = ("--users", "3", "--rate", "60", "--timeout", "1")
+DRILL = ("drill", "mongo", "--fault", "kill-replica", "--at", "1", "--for", "60", *LOAD_OF_DRILLS)
 
 
 def drilling(cluster: MongoCluster, folder: Path, *options: str) -> Started:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pymongo
 import pytest
 import requests
-from cassandra.cluster import Cluster
+from cassandra import ConsistencyLevel
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
 
 from stalewatch.clusters.local.cassandra import CassandraCluster
 from stalewatch.clusters.local.couch import CouchCluster
@@ -66,7 +67,8 @@ def test_rows_in_cassandra_are_removed(ring: CassandraCluster, tmp_path: Path, c
     database = ("cassandra", "--hosts", ring.uri(), "--keyspace", "bench", "--table", "left_rows")
     assert main(["clean", *database]) == 0  # there is no such table
     address, _, port = ring.nodes()[0].rpartition(":")
-    cluster = Cluster([address], port=int(port))
+    everywhere = ExecutionProfile(consistency_level=ConsistencyLevel.ALL)  # one node alone may be behind
+    cluster = Cluster([address], port=int(port), execution_profiles={EXEC_PROFILE_DEFAULT: everywhere})
     session = cluster.connect()
 
     def left() -> list[str]:

@@ -103,7 +103,7 @@ def test_a_stalled_secondary_answers_old_values_until_it_goes_on(whole: MongoClu
 
 
 @pytest.mark.server
-def test_hints_are_turned_off_and_then_restored(ring: CassandraCluster) -> None:
+def test_hints_of_cassandra_are_turned_off_and_then_restored(ring: CassandraCluster) -> None:
     def kept() -> list[bool]:
         return [ring.management(node).read(PROXY, "HintedHandoffEnabled")["HintedHandoffEnabled"] for node in nodes]
 
