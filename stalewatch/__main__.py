@@ -21,7 +21,11 @@ def start(arguments: Sequence[str] | None = None, prog: str = "stalewatch") -> i
     from stalewatch.engine import stopping  # noqa: PLC0415
 
     stopping.limit(stopping.DRILL_STOP_S if arguments[:1] in (["drill"], ["matrix"]) else stopping.STOP_S)
-    return main(arguments, prog)
+    try:
+        return main(arguments, prog)
+    except SystemExit:
+        stopping.let_timers_fire()
+        raise
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 STOP_S = 120.0
@@ -57,6 +58,17 @@ def exit_after(seconds: float, code: int) -> None:
     _native("time", "sleep")(seconds)
     os.write(2, b"stalewatch: it did not end in time, and exits now; what it has created may be left behind\n")
     os._exit(code)
+
+
+def let_timers_fire() -> None:
+    """Let gevent's timers fire that are due, for waits that are over.
+
+    A signal whose handler raises just after the main greenlet has started the timer of a wait, and before it waits,
+    leaves that timer running. It would fire when the interpreter shuts down, and gevent would print a traceback then.
+    """
+    if gevent := sys.modules.get("gevent"):
+        with suppress(gevent.Timeout):
+            gevent.sleep(0)
 
 
 def _watch(reading: int, stop_s: float) -> None:
