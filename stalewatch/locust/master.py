@@ -162,7 +162,7 @@ class Master:
         setattr(namespace, messages.TARGET, sharing_rate(environment.user_classes, self._users))
         setattr(namespace, messages.WORKERS, len(self._client_ids()))
         self.exit_code = 0
-        self.run = MasterRun(name, Namespace(**vars(namespace)), databases, self._users, self._run_time_s)
+        self.run = MasterRun(name, Namespace(**vars(namespace)), databases, self._users, self._run_time_s, self._clock)
         for client_id in self._client_ids():
             if not self._is_missing(client_id):
                 self._take_part(client_id)

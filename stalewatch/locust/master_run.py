@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 from gevent.event import Event
 
 from stalewatch.checkers.verdict import RunVerdict, Verdict, Violation, overall
+from stalewatch.history.clock import Clock, RealClock
 from stalewatch.locust.messages import ExtraResults, HistoryFile, WorkerReport
 from stalewatch.locust.report_checks import BadReport, Period, check
 from stalewatch.metrics.meter import Meter
@@ -261,8 +262,10 @@ class MasterRun:
     users: int = 0
     run_time_s: float | None = None
     """When Locust will end the load, in seconds from its start; None without such a limit."""
+    clock: Clock = field(default_factory=RealClock)
+    """The master's clock, to which workers convert their times; unlike the machine's it is never stepped."""
     started: float = field(default_factory=time.monotonic)
-    started_ns: int = field(default_factory=time.time_ns)
+    started_ns: int = field(init=False)
     phase: RunPhase = "load"
     stopped_ns: int = 0
     """When the sessions were told to end, by the master's clock."""
@@ -290,6 +293,7 @@ class MasterRun:
 
     def __post_init__(self) -> None:
         """Show every guarantee in the metrics, at zero."""
+        self.started_ns = self.clock.now()
         if getattr(self.options, "metrics_port", None):
             self.meter = Meter(self.name, ",".join(self.databases))
             self.meter.add(no_totals())
@@ -297,7 +301,7 @@ class MasterRun:
     def receive(self, client_id: str, report: WorkerReport) -> WorkerRecord:
         """Add all of a worker's report; if it cannot be true, add nothing and raise `BadReport`."""
         known = self.workers.register(client_id, report.worker)
-        check(report, Period(self.started_ns - CLOCKS_DIFFER_NS, time.time_ns() + CLOCKS_DIFFER_NS))
+        check(report, Period(self.started_ns - CLOCKS_DIFFER_NS, self.clock.now() + CLOCKS_DIFFER_NS))
         known.check(report)
         totals = report.totals()
         worker = self.workers.add(client_id, report)

@@ -123,7 +123,7 @@ def _draw(view: LiveView, run_of: Callable[[], MasterRun | None]) -> None:
 def _figures(run: MasterRun | None) -> Figures:
     if run is None:
         return figures_of(time.time_ns(), [])
-    return figures_of(time.time_ns(), [(run.totals.findings.verdicts, run.totals.statistics)])
+    return figures_of(run.clock.now(), [(run.totals.findings.verdicts, run.totals.statistics)])
 
 
 def _progress(run: MasterRun) -> Progress:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.locust.conftest import ROOT, Swarm, assert_agrees
+from tests.locust.conftest import ROOT, WAIT_S, Swarm, assert_agrees
 
 LOAD = ("-u", "5", "-r", "50", "--keys", "50", "--reread", "0.9")
 FRESH = ("--expect", "read_your_writes=0")
@@ -42,6 +42,42 @@ def test_a_run_that_loses_all_workers_is_not_valid_and_misses_expectations(
     assert result["ended_early"].startswith(reason)
     assert result["ended_early"].endswith(" of 90 s")
     assert f"expected read_your_writes=0: not shown, since the run ended early: {reason}" in swarm.log(pid)
+
+
+JUMPING = "tests/locust/jumping_users.py"
+STEPPED = "the clock was stepped"
+
+
+@pytest.mark.parametrize("hours", [1, -80])
+def test_steps_of_the_machines_clock_change_nothing_of_a_run_in_one_process(swarm: Swarm, hours: int) -> None:
+    steps = {"STEP_S": str(hours * 3600)}
+    pid = swarm.alone("--headless", *LOAD, *FRESH, locustfile=JUMPING, env=steps)
+    swarm.await_log(pid, STEPPED, times=3)
+    assert swarm.finish(pid, lines=100) == 0
+    result = swarm.result()
+    assert (result["verdict"], result["ended_early"]) == ("valid", None)
+    assert 0 < result["duration_s"] < WAIT_S
+    assert_agrees(result, swarm.histories, workers=1)
+
+
+def test_steps_of_the_masters_clock_change_nothing_of_a_run(swarm: Swarm) -> None:
+    pid = swarm.master("--headless", *LOAD, *FRESH, locustfile=JUMPING, env={"STEP_S": str(-80 * 3600)})
+    swarm.worker(locustfile=JUMPING, env={"STEP_S": "0"})
+    swarm.await_log(pid, STEPPED, times=3)
+    assert swarm.finish(pid, lines=100) == 0
+    assert (swarm.result()["verdict"], swarm.result()["ended_early"]) == ("valid", None)
+    assert_agrees(swarm.result(), swarm.histories, workers=1)
+
+
+def test_a_run_that_ends_because_the_workers_clock_was_stepped_is_not_valid_and_says_so(swarm: Swarm) -> None:
+    pid = swarm.master("--headless", "-t", "90s", *LOAD, *FRESH, locustfile=JUMPING, env={"STEP_S": "0"})
+    worker = swarm.worker(locustfile=JUMPING, env={"STEP_S": "3600"})
+    assert swarm.code(pid) == 1
+    assert "Didn't get heartbeat from master in over 60s" in swarm.log(worker)
+    result = swarm.result()
+    assert (result["verdict"], result["complete"]) == ("unknown", True)
+    assert result["ended_early"].startswith("no worker was left: all had quit, after ")
+    assert_agrees(result, swarm.histories, workers=1)
 
 
 def test_ctrl_c_before_the_run_time_ends_a_run_early(swarm: Swarm) -> None:
