@@ -14,10 +14,12 @@ module.exports = class Replicator {
     this.databases = databases;
     this.own = own;
     this.jobs = new Map();
+    this.ready = false; // whether requests find `_replicator`, which PouchDB lists some time after it opens it
   }
 
   /** Start jobs for the existing documents, then follow every change. */
   start() {
+    this.databases.create('_replicator').then(() => (this.ready = true));
     this.documents = new this.PouchDB('_replicator');
     this.documents
       .changes({ live: true, since: 0, include_docs: true, return_docs: false })

@@ -42,7 +42,10 @@ app.disable('etag');
 app.disable('x-powered-by');
 app.use(access(process.env.COUCH_USER, process.env.COUCH_PASSWORD));
 app.get('/', (request, response) => response.json({ couchdb: 'Welcome', vendor: { name: 'stalewatch, over PouchDB' } }));
-app.get('/_up', (request, response) => response.json({ status: 'ok', seeds: {} }));
+app.get('/_up', (request, response) => {
+  if (replicator.ready) response.json({ status: 'ok', seeds: {} });
+  else response.status(404).json({ status: 'starting' });
+});
 // Makes CouchDB's own replicator use basic authentication.
 app.post('/_session', (request, response) => response.status(404).json({ error: 'not_found', reason: 'missing' }));
 // With another content type, such as that of `curl -d`, an empty document would be stored.
