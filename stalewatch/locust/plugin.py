@@ -26,7 +26,7 @@ from stalewatch.locust import bound_ports, master_token, options, terminal
 from stalewatch.locust.master import Master
 from stalewatch.locust.metrics import MasterMetrics
 from stalewatch.locust.options import OWN, Secrets
-from stalewatch.locust.web import PASSWORD, ConsistencyPages
+from stalewatch.locust.web import PASSWORD, ConsistencyPages, HiddenLogins
 from stalewatch.locust.worker import Worker
 from stalewatch.reports import page
 from stalewatch.reports.files import claimed
@@ -178,6 +178,7 @@ def _start(
         interrupts.on_start(master.leave_start)
         if namespace.metrics_port:
             interrupts.on_interrupt(MasterMetrics(environment, runner, lambda: master.run, secrets).hurry)
+        HiddenLogins(environment).hide_in_report()
         if environment.web_ui is not None:
             ConsistencyPages(environment.web_ui, master, databases_of)
         if start_drill is not None:

@@ -19,6 +19,7 @@ import gevent
 from flask import Response, jsonify, make_response, redirect, request, session
 from flask_login import UserMixin, current_user, login_user
 from jinja2.utils import htmlsafe_json_dumps
+from locust import main
 from locust.argument_parser import ui_extra_args_dict
 from locust.env import Environment
 from locust.util.timespan import parse_timespan
@@ -100,7 +101,7 @@ class KnownNames:
 
 
 class HiddenLogins:
-    """Hides the user and the password of hosts, as in `-H http://USER:PASSWORD@HOST`, on the page of users of HTTP.
+    """Hides the user and the password of hosts, as in `-H http://USER:PASSWORD@HOST`, in what users of HTTP see.
 
     Its form then holds the hidden form of a host, which stands for the host.
     """
@@ -125,13 +126,21 @@ class HiddenLogins:
         if response.direct_passthrough or response.mimetype not in {"text/html", "application/json"}:
             return response
         text = response.get_data(as_text=True)
-        hidden = text
-        for shown, host in self._hosts().items():
-            for one, other in ((host, shown), (htmlsafe_json_dumps(host)[1:-1], htmlsafe_json_dumps(shown)[1:-1])):
-                hidden = hidden.replace(one, other)
+        hidden = self._hidden(text)
         if hidden != text:
             response.set_data(hidden)
         return response
+
+    def _hidden(self, text: str) -> str:
+        for shown, host in self._hosts().items():
+            for one, other in ((host, shown), (htmlsafe_json_dumps(host)[1:-1], htmlsafe_json_dumps(shown)[1:-1])):
+                text = text.replace(one, other)
+        return text
+
+    def hide_in_report(self) -> None:
+        """Hide them in the file of `--html` too, which Locust writes before it tells anybody that it ends."""
+        report: Callable[..., str] = main.get_html_report  # type: ignore[attr-defined] # there is no public way
+        main.get_html_report = lambda *given, **options: self._hidden(report(*given, **options))  # type: ignore[attr-defined]
 
 
 def _name(url: str) -> str:

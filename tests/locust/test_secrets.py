@@ -483,3 +483,14 @@ def test_the_password_of_an_http_service_is_used_and_not_shown(swarm: Swarm) -> 
     assert {path for path, text in pages.items() if "s3cret" in text} == set()
     assert b64encode(b"ada:s3cret") in asked[0]
     assert "s3cret" not in swarm.log(pid)
+
+
+def test_the_page_that_locust_writes_shows_no_password(swarm: Swarm) -> None:
+    page = swarm.folder / "page.html"
+    with HostileServer(saying(lambda _: b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")) as service:
+        host = f"http://ada:s3cret@{service.node}"
+        options = ("--headless", "-u", "2", "-t", "3s", "-H", host, "--html", str(page))
+        pid = swarm.alone(*options, locustfile="tests/locust/http_users.py")
+        assert swarm.code(pid) == 0
+    assert f"http://***@{service.node}" in page.read_text()
+    assert "s3cret" not in page.read_text()
