@@ -5,10 +5,13 @@ Rich draws them if it is installed.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stalewatch.checkers.verdict import Verdict
 from stalewatch.reports.words import plain
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 Result = Mapping[str, Any]
 Results = Sequence[Result]
@@ -62,28 +65,51 @@ def _row(verdict: Verdict) -> tuple[str, ...]:
 
 
 def show(title: str, columns: tuple[str, ...], body: Iterable[tuple[str, ...]]) -> None:
-    """Print a table on stdout; headings may have several lines. Without rich, tabs separate the columns."""
+    """Print a table on stdout; headings may have several lines. Without rich, tabs separate the columns.
+
+    On a terminal that is too narrow for all columns it is several tables, one below the other.
+    """
+    rows = [columns, *body]
     try:
-        from rich.box import SIMPLE_HEAD  # noqa: PLC0415 # the bare bench runs without it
-        from rich.console import Console  # noqa: PLC0415
-        from rich.table import Table  # noqa: PLC0415
-        from rich.text import Text  # noqa: PLC0415
+        from rich.console import Console  # noqa: PLC0415 # the bare bench runs without it
     except ImportError:
         print(title)
-        for row in (columns, *body):
+        for row in rows:
             print("\t".join(row).replace("\n", " "))
         return
-    table = Table(title=Text(title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    console = Console()
+    width = console.width if console.is_terminal else MAX_WIDTH
+    with console.capture() as text:  # rich's own printing turns a closed pipe into exit code 1
+        for number, chosen in enumerate(_fitting(rows, width)):
+            table = _drawn("" if number else title, [[row[index] for index in chosen] for row in rows])
+            console.width = console.measure(table, options=console.options.update(max_width=width)).maximum
+            console.print(table)
+    print(text.get(), end="")
+
+
+def _fitting(rows: Sequence[Sequence[str]], width: int) -> list[list[int]]:
+    """Return the columns of each table that is not wider, if possible: the first one and as many others as fit."""
+    needed = [max(len(line) for cell in column for line in cell.split("\n")) + 2 for column in zip(*rows, strict=True)]
+    tables = [[0]]
+    for index in range(1, len(needed)):
+        if len(tables[-1]) > 1 and sum(needed[one] for one in (*tables[-1], index)) + 1 > width:
+            tables.append([0])
+        tables[-1].append(index)
+    return tables
+
+
+def _drawn(title: str, rows: Sequence[Sequence[str]]) -> "Table":
+    from rich.box import SIMPLE_HEAD  # noqa: PLC0415 # as above
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(title=Text(title) if title else None, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    columns, *body = rows
     for index, column in enumerate(columns):
         table.add_column(column, justify="right" if index else "left", no_wrap=True)
     for row in body:
         table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
-    console = Console()
-    if not console.is_terminal:
-        console.width = console.measure(table, options=console.options.update(max_width=MAX_WIDTH)).maximum
-    with console.capture() as text:  # rich's own printing turns a closed pipe into exit code 1
-        console.print(table)
-    print(text.get(), end="")
+    return table
 
 
 LONGEST_LABEL = 200

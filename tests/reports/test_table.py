@@ -1,4 +1,6 @@
+import json
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +17,7 @@ from stalewatch.reports.table import (
     stale_sentence,
 )
 from tests.reports.results import result, stale_result, with_counts, with_latency
+from tests.reports.terminal import run_on_terminal
 
 WIDE = [("a" * 70, "b" * 70, "holds"), ("c", "[red]d[/red]", "violated")]
 
@@ -104,6 +107,20 @@ def test_the_table_has_one_column_for_each_run(capsys: pytest.CaptureFixture[str
     assert cells["staleness, max"] == ["1.50", "s"]
     assert cells["write p95"] == ["no", "evidence", "12.35", "ms"]
     assert cells["verdict"] == ["invalid", "invalid"]
+
+
+def test_no_run_and_no_figure_is_cut_off_on_a_terminal_of_80_columns(tmp_path: Path) -> None:
+    for number in range(5):
+        file = tmp_path / f"{number}.json"
+        file.write_text(json.dumps(stale_result(f"r{number}", number, 10, **LEADER, users=number)))
+    seen = run_on_terminal(["-m", "stalewatch", "report", str(tmp_path)])
+    lines = [line.rpartition("\r")[2].rstrip() for line in seen.text.splitlines() if "reads were stale" not in line]
+    table = "\n".join(lines[:-1])  # the last one names the page
+    assert "…" not in table
+    assert max(map(len, table.splitlines())) <= 80
+    for number in range(5):
+        assert table.count(f"users={number}") == 1, table
+        assert f"{number * 10}.00%" in table, table
 
 
 # Labels.
