@@ -6,8 +6,9 @@ const TIMEOUT_MS = 120_000;
 const NEW = "UNINITIALIZED";
 const NOT_YET_INITIALIZED = 94; // MongoDB's code
 
-// With MongoDB's defaults (10 s and 2 s) every failover would take ten seconds longer.
-const SETTINGS = { electionTimeoutMillis: 2000, heartbeatIntervalMillis: 500 };
+// With MongoDB's defaults (10 s and 2 s) every failover would take ten seconds longer. With chaining, a secondary may
+// replicate from another one, and stall with it.
+const SETTINGS = { electionTimeoutMillis: 2000, heartbeatIntervalMillis: 500, chainingAllowed: false };
 
 const hosts = process.env.MEMBERS.split(",");
 const deadline = Date.now() + TIMEOUT_MS;

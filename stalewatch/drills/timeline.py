@@ -23,7 +23,8 @@ TARGET_TIMEOUT_S = 15.0
 Over = Callable[[], bool]
 """Returns whether the load is over."""
 
-Action = Callable[[Over], None]
+Action = Callable[[int, Over], None]
+"""Does something that was due at a moment."""
 
 
 class DrillCutShort(ClusterError):
@@ -109,6 +110,8 @@ class Timeline:
         self._log = log
         self._watchers = watchers
         self._active: list[_ActiveFault] = []
+        self._late_ns = 0
+        """How much later than planned the faults so far have begun."""
 
     @property
     def healed_ns(self) -> int | None:
@@ -121,12 +124,13 @@ class Timeline:
 
         A `ClusterError` stops the drill too and becomes its `failure`. Active faults are undone in any case.
         """
+        self._late_ns = 0
         try:
             for moment, act in self._actions(start_ns, fault_s):
-                if not self._wait(moment, over):
+                if not self._wait(moment + self._late_ns, over):
                     self.cut_short = True
                     break
-                act(over)
+                act(moment, over)
         except (ClusterError, ClientError) as error:
             self.failure = error
             self._log(f"the drill cannot continue: {error}")
@@ -150,7 +154,7 @@ class Timeline:
             actions.append((begin + round(lasts_s * NS), -number, partial(self._end_step, begun)))
         return [(moment, act) for moment, _, act in sorted(actions, key=lambda action: action[:2])]
 
-    def _roll(self, step: DrillStep, lasts_s: float, over: Over) -> None:
+    def _roll(self, step: DrillStep, lasts_s: float, _due_ns: int, over: Over) -> None:
         """Break one group of nodes after another."""
         for nodes in self._target(step, over):
             if over():
@@ -160,10 +164,12 @@ class Timeline:
             self._wait(self._clock.now() + round(lasts_s * NS), over)
             self._end(fault)
 
-    def _begin_step(self, step: DrillStep, begun: list[Fault], over: Over) -> None:
+    def _begin_step(self, step: DrillStep, begun: list[Fault], due_ns: int, over: Over) -> None:
+        """Begin a fault, which may take seconds: what follows is as much later, so that it lasts as long as planned."""
         begun.extend(self._begin(step, nodes) for nodes in self._target(step, over))
+        self._late_ns = max(self._late_ns, self._clock.now() - due_ns)
 
-    def _end_step(self, begun: Sequence[Fault], _over: Over) -> None:
+    def _end_step(self, begun: Sequence[Fault], _due_ns: int, _over: Over) -> None:
         for fault in begun:
             self._end(fault)
 

@@ -18,12 +18,18 @@ ADDRESSES = {"mongo1": "h:1", "mongo2": "h:2", "mongo3": "h:3"}
 EPOCH = dt.datetime.fromtimestamp(0, dt.UTC)
 NOW = EPOCH + dt.timedelta(days=1)
 ROLES = ("PRIMARY", "SECONDARY", "SECONDARY")
+SETTINGS = {
+    "electionTimeoutMillis": 2000,
+    "heartbeatIntervalMillis": 500,
+    "chainingAllowed": False,
+    "heartbeatTimeoutSecs": 10,
+}
 
 
 def config(hosts: tuple[str, ...] = ("h:1", "h:2", "h:3"), version: int = 1, delay: int = 0) -> Document:
     members: list[Document] = [{"_id": index, "host": host, "priority": 1} for index, host in enumerate(hosts)]
     members[-1]["secondaryDelaySecs"] = delay
-    return {"_id": "rs0", "version": version, "members": members}
+    return {"_id": "rs0", "version": version, "members": members, "settings": SETTINGS}
 
 
 def views(roles: tuple[str | None, ...] = ROLES, shared: Document | None = None) -> list[MemberView]:
@@ -60,6 +66,15 @@ def test_a_new_set_is_initiated_with_a_short_election_timeout() -> None:
     assert [member["host"] for member in formed["members"]] == ["h:1", "h:2", "h:3"]
     assert formed["settings"]["electionTimeoutMillis"] == 2000
     assert formed["members"][2] == {"_id": 2, "host": "h:3", "secondaryDelaySecs": 5, "priority": 0}
+
+
+def test_the_settings_of_a_set_that_an_earlier_version_formed_are_updated() -> None:
+    earlier = config() | {"settings": SETTINGS | {"chainingAllowed": True}}
+    step = next_step(TargetSet(ADDRESSES), views(shared=earlier))
+    assert step
+    assert step.address == "h:1"
+    assert step.command
+    assert step.command["replSetReconfig"] == config(version=2)
 
 
 def test_a_set_that_one_member_knows_is_not_initiated_again() -> None:

@@ -82,14 +82,18 @@ def test_a_secondary_can_lag_and_a_primary_cannot(whole: MongoCluster) -> None:
 
 @pytest.mark.server
 def test_a_stalled_secondary_answers_old_values_until_it_goes_on(whole: MongoCluster, eventually: Eventually) -> None:
-    node = secondaries(whole)[0]
+    node, other = secondaries(whole)
     fault = FAULTS["stall"].make(whole, [node], {})
     with (
+        pymongo.MongoClient(f"mongodb://{other}/", directConnection=True) as another,
         pymongo.MongoClient(whole.uri()) as client,
         pymongo.MongoClient(f"mongodb://{node}/", directConnection=True, readPreference="secondary") as member,
     ):
         everywhere = client.faults.stalled.with_options(write_concern=pymongo.WriteConcern(3, wtimeout=60_000))
         everywhere.replace_one({"_id": 1}, {"v": 1}, upsert=True)
+        # By default the other secondary might replicate from this one; then no majority would have the next write.
+        another.admin.command("replSetSyncFrom", node)
+        eventually(lambda: another.admin.command("replSetGetStatus")["syncSourceHost"] == leading(whole))
         fault.begin()
         client.faults.stalled.with_options(write_concern=pymongo.WriteConcern("majority")).update_one(
             {"_id": 1}, {"$set": {"v": 2}}

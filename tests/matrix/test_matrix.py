@@ -222,7 +222,10 @@ def test_mongodb_under_a_stalled_secondary(whole: MongoCluster, tmp_path: Path) 
     assert plain["stale_reads"]["measured"] == plain["read_your_writes"]["measured"] == "violated"
     assert token["read_your_writes"]["measured"] == "holds"
     assert token["read_your_writes"]["documented"] == "promised"
-    assert "the same provocation violated it at majority majority secondary plain" in token["read_your_writes"]["why"]
+    assert token["read_your_writes"]["why"] in {
+        "the same provocation violated it at majority majority secondary plain",
+        "reads of the same run were stale because of lag",  # a write of another session's, acknowledged a moment ago
+    }
     assert plain["consistent_prefix"]["checked"] > 0
     assert token["consistent_prefix"]["documented"] == "promised"
     assert [fault["fault"] for fault in cells["token"]["result"]["faults"]] == ["stall"]

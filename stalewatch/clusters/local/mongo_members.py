@@ -32,8 +32,10 @@ _ROLES_WITHOUT_CONFIG = {93: "REMOVED", 94: "UNINITIALIZED"}
 _VIEW_TIMEOUT_S = 1.5
 _COMMAND_TIMEOUT_S = 20.0  # a step-down waits 10 s for a secondary, a reconfiguration for a majority
 
-# With MongoDB's defaults (10 s and 2 s) every failover would take ten seconds longer.
-_SETTINGS = {"electionTimeoutMillis": 2000, "heartbeatIntervalMillis": 500}
+# With MongoDB's defaults (10 s and 2 s) every failover would take ten seconds longer. With chaining, a secondary may
+# replicate from another one: if that one stalls, this one does too, and majority writes wait for both. Which member
+# replicates from which depends on ping times, so the same drill would have different outcomes.
+_SETTINGS = {"electionTimeoutMillis": 2000, "heartbeatIntervalMillis": 500, "chainingAllowed": False}
 
 _LAST = -1  # the member that a start may delay
 _STEP_DOWN_S = 20
@@ -263,6 +265,15 @@ def _await_config(target: TargetSet, views: Sequence[MemberView]) -> AssemblySte
     return AssemblyStep(f"waiting for {', '.join(behind)} to receive the newest config") if behind else None
 
 
+def _apply_settings(_target: TargetSet, views: Sequence[MemberView]) -> AssemblyStep | None:
+    config, primary = newest_config(views), primary_view(views)
+    if config is None or primary is None or _SETTINGS.items() <= config.get("settings", {}).items():
+        return None  # else an earlier version has formed the set
+    changed = _copy_of(config)
+    changed["settings"] = {**changed.get("settings", {}), **_SETTINGS}
+    return AssemblyStep("updating the replica set's settings", primary.address, {"replSetReconfig": changed})
+
+
 def _delay(target: TargetSet, views: Sequence[MemberView]) -> AssemblyStep | None:
     config, primary = newest_config(views), primary_view(views)
     if config is None or primary is None:
@@ -286,6 +297,7 @@ _STAGES: tuple[Callable[[TargetSet, Sequence[MemberView]], AssemblyStep | None],
     _move,
     _await_primary,
     _await_config,
+    _apply_settings,
     _delay,
 )
 
