@@ -173,6 +173,7 @@ class CassandraDatabaseClient:
             "timeout_s": options.timeout_s,
             "protocol_version": access.cluster.protocol_version,
             "reactor": access.cluster.connection_class.__name__,
+            "servers": access.servers(),
             "driver": f"cassandra-driver {cassandra.__version__}",
         }
 

@@ -205,6 +205,10 @@ class CassandraAccess:
         """The level of conditions: within one data center if reads ask for that, else across all."""
         return "LOCAL_SERIAL" if self.options.read_cl == "LOCAL_SERIAL" else "SERIAL"
 
+    def servers(self) -> list[str]:
+        """Return the versions of the ring's nodes."""
+        return sorted({f"Cassandra {host.release_version}" for host in self.cluster.metadata.all_hosts()})
+
     def prepare(self, text: str, level: str) -> PreparedStatement:
         """Return a prepared statement with a consistency level."""
         statement = self.session.prepare(text)

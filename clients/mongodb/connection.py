@@ -64,6 +64,8 @@ class MongoConnection(NamedTuple):
     read_from: str
     patience_ms: int
     """The longest time that a server waits for other members; a little less than the client waits for its answer."""
+    servers: tuple[str, ...] = ()
+    """The primary's version."""
 
     @property
     def retries(self) -> bool:
@@ -89,6 +91,7 @@ class MongoConnection(NamedTuple):
             "wait_queue_timeout_s": pool.wait_queue_timeout,
             "server_selection_timeout_s": driven.server_selection_timeout,
             "max_pool_size": pool.max_pool_size,
+            "servers": list(self.servers),
             "driver": f"pymongo {pymongo.version}",
         }
 
@@ -127,8 +130,9 @@ def connect(options: MongoOptions) -> MongoConnection:
             if options.member:
                 _check_member(client, address, options.member)
             _check_use(connection)
+            version = str(client.server_info()["version"])
         undo.pop_all()
-    return connection
+    return connection._replace(servers=(f"MongoDB {version}",))
 
 
 def _connection(

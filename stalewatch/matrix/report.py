@@ -310,8 +310,9 @@ def _facts(matrix: Document) -> Iterator[str]:
 def versions(matrix: Document) -> str:
     """Return the versions of the servers and the driver, as far as the results have them."""
     drivers = [cell["result"]["options"].get("driver") or {} for cell in matrix["cells"]]
-    known = {str(one[name]) for one in drivers for name in ("server", "servers", "version", "driver") if one.get(name)}
-    return ", ".join(sorted(known)) or matrix["database"]
+    servers = {str(name) for one in drivers for name in one.get("servers", ())}
+    used = {str(one["driver"]) for one in drivers if one.get("driver")}
+    return ", ".join((*sorted(servers), *sorted(used))) or matrix["database"]
 
 
 def _sources(matrix: Document) -> Iterator[str]:
