@@ -34,11 +34,11 @@ from stalewatch.drills.clusters import needs_links, prepared_cluster, require
 from stalewatch.matrix import page, report
 from stalewatch.matrix.cells import GRIDS, PROVOCATIONS, Cell, Provocation, all_cells, in_order, level_names, parse_only
 from stalewatch.matrix.promises import promised
-from stalewatch.matrix.run import Interrupted, Matrix, Setup, StateFile, clock_time
+from stalewatch.matrix.run import MOST_FAILURES, CellsFailed, Interrupted, Matrix, Setup, StateFile, clock_time
 
 EXITS = (
-    "Exit codes: 0 done, 2 usage, 3 a database or cluster that cannot be reached or broken, 130 Ctrl-C and 143 SIGTERM "
-    "(after the tables; with --json, the same command goes on from there)."
+    "Exit codes: 0 done, 2 usage, 3 a database or cluster that cannot be reached or broken, or a cell that failed, 130 "
+    "Ctrl-C and 143 SIGTERM (after the tables; with --json, the same command goes on from there)."
 )
 
 SHOW = "show"
@@ -240,7 +240,7 @@ def _finish(
     state: StateFile | None,
 ) -> int:
     """Measure the cells, then show and write what was measured, whatever ended it."""
-    code, trouble = DONE, None
+    code = DONE
     try:
         if state is None:
             matrix.run(setup, lambda _cell: None, log)
@@ -249,10 +249,10 @@ def _finish(
                 matrix.run(setup, keep, log)
     except (Interrupted, SystemExit) as error:
         code = int(error.code or 0)
-    except (ClientError, ClusterError) as error:
-        code, trouble = UNREACHABLE, error
-    if trouble is not None:
-        log(f"stalewatch: {trouble}")
+    except CellsFailed as error:
+        log(f"stalewatch: {MOST_FAILURES} cells in a row failed, so the others were not tried: {error}")
+    if code == DONE and matrix.failed:
+        code = UNREACHABLE
     document = report.document(matrix, setup, code not in {DONE, UNREACHABLE}, left_out)
     with files.tables_to():
         report.show_matrix(document)

@@ -117,6 +117,10 @@ class Provocation(NamedTuple):
     lasts_s: float = 8.0
     after_s: float = 3.0
     other_s: float = 6.0
+    misses: bool = False
+    """Whether it does harm only by the writes that a node misses meanwhile."""
+    slow: bool = False
+    """Whether cells may take minutes, as when a server starts again: they come after the telling ones of others."""
 
     @property
     def load_s(self) -> float:
@@ -135,20 +139,23 @@ CALM = "calm"
 
 PROVOCATIONS: Mapping[str, tuple[Provocation, ...]] = {
     "mongo": (
-        Provocation("stall", "a secondary stops applying writes, and still answers reads", "lagging-replica"),
+        Provocation(
+            "stall", "a secondary stops applying writes, and still answers reads", "lagging-replica", misses=True
+        ),
         Provocation("kill", "the primary is killed", "kill-primary", lasts_s=6, after_s=5),
         Provocation("isolate", "the primary is cut off from its secondaries", "isolate-primary", lasts_s=6, after_s=6),
         Provocation("pause", "the primary is paused while another is elected", "pause-primary", lasts_s=6, after_s=5),
         _calm(),
     ),
     "cassandra": (
-        Provocation("no-hints", "a node is killed, and nobody keeps hints for it", "no-hints", other_s=40),
+        Provocation("pause", "a node is paused, and nobody keeps hints for it", "pause-node", other_s=15, misses=True),
         Provocation("isolate", "a node is cut off from the others", "isolate-node", other_s=20),
-        Provocation("kill", "a node is killed", "kill-node", other_s=40),
+        Provocation("no-hints", "a node is killed, and nobody keeps hints for it", "no-hints", other_s=40, slow=True),
+        Provocation("kill", "a node is killed", "kill-node", other_s=40, slow=True),
         _calm(),
     ),
     "couch": (
-        Provocation("link", "the leaders do not send each other their changes", "link-down", lasts_s=6),
+        Provocation("link", "the leaders do not send each other their changes", "link-down", lasts_s=6, misses=True),
         Provocation("kill", "leader a is killed", "kill-leader", lasts_s=6),
         _calm(),
     ),
@@ -255,7 +262,8 @@ def in_order(cells: Sequence[Cell], promises: Callable[[Cell], int]) -> list[Cel
     """Return the cells, the most telling first.
 
     The weakest levels under each provocation come first, since they show that it does harm; then the strongest, the
-    same without provocation, those about which the documentation promises most, and the others.
+    same without provocation, those about which the documentation promises most, and the others. Cells under a slow
+    provocation, in the same order, come before these others.
     """
 
     def rank(cell: Cell) -> tuple[int, int, int]:
@@ -266,10 +274,14 @@ def in_order(cells: Sequence[Cell], promises: Callable[[Cell], int]) -> list[Cel
 
 def _tier(cell: Cell, promised: int) -> int:
     provoked, extreme = cell.provocation.name != CALM, cell.strength in {0, 1}
+    slow = cell.provocation.slow
     tiers = (
+        provoked and not slow and cell.strength == 0,
+        provoked and not slow and cell.strength == 1,
+        extreme and not slow,
+        provoked and not slow and bool(promised),
         provoked and cell.strength == 0,
         provoked and cell.strength == 1,
-        extreme,
         provoked and bool(promised),
         provoked,
     )

@@ -66,7 +66,7 @@ def _verdict(one: MeasuredCell, guarantee: str, cells: Sequence[MeasuredCell]) -
         return "no_evidence", harmless
     control = _control(one, guarantee, cells)
     if control is None:
-        return "no_evidence", "this provocation violated it at no other levels either"
+        return "no_evidence", f"this provocation violated it at no other levels either ({_while_active(one)})"
     return "holds", control
 
 
@@ -81,8 +81,26 @@ def why_harmless(one: MeasuredCell) -> str | None:
     faults = one.result.get("faults") or ()
     if not faults or any(fault["end"] is None for fault in faults):
         return "the fault did not act as planned"
+    return _acted_on_nobody(one)
+
+
+def _acted_on_nobody(one: MeasuredCell) -> str | None:
+    """Return why the fault could do no harm although it was active, if so."""
     during = one.result["phases"]["during"]["operations"]
-    return None if any(counts["ok"] for counts in during.values()) else "no operation succeeded during the fault"
+    if not any(counts["ok"] for counts in during.values()):
+        return "no operation succeeded during the fault"
+    if one.cell.provocation.misses and not during["write"]["ok"]:
+        return f"no write could be missed: {_while_active(one)}"
+    return None
+
+
+def _while_active(one: MeasuredCell) -> str:
+    """Return what happened while the fault was active: whom it acted on, if a guarantee was not violated."""
+    during = (one.result.get("phases") or {}).get("during")
+    if not during:
+        return "no fault was active"
+    shown = (f"{row['ok']} of {sum(row.values())} {kind}s succeeded" for kind, row in during["operations"].items())
+    return f"while the fault was active, {' and '.join(shown)}"
 
 
 def _control(one: MeasuredCell, guarantee: str, cells: Sequence[MeasuredCell]) -> str | None:

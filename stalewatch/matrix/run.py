@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -24,14 +25,22 @@ from stalewatch.workloads.options import LoadOptions
 RATE = 400.0
 """Operations per second under provocation, as in drills."""
 
-MAX_DELAY_S = 120.0
-"""How long a load may wait for a node that is slow to serve again."""
+MAX_DELAY_S = 900.0
+"""How long a load may wait for a node that is slow to serve again; it goes on until the fault is over."""
 
 GRACE_S = 15.0
 """How long after the budget a cell may go on before it is interrupted; healing and cleaning up take longer."""
 
 MOST_FAILURES = 3
 """After so many failed cells in a row there is no point in going on."""
+
+
+FORESEEN = (ClientError, ClusterError, BadAddress)
+"""Exceptions that say what to do; any other is a bug, and is shown with its traceback."""
+
+
+class CellsFailed(Exception):
+    """One cell after another failed, the last one because of this exception's cause."""
 
 
 class Interrupted(Exception):
@@ -185,7 +194,8 @@ class Matrix:
     def run(self, setup: Setup, keep: Callable[[MeasuredCell], None], log: Log) -> None:
         """Measure cells until all are measured or the budget is used; `keep` is called with each.
 
-        Raises `Interrupted`, or the last `ClientError` or `ClusterError` if one cell after another fails.
+        A cell that fails is recorded with the reason, and the others go on. Raises `Interrupted`, or `CellsFailed` if
+        one cell after another fails.
         """
         failures = 0
         while cell := self._next():
@@ -193,12 +203,15 @@ class Matrix:
             details: list[str] = []
             try:
                 done = run_cell(setup, cell, self.seconds_left, details.append)
-            except (ClientError, ClusterError, BadAddress) as error:
-                log("\n".join(f"    {line}" for line in (*details[-5:], f"failed: {error}")))
-                self.failed[cell.name] = str(error)
+            except Interrupted:
+                raise
+            except Exception as error:  # whatever it is, the cells so far count, and others may succeed
+                reason = str(error) if isinstance(error, FORESEEN) else f"{type(error).__name__}: {error}"
+                log("\n".join(f"    {line}" for line in (*details[-5:], *_trace(error), f"failed: {reason}")))
+                self.failed[cell.name] = reason
                 failures += 1
                 if failures >= MOST_FAILURES:
-                    raise
+                    raise CellsFailed(reason) from error
                 continue
             if done is None:
                 log("    the time is over; this cell does not count")
@@ -218,6 +231,11 @@ class Matrix:
         left = rest if self.seconds_left is None else min(rest, self.seconds_left)
         number = len(self.measured) + len(self.failed) + 1
         log(f"[{number}/{len(self.cells)}] {cell.provocation.name}: {cell.label}; about {clock_time(left)} left")
+
+
+def _trace(error: Exception) -> list[str]:
+    """Return the traceback of an exception that nobody foresaw."""
+    return [] if isinstance(error, FORESEEN) else "".join(traceback.format_exception(error)).splitlines()
 
 
 def clock_time(seconds: float) -> str:

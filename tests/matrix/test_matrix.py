@@ -14,6 +14,11 @@ import pytest
 
 from stalewatch.clusters.local.mongo import MongoCluster
 from stalewatch.commands.main import main
+from stalewatch.matrix import report
+from stalewatch.matrix import run as matrix_run
+from stalewatch.matrix.cells import Cell
+from stalewatch.matrix.evidence import MeasuredCell
+from stalewatch.matrix.run import Setup
 
 ROOT = Path(__file__).parents[2]
 
@@ -204,6 +209,58 @@ def test_a_budget_ends_the_matrix_with_the_most_telling_cells(tmp_path: Path) ->
     assert 0 < len(found["cells"]) < 100
     assert found["cells"][0]["name"].startswith("lag topology=leader,write_acks=1,read_from=follower")
     assert found["not_measured"]
+
+
+def breaking(monkeypatch: pytest.MonkeyPatch, names: str) -> None:
+    """Let the cells fail whose names contain that text."""
+    real = matrix_run.run_cell
+
+    def run_cell(
+        setup: Setup, cell: Cell, seconds_left: float | None, log: Callable[[str], None]
+    ) -> MeasuredCell | None:
+        if names in cell.name:
+            raise KeyError("a bug")
+        return real(setup, cell, seconds_left, log)
+
+    monkeypatch.setattr(matrix_run, "run_cell", run_cell)
+
+
+def test_a_cell_that_fails_unexpectedly_is_recorded_and_the_others_are_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    breaking(monkeypatch, "lag topology=multi-leader,write_to=a,")
+    path = tmp_path / "m.json"
+    assert main(["matrix", "memory", "--only", SOME, *FEW_KEYS, "--json", str(path)]) == 3
+    found = json.loads(path.read_text())
+    assert len(found["cells"]) == 3
+    assert list(found["failed"].values()) == ["KeyError: 'a bug'"]
+    assert not found["interrupted"]
+    shown = capsys.readouterr()
+    assert "3 of 4 cells measured" in shown.out
+    assert "Traceback" in shown.err
+
+
+def test_cells_that_all_fail_end_the_matrix_with_its_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    breaking(monkeypatch, "multi-leader")
+    assert main(["matrix", "memory", "--only", SOME, *FEW_KEYS, "--json", str(tmp_path / "m.json")]) == 3
+    shown = capsys.readouterr()
+    assert "3 cells in a row failed, so the others were not tried: KeyError: 'a bug'" in shown.err
+    assert "0 of 4 cells measured" in shown.out
+
+
+@pytest.mark.server
+def test_servers_that_are_given_by_their_address_are_measured_calm(whole: MongoCluster, tmp_path: Path) -> None:
+    only = "read_from=secondary,read_concern=local,write_concern=1,read_strategy=plain"
+    load = ("--users", "4", "--rate", "100")
+    found = matrix(tmp_path, "mongo", "--mongo-uri", whole.uri(), "--only", only, *load)
+    assert [cell["provocation"] for cell in found["cells"]] == ["calm"]
+    assert found["cells"][0]["guarantees"]["stale_reads"]["checked"] > 0
+    reason = "faults cannot act on servers that are known only by their address"
+    assert found["left_out"] == dict.fromkeys(("stall", "kill", "isolate", "pause"), reason)
+    assert report.versions(found).startswith("MongoDB ")
+    assert main(["matrix", "mongo", "--mongo-uri", whole.uri(), "--only", only, "--lab"]) == 2
 
 
 @pytest.mark.server
