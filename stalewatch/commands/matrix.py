@@ -227,7 +227,7 @@ def _state(arguments: argparse.Namespace) -> StateFile | None:
     if arguments.json is None or str(arguments.json) == STDOUT:
         return None
     secret = {one.name for one in DATABASES[arguments.database].flags() if one.secret}
-    own = {"json", "report", "markdown", "budget", "list", "command", "prog", *secret}
+    own = {"json", "report", "markdown", "budget", "list", "command", "command_line", "prog", *secret}
     settings = {name: str(value) for name, value in vars(arguments).items() if name not in own and value is not None}
     return StateFile(arguments.json.with_name(arguments.json.name + ".state"), settings)
 

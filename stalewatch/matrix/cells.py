@@ -120,7 +120,7 @@ class Provocation(NamedTuple):
     misses: bool = False
     """Whether it does harm only by the writes that a node misses meanwhile."""
     slow: bool = False
-    """Whether cells may take minutes, as when a server starts again: they come after the telling ones of others."""
+    """Whether cells may take minutes, as when a server starts again: they come after those of other provocations."""
 
     @property
     def load_s(self) -> float:
@@ -263,7 +263,7 @@ def in_order(cells: Sequence[Cell], promises: Callable[[Cell], int]) -> list[Cel
 
     The weakest levels under each provocation come first, since they show that it does harm; then the strongest, the
     same without provocation, those about which the documentation promises most, and the others. Cells under a slow
-    provocation, in the same order, come before these others.
+    provocation come after these, in the same order, and the rest of the calm ones last.
     """
 
     def rank(cell: Cell) -> tuple[int, int, int]:
@@ -280,6 +280,7 @@ def _tier(cell: Cell, promised: int) -> int:
         provoked and not slow and cell.strength == 1,
         extreme and not slow,
         provoked and not slow and bool(promised),
+        provoked and not slow,
         provoked and cell.strength == 0,
         provoked and cell.strength == 1,
         provoked and bool(promised),

@@ -193,7 +193,7 @@ def test_an_interrupted_matrix_goes_on_where_it_was(tmp_path: Path) -> None:
     with started(tmp_path, "--only", "topology=leader", "--seed", "2") as other:
         assert "left by an interrupted matrix with other settings" in other.communicate(timeout=60)[1]
     assert other.returncode == 2
-    with started(tmp_path, *arguments) as again:
+    with started(tmp_path, *arguments, "--budget", "10m") as again:  # how long it may take is no setting
         out, err = again.communicate(timeout=120)
     assert again.returncode == 0, err
     assert f"going on with {len(before['cells'])} cells" in err
