@@ -38,6 +38,7 @@ def _judged(one: MeasuredCell, guarantee: str, cells: Sequence[MeasuredCell]) ->
     row = one.result["guarantees"][guarantee]
     said = promise(one.cell, guarantee)
     verdict, why = _verdict(one, guarantee, cells)
+    broken = [cause for cause in said.causes if row.get("causes", {}).get(cause)]
     return {
         "documented": said.documented,
         "source": said.source,
@@ -48,7 +49,8 @@ def _judged(one: MeasuredCell, guarantee: str, cells: Sequence[MeasuredCell]) ->
         "violated": row["violated"],
         "rate": row["rate"],
         "interval": row["interval"],
-        "contradiction": said.documented == "promised" and verdict == "violated",
+        "contradiction": bool(broken) or (said.documented == "promised" and verdict == "violated"),
+        "broken_causes": broken,
     }
 
 

@@ -20,6 +20,8 @@ class Promise(NamedTuple):
     documented: Says
     source: str | None
     says: str | None
+    causes: Sequence[str] = ()
+    """Causes of violations that it rules out, although it does not promise the guarantee as a whole."""
 
 
 NOT_SAID = Promise("not said", None, None)
@@ -33,6 +35,7 @@ class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     says: str
     promised: list[str] = []
     not_promised: list[str] = []
+    promised_causes: dict[str, list[str]] = {}
 
     def fits(self, levels: Mapping[str, str]) -> bool:
         """Return whether it is about these levels."""
@@ -45,7 +48,9 @@ class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         says = " ".join(self.says.split())
         if guarantee in self.promised:
             return Promise("promised", self.source, says)
-        return Promise("not promised", self.source, says) if guarantee in self.not_promised else None
+        if guarantee in self.not_promised:
+            return Promise("not promised", self.source, says, self.promised_causes.get(guarantee, ()))
+        return None
 
 
 @cache

@@ -134,8 +134,9 @@ class Contradiction(NamedTuple):
     def sentence(self) -> str:
         """What was violated, and where."""
         row, cell = self.judged, self.cell
+        causes = f" ({', '.join(row['broken_causes'])})" if row.get("broken_causes") else ""
         return (
-            f"{self.guarantee} under {cell['provocation']} at {cell['label']}: promised, and violated "
+            f"{self.guarantee}{causes} under {cell['provocation']} at {cell['label']}: promised, and violated "
             f"{row['violated']} of {row['checked']} times ({percent(row['rate'])})"
         )
 

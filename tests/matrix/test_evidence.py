@@ -116,6 +116,20 @@ def test_a_broken_promise_is_a_contradiction() -> None:
     assert (untested["measured"], figure(untested)) == ("no_evidence", "-*")
 
 
+def test_a_cause_that_is_ruled_out_is_a_contradiction_although_the_guarantee_is_not_promised() -> None:
+    levels = {"write_concern": "1", "read_concern": "majority", "read_from": "secondary", "read_strategy": "token"}
+    at = Cell("mongo", levels, cell("kill").provocation, 0.5)
+
+    def found(cause: str) -> tuple[str, bool, str]:
+        done = run(at, {"consistent_prefix": 2})
+        done.result["guarantees"]["consistent_prefix"]["causes"] = {cause: 2}
+        row = judged([done])[0]["consistent_prefix"]
+        return row["documented"], row["contradiction"], figure(row)
+
+    assert found("monotonic_writes") == ("not promised", False, "2%")
+    assert found("writes_follow_reads") == ("not promised", True, "2%!")
+
+
 @pytest.mark.parametrize("database", PROVOCATIONS)
 def test_promises_are_about_levels_and_guarantees_that_exist(database: str) -> None:
     values = {**level_names(database), "provocation": tuple(one.name for one in PROVOCATIONS[database])}
