@@ -7,19 +7,17 @@ The load, the checks and the plain lines need the standard library and the datab
 import argparse
 
 from stalewatch.clients.databases import DATABASES
-from stalewatch.clients.errors import BadAddress, ClientError
 from stalewatch.clients.options import add_arguments as add_options
 from stalewatch.clients.options import options_of, parse_options
-from stalewatch.clusters.protocol import ClusterError
 from stalewatch.commands import outputs
 from stalewatch.commands.outputs import log
 from stalewatch.engine.process_run import connected
 from stalewatch.engine.result import why_nothing_succeeded
-from stalewatch.exit_codes import DONE, MISSED, UNREACHABLE, USAGE
+from stalewatch.exit_codes import DONE, MISSED, UNREACHABLE
 from stalewatch.history.compression import MissingCodec
 from stalewatch.metrics.nodes import Faults
 from stalewatch.metrics.serving import serving
-from stalewatch.reports import expect, page
+from stalewatch.reports import expect
 from stalewatch.reports.progress import progress
 from stalewatch.workloads.options import LoadOptions
 
@@ -45,19 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the load and return the exit code."""
-    try:
-        return _bench(arguments)
-    except (BadAddress, MissingCodec, page.PageUnavailable) as error:
-        log(f"{arguments.prog}: {error}")
-        return USAGE
-    except (ClientError, ClusterError) as error:
-        log(f"{arguments.prog}: {error}")
-        return UNREACHABLE
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        log(f"{arguments.prog}: {outputs.os_error(error)}")
-        return outputs.os_exit_code(error)
+    return outputs.exit_code_of(arguments.prog, lambda: _bench(arguments), MissingCodec)
 
 
 def _bench(arguments: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stalewatch.clients.databases import BREAKABLE, DATABASES
-from stalewatch.clients.errors import BadAddress, ClientError
+from stalewatch.clients.errors import BadAddress
 from stalewatch.clients.options import add_arguments as add_options
 from stalewatch.clients.options import (
     argument,
@@ -20,13 +20,13 @@ from stalewatch.clients.options import (
     seconds,
     with_values,
 )
-from stalewatch.clusters.protocol import ClusterError, Reachable
+from stalewatch.clusters.protocol import Reachable
 from stalewatch.commands import outputs
 from stalewatch.commands.outputs import log
 from stalewatch.engine.database_run import check_fit
 from stalewatch.exit_codes import DONE, MISSED, UNREACHABLE, USAGE
 from stalewatch.history.compression import MissingCodec
-from stalewatch.reports import expect, page
+from stalewatch.reports import expect
 from stalewatch.reports.progress import progress
 from stalewatch.workloads.options import LoadOptions
 
@@ -103,23 +103,15 @@ def _add_drill(group: argparse._ArgumentGroup) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """List the drills or run one, and return the exit code."""
-    try:
-        if arguments.list or arguments.database is None:
-            return _list(arguments)
-        if arguments.fault is None:
-            raise BadDrill(f"which drill? Give --fault NAME; stalewatch drill {arguments.database} --list shows them")
-        return _run_drills(arguments, ScheduledDrill.from_arguments(arguments))
-    except (BadDrill, BadAddress, MissingCodec, page.PageUnavailable) as error:
-        log(f"stalewatch: {error}")
-        return USAGE
-    except (ClientError, ClusterError) as error:
-        log(f"stalewatch: {error}")
-        return UNREACHABLE
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        log(f"stalewatch: {outputs.os_error(error)}")
-        return outputs.os_exit_code(error)
+    return outputs.exit_code_of("stalewatch", lambda: _list_or_run(arguments), BadDrill, MissingCodec)
+
+
+def _list_or_run(arguments: argparse.Namespace) -> int:
+    if arguments.list or arguments.database is None:
+        return _list(arguments)
+    if arguments.fault is None:
+        raise BadDrill(f"which drill? Give --fault NAME; stalewatch drill {arguments.database} --list shows them")
+    return _run_drills(arguments, ScheduledDrill.from_arguments(arguments))
 
 
 def _list(arguments: argparse.Namespace) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stalewatch.clients.databases import DATABASES
-from stalewatch.clients.errors import BadAddress, ClientError
+from stalewatch.clients.errors import BadAddress
 from stalewatch.clients.options import Option, argument, check_options, options_of, parse_options, positive
 from stalewatch.clients.options import add_arguments as add_options
 from stalewatch.clusters.protocol import ClusterError, Reachable
@@ -118,26 +118,18 @@ def _add_outputs(group: argparse._ActionsContainer) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure, list or show a matrix, and return the exit code."""
-    try:
-        if arguments.report:
-            run_page.require()
-        if arguments.database == SHOW:
-            return _show(arguments)
-        for name, value in DEFAULTS.items():
-            if getattr(arguments, name, value) is None:
-                setattr(arguments, name, value)
-        return _list(arguments) if arguments.list else _measure(arguments)
-    except (BadDrill, BadAddress, run_page.PageUnavailable) as error:
-        log(f"stalewatch: {error}")
-        return USAGE
-    except (ClientError, ClusterError) as error:
-        log(f"stalewatch: {error}")
-        return UNREACHABLE
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        log(f"stalewatch: {outputs.os_error(error)}")
-        return outputs.os_exit_code(error)
+    return outputs.exit_code_of("stalewatch", lambda: _list_show_or_measure(arguments), BadDrill)
+
+
+def _list_show_or_measure(arguments: argparse.Namespace) -> int:
+    if arguments.report:
+        run_page.require()
+    if arguments.database == SHOW:
+        return _show(arguments)
+    for name, value in DEFAULTS.items():
+        if getattr(arguments, name, value) is None:
+            setattr(arguments, name, value)
+    return _list(arguments) if arguments.list else _measure(arguments)
 
 
 def _list(arguments: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ Shared by `bench` and `drill`, together with the flags for it.
 import argparse
 import errno
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from functools import partial
 from pathlib import Path
@@ -14,9 +14,10 @@ from typing import Any
 
 from stalewatch.checkers.verdict import Findings
 from stalewatch.clients.databases import DATABASES
-from stalewatch.clients.errors import BadAddress, without_credentials
+from stalewatch.clients.errors import BadAddress, ClientError, without_credentials
 from stalewatch.clients.options import argument, options_of, port, public_command
-from stalewatch.exit_codes import DONE, OUTPUT_ERROR, USAGE
+from stalewatch.clusters.protocol import ClusterError
+from stalewatch.exit_codes import DONE, OUTPUT_ERROR, UNREACHABLE, USAGE
 from stalewatch.reports import ci, expect, page, table
 from stalewatch.reports.files import STDOUT, OutputFile, claimed, write_json
 from stalewatch.reports.files import write as write_file
@@ -50,6 +51,27 @@ def add_arguments(group: argparse._ArgumentGroup) -> None:
         metavar="LIST",
         help="e.g. read_your_writes=0,stale_reads<0.05; exit with code 1 if one is missed",
     )
+
+
+def exit_code_of(prog: str, work: Callable[[], int], *usage: type[Exception]) -> int:
+    """Do the work of a command, and return its exit code; report an error that ends it, with the program's name.
+
+    `usage` are exceptions of bad usage, apart from `BadAddress`.
+    """
+    bad_usage: tuple[type[Exception], ...] = (BadAddress, page.PageUnavailable, *usage)
+    try:
+        return work()
+    except bad_usage as error:
+        log(f"{prog}: {error}")
+        return USAGE
+    except (ClientError, ClusterError) as error:
+        log(f"{prog}: {error}")
+        return UNREACHABLE
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        log(f"{prog}: {os_error(error)}")
+        return os_exit_code(error)
 
 
 def require(arguments: argparse.Namespace) -> list[expect.Expectation]:
