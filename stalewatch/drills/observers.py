@@ -132,8 +132,7 @@ def _connected_probe(
     database: str, options: object, nodes: Sequence[str], run: str, clock: Clock, undo: ExitStack
 ) -> ConvergenceProbe | None:
     """Return a probe of these nodes, whose connections `undo` closes; None if nodes cannot be read one by one."""
-    single_node = defaults_of(database).single_node
-    if single_node is None:
+    if defaults_of(database).single_node is None:
         return None
 
     def client(values: Mapping[str, str]) -> Client:
@@ -142,7 +141,12 @@ def _connected_probe(
         opened.prepare()
         return opened
 
-    return ConvergenceProbe(client({}), [client({**single_node, "read_from": node}) for node in nodes], run)
+    return ConvergenceProbe(client({}), [client(of_one_node(database, node)) for node in nodes], run)
+
+
+def of_one_node(database: str, node: str) -> Mapping[str, str]:
+    """Return the options, by name, with which one node answers by itself, whatever the read strategy of the load."""
+    return {**(defaults_of(database).single_node or {}), "read_strategy": "plain", "read_from": node}
 
 
 NOTHING_OBSERVED: Mapping[str, Any] = {

@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from stalewatch.clients.databases import DATABASES
+from stalewatch.clients.options import check_options, with_values
 from stalewatch.drills.catalogue import DEFAULTS, BadDrill, bundled_drills, defaults_of, read_drills
 from stalewatch.drills.clusters import TARGETS
+from stalewatch.drills.observers import of_one_node
 from stalewatch.faults.catalogue import FAULTS
 
 TWO_IN_A_ROW = """
@@ -60,6 +62,14 @@ def test_the_required_drills_are_bundled() -> None:
         "kill-leader",
     }
     assert names <= bundled_drills().keys()
+
+
+@pytest.mark.parametrize("strategy", ["plain", "sticky", "token", "pinned"])
+@pytest.mark.parametrize("database", [name for name, row in DEFAULTS.items() if row.single_node is not None])
+def test_each_node_can_be_read_by_itself_whatever_the_read_strategy(database: str, strategy: str) -> None:
+    row = DATABASES[database]
+    options = with_values(row.options(), {"read_strategy": strategy})
+    check_options(with_values(options, of_one_node(database, "a" if database == "couch" else "127.0.0.1:1")))
 
 
 def test_a_users_file_is_read(tmp_path: Path) -> None:
