@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from stalewatch.clusters.lab.clusters import MongoLab
 from stalewatch.clusters.local.mongo import MongoCluster
 from stalewatch.commands.main import main
 from stalewatch.matrix import report
@@ -261,6 +262,28 @@ def test_servers_that_are_given_by_their_address_are_measured_calm(whole: MongoC
     assert found["left_out"] == dict.fromkeys(("stall", "kill", "isolate", "pause"), reason)
     assert report.versions(found).startswith("MongoDB ")
     assert main(["matrix", "mongo", "--mongo-uri", whole.uri(), "--only", only, "--lab"]) == 2
+
+
+@pytest.mark.server
+def test_in_a_lab_the_primary_can_be_cut_off(lab: MongoLab, tmp_path: Path) -> None:
+    only = "provocation=isolate,write_concern=1,read_concern=local,read_from=primary,read_strategy=plain"
+    path = tmp_path / "m.json"
+    command = [sys.executable, "-m", "stalewatch", "matrix", "mongo", "--lab", "--only", only, "--json", str(path)]
+    environment = {**os.environ, "STALEWATCH_HOME": str(lab.home)}
+    load = ("--users", "10", "--rate", "100")
+    done = subprocess.run([*command, *load], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(path.read_text())
+    assert found["left_out"] == found["failed"] == {}
+    (cell,) = found["cells"]
+    assert [(fault["fault"], fault["end"] is None) for fault in cell["result"]["faults"]] == [("isolate", False)]
+    assert cell["rto_s"]["write"] > 0
+
+
+def test_compose_says_what_it_needs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert main(["matrix", "mongo", "--compose", "--only", "provocation=calm"]) == 3
+    assert "docker" in capsys.readouterr().err.lower()
 
 
 @pytest.mark.server
