@@ -57,6 +57,18 @@ def test_a_leader_with_followers_loses_the_writes_of_the_isolated_side(drill: Dr
     assert result["phases"]["during"]["violations"]["unique_ids"] > 0
 
 
+def test_what_follows_a_fault_that_begins_late_is_as_much_later(drill: Drill, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.toml"
+    steps = ("fault = 'kill'\non = 'primary'", "fault = 'kill'\non = 'primary'\nafter = 0.1\nfor = 1")
+    mine.write_text("\n".join(f"[[twice.steps]]\n{step}" for step in steps))
+    result = drill("twice", "--drills", str(mine), "--topology", "leader", "--seed", "1")
+    first, second = result["faults"]
+    late_s = second["start_s"] - first["start_s"] - 0.1
+    assert late_s > 0.4  # it waited for the new primary
+    assert second["end_s"] - second["start_s"] == pytest.approx(1, abs=0.1)
+    assert first["end_s"] - first["start_s"] == pytest.approx(3 + late_s, abs=0.1)
+
+
 def test_a_seeded_drill_is_repeatable(drill: Drill) -> None:
     one, other = (drill("kill-primary", "--topology", "leader", "--seed", "7") for _ in range(2))
     assert one == other
