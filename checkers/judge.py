@@ -1,5 +1,6 @@
 """The judge: passes every operation, in the order of its end, to the guarantees."""
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 
 from stalewatch.checkers.compiled import mypyc_attr
@@ -17,7 +18,7 @@ from stalewatch.checkers.session_files import SessionFiles
 from stalewatch.checkers.stale_reads import StaleReads
 from stalewatch.checkers.unexpected_items import UnexpectedItems
 from stalewatch.checkers.unique_ids import UniqueIds
-from stalewatch.checkers.verdict import Findings, RunVerdict, Verdict, Violation
+from stalewatch.checkers.verdict import AGE_EDGES_NS, Findings, RunVerdict, Verdict, Violation
 from stalewatch.history.operation import Append, Depends, Draw, Final, Operation, Read, Write, replace
 
 GUARANTEES: dict[str, type[Guarantee]] = {
@@ -36,7 +37,91 @@ GUARANTEES: dict[str, type[Guarantee]] = {
     )
 }
 
+_OF_READS_AND_WRITES = (
+    StaleReads,
+    ReadYourWrites,
+    MonotonicReads,
+    ReadRegressions,
+    ConsistentPrefix,
+    PhantomReads,
+    LostWrites,
+    Conflicts,
+)
+
 _NONE: tuple[Violation, ...] = ()
+
+
+class _Usual:
+    """The judge of what most operations of one file are: ok writes, and ok reads that violate nothing.
+
+    It does in one step, without a call per guarantee, what the guarantees would do one after the other. It is no second
+    definition of them: a read that any of them might object to is left to them.
+    """
+
+    def __init__(self, guarantees: Iterable[Guarantee], *, overwriting: bool) -> None:
+        by_type = {type(guarantee): guarantee for guarantee in guarantees}
+        self._stale, self._own = by_type[StaleReads], by_type[ReadYourWrites]
+        self._monotonic, self._regressions = by_type[MonotonicReads], by_type[ReadRegressions]
+        self._prefix, self._phantoms = by_type[ConsistentPrefix], by_type[PhantomReads]
+        self._conflicts, self._lost = by_type[Conflicts], by_type[LostWrites]
+        self._overwriting = overwriting
+
+    def passes(self, read: Read, version: int, register: Register, view: SessionView) -> bool:
+        """Count a read if it surely violates nothing; else do nothing, and return False.
+
+        It shows a version that is known to be written, and none of the newest ones that floors can be made of is newer.
+        All of them are floors of it, since it started after the operations that set them had ended.
+        """
+        acknowledged, shown, start = register.acknowledged, register.shown, read.start
+        newest = acknowledged.top
+        if (
+            version < newest
+            or version < shown.top
+            or version < view.read
+            or version < view.written
+            or version < view.required
+            or start <= acknowledged.top_end
+            or start <= shown.top_end
+            or read.siblings
+            or (version != newest and version > 0 and (self._overwriting or version not in register.applied))
+            or (register.never_ended and version in register.never_ended)
+        ):
+            return False
+        if newest > 0:
+            verdict = self._stale.verdict
+            verdict.checked += 1
+            verdict.freshness.checked[bisect_right(AGE_EDGES_NS, start - acknowledged.top_end)] += 1
+        if version > 0:
+            self._phantoms.verdict.checked += 1
+            self._count_floors(shown.top, view)
+        if read.siblings is not None:
+            self._conflicts.verdict.checked += 1
+        elif self._conflicts.verdict.applicable:
+            self._conflicts.verdict.applicable = False
+        return True
+
+    def _count_floors(self, shown: int, view: SessionView) -> None:
+        if shown > 0:
+            self._regressions.verdict.checked += 1
+        if view.read > 0:
+            self._monotonic.verdict.checked += 1
+        if view.written > 0:
+            self._own.verdict.checked += 1
+        if view.required > 0:
+            self._prefix.verdict.checked += 1
+
+    def acknowledge(self, write: Write, version: int, end: int, register: Register, view: SessionView) -> None:
+        """Process an ok write that no read waits for."""
+        if version > register.acknowledged.top:
+            register.acknowledged.add(version, end, write)
+        if version > view.written:
+            view.written, view.written_by = version, write
+        known = register.acknowledged_writes
+        if known:
+            known[0].add(write, version, end)
+        else:
+            self._lost.on_acknowledged(write, version, end, register, 0)
+        register.applied.add(version)
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -68,6 +153,14 @@ class Judge:
         self._on_draw = self._overrides("on_draw")
         self._on_final = self._overrides("on_final")
         self._overwriting = frozenset(index for index, source in enumerate(sources) if source.overwriting)
+        self._usual = self._usual_operations()
+
+    def _usual_operations(self) -> _Usual | None:
+        """Return the judge of the usual operations; None if there are several files or guarantees that it knows not."""
+        asked = {*self._floors, *self._on_read, *self._on_write, *self._on_acknowledged}
+        if not self._one_file or any(type(one) not in _OF_READS_AND_WRITES for one in asked):
+            return None
+        return _Usual(self._guarantees.values(), overwriting=bool(self._overwriting))
 
     def _overrides(self, method: str) -> list[Guarantee]:
         """Return the guarantees that override that method; the others cost nothing."""
@@ -76,14 +169,10 @@ class Judge:
 
     def observe(self, operation: Operation, source: int = 0) -> Sequence[Violation]:
         """Judge an operation of the source with that index; return the violations that it reveals."""
-        if source in self._incomplete:
+        if self._incomplete and source in self._incomplete:
             self.context.add_incomplete_key(operation, source)
         if type(operation) is Read:
-            return (
-                self._overwriting_read(operation, source)
-                if source in self._overwriting
-                else self._read(operation, source)
-            )
+            return self._read(operation, source)
         if type(operation) is Write:
             return self._write(operation, source)
         return self._observe_rare(operation, source)
@@ -118,29 +207,48 @@ class Judge:
             return _NONE
         register = self._registers.get(read.key) or self._register(read.key)
         session = read.session if self._one_file else self._session(read.session, source)
-        view = known = register.views.get(session) or register.view(session)
+        view = register.views.get(session) or register.view(session)
+        usual = self._usual
+        if usual is None or read.owner is not None or not usual.passes(read, version, register, view):
+            found = self._judge_read(read, version, register, view, source)
+        else:
+            found = _NONE
+        if version > register.shown.top:
+            register.shown.add(version, read.end, read, source)
+        if version > view.read:
+            view.read, view.read_by = version, read
         if self._session_files is not None:
-            known = self._session_files.view(view, read, source)
+            self._session_files.add_read(read, version, source)
+        if read.depends is not None:
+            self.learn_dependency(read, read.depends, source)
+        return found
+
+    def _judge_read(
+        self, read: Read, version: int, register: Register, view: SessionView, source: int
+    ) -> tuple[Violation, ...]:
+        """Ask the guarantees; the read then updates the state that later ones are judged by, whether judged or not."""
         owner = read.owner
         judged = owner is None or self._is_judged(owner, source)
         found: tuple[Violation, ...] = _NONE
-        for guarantee in self._floors if judged else self._monotonic:
-            floor = guarantee.floor(read, register, known, source)
-            if floor > 0:
-                verdict = guarantee.verdict
-                verdict.checked += 1
-                if version < floor:
-                    found = (*found, verdict.add(guarantee.violation(read, version, register, known, source)))
+        if not self._may_be_late(version, register, source):
+            if self._session_files is not None:
+                view = self._session_files.view(view, read, source)
+            for guarantee in self._floors if judged else self._monotonic:
+                floor = guarantee.floor(read, register, view, source)
+                if floor > 0:
+                    verdict = guarantee.verdict
+                    verdict.checked += 1
+                    if version < floor:
+                        found = (*found, verdict.add(guarantee.violation(read, version, register, view, source)))
         if judged:
             for other in self._on_read:
                 violation = other.on_read(read, version, register, source)
                 if violation is not None:
                     found = (*found, violation)
-        self._learn_from_read(read, version, register, view, source)
         return found
 
-    def _overwriting_read(self, read: Read, source: int) -> Sequence[Violation]:
-        """Judge a read of an overwriting register.
+    def _may_be_late(self, version: int, register: Register, source: int) -> bool:
+        """Return whether a read of that version of an overwriting register is judged by no floor.
 
         No floor judges a version above 0 whose write was not acknowledged before. A write of unknown outcome may take
         effect at any later moment, and then an older version wins. Example: w(1) ok, w(2) unknown, w(3) ok; a read of 2
@@ -152,37 +260,18 @@ class Judge:
         operation that proves that it did so before the read started. Then nothing can have brought v back. That holds
         for a floor from a read that is not judged itself, too: it still shows that its version was there.
         """
-        version = read.version
-        if read.outcome != "ok" or not version or self._register(read.key).is_acknowledged(version):
-            return self._read(read, source)
-        register = self._register(read.key)
-        judged = read.owner is None or self._is_judged(read.owner, source)
-        found = _found(one.on_read(read, version, register, source) for one in self._on_read) if judged else _NONE
-        view = register.view(self._session(read.session, source))
-        self._learn_from_read(read, version, register, view, source)
-        return found
+        return version > 0 and source in self._overwriting and not register.is_acknowledged(version)
 
     def _overwriting_final(self, final: Final, source: int) -> Sequence[Violation]:
-        """Judge a final read; if it shows what `_overwriting_read` would not compare, to some it shows no version."""
+        """Judge a final read; if it shows what may be late, then to the guarantees of floors it shows no version."""
         version, register = final.version, self._register(final.key)
-        if final.outcome != "ok" or not version or register.is_acknowledged(version):
+        if final.outcome != "ok" or version is None or not self._may_be_late(version, register, source):
             return self._final(final, source)
         unproven = replace(final, version=None)
         return _found(
             one.on_final(unproven if isinstance(one, FloorGuarantee | LostWrites) else final, register, source)
             for one in self._on_final
         )
-
-    def _learn_from_read(self, read: Read, version: int, register: Register, view: SessionView, source: int) -> None:
-        """Update the state that later reads are judged by; reads that are not judged count too."""
-        if version > register.shown.top:
-            register.shown.add(version, read.end, read, source)
-        if version > view.read:
-            view.read, view.read_by = version, read
-        if self._session_files is not None:
-            self._session_files.add_read(read, version, source)
-        if read.depends is not None:
-            self.learn_dependency(read, read.depends, source)
 
     def learn_dependency(self, read: Read, depends: Depends, source: int) -> None:
         """Remember what the session of an ok read must find under another key."""
@@ -202,6 +291,11 @@ class Judge:
             return _NONE
         register = self._registers.get(write.key) or self._register(write.key)
         if write.outcome == "ok" and end is not None:
+            usual = self._usual
+            if usual is not None and not register.waiting:
+                view = register.views.get(write.session) or register.view(write.session)
+                usual.acknowledge(write, version, end, register, view)
+                return _NONE
             self._acknowledge(write, version, end, register, source)
         found: Sequence[Violation] = _NONE
         for one in self._on_write:
