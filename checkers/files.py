@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from stalewatch.checkers.guarantee import JudgeContext
 from stalewatch.checkers.judge import Judge
 from stalewatch.checkers.shards import judge_in_shards, number_of_jobs
 from stalewatch.history.reader import BadHistory, History
@@ -22,9 +21,10 @@ class _Progress:
 
     def update(self, count: int, source: int) -> None:
         """Report the number of operations about once per million."""
+        millions = count // PROGRESS_EVERY
+        if millions > self.count // PROGRESS_EVERY:
+            self._report(millions * PROGRESS_EVERY)
         self.count, self.source = count, source
-        if not count % PROGRESS_EVERY:
-            self._report(count)
 
 
 def judge_files(
@@ -37,35 +37,17 @@ def judge_files(
     """
     history, so_far = History(paths), _Progress(progress)
     jobs = jobs or number_of_jobs(history.paths)
-    judge: Judge | None = None
     with _no_collection():
         try:
-            if jobs > 1:
-                return judge_in_shards(history, jobs, so_far.update)
-            judge = Judge(JudgeContext(tuple(history.sources), history.horizon_ns))
-            _judge_all(judge, history, so_far)
-        except MemoryError:
-            del judge  # else there may be too little left to say so
-            gc.collect()
+            return judge_in_shards(history, jobs, so_far.update)
+        except MemoryError as error:
+            error.__traceback__ = None  # it holds the judge, and there may be too little left to say so
             raise BadHistory(
                 history.paths[so_far.source],
                 None,
                 f"out of memory after {so_far.count:,} operations; "
                 "memory grows with the number of keys, and of sessions per key",
             ) from None
-    return judge
-
-
-def _judge_all(judge: Judge, history: History, so_far: _Progress) -> None:
-    observe, count, source = judge.observe, 0, 0
-    try:
-        for count, (operation, source) in enumerate(history.operations(), 1):
-            observe(operation, source)
-            if not count % PROGRESS_EVERY:
-                so_far.update(count, source)
-        judge.finish()
-    finally:
-        so_far.count, so_far.source = count, source
 
 
 @contextmanager

@@ -52,7 +52,7 @@ class _Steps:
         if keep:
             self.dropped = True
             del self.ends[:keep], self.values[:keep], self.operations[:keep]
-        self.limit = 2 * len(self.ends) + self.SLACK
+        self.limit = len(self.ends) * 5 // 4 + self.SLACK
 
 
 class Staircase:
@@ -199,10 +199,11 @@ class SourceStaircases(Staircase):
 
 
 class Place:
-    """Where in the history a judge is, by a number that rises; 0 where nobody counts.
+    """The position in the history of the operation being judged, as a rising number; always 0 if nobody sets it.
 
-    What waits for the end of the history is decided in the order in which it began to wait. Before a guarantee's
-    `finish` yields, it sets this back to where that was, so that shards can be put in one order (see `shards`).
+    What has to wait for the end of the history is decided in the order in which it began to wait. Before the `finish`
+    of a guarantee yields, it sets the position back to where the waiting began, which is how the findings of several
+    shards are put into one order (see `shards`).
     """
 
     __slots__ = ("number",)

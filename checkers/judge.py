@@ -52,10 +52,10 @@ _NONE: tuple[Violation, ...] = ()
 
 
 class _Usual:
-    """The judge of what most operations of one file are: ok writes, and ok reads that violate nothing.
+    """Judges the operations that most histories consist of: ok writes, and ok reads that violate nothing.
 
-    It does in one step, without a call per guarantee, what the guarantees would do one after the other. It is no second
-    definition of them: a read that any of them might object to is left to them.
+    It does in one step, without a call per guarantee, what the guarantees would do one after the other. It is not a
+    second definition of them: a read that any of them might object to is left to them.
     """
 
     def __init__(self, guarantees: Iterable[Guarantee], *, overwriting: bool) -> None:
@@ -67,10 +67,11 @@ class _Usual:
         self._overwriting = overwriting
 
     def passes(self, read: Read, version: int, register: Register, view: SessionView) -> bool:
-        """Count a read if it surely violates nothing; else do nothing, and return False.
+        """Count a read and return True if it certainly violates nothing; else do nothing and return False.
 
-        It shows a version that is known to be written, and none of the newest ones that floors can be made of is newer.
-        All of them are floors of it, since it started after the operations that set them had ended.
+        It certainly violates nothing if its version is known to be written, and is not below the newest version that
+        any floor can have. If it also started after the operations that set those versions had ended, they are its
+        floors, and which guarantees check it is known as well.
         """
         acknowledged, shown, start = register.acknowledged, register.shown, read.start
         newest = acknowledged.top
@@ -156,7 +157,7 @@ class Judge:
         self._usual = self._usual_operations()
 
     def _usual_operations(self) -> _Usual | None:
-        """Return the judge of the usual operations; None if there are several files or guarantees that it knows not."""
+        """Return the judge of usual operations; None if there are several files or guarantees unknown to it."""
         asked = {*self._floors, *self._on_read, *self._on_write, *self._on_acknowledged}
         if not self._one_file or any(type(one) not in _OF_READS_AND_WRITES for one in asked):
             return None
@@ -176,6 +177,39 @@ class Judge:
         if type(operation) is Write:
             return self._write(operation, source)
         return self._observe_rare(operation, source)
+
+    def pass_usual(self, key: str, operations: Sequence[Operation]) -> int:
+        """Judge operations of one key in order, up to the first that is unusual; return how many.
+
+        This is faster than `observe` for operations of many keys in turn, which find little in the processor's caches.
+        None of them violates anything or affects another key, so the caller may judge the keys in any order.
+        """
+        usual = self._usual
+        if usual is None or self._incomplete:
+            return 0
+        register = self._registers.get(key) or self._register(key)
+        views = register.views
+        for number, operation in enumerate(operations):
+            if type(operation) is Read:
+                version = operation.version
+                if operation.outcome != "ok" or version is None or operation.depends is not None:
+                    return number
+                view = views.get(operation.session) or register.view(operation.session)
+                if operation.owner is not None or not usual.passes(operation, version, register, view):
+                    return number
+                if version > register.shown.top:
+                    register.shown.add(version, operation.end, operation)
+                if version > view.read:
+                    view.read, view.read_by = version, operation
+            elif type(operation) is Write:
+                version, end = operation.version, operation.end
+                if operation.outcome != "ok" or version is None or end is None or register.waiting:
+                    return number
+                view = views.get(operation.session) or register.view(operation.session)
+                usual.acknowledge(operation, version, end, register, view)
+            else:
+                return number
+        return len(operations)
 
     def _observe_rare(self, operation: Operation, source: int) -> Sequence[Violation]:
         if isinstance(operation, Append):
@@ -336,7 +370,7 @@ class Judge:
         return list(self.conclude())
 
     def conclude(self) -> Iterator[Violation]:
-        """Do what `finish` does, one violation after the other."""
+        """Yield what `finish` returns, one violation at a time."""
         for guarantee in self._guarantees.values():
             yield from guarantee.finish()
         items = self._guarantees[UnexpectedItems.name]

@@ -49,7 +49,7 @@ class AcknowledgedWrites:
         if dropped:
             self._dropped_until = _end(self._recent[dropped - 1])
             del self._recent[:dropped]
-        self._limit = 2 * len(self._recent) + self.SLACK
+        self._limit = len(self._recent) * 5 // 4 + self.SLACK
 
     def missing(self, held: int, before: int) -> tuple[int, int, list[Write]] | None:
         """Return of the writes that ended before that time: how many, how many above `held`, and those still known.

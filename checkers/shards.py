@@ -1,10 +1,13 @@
-"""Judging of one history by several processes, each of which judges some of the keys; the result is that of one.
+"""Splits the judging of a history by key over several processes; the result is the same as that of one.
 
-One process reads the history, and checks the rules of files there, as if it were alone: sessions, versions written
-twice, turns, the order of lines. So bad input has the same file, line and reason whatever the number of jobs. It judges
-some keys itself, and passes the operations of the others on, in the order of the history.
+One process reads the history and checks the rules of files, as if it were alone: sessions, versions written twice,
+turns, the order of lines. So bad input has the same file, line and reason whatever the number of jobs. It passes the
+lines on to the others, or judges the operations itself if there are none.
 
-Why the result is the same:
+Operations are judged in batches, key by key, because an operation of another key finds the processor's caches cold.
+`Shard.take` says why that changes nothing.
+
+Why the number of processes changes nothing:
 
 - All state of a judge belongs to a key, and so does every violation. `SessionView` and the past of `SessionFiles` are
   what a session did to one key. What an operation finds and leaves there depends on the operations of that key before
@@ -20,15 +23,17 @@ Why the result is the same:
   is the last one.
 """
 
+import gc
 import os
 import pickle
 import subprocess
 import sys
 from array import array
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -37,7 +42,7 @@ from stalewatch.checkers.judge import Judge
 from stalewatch.checkers.verdict import WITNESSES, Findings, Verdict, Violation
 from stalewatch.history.codec import decode_lines, encode_lines
 from stalewatch.history.operation import Fault, Operation, Read, Record
-from stalewatch.history.reader import BadHistory, History
+from stalewatch.history.reader import BadHistory, Block, History
 
 LEAST_BYTES = 1 << 24
 """The shortest history that several jobs judge by default: starting one takes the time of 50,000 operations."""
@@ -48,16 +53,13 @@ COMPRESSION = 10
 MOST_JOBS = 4
 """The most jobs by default: more would wait for the one that reads."""
 
-BATCH = 4096
-"""Operations that are read between two deliveries to the shards."""
+BATCH = 1 << 14
+"""About how many operations are read between two deliveries to the shards."""
 
 PIPE_BYTES = 1 << 20
 
-READING, DECODING, JUDGING = 1.1, 0.5, 3.5
-"""How long a job takes to read an operation with its rules, to receive one from it, and to judge one, in proportion."""
-
 SLOTS = 256
-"""Keys are spread over so many slots, and slots over the jobs."""
+"""Keys are spread over so many slots, and slots over the jobs that judge."""
 
 _Rank = tuple[bool, int]
 """Whether it was found at the end, and its place in the history."""
@@ -73,6 +75,18 @@ class Part(NamedTuple):
     causes: dict[str, dict[str, _Rank]]
 
 
+class Batch(NamedTuple):
+    """The places of some operations on their way to a shard.
+
+    A number is the place in the history times the number of sources, plus the source; or the complement of that for an
+    operation that is only to be learnt from.
+    """
+
+    numbers: "array[int]"
+    sizes: "array[int] | None"
+    """How many operations of one key follow each other; None if they are in the order of the history."""
+
+
 class Shard:
     """The judge of some of the keys, which notes where in the history it finds what."""
 
@@ -82,13 +96,31 @@ class Shard:
         self._witnesses: dict[str, list[_Rank]] = {}
         self._causes: dict[str, dict[str, _Rank]] = {}
 
-    def take(self, places: Iterable[int], operations: Iterable[Operation | Record]) -> None:
-        """Judge operations. Each comes with its place times the number of sources, plus its source.
+    def take(self, batch: Batch, operations: Sequence[Operation | Record], _lines: Sequence[bytes] = ()) -> None:
+        """Judge operations, those of each key in the order of the history.
 
-        One that is only to be learnt from comes with the complement of that.
+        What is usual is judged key by key. The first operation of a key that is not, and those of the key after it, are
+        judged later in the order of the history, with those of other keys. Keys of a grouped batch have nothing to do
+        with each other, and only unusual operations find anything.
         """
+        numbers = batch.numbers
+        if batch.sizes is None:
+            self._take_in_order(zip(numbers, operations, strict=True))
+            return
+        later: list[tuple[int, Operation | Record]] = []
+        begin = 0
+        for size in batch.sizes:
+            group = operations[begin : begin + size]
+            passed = self.judge.pass_usual(group[0].key, group)  # type: ignore[union-attr,arg-type] # no Fault or Close
+            if passed < size:
+                later += zip(numbers[begin + passed : begin + size], group[passed:], strict=True)
+            begin += size
+        later.sort(key=itemgetter(0))
+        self._take_in_order(later)
+
+    def _take_in_order(self, numbered: Iterable[tuple[int, Operation | Record]]) -> None:
         observe, place, sources = self.judge.observe, self._context.place, len(self._context.sources)
-        for number, operation in zip(places, operations, strict=True):
+        for number, operation in numbered:
             if number < 0:
                 self._learn(operation, ~number % sources)
                 continue
@@ -150,25 +182,58 @@ def number_of_jobs(paths: Sequence[Path]) -> int:
 
 
 class _Queue:
-    """Operations on their way to one shard."""
+    """Operations on their way to one shard, as operations or, if it `takes_lines` and these are known, as lines."""
 
-    __slots__ = ("deliver", "operations", "places")
+    def __init__(
+        self, deliver: Callable[[Batch, list[Operation], list[bytes]], None], *, takes_lines: bool = False
+    ) -> None:
+        self._deliver = deliver
+        self._takes_lines = takes_lines
+        self._empty()
 
-    def __init__(self, deliver: Callable[[Sequence[int], Sequence[Operation]], None]) -> None:
-        self.deliver = deliver
-        self.places = array("q")
-        self.operations: list[Operation] = []
+    def _empty(self) -> None:
+        self._numbers, self._sizes = array("q"), array("q")
+        self._operations: list[Operation] = []
+        self._lines: list[bytes] = []
 
-    def add(self, place: int, operation: Operation) -> None:
+    def add(self, number: int, operation: Operation) -> None:
         """Add an operation."""
-        self.places.append(place)
-        self.operations.append(operation)
+        self._numbers.append(number)
+        self._operations.append(operation)
 
-    def flush(self) -> None:
+    def add_group(self, numbers: Iterable[int], indexes: Sequence[int], read: "_Read") -> None:
+        """Add those operations, of one key, of what was read."""
+        self._sizes.append(len(indexes))
+        self._numbers.extend(numbers)
+        if self._takes_lines and read.lines is not None:
+            self._lines += [read.lines[index] for index in indexes]
+        else:
+            self._operations += [read.operations[index] for index in indexes]
+
+    def flush(self, *, grouped: bool) -> None:
         """Deliver what is there."""
-        if self.operations:
-            self.deliver(self.places, self.operations)
-            self.places, self.operations = array("q"), []
+        if self._numbers:
+            batch = Batch(self._numbers, self._sizes if grouped else None)
+            self._deliver(batch, self._operations, self._lines)
+            self._empty()
+
+
+class _Read:
+    """What was read since the last delivery: operations, their sources and, if all are known, their lines."""
+
+    def __init__(self) -> None:
+        self.operations: list[Operation] = []
+        self.sources: list[int] = []
+        self.lines: list[bytes] | None = []
+
+    def add(self, block: Block) -> None:
+        """Add a block."""
+        self.operations += block.operations
+        self.sources += block.sources
+        if block.lines is None or self.lines is None:
+            self.lines = None
+        else:
+            self.lines += block.lines.split(b"\n")[: len(block.operations)]
 
 
 class _Job:
@@ -187,9 +252,9 @@ class _Job:
         )
         self._send((tuple(history.sources), history.horizon_ns))
 
-    def deliver(self, places: Sequence[int], operations: Sequence[Operation]) -> None:
-        """Pass operations on, as lines: encoding and decoding those is faster than pickling."""
-        self._send((places, encode_lines(operations)[:-1]))
+    def deliver(self, batch: Batch, operations: Sequence[Operation], lines: Sequence[bytes]) -> None:
+        """Pass operations on, as the lines that they were read from, or new ones: that is faster than pickling."""
+        self._send((tuple(batch), b"\n".join(lines) if lines else encode_lines(operations)[:-1]))
 
     def part(self) -> Part:
         """Return what it found."""
@@ -236,13 +301,14 @@ def _stream(stream: IO[bytes] | None) -> IO[bytes]:
 
 def serve() -> None:
     """Judge the shard that another process sends on standard input, and write what was found on standard output."""
+    gc.disable()  # operations hold no cycles
     stream = sys.stdin.buffer
     answer: Part | None = None
     try:
         shard = Shard(JudgeContext(*pickle.load(stream)))  # noqa: S301 # from the process that started this one
         while (message := pickle.load(stream)) is not None:  # noqa: S301
-            places, lines = message
-            shard.take(places, decode_lines(lines))
+            batch, lines = message
+            shard.take(Batch(*batch), decode_lines(lines))
         answer = shard.finish()
     except EOFError:
         return  # the other one has given up
@@ -252,11 +318,12 @@ def serve() -> None:
 
 
 def _table(queues: Sequence[_Queue]) -> list[_Queue]:
-    """Return the queue of each slot of keys; the job that reads, the first one, has fewer, so that all end at once."""
-    others = len(queues) - 1
-    each = (JUDGING + DECODING) / others
-    own = round(SLOTS * max(0.0, (each - READING) / (each + JUDGING)))
-    return [queues[0] if slot < own else queues[1 + slot % others] for slot in range(SLOTS)]
+    """Return the queue of each slot of keys; the first one, of the process that reads, only gets any if it is alone.
+
+    Reading takes about as long as judging, and each of them is faster if the other does not use the same caches.
+    """
+    judging = queues[1:] or queues
+    return [judging[slot % len(judging)] for slot in range(SLOTS)]
 
 
 @contextmanager
@@ -271,13 +338,13 @@ def _started(history: History, number: int) -> Iterator[list[_Job]]:
 
 
 def judge_in_shards(history: History, jobs: int, progress: Callable[[int, int], None]) -> Judge:
-    """Return a finished judge of the history, which `jobs` processes judge, 2 or more.
+    """Return a finished judge of the history, which `jobs` processes judge, this one included.
 
     `progress` is called after every batch with the number of operations so far, and the source of the last.
     """
     own = Shard(JudgeContext(tuple(history.sources), history.horizon_ns))
     with _started(history, jobs - 1) as others:
-        _feed(history, [_Queue(own.take), *(_Queue(job.deliver) for job in others)], progress)
+        _feed(history, [_Queue(own.take), *(_Queue(job.deliver, takes_lines=True) for job in others)], progress)
         findings = merged([own.finish(), *(job.part() for job in others)])
     own.judge.adopt(findings)
     return own.judge
@@ -285,22 +352,55 @@ def judge_in_shards(history: History, jobs: int, progress: Callable[[int, int], 
 
 def _feed(history: History, queues: Sequence[_Queue], progress: Callable[[int, int], None]) -> None:
     """Deliver every operation to the queue of its key, and what it says of another key to that one's."""
-    table, sources = _table(queues), len(history.sources)
-    place = source = 0
-    for place, (operation, source) in enumerate(history.operations(), 1):
-        if not isinstance(operation, Fault):
-            queue = table[hash(operation.key) % SLOTS]
-            number = place * sources + source
-            queue.places.append(number)
-            queue.operations.append(operation)
-            if isinstance(operation, Read) and operation.depends is not None:
-                effect = operation.outcome == "ok" and operation.version is not None
-                other = table[hash(operation.depends.key) % SLOTS]
-                if effect and other is not queue:
-                    other.add(~number, operation)
-        if not place % BATCH:
-            for queue in queues:
-                queue.flush()
-            progress(place, source)
-    for queue in queues:
-        queue.flush()
+    table, files = _table(queues), len(history.sources)
+    place = 0
+    for read in _batches(history):
+        groups = _by_key(read.operations) if files == 1 else None
+        if groups is None:
+            _add_in_order(read, place + 1, table, files)
+        else:
+            for key, indexes in groups.items():
+                table[hash(key) % SLOTS].add_group([place + 1 + index for index in indexes], indexes, read)
+        for queue in queues:
+            queue.flush(grouped=groups is not None)
+        place += len(read.operations)
+        progress(place, read.sources[-1])
+
+
+def _batches(history: History) -> Iterator[_Read]:
+    """Yield as many operations at a time as make groups of some size by their keys."""
+    read = _Read()
+    for block in history.blocks():
+        read.add(block)
+        if len(read.operations) >= BATCH:
+            yield read
+            read = _Read()
+    if read.operations:
+        yield read
+
+
+def _by_key(operations: Sequence[Operation]) -> Mapping[str, list[int]] | None:
+    """Return the indexes of each key's operations; None if one says something of another key."""
+    groups: defaultdict[str, list[int]] = defaultdict(list)
+    for index, operation in enumerate(operations):
+        if isinstance(operation, Fault):
+            continue
+        groups[operation.key].append(index)
+        if type(operation) is Read and operation.depends is not None:
+            return None
+    return groups
+
+
+def _add_in_order(read: _Read, first: int, table: Sequence[_Queue], files: int) -> None:
+    """Add operations, of which the first has that place, and what they say of other keys, to the queues of the keys."""
+    for place, (operation, source) in enumerate(zip(read.operations, read.sources, strict=True), first):
+        if isinstance(operation, Fault):
+            continue
+        queue = table[hash(operation.key) % SLOTS]
+        number = place * files + source
+        queue.add(number, operation)
+        if type(operation) is Read and operation.depends is not None:
+            effect = operation.outcome == "ok" and operation.version is not None
+            other = table[hash(operation.depends.key) % SLOTS]
+            if effect and other is not queue:
+                other.add(~number, operation)

@@ -15,12 +15,13 @@ They started last, so this is also their place between files.
 import heapq
 import stat
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from operator import itemgetter
 from pathlib import Path
+from typing import NamedTuple
 
 from stalewatch.history.codec import MalformedLine, decode, decode_header, decode_lines
 from stalewatch.history.compression import LONGEST_LINE_BYTES, CorruptData, MissingCodec, TruncatedData, read_chunks
@@ -38,6 +39,8 @@ from stalewatch.history.rules import (
 TAIL_BYTES = 1 << 16
 BLOCK_BYTES = 1 << 20
 """The longest block of lines that is decoded at once; the records of a longer one could take too much memory."""
+BLOCK_OPERATIONS = 4096
+"""How many operations of several files are passed on at once."""
 LONGEST_HORIZON_S = 10**10  # three hundred years: no run outlasts it
 
 
@@ -67,6 +70,16 @@ class Source:
         return self.clock_error_ns + other.clock_error_ns
 
 
+class Block(NamedTuple):
+    """Operations that follow each other in a history."""
+
+    operations: Sequence[Operation]
+    sources: Sequence[int]
+    """The indexes of their sources."""
+    lines: bytes | None = None
+    """The lines of the file that they were read from, one after the other, if known; more may follow."""
+
+
 class History:
     """The files of one run."""
 
@@ -94,16 +107,26 @@ class History:
 
     def operations(self) -> Iterator[tuple[Operation, int]]:
         """Yield every operation and the index of its source, in the order of the history; raise `BadHistory`."""
+        for block in self.blocks():
+            yield from zip(block.operations, block.sources, strict=True)
+
+    def blocks(self) -> Iterator[Block]:
+        """Yield the operations, many at a time; raise `BadHistory` after the good ones.
+
+        The rules of files see the operations in the order of the history. So only a single file is checked block by
+        block: if two files write the same version, the second write is the one to report.
+        """
         written: dict[str, VersionRanges] = {}
+        rules = [FileRules(written, overwriting=source.overwriting) for source in self.sources]
+        if len(self.paths) == 1:
+            blocks = _valid_blocks(_record_blocks(self.paths[0]), self.paths[0], rules[0])
+            return (Block(operations, bytes(len(operations)), lines) for operations, lines in _in_order(blocks))
         streams = [
-            _stream(path, FileRules(written, overwriting=self.sources[source].overwriting), source)
-            for source, path in enumerate(self.paths)
+            _stream(path, rule, source) for source, (path, rule) in enumerate(zip(self.paths, rules, strict=True))
         ]
-        if len(streams) == 1:
-            return streams[0]
         merged = (pair for _, pair in heapq.merge(*map(_timed, streams), key=itemgetter(0)))
-        rules: list[tuple[int, WorkerRules | TurnsBetweenFiles]] = [*self._worker_rules(), *self._write_turns()]
-        return self._checked(merged, rules) if rules else merged
+        between: list[tuple[int, WorkerRules | TurnsBetweenFiles]] = [*self._worker_rules(), *self._write_turns()]
+        return _in_blocks(self._checked(merged, between) if between else merged)
 
     def _worker_rules(self) -> Iterator[tuple[int, WorkerRules]]:
         """Yield the rules of workers with several files, for each of the files' sources."""
@@ -153,52 +176,102 @@ def _timed(stream: Iterator[tuple[Operation, int]]) -> Iterator[tuple[tuple[int,
         yield times, pair
 
 
+_RecordBlock = tuple[list[Record], bytes | None]
+"""Records, and their lines."""
+
+_ValidBlock = tuple[list[Operation], bool, bytes | None]
+"""Operations, whether some may have no duration, and their lines."""
+
+
+def _in_blocks(pairs: Iterator[tuple[Operation, int]]) -> Iterator[Block]:
+    operations: list[Operation] = []
+    sources: list[int] = []
+    try:
+        for operation, source in pairs:
+            operations.append(operation)
+            sources.append(source)
+            if len(operations) == BLOCK_OPERATIONS:
+                yield Block(operations, sources)
+                operations, sources = [], []
+    except BadHistory:
+        yield Block(operations, sources)
+        raise
+    yield Block(operations, sources)
+
+
 def _stream(path: Path, rules: FileRules, source: int) -> Iterator[tuple[Operation, int]]:
+    """Yield one of several files' operations, each checked when it is asked for."""
+    one_by_one = (([record], None) for records, _ in _record_blocks(path) for record in records)
+    blocks = _in_order(_valid_blocks(one_by_one, path, rules))
+    return ((operation, source) for operations, _ in blocks for operation in operations)
+
+
+def _in_order(blocks: Iterator[_ValidBlock]) -> Iterator[tuple[list[Operation], bytes | None]]:
     """Yield one file's operations by end; reads and writes of no duration come after others of the same end.
 
     The file may hold an instant [E, E] before [s, E] of the same session. In the session's own order it comes after,
     and the checkers of session guarantees rely on that order.
     """
-    instants: list[tuple[Operation, int]] = []
+    instants: list[Operation] = []
     instant = NEVER
-    for operation in _valid_operations(path, rules):
-        end = operation.end
-        if instants and end is not None and end > instant:
-            yield from instants
-            instants.clear()
-        if operation.start == end and isinstance(operation, Read | Write):
-            instants.append((operation, source))
-            instant = end
-        else:
-            yield operation, source
-    yield from instants
+    for operations, some_are_instants, lines in blocks:
+        if not instants and not some_are_instants:
+            yield operations, lines
+            continue
+        ordered: list[Operation] = []
+        for operation in operations:
+            end = operation.end
+            if instants and end is not None and end > instant:
+                ordered += instants
+                instants.clear()
+            if operation.start == end and isinstance(operation, Read | Write):
+                instants.append(operation)
+                instant = end
+            else:
+                ordered.append(operation)
+        yield ordered, None
+    yield instants, None
 
 
-def _valid_operations(path: Path, rules: FileRules) -> Iterator[Operation]:
-    """Yield the operations after the header; raise `BadHistory` at the first line that breaks a rule."""
-    check, number, closed = rules.check, 1, False
-    blocks = _record_blocks(path)  # a name, so that it outlives a MemoryError: closing a generator takes memory
+def _valid_blocks(blocks: Iterator[_RecordBlock], path: Path, rules: FileRules) -> Iterator[_ValidBlock]:
+    """Yield the operations; raise `BadHistory` at the first that breaks a rule.
+
+    `blocks` is a name of the caller's, too, so that it outlives a MemoryError: closing a generator takes memory.
+    """
+    before, index, closed = 1, 0, False
+    records: list[Record] = []
     try:
-        for records in blocks:
-            for record in records:
-                number += 1
+        for records, lines in blocks:
+            index, some_are_instants = 0, False
+            while index < len(records):
                 if closed:
                     raise InvalidRecord("unexpected line after the close line")
-                if type(record) is Close:
-                    closed = True
-                    _check_not_negative(record.clock_error_ns, "clock_error_ns")
-                    continue
-                check(record)  # type: ignore[arg-type] # all but Close
-                yield record  # type: ignore[misc] # all but Close
+                index = rules.pass_usual(records, index)
+                if index < len(records):
+                    record = records[index]
+                    if isinstance(record, Close):
+                        closed = True
+                        _check_not_negative(record.clock_error_ns, "clock_error_ns")
+                    else:
+                        rules.check(record)
+                        some_are_instants = some_are_instants or record.start == record.end
+                    index += 1
+            before += index
+            yield _without_close(records, closed=closed), some_are_instants, lines
     except InvalidRecord as error:
-        raise BadHistory(path, number, str(error)) from None
+        yield _without_close(records[:index], closed=closed), True, None
+        raise BadHistory(path, before + index + 1, str(error)) from None
     except (MalformedLine, CorruptData) as error:
-        raise BadHistory(path, number + 1, str(error)) from None
+        raise BadHistory(path, before + 1, str(error)) from None
     except OSError as error:
         raise BadHistory(path, None, _reason(error)) from None
 
 
-def _record_blocks(path: Path) -> Iterator[Iterable[Record]]:
+def _without_close(records: list[Record], *, closed: bool) -> list[Operation]:
+    return [one for one in records if type(one) is not Close] if closed else records  # type: ignore[return-value,misc] # no Close
+
+
+def _record_blocks(path: Path) -> Iterator[_RecordBlock]:
     """Yield the records after the header, many at a time.
 
     A block with a line that holds none is decoded line by line, so that those before it come first. What a block holds
@@ -208,9 +281,14 @@ def _record_blocks(path: Path) -> Iterator[Iterable[Record]]:
     _header, newline, first = next(blocks, b"").partition(b"\n")
     for block in chain([first] if newline else [], blocks):
         try:
-            yield decode_lines(block) if len(block) <= BLOCK_BYTES else map(decode, block.split(b"\n"))
+            records = decode_lines(block) if len(block) <= BLOCK_BYTES else None
         except MalformedLine:
-            yield map(decode, block.split(b"\n"))
+            records = None
+        if records is None:
+            for line in block.split(b"\n"):
+                yield [decode(line)], line
+        else:
+            yield records, block
 
 
 def _line_blocks(path: Path) -> Iterator[bytes]:

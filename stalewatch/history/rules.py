@@ -3,7 +3,7 @@
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 
-from stalewatch.history.operation import Append, Draw, Fault, Final, Operation, Read, Write
+from stalewatch.history.operation import Append, Draw, Fault, Final, Operation, Read, Record, Write
 
 NEVER = -(2**127)  # before every time that a file may hold
 FOREVER = 2**127
@@ -44,6 +44,13 @@ class VersionRanges:
         if self._lower is not None:
             yield from zip(*self._lower, strict=True)
         yield self._first, self._last
+
+    def add_next(self, version: int) -> bool:
+        """Add the version if it is the one after the highest member; return whether it is."""
+        if version != self._last + 1:
+            return False
+        self._last = version
+        return True
 
     def add(self, version: int) -> bool:
         """Add the version; return False if it was a member already."""
@@ -227,6 +234,34 @@ class FileRules:
         self._last_end = NEVER
         self._sessions = SessionTimes()
         self._session_end = self._sessions.last_end
+
+    def pass_usual(self, records: Sequence[Record], index: int) -> int:
+        """Return the index of the first record from that one on that has to be looked at more closely.
+
+        Those before it are ok reads and ok writes of some duration that break no rule, and are checked by this.
+        """
+        written, session_end, last = self._written, self._session_end, self._last_end
+        for index in range(index, len(records)):  # noqa: B020, PLR1704 # where it goes on
+            record = records[index]
+            if type(record) is not Read and type(record) is not Write:
+                break
+            start, end, version, session = record.start, record.end, record.version, record.session
+            if end is None or version is None or record.outcome != "ok":
+                break
+            if not (start < end and last <= end < FOREVER and session_end.get(session, NEVER) <= start):
+                break
+            if type(record) is Read:
+                if version < 0:
+                    break
+            else:
+                ranges = written.get(record.key)
+                if ranges is None or self._turns is not None or not ranges.add_next(version):
+                    break
+            session_end[session] = last = end
+        else:
+            index = len(records)
+        self._last_end = last
+        return index
 
     def check(self, operation: Operation) -> None:
         """Raise `InvalidRecord` if the operation breaks a rule."""

@@ -133,7 +133,7 @@ def many_keys(path: Path) -> None:
     line = '{"op":"write","session":"s%d","key":"%d","version":2,"start":%d,"end":%d,"outcome":"ok","node":"%01999d"}\n'
     with path.open("w") as file:
         file.write(HEADER.decode())
-        file.writelines(line % (number, number, number, number, number) for number in range(90_000))
+        file.writelines(line % (number, number, number, number, number) for number in range(130_000))
 
 
 @pytest.mark.parametrize(
