@@ -38,14 +38,22 @@ class Check(NamedTuple):
 
 
 def main() -> None:
-    """Print operations per second of CPU, and memory, for plain and compressed files, then the ratio to porcupine."""
+    """Print the speed of checks over porcupine's, then operations per second of CPU, and memory, by kind of file."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        _print_speed(folder)
         if shutil.which("go") is None:
             print("Go is not installed: no comparison with porcupine")
         else:
-            _print_ratio(folder, LENGTHS[-1])
+            rows = [(jobs, f"{ratio:.2f}", spread) for jobs, ratio, spread in _ratios(folder, LENGTHS[-1])]
+            title = f"{LENGTHS[-1]:,} operations on 1,000 keys"
+            print_table(title, ("check", "speed over porcupine's", "spread"), rows)
+        _print_speed(folder)
+
+
+def ratios() -> list[tuple[str, float, str]]:
+    """Return for one and two jobs a name, the median speed of check over porcupine's, and the spread; needs Go."""
+    with tempfile.TemporaryDirectory() as name:
+        return _ratios(Path(name), LENGTHS[-1])
 
 
 def _print_speed(folder: Path) -> None:
@@ -62,26 +70,31 @@ def _print_speed(folder: Path) -> None:
     print_table("stalewatch check", columns, rows)
 
 
-def _print_ratio(folder: Path, length: int) -> None:
-    """Print how much faster than porcupine's check, on a history that is linearizable: others may take it for ever."""
+def _ratios(folder: Path, length: int) -> list[tuple[str, float, str]]:
+    """Compare with porcupine on a history that is linearizable: it may take for ever for others."""
     path, exported = _written(folder / "linearizable.jsonl", operations(length, lagging=0)), folder / "exported.json"
     judge = folder / "porcupine"
     subprocess.run(["go", "build", "-o", judge, "."], cwd=PORCUPINE, check=True)  # noqa: S607
     command = ("history", "export", str(path), "--format", "json", "-o", str(exported))
     subprocess.run([sys.executable, "-m", "stalewatch", *command], check=True, stderr=subprocess.DEVNULL)
-    rows = []
-    for jobs in (1, 2):
-        ratios = []
-        for _ in range(REPEATS):
-            done = subprocess.run([judge], input=f"{exported}\n", check=True, capture_output=True, text=True)
-            theirs = json.loads(done.stdout)
-            if theirs["illegal"] or theirs["timed_out"]:
-                raise SystemExit("porcupine does not take the history for linearizable")
-            ratios.append(theirs["cpu_s"] / _check(path, jobs).busiest_s)
-        spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
-        rows.append((str(jobs), f"{statistics.median(ratios):.2f}", spread, f"{theirs['cpu_s']:.2f}"))
-    columns = ("jobs", "speed of check over porcupine's", "spread", "CPU s of porcupine")
-    print_table(f"{length:,} operations on 1,000 keys", columns, rows)
+    measured: dict[int, list[float]] = {1: [], 2: []}
+    for _ in range(REPEATS):
+        theirs = _porcupine_s(judge, exported)
+        for jobs, speeds in measured.items():
+            speeds.append(theirs / _check(path, jobs).busiest_s)
+    return [
+        (f"{jobs} jobs" if jobs > 1 else "1 job", statistics.median(speeds), f"{min(speeds):.2f} to {max(speeds):.2f}")
+        for jobs, speeds in measured.items()
+    ]
+
+
+def _porcupine_s(judge: Path, exported: Path) -> float:
+    """Return the CPU seconds of porcupine's check alone."""
+    done = subprocess.run([judge], input=f"{exported}\n", check=True, capture_output=True, text=True)
+    theirs = json.loads(done.stdout)
+    if theirs["illegal"] or theirs["timed_out"]:
+        raise SystemExit("porcupine does not take the history for linearizable")
+    return float(theirs["cpu_s"])
 
 
 def _written(path: Path, history: Iterable[Operation]) -> Path:
