@@ -2,6 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from sys import intern
 
 from stalewatch.checkers.compiled import mypyc_attr
 from stalewatch.checkers.guarantee import FloorGuarantee, Guarantee, JudgeContext, Register, SessionView
@@ -198,6 +199,7 @@ class Judge:
                 if operation.owner is not None or not usual.passes(operation, version, register, view):
                     return number
                 if version > register.shown.top:
+                    _share_strings(operation, key)
                     register.shown.add(version, operation.end, operation)
                 if version > view.read:
                     view.read, view.read_by = version, operation
@@ -206,6 +208,7 @@ class Judge:
                 if operation.outcome != "ok" or version is None or end is None or register.waiting:
                     return number
                 view = views.get(operation.session) or register.view(operation.session)
+                _share_strings(operation, key)
                 usual.acknowledge(operation, version, end, register, view)
             else:
                 return number
@@ -403,6 +406,13 @@ class Judge:
     def verdict(self) -> RunVerdict:
         """Return the verdict of the run so far."""
         return self.findings().verdict()
+
+
+def _share_strings(operation: Read | Write, key: str) -> None:
+    """Let an operation that is kept share its strings with others: they are half of its memory."""
+    operation.key, operation.session = key, intern(operation.session)
+    if operation.node is not None:
+        operation.node = intern(operation.node)
 
 
 def _found(violations: Iterable[Violation | None]) -> list[Violation]:
