@@ -2,16 +2,15 @@
 
 import json
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.judge import operations
-from benchmarks.tables import print_table
+from benchmarks.measurement import Row, progress, row
 from stalewatch.history.operation import FORMAT, FORMAT_VERSION, Header, Operation
 from stalewatch.history.writer import HistoryWriter
 
@@ -37,64 +36,55 @@ class Check(NamedTuple):
     megabytes: int
 
 
-def main() -> None:
-    """Print the speed of checks over porcupine's, then operations per second of CPU, and memory, by kind of file."""
+def measure(rounds: int) -> Iterator[Row]:
+    """Yield the speed beside porcupine's if Go is installed, then operations per second of CPU, and memory."""
+    repeats = min(rounds, REPEATS)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if shutil.which("go") is None:
-            print("Go is not installed: no comparison with porcupine")
+            progress("check: Go is not installed, so there is no comparison with porcupine")
         else:
-            rows = [(jobs, f"{ratio:.2f}", spread) for jobs, ratio, spread in _ratios(folder, LENGTHS[-1])]
-            title = f"{LENGTHS[-1]:,} operations on 1,000 keys"
-            print_table(title, ("check", "speed over porcupine's", "spread"), rows)
-        _print_speed(folder)
+            yield from _ratios(folder, LENGTHS[-1], repeats)
+        yield from _speeds(folder, repeats)
 
 
-def ratios() -> list[tuple[str, float, str]]:
-    """Return for one and two jobs a name, the median speed of check over porcupine's, and the spread; needs Go."""
-    with tempfile.TemporaryDirectory() as name:
-        return _ratios(Path(name), LENGTHS[-1])
-
-
-def _print_speed(folder: Path) -> None:
-    rows = []
+def _speeds(folder: Path, repeats: int) -> Iterator[Row]:
+    peaks: dict[tuple[str, int], list[float]] = {}
     for length in LENGTHS:
         for ending in ("jsonl", "jsonl.zst"):
             path = _written(folder / f"{length}.{ending}", operations(length))
             for jobs in (1, 2):
-                checks = [_check(path, jobs) for _ in range(REPEATS)]
-                best = min(checks)
-                speed = f"{length / best.busiest_s:,.0f}"
-                rows.append((f".{ending}", f"{length:,}", str(jobs), speed, f"{best.all_s:.2f}", str(best.megabytes)))
-    columns = ("file", "operations", "jobs", "operations per CPU second of the busier job", "CPU s of all", "peak MB")
-    print_table("stalewatch check", columns, rows)
+                progress(f"check: {length:,} operations of a .{ending}, jobs: {jobs}")
+                checks = [_check(path, jobs) for _ in range(repeats)]
+                peaks.setdefault((ending, jobs), []).append(max(one.megabytes for one in checks))
+                speeds = [length / one.busiest_s for one in checks]
+                what = f".{ending}, {length:,} operations, jobs: {jobs}"
+                note = f"peak {max(one.megabytes for one in checks)} MB"
+                yield row("check", what, speeds, "operations per CPU s of the busier job", note=note)
+    for (ending, jobs), (first, *_, last) in peaks.items():
+        what = f"peak memory, .{ending}, jobs: {jobs}, {LENGTHS[-1]:,} operations / {LENGTHS[0]:,}"
+        yield row("check", what, [last / first], "x")
 
 
-def _ratios(folder: Path, length: int) -> list[tuple[str, float, str]]:
-    """Compare with porcupine on a history that is linearizable: it may take for ever for others."""
+def _ratios(folder: Path, length: int, repeats: int) -> Iterator[Row]:
+    """Yield how much faster than porcupine's check, on a history that is linearizable: others may take it for ever."""
     path, exported = _written(folder / "linearizable.jsonl", operations(length, lagging=0)), folder / "exported.json"
     judge = folder / "porcupine"
     subprocess.run(["go", "build", "-o", judge, "."], cwd=PORCUPINE, check=True)  # noqa: S607
     command = ("history", "export", str(path), "--format", "json", "-o", str(exported))
     subprocess.run([sys.executable, "-m", "stalewatch", *command], check=True, stderr=subprocess.DEVNULL)
-    measured: dict[int, list[float]] = {1: [], 2: []}
-    for _ in range(REPEATS):
-        theirs = _porcupine_s(judge, exported)
-        for jobs, speeds in measured.items():
-            speeds.append(theirs / _check(path, jobs).busiest_s)
-    return [
-        (f"{jobs} jobs" if jobs > 1 else "1 job", statistics.median(speeds), f"{min(speeds):.2f} to {max(speeds):.2f}")
-        for jobs, speeds in measured.items()
-    ]
-
-
-def _porcupine_s(judge: Path, exported: Path) -> float:
-    """Return the CPU seconds of porcupine's check alone."""
-    done = subprocess.run([judge], input=f"{exported}\n", check=True, capture_output=True, text=True)
-    theirs = json.loads(done.stdout)
-    if theirs["illegal"] or theirs["timed_out"]:
-        raise SystemExit("porcupine does not take the history for linearizable")
-    return float(theirs["cpu_s"])
+    for jobs in (1, 2):
+        progress(f"check: beside porcupine, jobs: {jobs}")
+        found = []
+        for _ in range(repeats):
+            done = subprocess.run([judge], input=f"{exported}\n", check=True, capture_output=True, text=True)
+            theirs = json.loads(done.stdout)
+            if theirs["illegal"] or theirs["timed_out"]:
+                raise SystemExit("porcupine does not take the history for linearizable")
+            found.append(theirs["cpu_s"] / _check(path, jobs).busiest_s)
+        goal = ">= 1.0" if jobs == 2 else ""  # noqa: PLR2004 # the goal is for two
+        what = f"speed / porcupine's check alone, {length:,} operations on 1,000 keys, jobs: {jobs}"
+        yield row("check", what, found, "x", goal=goal, note=f"porcupine: {theirs['cpu_s']:.2f} CPU s")
 
 
 def _written(path: Path, history: Iterable[Operation]) -> Path:
@@ -109,7 +99,3 @@ def _check(path: Path, jobs: int) -> Check:
     done = subprocess.run([sys.executable, "-c", MEASURE, path, str(jobs)], check=True, capture_output=True, text=True)
     seconds, kilobytes = json.loads(done.stdout)
     return Check(max(seconds), sum(seconds), max(kilobytes) // 1024)
-
-
-if __name__ == "__main__":
-    main()

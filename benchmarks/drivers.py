@@ -173,7 +173,8 @@ class BareCouch:
         return json.loads(leader.request(method, path, body).read())
 
     def _rows(self, leader: Any) -> list[dict[str, Any]]:  # noqa: ANN401
-        rows: list[dict[str, Any]] = self._ask(leader, "POST", "/bench/_all_docs", json.dumps({"keys": self.keys}))["rows"]
+        found = self._ask(leader, "POST", "/bench/_all_docs", json.dumps({"keys": self.keys}))
+        rows: list[dict[str, Any]] = found["rows"]
         return rows
 
     def _home(self, key: str) -> Any:  # noqa: ANN401

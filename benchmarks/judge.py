@@ -1,15 +1,14 @@
 """CPU time of the judge per operation, which should not grow with the length of the history."""
 
 import gc
-import statistics
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from heapq import heapify, heapreplace
 from itertools import islice
 from random import Random
 
-from benchmarks.tables import print_table
+from benchmarks.measurement import Row, print_table, progress, ratios, row
 from stalewatch.checkers.judge import Judge
 from stalewatch.history.operation import Operation, Read, Write
 
@@ -40,43 +39,28 @@ def operations(count: int, seed: int = 1, lagging: float = LAGGING) -> Iterator[
             yield Read(**what, start=start, end=end, outcome="ok", node="127.0.0.1:27018")
 
 
-ROUNDS = 5
-
-
 def main() -> None:
-    """Print what an operation costs in histories of several lengths, or of those given, over that in the shortest."""
-    lengths = [int(argument) for argument in sys.argv[1:]] or list(LENGTHS)
-    costs = _costs(lengths)
-    rows = [
-        (name, f"{ratio:.2f}", spread, f"{statistics.median(costs[length]):.2f}")
-        for length, (name, ratio, spread) in zip(lengths, _ratios(costs), strict=True)
-    ]
-    columns = ("operations", f"cost over that of {min(lengths):,}", "spread", "us CPU per operation")
-    print_table(f"judge ({kind()})", columns, rows)
-
-
-def ratios() -> list[tuple[str, float, str]]:
-    """Return for each length its name, the cost of an operation over that in the shortest history, and the spread."""
-    return _ratios(_costs(LENGTHS))
-
-
-def _costs(lengths: Sequence[int]) -> dict[int, list[float]]:
-    """Return the microseconds of an operation in every round, by length; the lengths take turns."""
-    costs: dict[int, list[float]] = {length: [] for length in lengths}
-    for _ in range(ROUNDS):
-        for length in lengths:
-            costs[length].append(_judge(length) / length * 1e6)
-    return costs
-
-
-def _ratios(costs: Mapping[int, Sequence[float]]) -> list[tuple[str, float, str]]:
-    """Return the rows of measured costs; those of one round were measured one after the other."""
-    shortest = costs[min(costs)]
+    """Print CPU microseconds per operation for histories of several lengths, or of those given."""
     rows = []
-    for length, measured in costs.items():
-        each = [cost / base for cost, base in zip(measured, shortest, strict=True)]
-        rows.append((f"{length:,}", statistics.median(each), f"{min(each):.2f} to {max(each):.2f}"))
-    return rows
+    for length in [int(argument) for argument in sys.argv[1:]] or LENGTHS:
+        best = min(_judge(length) for _ in range(3))
+        rows.append((f"{length:,}", f"{best / length * 1e6:.2f}"))
+    print_table(f"judge ({kind()})", ("operations", "us CPU per operation"), rows)
+
+
+def measure(rounds: int) -> Iterator[Row]:
+    """Yield how the cost of an operation depends on the length of the history, and the costs."""
+    found: dict[int, list[float]] = {length: [] for length in LENGTHS}
+    for number in range(min(rounds, 5)):
+        progress(f"judge: round {number + 1} of {min(rounds, 5)}")
+        for length in LENGTHS:
+            found[length].append(_judge(length) / length * 1e6)
+    goal = "<= 3.50" if kind() == "pure" else "<= 2.00"
+    first, *_, last = LENGTHS
+    flat = ratios(found[last], found[first])
+    yield row("judge", f"CPU per operation of {last:,} / of {first:,}", flat, "x", goal="<= 1.10")
+    for length, costs in found.items():
+        yield row("judge", f"CPU per operation of {length:,}", costs, "us", goal=goal, note=kind())
 
 
 def kind() -> str:

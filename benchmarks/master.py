@@ -1,14 +1,16 @@
-"""CPU and memory of a master with fifty workers that each report a thousand operations per second.
+"""CPU and memory of a master with many workers that each report a thousand operations per second.
 
-    python -m benchmarks.master [SECONDS]     # default: ten minutes
-
-The master is real. The workers are simulated by this process, which sends what workers send, at the same pace.
+The master is real. The workers are simulated by this process, which sends what workers send, at the same pace. The
+contents of reports are made once, and get the worker's name and the present second when they are sent.
 """
 
+import json
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from random import Random
@@ -18,7 +20,8 @@ import msgpack
 import psutil
 import zmq
 
-from benchmarks.tables import print_table
+from benchmarks.measurement import Row, progress
+from benchmarks.operation import HERE
 from stalewatch.checkers.judge import Judge
 from stalewatch.clusters.local.ports import free
 from stalewatch.history.operation import Read, Write
@@ -26,12 +29,21 @@ from stalewatch.locust import messages
 from stalewatch.locust.messages import WorkerReport, counts_of, encode, verdict_rows
 from stalewatch.recording.statistics import Statistics
 
-WORKERS = 50
+WORKERS = (10, 50, 100, 200)
+SECONDS = 12.0
+"""How long each number of workers is measured."""
+
+MOST_CPU = 0.5
+"""The part of a core that the master may use with the most workers."""
+
+VARIANTS = 20
+"""How many different reports there are."""
+
 OPERATIONS_A_REPORT = 1000
 KEYS = 200
 WRITES, STALE = 0.3, 0.05
 """Shares of the operations."""
-SETTLE_S = 10
+SETTLE_S = 6.0
 LOCUST_EVERY = 3
 """Workers send Locust's own report every three seconds."""
 
@@ -39,7 +51,7 @@ LOCUST_EVERY = 3
 class SimulatedWorker:
     """A worker that sends messages over a socket of its own."""
 
-    def __init__(self, context: zmq.Context[Any], index: int, port: int) -> None:
+    def __init__(self, context: zmq.Context[Any], index: int, port: int, contents: list[WorkerReport]) -> None:
         self.index = index
         self.run = ""
         self.ended = False
@@ -50,7 +62,7 @@ class SimulatedWorker:
         self._socket.setsockopt(zmq.IDENTITY, self._name.encode())
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.connect(f"tcp://127.0.0.1:{port}")
-        self._random = Random(index)
+        self._contents = contents
         self._send("client_ready", version("locust"))
 
     def tick(self) -> None:
@@ -85,50 +97,12 @@ class SimulatedWorker:
         self._socket.send(msgpack.dumps((kind, data, self._name)))
 
     def _report(self, *, last: bool) -> None:
-        judge, statistics, random, now = Judge(), Statistics(), self._random, time.time_ns()
-        written: dict[str, int] = {}
-        for number in range(OPERATIONS_A_REPORT):
-            start, end = now + number * 1_000_000, now + number * 1_000_000 + round(random.expovariate(1 / 2e6))
-            key = f"{self.run}-w{self.index}-{random.randrange(KEYS)}"
-            operation: Read | Write
-            if random.random() < WRITES:
-                written[key] = written.get(key, 0) + 1
-                operation = Write(session="s", key=key, version=written[key], start=start, end=end, outcome="ok")
-            else:
-                shown = max(0, written.get(key, 0) - (random.random() < STALE))
-                operation = Read(session="s", key=key, version=shown, start=start, end=end, outcome="ok")
-            kind = "write" if isinstance(operation, Write) else "read"
-            statistics.count(kind, operation, judge.observe(operation), stalled=False)
-        self._send(messages.REPORT, {"report": self._encoded(judge, statistics, last=last)})
+        made = self._contents[self._number % VARIANTS]
+        made.run, made.worker, made.number, made.last = self.run, self.index, self._number, last
+        numbers, second = made.counts.seconds, int(time.time())
+        made.counts.seconds = {second + place: numbers[one] for place, one in enumerate(sorted(numbers))}
+        self._send(messages.REPORT, {"report": encode(made)})
         self._number += 1
-
-    def _encoded(self, judge: Judge, statistics: Statistics, *, last: bool) -> bytes:
-        return encode(
-            WorkerReport(
-                run=self.run,
-                worker=self.index,
-                number=self._number,
-                host="simulated",
-                phase="load",
-                done=0,
-                total=0,
-                unit="",
-                verdicts=verdict_rows(judge.drain()),
-                counts=counts_of(statistics),
-                duplicate_items=0,
-                phantom_items=0,
-                stalls=[],
-                settings={},
-                histories=[],
-                clock_error_ns=0,
-                failure=None,
-                exit_code=0,
-                last=last,
-                ended_cleanly=True,
-                extra_results={},
-                counting_from_ns=1,
-            )
-        )
 
     def _locust_stats(self) -> dict[str, Any]:
         entry = {
@@ -150,40 +124,112 @@ class SimulatedWorker:
         return {"stats": entries, "stats_total": {"name": "Aggregated", "method": "", **entry}, "errors": {}, **users}
 
 
-def main(seconds: float) -> None:
-    """Print the master's CPU and memory in the course of the run."""
+def measure(_rounds: int) -> Iterator[Row]:
+    """Yield the part of a core that the master uses, and its memory, by the number of workers."""
+    contents = [_content(Random(seed)) for seed in range(VARIANTS)]
+    for workers in WORKERS:
+        progress(f"master: {workers} workers")
+        cores, megabytes = _measured(workers, contents)
+        goal = f"<= {MOST_CPU}" if workers == WORKERS[-1] else ""
+        yield Row("master", f"CPU with {workers} workers", cores, "cores", cores, cores, goal, f"{megabytes:.0f} MB")
+
+
+def _content(random: Random) -> WorkerReport:
+    """Return the report of a second's operations."""
+    judge, statistics, now = Judge(), Statistics(), time.time_ns()
+    written: dict[str, int] = {}
+    for number in range(OPERATIONS_A_REPORT):
+        start, end = now + number * 1_000_000, now + number * 1_000_000 + round(random.expovariate(1 / 2e6))
+        key = f"20260101000000abcd-w1-{random.randrange(KEYS)}"
+        operation: Read | Write
+        if random.random() < WRITES:
+            written[key] = written.get(key, 0) + 1
+            what = {"session": "s", "key": key, "version": written[key], "node": "127.0.0.1:27017"}
+            operation = Write(**what, start=start, end=end, outcome="ok")
+        else:
+            shown = max(0, written.get(key, 0) - (random.random() < STALE))
+            node = f"127.0.0.1:2701{random.randrange(8, 10)}"
+            operation = Read(session="s", key=key, version=shown, node=node, start=start, end=end, outcome="ok")
+        statistics.on_operation(operation, judge.observe(operation))
+    return WorkerReport(
+        run="",
+        worker=0,
+        number=0,
+        host="simulated",
+        phase="load",
+        done=0,
+        total=0,
+        unit="",
+        verdicts=verdict_rows(judge.drain()),
+        counts=counts_of(statistics),
+        duplicate_items=0,
+        phantom_items=0,
+        stalls=[],
+        settings={},
+        histories=[],
+        clock_error_ns=0,
+        failure=None,
+        exit_code=0,
+        last=False,
+        ended_cleanly=True,
+        extra_results={},
+        counting_from_ns=now,
+    )
+
+
+def _measured(count: int, contents: list[WorkerReport]) -> tuple[float, float]:
+    """Return the CPU seconds per second of a master with that many workers, and its memory in MB at the end."""
     (port,) = free(1)
     with tempfile.TemporaryDirectory() as folder, zmq.Context() as context:
-        master = _master(port, Path(folder) / "result.json", seconds)
-        workers = [SimulatedWorker(context, index, port) for index in range(WORKERS)]
-        process, begun = psutil.Process(master.pid), time.monotonic()
-        marks: list[tuple[float, float, int]] = []
-        while master.poll() is None:
-            _tick(workers)
-            if time.monotonic() - begun > SETTLE_S + len(marks) * max(5.0, seconds / 10) and master.poll() is None:
-                times = process.cpu_times()
-                marks.append((time.monotonic(), times.user + times.system, process.memory_info().rss))
-        (start, cpu, _), *later = marks
-    rows = [
-        (f"{at - start:.0f}", f"{(used - cpu) / (at - start):.1%}", f"{rss / 2**20:.0f}") for at, used, rss in later
-    ]
-    print_table(f"master with {WORKERS} workers", ("seconds", "of a core since the start", "memory, MB"), rows)
+        master = _master(port, Path(folder), count)
+        try:
+            workers = [SimulatedWorker(context, index, port, contents) for index in range(count)]
+            process, begun = psutil.Process(master.pid), time.monotonic()
+            _until(begun + SETTLE_S, workers)
+            while not all(one.run for one in workers):
+                _tick(workers)
+            marked, used = time.monotonic(), _cpu_s(process)
+            _until(marked + SECONDS, workers)
+            cores = (_cpu_s(process) - used) / (time.monotonic() - marked)
+            megabytes = process.memory_info().rss / 2**20
+            master.send_signal(signal.SIGTERM)
+            while master.poll() is None:
+                _tick(workers)
+        finally:
+            master.kill()
+        if (counted := _counted(Path(folder))) < count * SECONDS * OPERATIONS_A_REPORT / 2:
+            raise SystemExit(f"the master counted {counted:,} operations only:\n{(Path(folder) / 'log').read_text()}")
+        return cores, megabytes
+
+
+def _counted(folder: Path) -> int:
+    result = json.loads((folder / "result.json").read_text())
+    return sum(sum(counts.values()) for counts in result["operations"].values())
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def _until(moment: float, workers: list[SimulatedWorker]) -> None:
+    while time.monotonic() < moment:
+        _tick(workers)
 
 
 def _tick(workers: list[SimulatedWorker]) -> None:
     """Run one second of every worker, spread over that second."""
-    for worker in workers:
-        due = time.monotonic() + 1 / len(workers)
+    begun = time.monotonic()
+    for number, worker in enumerate(workers, start=1):
         worker.tick()
-        time.sleep(max(0.0, due - time.monotonic()))
+        time.sleep(max(0.0, begun + number / len(workers) - time.monotonic()))
 
 
-def _master(port: int, result: Path, seconds: float) -> subprocess.Popen[bytes]:
-    options = ("--headless", "--only-summary", "-u", str(WORKERS), "-r", "100", "-t", f"{seconds + SETTLE_S:.0f}s")
-    ports = ("--master", "--master-bind-port", str(port), "--expect-workers", str(WORKERS))
-    command = [sys.executable, "-m", "locust", "-f", "locustfiles/memory_users.py", *options, *ports]
-    return subprocess.Popen([*command, "--report-json", str(result)], stdout=subprocess.DEVNULL)
-
-
-if __name__ == "__main__":
-    main(float(sys.argv[1]) if len(sys.argv) > 1 else 600)
+def _master(port: int, folder: Path, workers: int) -> "subprocess.Popen[bytes]":
+    options = ("--headless", "--only-summary", "-u", str(workers), "-r", "100", "-t", "10m")
+    ports = ("--master", "--master-bind-port", str(port), "--expect-workers", str(workers))
+    users = str(HERE.parent / "locustfiles" / "memory_users.py")
+    command = [sys.executable, "-m", "locust", "-f", users, *options, *ports]
+    command += ["--report-json", str(folder / "result.json")]
+    with (folder / "log").open("w") as log:
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)

@@ -49,6 +49,16 @@ def differences(minuends: Sequence[float], subtrahends: Sequence[float]) -> list
     return [one - other for one, other in zip(minuends, subtrahends, strict=True)]
 
 
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table; the first column is aligned to the left, the others to the right."""
+    widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
+    print(title)
+    for cells in (columns, ["-" * width for width in widths], *rows):
+        first, *others = (f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
+        print("  ".join((first.strip().ljust(widths[0]), *others)).rstrip())
+    print(flush=True)
+
+
 def progress(line: str) -> None:
     """Show on standard error what is being done."""
     print(line, file=sys.stderr, flush=True)
@@ -65,7 +75,12 @@ def servers(database: str) -> list[str]:
 def output_of(command: Sequence[str], **environment: str) -> str:
     """Run a program that has to succeed, and return what it prints; show what it reports if it fails."""
     done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env={**os.environ, **environment}, stdin=subprocess.DEVNULL
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL,
     )
     if done.returncode:
         raise SystemExit(f"{' '.join(command)}: exit code {done.returncode}\n{done.stdout}{done.stderr}")

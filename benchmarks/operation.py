@@ -7,6 +7,7 @@ generator, which does not include the servers. In a closed loop the mean latency
 import json
 import os
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -18,7 +19,6 @@ from typing import Any, NamedTuple
 from benchmarks.measurement import ADDRESSES, Row, differences, progress, ratios, row, servers
 from benchmarks.subjects import CONTROL, USERS
 
-ROUNDS = 9
 HERE = Path(__file__).parent
 START_S = 120.0
 
@@ -58,7 +58,9 @@ class Used(NamedTuple):
 class Process:
     """One process that performs batches."""
 
-    def __init__(self, name: str, listener: socket.socket, command: Sequence[str], **environment: str) -> None:
+    def __init__(
+        self, name: str, listener: socket.socket, command: Sequence[str], environment: Mapping[str, str]
+    ) -> None:
         self.name = name
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 # closed with the process
         port = str(listener.getsockname()[1])
@@ -67,7 +69,7 @@ class Process:
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
-            env={**os.environ, CONTROL: port, **environment},
+            env={**os.environ, CONTROL: port, **env},
         )
         try:
             self._connection, _ = listener.accept()
@@ -104,11 +106,10 @@ class Process:
         raise SystemExit(f"{self.name} {what}:\n{self._log.read()[-4000:]}")
 
 
-def measure(names: Sequence[str] = tuple(SUBJECTS)) -> Iterator[Row]:
-    """Yield ratios first, then costs, for every database."""
-    for database in names:
-        with null_server() if database == "null" else _local(database) as addresses:
-            yield from _measure(database, SUBJECTS[database], addresses)
+def measure(database: str, rounds: int) -> Iterator[Row]:
+    """Yield ratios first, then costs."""
+    with null_server() if database == "null" else _local(database) as addresses:
+        yield from _measure(database, SUBJECTS[database], addresses, rounds)
 
 
 @contextmanager
@@ -128,14 +129,14 @@ def null_server(*stall: str) -> Iterator[list[str]]:
             server.kill()
 
 
-def _measure(database: str, subject: Subject, addresses: list[str]) -> Iterator[Row]:
+def _measure(database: str, subject: Subject, addresses: list[str], rounds: int) -> Iterator[Row]:
     with ExitStack() as stack:
         processes = _processes(database, subject, addresses, stack)
         used: dict[str, list[Used]] = {one.name: [] for one in processes}
         for one in processes:
             one.batch(subject.batch)  # warms up connections, caches and the servers
-        for number in range(ROUNDS):
-            progress(f"operation: {database}, round {number + 1} of {ROUNDS}")
+        for number in range(rounds):
+            progress(f"operation: {database}, round {number + 1} of {rounds}")
             for one in processes:
                 used[one.name].append(one.batch(subject.batch))
         for one in processes:
@@ -160,7 +161,8 @@ def _processes(database: str, subject: Subject, addresses: list[str], stack: Exi
     processes = []
     for name, (command, environment) in commands.items():
         progress(f"operation: {database}, starting {name}")
-        processes.append(Process(name, listener, [sys.executable, *command], PYTHONPATH=str(HERE.parent), **environment))
+        found = {"PYTHONPATH": str(HERE.parent), **environment}
+        processes.append(Process(name, listener, [sys.executable, *command], found))
         stack.callback(processes[-1].kill)
     return processes
 
@@ -189,8 +191,7 @@ def _rows(database: str, subject: Subject, used: Mapping[str, Sequence[Used]]) -
     yield compared("bench", first, latency, "latency")
     yield compared("our Locust user", "plain Locust user", latency, "latency")
     yield row(benchmark, "CPU: bench - bare loop", differences(cpu["bench"], cpu[first]), "us")
-    yield row(
-        benchmark, "CPU: our - plain user", differences(cpu["our Locust user"], cpu["plain Locust user"]), "us"
-    )
+    yield row(benchmark, "CPU: our - plain user", differences(cpu["our Locust user"], cpu["plain Locust user"]), "us")
     for name, costs in cpu.items():
-        yield row(benchmark, f"CPU per operation: {name}", costs, "us", note=f"{1e6 / sorted(costs)[len(costs) // 2]:,.0f} operations/s per core")
+        per_core = f"{1e6 / statistics.median(costs):,.0f} operations/s per core"
+        yield row(benchmark, f"CPU per operation: {name}", costs, "us", note=per_core)

@@ -5,6 +5,7 @@ import os
 import time
 from typing import Any
 
+# ruff: noqa: E402 # the null server has to be in the table of databases before it is read
 from benchmarks import null
 
 null.register()
@@ -30,6 +31,7 @@ SAMPLE_S = 5.0
 BEAT_S = 0.05
 
 gate = Gate()
+begun: dict[str, float] = {}
 
 
 class NullUser(DatabaseUser):
@@ -41,6 +43,14 @@ class NullUser(DatabaseUser):
     def next_operation(self) -> None:
         """Perform the workload's next operation."""
         self.step()
+
+
+@events.spawning_complete.add_listener
+def _spawned(user_count: int, **_: Any) -> None:  # noqa: ANN401 # Locust's
+    """Print what it took until all users run, if the benchmark asks for it."""
+    if str(user_count) == os.environ.get("BENCHMARKS_SPAWNED"):
+        used = {"wall_s": time.monotonic() - begun["wall"], "cpu_s": time.process_time() - begun["cpu"]}
+        print(json.dumps({"spawned": user_count, **used}), flush=True)
 
 
 def _wait_time(_user: DatabaseUser) -> float:
@@ -55,6 +65,7 @@ if CONTROL in os.environ:
 
 @events.test_start.add_listener
 def _begin(environment: Any, **_: Any) -> None:  # noqa: ANN401 # Locust's
+    begun.update(wall=time.monotonic(), cpu=time.process_time())
     if isinstance(environment.runner, MasterRunner):
         return
     answer_under_locust(gate, environment.runner.quit)

@@ -107,10 +107,13 @@ def run_bare(database: str, addresses: Sequence[str]) -> None:
         while True:
             passed()
             key = keys[int(random() * len(keys))]
-            if random() < WRITE_RATIO:
-                write(key)
-            else:
-                read(key)
+            try:
+                if random() < WRITE_RATIO:
+                    write(key)
+                else:
+                    read(key)
+            except Exception as error:  # noqa: BLE001 # a time-out on a busy machine
+                print(f"{type(error).__name__}: {error}", file=sys.stderr)
 
     for _ in range(USERS):
         threading.Thread(target=work, daemon=True).start()

@@ -1,0 +1,155 @@
+"""Run benchmarks: `python -m benchmarks [NAME ...] [--json FILE]`, or `make benchmarks` for all of them.
+
+Prints one table, medians over rounds with the smallest and the largest value, and ratios before costs. What is compared
+is measured in turns (A B A B ...), since on a shared machine only ratios within one run mean much.
+"""
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks import check, judge, master, operation, parts, rates, scale, soak
+from benchmarks.measurement import Row, print_table, progress
+from stalewatch import __version__
+
+ROUNDS = 9
+DRIVERS = ("locust", "gevent", "pymongo", "cassandra-driver", "geventhttpclient", "msgspec", "pyzmq")
+PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
+BEGIN, END = "<!-- measured: `python -m benchmarks --page FILE` -->", "<!-- end of what was measured -->"
+
+
+class Benchmark(NamedTuple):
+    """A benchmark: what it measures, and the function that yields its rows, given the number of rounds."""
+
+    help: str
+    measure: Callable[[int], Iterator[Row]]
+
+
+def _operation(database: str) -> Benchmark:
+    what = f"an operation on {database}: bare driver, plain Locust user, bench, our Locust user"
+    return Benchmark(what, lambda rounds: operation.measure(database, rounds))
+
+
+BENCHMARKS: Mapping[str, Benchmark] = {
+    "start": Benchmark("the start of commands", scale.measure_start),
+    **{name: _operation(name) for name in operation.SUBJECTS},
+    "rates": Benchmark("response times over a stall of the server", rates.measure),
+    "workers": Benchmark("two and four workers over one", scale.measure_workers),
+    "master": Benchmark("a master with up to 200 workers", master.measure),
+    "spawn": Benchmark("5,000 users", scale.measure_spawn),
+    "memory": Benchmark("a worker's memory over ten million operations", scale.measure_memory),
+    "metrics": Benchmark("metrics that are scraped", parts.measure_metrics),
+    "watch": Benchmark("the blocks of Watch", parts.measure_watch),
+    "judge": Benchmark("the judge", judge.measure),
+    "check": Benchmark("`stalewatch check`, beside porcupine", check.measure),
+}
+SOAK = "soak"
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run the chosen benchmarks, print their table, and write their figures."""
+    parsed = _parser().parse_args(arguments)
+    if unknown := set(parsed.names) - {*BENCHMARKS, SOAK}:
+        raise SystemExit(f"there is no benchmark {min(unknown)!r}; choose from {', '.join([*BENCHMARKS, SOAK])}")
+    if parsed.page is not None:
+        update_page(json.loads(parsed.page.read_text(encoding="utf-8")))
+        return
+    rows: list[Row] = []
+    took: dict[str, float] = {}
+    for name in parsed.names or BENCHMARKS:
+        begun = time.monotonic()
+        found = soak.measure(parsed.seconds) if name == SOAK else BENCHMARKS[name].measure(parsed.rounds)
+        rows += found
+        took[name] = round(time.monotonic() - begun, 1)
+        progress(f"{name}: {took[name]:.0f} s")
+    result = {**circumstances(), "rounds": parsed.rounds, "took_s": took, "rows": [_fields(one) for one in rows]}
+    if parsed.json is not None:
+        parsed.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print_table(title(result), ("benchmark", "what", "median", "range", "goal", ""), [_cells(one) for one in rows])
+    for one in rows:
+        if one.note:
+            print(f"{one.benchmark}, {one.what}: {one.note}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    listed = "\n".join(f"  {name:10} {one.help}" for name, one in BENCHMARKS.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=f"Measure stalewatch. Benchmarks (default: all but soak):\n{listed}\n  soak       {soak.HELP}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="a benchmark")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="rounds of what is measured in turns (%(default)s)")
+    parser.add_argument("--for", dest="seconds", type=_seconds, default=1800.0, help="length of a soak, as in 30m")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="only update docs/performance.md from such a FILE")
+    return parser
+
+
+def _seconds(text: str) -> float:
+    units = {"s": 1, "m": 60, "h": 3600}
+    return float(text[:-1]) * units[text[-1]] if text[-1:] in units else float(text)
+
+
+def circumstances() -> dict[str, Any]:
+    """Return when and where this was measured."""
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "cores": os.cpu_count(),
+        "load_average": round(os.getloadavg()[0], 1),
+        "python": platform.python_version(),
+        "stalewatch": __version__,
+        "judge": judge.kind(),
+        "versions": {name: version(name) for name in DRIVERS},
+    }
+
+
+def title(result: Mapping[str, Any]) -> str:
+    """Return the circumstances in one line."""
+    versions = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
+    return (
+        f"{result['date']}, {result['cores']} cores ({result['system']} {result['machine']}, load average at the start "
+        f"of the table {result['load_average']}), Python {result['python']}, judge {result['judge']}, {versions}"
+    )
+
+
+def _fields(one: Row) -> dict[str, Any]:
+    return {**one._asdict(), "reached": one.reached}
+
+
+def _cells(one: Row) -> tuple[str, ...]:
+    reached = {None: "", True: "reached", False: "missed"}[one.reached]
+    spread = "" if one.low == one.high else f"{_number(one.low)} to {_number(one.high)}"
+    return (one.benchmark, one.what, f"{_number(one.value)} {one.unit}", spread, one.goal, reached)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}" if abs(value) >= 10 else f"{value:.2f}"  # noqa: PLR2004
+
+
+def update_page(result: Mapping[str, Any]) -> None:
+    """Replace the measured part of docs/performance.md by the table of a result."""
+    page = PAGE.read_text(encoding="utf-8")
+    before, _, rest = page.partition(BEGIN)
+    _, found, after = rest.partition(END)
+    if not found:
+        raise SystemExit(f"{PAGE} has no lines {BEGIN!r} and {END!r}")
+    rows = [Row(**{name: one[name] for name in Row._fields}) for one in result["rows"]]
+    lines = ["| benchmark | what | median | range | goal | |", "|---|---|---|---|---|---|"]
+    lines += [f"| {' | '.join(_cells(one))} |" for one in rows]
+    notes = [f"* {one.benchmark}, {one.what}: {one.note}" for one in rows if one.note]
+    text = "\n".join([title(result) + ":", "", *lines, "", *notes])
+    PAGE.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
