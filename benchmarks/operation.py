@@ -58,9 +58,7 @@ class Used(NamedTuple):
 class Process:
     """One process that performs batches."""
 
-    def __init__(
-        self, name: str, listener: socket.socket, command: Sequence[str], environment: Mapping[str, str]
-    ) -> None:
+    def __init__(self, name: str, listener: socket.socket, command: Sequence[str], env: Mapping[str, str]) -> None:
         self.name = name
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 # closed with the process
         port = str(listener.getsockname()[1])
