@@ -1,5 +1,7 @@
 """Open and closed loops in simulated time, where due times match the formula to the nanosecond."""
 
+from math import ceil
+
 import pytest
 
 from stalewatch.engine.process_run import NAP_S, OpenLoop
@@ -74,6 +76,28 @@ def test_a_stall_delays_all_operations_due_meanwhile_and_each_is_measured_from_i
     assert 0.3 < share_waiting < 0.4
     assert response.max_ns >= 1.9 * SECOND_NS
     assert service.quantiles_ns(0.95) == [5_000_000]
+
+
+@pytest.mark.parametrize("rate", [200, 500, 1000])
+def test_response_time_percentiles_are_those_of_the_due_times(rate: int) -> None:
+    """Compare with the truth, operation by operation: users * 5 ms at most, so that they catch up within the run."""
+    users, seconds, service_ns = rate // 50, 10, 5_000_000
+    run = stalling(LoadOptions(users=users, operations=None, duration_s=seconds, rate=rate, write_ratio=0))
+    truth = []
+    for user in range(users):
+        ended = 0
+        for number in range(user, seconds * rate, users):
+            due = EPOCH_NS + number * SECOND_NS // rate
+            start = max(due, ended)
+            ended = (STALL_NS[1] if STALL_NS[0] <= start < STALL_NS[1] else start) + service_ns
+            truth.append(ended - due)
+    truth.sort()
+    response = run.recorder.statistics.response["read"]
+    assert response.count == len(truth)
+    for share in (0.5, 0.9, 0.95, 0.99):
+        (measured,) = response.quantiles_ns(share)
+        assert measured == pytest.approx(truth[ceil(share * len(truth)) - 1], rel=0.02)
+    assert response.quantiles_ns(0.9)[0] > SECOND_NS / 10  # a closed loop shows 5 ms here
 
 
 def test_a_closed_loop_hides_the_same_stall() -> None:

@@ -12,21 +12,26 @@ SERVICE_S = 0.003
 
 
 class PacedUser:
-    """A user in simulated time, whose operations are due once a second."""
+    """A user in simulated time, whose operations are due once a period."""
 
-    def __init__(self) -> None:
+    def __init__(self, period_s: float = 1) -> None:
         self.clock = SimulatedClock()
         self.warnings = 0
-        self.pace = Pace(self.clock, lambda: SECOND, self._warn)
+        self.pace = Pace(self.clock, lambda: period_s * SECOND, self._warn)
         self.first: int | None = None
 
     def _warn(self) -> None:
         self.warnings += 1
 
-    def operation(self, service_s: float = SERVICE_S) -> tuple[float, float]:
-        """Perform an operation; return when it was due, in seconds after the first one, and its response time."""
+    def operation(self, service_s: float = SERVICE_S, ends_s: float | None = None) -> tuple[float, float]:
+        """Perform an operation; return when it was due, in seconds after the first one, and its response time.
+
+        `ends_s` is when a stall ends before which the server does not begin to answer, in seconds after the first one.
+        """
         due = self.pace.next()
         self.first = due if self.first is None else self.first
+        if ends_s is not None:
+            self.clock.sleep(ends_s - (self.clock.now() - self.first) / SECOND)
         self.clock.sleep(service_s)
         self.pace.on_end()
         return (due - self.first) / SECOND, (self.clock.now() - due) / SECOND
@@ -47,6 +52,24 @@ def test_a_slow_database_makes_later_operations_late() -> None:
     assert user.operation() == pytest.approx((1, 2 + SERVICE_S))
     user.pace.wait()
     assert user.operation() == pytest.approx((2, 1 + 2 * SERVICE_S))
+    assert not user.warnings
+
+
+@pytest.mark.parametrize("rate", [200, 500, 1000])
+def test_response_times_over_a_stall_are_those_of_the_due_times(rate: int) -> None:
+    """One of twenty users who share the rate; the server answers nothing from the third to the fifth second."""
+    user, period_s = PacedUser(20 / rate), 20 / rate
+    response, truth, ended = [], [], 0.0
+    for number in range(round(10 / period_s)):
+        due, measured = user.operation(ends_s=5 if 3 <= max(number * period_s, ended) < 5 else None)
+        user.pace.wait()
+        start = max(number * period_s, ended)
+        ended = (5 if 3 <= start < 5 else start) + SERVICE_S
+        assert due == pytest.approx(number * period_s)
+        response.append(measured)
+        truth.append(ended - number * period_s)
+    assert sorted(response) == pytest.approx(sorted(truth), rel=0.02)
+    assert sum(one > 1 for one in response) >= len(response) // 10 - 1  # those due in the first half of the stall
     assert not user.warnings
 
 
