@@ -52,16 +52,9 @@ reference: install ## Generate docs/metrics.md, docs/options.md, docs/result.sch
 	$(BIN)/stalewatch schema > docs/result.schema.json
 	$(BIN)/python -m grafana.build
 
-benchmarks: install ## What stalewatch costs: judge, bench compared with a bare driver loop, check from files
-	$(BIN)/python -m benchmarks.judge
-	$(BIN)/python -m benchmarks.check
-	$(BIN)/python -m benchmarks.watch
-	$(BIN)/python -m benchmarks.scraped
-	$(BIN)/python -m benchmarks.overhead
-	$(BIN)/python -m benchmarks.under_locust
-	$(BIN)/python -m benchmarks.per_core
-	$(BIN)/python -m benchmarks.master
-	$(BIN)/python -m benchmarks.overhead_couch
+benchmarks: install ## What stalewatch costs, in one table; figures in results/benchmarks.json. About 12 minutes on 2 cores
+	@mkdir -p results
+	$(BIN)/python -m benchmarks --json results/benchmarks.json
 
 clean: ## Remove what was built and measured; clusters are removed by `stalewatch cluster down --wipe`
 	rm -rf $(VENV) build dist results *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

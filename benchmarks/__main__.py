@@ -51,6 +51,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "check": Benchmark("`stalewatch check`, beside porcupine", check.measure),
 }
 SOAK = "soak"
+COLUMNS = ("benchmark", "what", "median", "range", "goal", "")
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -62,20 +63,24 @@ def main(arguments: Sequence[str]) -> None:
         update_page(json.loads(parsed.page.read_text(encoding="utf-8")))
         return
     rows: list[Row] = []
-    took: dict[str, float] = {}
+    result = {**circumstances(), "rounds": parsed.rounds, "took_s": {}, "failed": {}, "rows": []}
     for name in parsed.names or BENCHMARKS:
         begun = time.monotonic()
-        found = soak.measure(parsed.seconds) if name == SOAK else BENCHMARKS[name].measure(parsed.rounds)
-        rows += found
-        took[name] = round(time.monotonic() - begun, 1)
-        progress(f"{name}: {took[name]:.0f} s")
-    result = {**circumstances(), "rounds": parsed.rounds, "took_s": took, "rows": [_fields(one) for one in rows]}
-    if parsed.json is not None:
-        parsed.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print_table(title(result), ("benchmark", "what", "median", "range", "goal", ""), [_cells(one) for one in rows])
-    for one in rows:
-        if one.note:
-            print(f"{one.benchmark}, {one.what}: {one.note}")
+        try:
+            for one in soak.measure(parsed.seconds) if name == SOAK else BENCHMARKS[name].measure(parsed.rounds):
+                rows.append(one)
+                result["rows"].append({**one._asdict(), "reached": one.reached})
+        except (SystemExit, Exception) as error:  # noqa: BLE001 # the others can still be measured
+            result["failed"][name] = str(error)
+        result["took_s"][name] = round(time.monotonic() - begun, 1)
+        progress(f"{name}: {result['failed'].get(name, 'done')} ({result['took_s'][name]:.0f} s)")
+        if parsed.json is not None:  # each time, so that nothing is lost
+            parsed.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print_table(title(result), COLUMNS, [_cells(one) for one in rows])
+    for line in _notes(rows):
+        print(line)
+    if result["failed"]:
+        sys.exit(f"failed: {', '.join(result['failed'])}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -122,8 +127,8 @@ def title(result: Mapping[str, Any]) -> str:
     )
 
 
-def _fields(one: Row) -> dict[str, Any]:
-    return {**one._asdict(), "reached": one.reached}
+def _notes(rows: Sequence[Row]) -> list[str]:
+    return [f"{one.benchmark}, {one.what}: {one.note}" for one in rows if one.note]
 
 
 def _cells(one: Row) -> tuple[str, ...]:
@@ -144,9 +149,9 @@ def update_page(result: Mapping[str, Any]) -> None:
     if not found:
         raise SystemExit(f"{PAGE} has no lines {BEGIN!r} and {END!r}")
     rows = [Row(**{name: one[name] for name in Row._fields}) for one in result["rows"]]
-    lines = ["| benchmark | what | median | range | goal | |", "|---|---|---|---|---|---|"]
+    lines = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
     lines += [f"| {' | '.join(_cells(one))} |" for one in rows]
-    notes = [f"* {one.benchmark}, {one.what}: {one.note}" for one in rows if one.note]
+    notes = [f"* {line}" for line in _notes(rows)]
     text = "\n".join([title(result) + ":", "", *lines, "", *notes])
     PAGE.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
 

@@ -11,6 +11,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -69,11 +70,19 @@ class Process:
             stderr=self._log,
             env={**os.environ, CONTROL: port, **env},
         )
-        try:
-            self._connection, _ = listener.accept()
-        except TimeoutError:
-            self._fail("did not connect")
+        self._connection = self._accepted(listener)
         self._lines = self._connection.makefile("rw")
+
+    def _accepted(self, listener: socket.socket) -> socket.socket:
+        """Wait until the process connects, which it does once it is ready."""
+        patience = time.monotonic() + START_S
+        while self._process.poll() is None and time.monotonic() < patience:
+            try:
+                return listener.accept()[0]
+            except TimeoutError:
+                pass
+        self.kill()
+        raise SystemExit(self._failure("did not start"))
 
     def batch(self, operations: int) -> Used:
         """Perform a batch."""
@@ -97,11 +106,14 @@ class Process:
     def _say(self, line: str) -> str:
         self._lines.write(line + "\n")
         self._lines.flush()
-        return self._lines.readline() or self._fail("ended early")
+        answer = self._lines.readline()
+        if not answer:
+            raise SystemExit(self._failure("ended early"))
+        return answer
 
-    def _fail(self, what: str) -> str:
+    def _failure(self, what: str) -> str:
         self._log.seek(0)
-        raise SystemExit(f"{self.name} {what}:\n{self._log.read()[-4000:]}")
+        return f"{self.name} {what}:\n{self._log.read()[-4000:]}"
 
 
 def measure(database: str, rounds: int) -> Iterator[Row]:
@@ -144,14 +156,15 @@ def _measure(database: str, subject: Subject, addresses: list[str], rounds: int)
 
 def _processes(database: str, subject: Subject, addresses: list[str], stack: ExitStack) -> list[Process]:
     listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-    listener.settimeout(START_S)
+    listener.settimeout(1.0)
     where = _where(database, addresses)
     locust = ("-m", "locust", "--headless", "--only-summary", "-u", str(USERS), "-r", "100", "-t", "1h")
     history = ("--history-dir", stack.enter_context(tempfile.TemporaryDirectory()), "--keys", "1000")
     commands: dict[str, tuple[Sequence[str], Mapping[str, str]]] = {
-        f"bare loop {name}": (("-m", "benchmarks.subjects", "bare", name, *addresses), {}) for name in subject.bare
+        "bench": (("-m", "benchmarks.subjects", "bench", database, *where, *subject.options), {})  # creates the schema
     }
-    commands["bench"] = (("-m", "benchmarks.subjects", "bench", database, *where, *subject.options), {})
+    for name in subject.bare:
+        commands[f"bare loop {name}"] = (("-m", "benchmarks.subjects", "bare", name, *addresses), {})
     plain = {"BENCHMARKS_DATABASE": subject.bare[0], "BENCHMARKS_ADDRESSES": " ".join(addresses)}
     commands["plain Locust user"] = ((*locust, "-f", str(HERE / "plain_users.py")), plain)
     ours = (*locust, "-f", str(HERE / "our_users.py"), *where, *subject.options, *history, subject.users)

@@ -8,7 +8,7 @@ authors suggest that users maintain their own. This one differs in two ways:
   long.
 * The driver's kept every request alive, through the timer of its time-out, until older timers expired, which left it to
   be traversed by each garbage collection; and it sent each request on its own. Together that was a seventh of the CPU
-  time of an operation (`benchmarks.overhead`).
+  time of an operation (`python -m benchmarks cassandra`).
 """
 
 from collections.abc import Callable
