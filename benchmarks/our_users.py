@@ -22,7 +22,7 @@ from locustfiles.memory_users import MemoryUser
 from locustfiles.mongo_users import MongoUser
 from stalewatch.locust import DatabaseUser
 
-__all__ = ["CassandraUser", "CouchUser", "MemoryUser", "MongoUser", "NullUser"]
+__all__ = ["CassandraUser", "CouchUser", "CountedUser", "MemoryUser", "MongoUser", "NullUser"]
 
 SAMPLES = "BENCHMARKS_SAMPLES"
 """The environment variable with the file for samples of this process, one line every `SAMPLE_S`."""
@@ -45,12 +45,16 @@ class NullUser(DatabaseUser):
         self.step()
 
 
-@events.spawning_complete.add_listener
-def _spawned(user_count: int, **_: Any) -> None:  # noqa: ANN401 # Locust's
-    """Print what it took until all users run, if the benchmark asks for it."""
-    if str(user_count) == os.environ.get("BENCHMARKS_SPAWNED"):
-        used = {"wall_s": time.monotonic() - begun["wall"], "cpu_s": time.process_time() - begun["cpu"]}
-        print(json.dumps({"spawned": user_count, **used}), flush=True)
+class CountedUser(MemoryUser):
+    """A user of the simulated store; once the last of them has opened its session, prints what that took."""
+
+    def on_start(self) -> None:
+        """Open the session."""
+        super().on_start()
+        begun["users"] += 1
+        if begun["users"] == int(os.environ.get("BENCHMARKS_SPAWNED", "0")):
+            used = {"wall_s": time.monotonic() - begun["wall"], "cpu_s": time.process_time() - begun["cpu"]}
+            print(json.dumps({"spawned": begun["users"], **used}), flush=True)
 
 
 def _wait_time(_user: DatabaseUser) -> float:
@@ -65,7 +69,7 @@ if CONTROL in os.environ:
 
 @events.test_start.add_listener
 def _begin(environment: Any, **_: Any) -> None:  # noqa: ANN401 # Locust's
-    begun.update(wall=time.monotonic(), cpu=time.process_time())
+    begun.update(users=0, wall=time.monotonic(), cpu=time.process_time())
     if isinstance(environment.runner, MasterRunner):
         return
     answer_under_locust(gate, environment.runner.quit)
