@@ -31,7 +31,7 @@ from stalewatch.locust.messages import WorkerReport, counts_of, encode, verdict_
 from stalewatch.recording.statistics import Statistics
 
 WORKERS = (10, 50, 100, 200)
-SECONDS = 12.0
+SECONDS = 10.0
 """How long each number of workers is measured."""
 
 MOST_CPU = 0.5
