@@ -36,15 +36,15 @@ class Subject(NamedTuple):
 
 
 SUBJECTS = {
-    "mongo": Subject(2000, ("--read-from", "secondary"), "MongoUser", "<= 1.05", ("mongo",)),
+    "mongo": Subject(3000, ("--read-from", "secondary"), "MongoUser", "<= 1.05", ("mongo",)),
     "cassandra": Subject(
-        1500,
+        2500,
         ("--write-cl", "ONE", "--read-cl", "ONE"),
         "CassandraUser",
         "<= 1.00",
         ("cassandra", "cassandra-with-our-event-loop"),
     ),
-    "couch": Subject(1500, ("--write-to", "home", "--read-from", "same"), "CouchUser", "<= 1.00", ("couch",)),
+    "couch": Subject(2500, ("--write-to", "home", "--read-from", "same"), "CouchUser", "<= 1.00", ("couch",)),
     "null": Subject(6000, (), "NullUser", "", ("null",)),
 }
 
