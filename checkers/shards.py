@@ -42,7 +42,7 @@ from stalewatch.checkers.judge import Judge
 from stalewatch.checkers.verdict import WITNESSES, Findings, Verdict, Violation
 from stalewatch.history.codec import decode_lines, encode_lines
 from stalewatch.history.operation import Fault, Operation, Read, Record
-from stalewatch.history.reader import BadHistory, Block, History
+from stalewatch.history.reader import BadHistory, History, OperationBlock
 
 LEAST_BYTES = 1 << 24
 """The shortest history that several jobs judge by default: starting one takes the time of 50,000 operations."""
@@ -226,7 +226,7 @@ class _Read:
         self.sources: list[int] = []
         self.lines: list[bytes] | None = []
 
-    def add(self, block: Block) -> None:
+    def add(self, block: OperationBlock) -> None:
         """Add a block."""
         self.operations += block.operations
         self.sources += block.sources

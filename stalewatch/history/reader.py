@@ -70,7 +70,7 @@ class Source:
         return self.clock_error_ns + other.clock_error_ns
 
 
-class Block(NamedTuple):
+class OperationBlock(NamedTuple):
     """Operations that follow each other in a history."""
 
     operations: Sequence[Operation]
@@ -110,7 +110,7 @@ class History:
         for block in self.blocks():
             yield from zip(block.operations, block.sources, strict=True)
 
-    def blocks(self) -> Iterator[Block]:
+    def blocks(self) -> Iterator[OperationBlock]:
         """Yield the operations, many at a time; raise `BadHistory` after the good ones.
 
         The rules of files see the operations in the order of the history. So only a single file is checked block by
@@ -120,7 +120,9 @@ class History:
         rules = [FileRules(written, overwriting=source.overwriting) for source in self.sources]
         if len(self.paths) == 1:
             blocks = _valid_blocks(_record_blocks(self.paths[0]), self.paths[0], rules[0])
-            return (Block(operations, bytes(len(operations)), lines) for operations, lines in _in_order(blocks))
+            return (
+                OperationBlock(operations, bytes(len(operations)), lines) for operations, lines in _in_order(blocks)
+            )
         streams = [
             _stream(path, rule, source) for source, (path, rule) in enumerate(zip(self.paths, rules, strict=True))
         ]
@@ -183,7 +185,7 @@ _ValidBlock = tuple[list[Operation], bool, bytes | None]
 """Operations, whether some may have no duration, and their lines."""
 
 
-def _in_blocks(pairs: Iterator[tuple[Operation, int]]) -> Iterator[Block]:
+def _in_blocks(pairs: Iterator[tuple[Operation, int]]) -> Iterator[OperationBlock]:
     operations: list[Operation] = []
     sources: list[int] = []
     try:
@@ -191,12 +193,12 @@ def _in_blocks(pairs: Iterator[tuple[Operation, int]]) -> Iterator[Block]:
             operations.append(operation)
             sources.append(source)
             if len(operations) == BLOCK_OPERATIONS:
-                yield Block(operations, sources)
+                yield OperationBlock(operations, sources)
                 operations, sources = [], []
     except BadHistory:
-        yield Block(operations, sources)
+        yield OperationBlock(operations, sources)
         raise
-    yield Block(operations, sources)
+    yield OperationBlock(operations, sources)
 
 
 def _stream(path: Path, rules: FileRules, source: int) -> Iterator[tuple[Operation, int]]:

@@ -165,11 +165,7 @@ def _start(
     secrets = Secrets(options.all_options(databases), own)
     interrupts = Interrupts()
     if not is_worker:
-        # On the page, classes can be picked and options changed; its form is checked when it is submitted.
-        at_once = namespace.headless or namespace.autostart
-        _check(namespace, databases_of(environment) if at_once else [])
-        if at_once and not (isinstance(runner, MasterRunner) and not namespace.processes):  # all users are here
-            _start_clusters(namespace, secrets, databases_of(environment))
+        _check_start(namespace, runner, secrets, databases_of(environment))
         if isinstance(runner, MasterRunner):
             master_token.warn_of_open_port(namespace.master_bind_host)
         terminal.show(environment, lambda: master.run)
@@ -223,6 +219,15 @@ def _check(namespace: Namespace, databases: Collection[str]) -> None:
     except OSError as error:
         print(f"locust: {error.filename}: {error.strerror}", file=sys.stderr)
         sys.exit(USAGE)
+
+
+def _check_start(namespace: Namespace, runner: Runner, secrets: Secrets, databases: Collection[str]) -> None:
+    """Check the options, and start local clusters if all users are in this process."""
+    # On the page, classes can be picked and options changed; its form is checked when it is submitted.
+    at_once = namespace.headless or namespace.autostart
+    _check(namespace, databases if at_once else [])
+    if at_once and not (isinstance(runner, MasterRunner) and not namespace.processes):
+        _start_clusters(namespace, secrets, databases)
 
 
 def _start_clusters(namespace: Namespace, secrets: Secrets, databases: Collection[str]) -> None:
