@@ -1,5 +1,6 @@
 """docker-compose.yml: valid for Compose, and consistent with the rest of the project. No Docker engine is needed."""
 
+import json
 import re
 import subprocess
 import sys
@@ -193,7 +194,7 @@ def test_the_setup_script_uses_the_settings_of_local_clusters() -> None:
     script = (FOLDER / "mongo_setup.js").read_text()
     assert f'const NAME = "{mongo_members.SET_NAME}";' in script
     for name, value in mongo_members._SETTINGS.items():
-        assert f"{name}: {value}" in script
+        assert f"{name}: {json.dumps(value)}" in script
 
 
 def test_clients_are_configured_with_the_rings_nodes() -> None:

@@ -108,8 +108,8 @@ def test_judging_leaves_the_garbage_collector_as_it_was(tmp_path: Path) -> None:
 
 
 def test_progress_is_reported_while_files_are_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "PROGRESS_EVERY", 10)
-    path = file_of(tmp_path, header(), *(write(number, number, number) for number in range(1, 26)), CLOSE)
+    monkeypatch.setattr(files, "PROGRESS_EVERY", 20_000)
+    path = file_of(tmp_path, header(), *(write(number, number, number) for number in range(1, 45_001)), CLOSE)
     reported: list[int] = []
     judge_files([path], reported.append)
-    assert reported == [10, 20]
+    assert reported == [20_000, 40_000]
