@@ -45,6 +45,7 @@ def through(ring: CassandraCluster) -> Iterator[Callable[..., CassandraDatabaseC
 Through = Callable[..., CassandraDatabaseClient]
 
 
+@pytest.mark.soak  # a drill does nearly the same
 def test_a_node_that_dies_and_returns_leaves_quorums_valid_and_causes_classified_errors_at_level_all(
     ring: CassandraCluster, name: str
 ) -> None:
@@ -176,7 +177,6 @@ def test_without_hints_a_node_stays_stale_until_read_repair_or_a_repair(
     assert (verdicts["lost_writes"].violated, verdicts["lost_writes"].checked) == (0, KEYS)
 
 
-@pytest.mark.soak  # a drill does the same with a load
 def test_losing_a_disk_loses_writes_at_one_and_any_but_not_at_quorum(
     ring: CassandraCluster, through: Through, name: str
 ) -> None:

@@ -29,7 +29,7 @@ def test_overlapping_quorums_have_no_stale_reads_but_weaker_levels_do(ring: Cass
         report = tmp_path / "result.json"
         load = (
             "--ops",
-            "3000" if read_cl == "ONE" else "300",
+            "2000" if read_cl == "ONE" else "200",
             "--users",
             "6",
             "--keys",
@@ -53,12 +53,12 @@ def test_overlapping_quorums_have_no_stale_reads_but_weaker_levels_do(ring: Cass
 
 def test_registers_lists_and_counters_run_together(ring: CassandraCluster, tmp_path: Path) -> None:
     report, history = tmp_path / "result.json", tmp_path / "history.jsonl"
-    load = ("--workload", "register,ledger,sequence", "--ops", "400", "--users", "6", "--keys", "150")
+    load = ("--workload", "register,ledger,sequence", "--ops", "300", "--users", "6", "--keys", "100")
     levels = ("--write-cl", "QUORUM", "--read-cl", "QUORUM")
     outputs = ("--json", str(report), "--history", str(history))
     result = result_of(bench("cassandra", "--hosts", ring.uri(), *levels, *load, *outputs), report)
     rows = result["guarantees"]
-    assert rows["unique_ids"]["checked"] > 60
+    assert rows["unique_ids"]["checked"] > 40
     assert rows["lost_writes"]["checked"] + rows["unique_ids"]["checked"] == result["operations"]["write"]["ok"]
     assert result["verdict"] == "valid"
     assert check_result(judge_files([history]).findings())["guarantees"] == rows
@@ -73,14 +73,14 @@ def test_the_documented_command_line_runs_with_only_the_drivers(
         f"cassandra --hosts {ring.uri()} --keyspace bench --table kv --rf 3 --write-cl QUORUM --read-cl ONE "
         f"--ops 5000 --keys 1000 --write-ratio 0.3 --history {history} --json {report}"
     )
-    done = bench(*line.split(), "--ops", "1000", python=bare_python, PYTHONPATH="", COLUMNS="40")
+    done = bench(*line.split(), "--ops", "1000", "--keys", "300", python=bare_python, PYTHONPATH="", COLUMNS="40")
     result = result_of(done, report)
     for shape, text in zip(SHAPES, done.stdout.splitlines(), strict=False):
         assert re.fullmatch(shape, text)
     assert result["options"]["driver"]["reactor"] != "GreenletConnection"
     checked = check_result(judge_files([history]).findings())["guarantees"]
     assert checked == result["guarantees"]
-    assert checked["stale_reads"]["checked"] > 250
+    assert checked["stale_reads"]["checked"] > 100
     operations = [operation for operation, _ in History([history]).operations()]
     nodes = {operation.node for operation in operations if isinstance(operation, Read | Write)}
     assert nodes == set(ring.nodes())
@@ -121,7 +121,8 @@ def test_ctrl_c_prints_the_table_and_leaves_no_keys(
     ring: CassandraCluster, tmp_path: Path, eventually: Callable[..., None]
 ) -> None:
     history, table = tmp_path / "history.jsonl", f"t{secrets.token_hex(4)}"
-    command = [sys.executable, "bench.py", "cassandra", "--hosts", ring.uri(), "--table", table, "--duration", "100"]
+    load = ("--duration", "100", "--keys", "50", "--rate", "200")
+    command = [sys.executable, "bench.py", "cassandra", "--hosts", ring.uri(), "--table", table, *load]
     running = subprocess.Popen([*command, "--history", history], cwd=ROOT, text=True, stdout=subprocess.PIPE)
     try:
         eventually(lambda: history.exists() and history.stat().st_size > 50_000)

@@ -105,7 +105,7 @@ SHAPES = (
 )
 def test_the_documented_command_lines_run(leaders: CouchCluster, line: str, tmp_path: Path) -> None:
     history = tmp_path / "history.jsonl"
-    result = run(leaders, tmp_path, *line.split(), "--ops", "1000", "--history", str(history))
+    result = run(leaders, tmp_path, *line.split(), "--ops", "1000", "--keys", "300", "--history", str(history))
     for shape, text in zip(SHAPES, result["lines"], strict=False):
         assert re.fullmatch(shape, text)
     assert result["operations"]["write"]["fail"] == result["operations"]["read"]["fail"] == 0

@@ -28,7 +28,7 @@ def test_weaker_levels_have_more_stale_reads(whole: MongoCluster, tmp_path: Path
     rates = {}
     for write_concern, read_from in (("1", "secondary"), ("majority", "primary"), ("majority", "secondary")):
         report = tmp_path / "result.json"
-        load = ("--ops", "1500", "--users", "4", "--write-ratio", "0.5", "--reread", "1")
+        load = ("--ops", "3000", "--users", "4", "--write-ratio", "0.5", "--reread", "1")
         levels = ("--write-concern", write_concern, "--read-from", read_from)
         done = bench("mongo", "--mongo-uri", whole.uri(), *levels, *load, "--json", str(report))
         found = result_of(done, report)

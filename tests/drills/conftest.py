@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 NS = 1_000_000_000
 KIND = {Read: "read", Write: "write", Append: "write", Draw: "write"}
 
-BRIEF = ("--at", "2", "--for", "6", "--duration", "14", "--users", "10", "--keys", "200")
+BRIEF = ("--at", "2", "--for", "6", "--duration", "14", "--users", "10", "--keys", "200", "--rate", "300")
 """A short drill, of which an election takes four seconds."""
 
 

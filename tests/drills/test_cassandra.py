@@ -10,7 +10,7 @@ from tests.drills.conftest import drill, recovery_time_s
 
 pytestmark = pytest.mark.server
 
-LOAD = ("--users", "8", "--keys", "100", "--rate", "150", "--after", "6")
+LOAD = ("--users", "6", "--keys", "50", "--rate", "60", "--after", "6")
 
 
 def test_quorum_survives_a_dead_node_and_all_does_not(ring: CassandraCluster, tmp_path: Path) -> None:
@@ -31,6 +31,7 @@ def test_quorum_survives_a_dead_node_and_all_does_not(ring: CassandraCluster, tm
         assert result["two_primaries_s"] is None
 
 
+@pytest.mark.soak  # two minutes; tests/clients/test_cassandra_faults.py loses a disk in half a minute
 def test_writes_that_only_one_node_has_are_lost_with_its_disk(ring: CassandraCluster, tmp_path: Path) -> None:
     done = drill("cassandra", "disk-lost", "--at", "3", *LOAD, home=ring.home, folder=tmp_path)
     assert done.code == 0, done.err

@@ -89,7 +89,7 @@ def test_a_split_brain_loses_w1_writes_and_no_majority_write(lab: MongoLab, tmp_
 
 
 def test_values_vanish_that_local_reads_showed_and_none_that_majority_reads_did(lab: MongoLab, tmp_path: Path) -> None:
-    load = ("--workload", "register", "--reread", "0.8", "--keys", "400", "--users", "10")
+    load = ("--workload", "register", "--reread", "0.8", "--keys", "400", "--users", "10", "--rate", "400")
     times = ("--at", "1", "--for", "5", "--duration", "8")
     levels = ("--vary", "read-concern=local,majority")
     done = drill("mongo", "dirty-reads", *load, *times, *levels, home=lab.home, folder=tmp_path)
@@ -150,7 +150,7 @@ def _guards(process: psutil.Process, home: str) -> bool:
 
 @pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.soak), 3])
 def test_locust_workers_see_the_outage_of_the_server_log(whole: MongoCluster, swarm: Swarm, workers: int) -> None:
-    options = ("--headless", "-u", "12", "-r", "100", "-t", "14s", "--keys", "100", "--rate", "400")
+    options = ("--headless", "-u", "12", "-r", "100", "-t", "14s", "--keys", "100", "--rate", "200")
     faulty = ("--drill", "kill-primary", "--at", "2", "--for", "6")
     env = {"STALEWATCH_HOME": str(whole.home)}
     users = "locustfiles/mongo_users.py"
