@@ -207,7 +207,9 @@ class CassandraAccess:
 
     def servers(self) -> list[str]:
         """Return the versions of the ring's nodes."""
-        return sorted({f"Cassandra {host.release_version}" for host in self.cluster.metadata.all_hosts()})
+        return sorted(
+            {f"Cassandra {host.release_version}" for host in self.cluster.metadata.all_hosts() if host.release_version}
+        )
 
     def prepare(self, text: str, level: str) -> PreparedStatement:
         """Return a prepared statement with a consistency level."""

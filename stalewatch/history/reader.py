@@ -288,7 +288,7 @@ def _record_blocks(path: Path) -> Iterator[_RecordBlock]:
             records = None
         if records is None:
             for line in block.split(b"\n"):
-                yield [decode(line)], line
+                yield [decode(line)], None  # a job might not decode it among others, as here
         else:
             yield records, block
 

@@ -47,6 +47,10 @@ class WorkerOutput:
         for stream in (STDOUT, STDERR):
             if os.isatty(stream):
                 os.dup2(self._write, stream)
+        # If the master is killed, nobody reads: a worker that prints then gets an error, and does not wait for ever.
+        os.close(self._read)
+        os.close(self._write)
+        self._write = -1
 
     def print(self) -> None:
         """Start to print what workers print; call this in the master, once all are forked."""

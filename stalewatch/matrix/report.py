@@ -134,11 +134,10 @@ class Contradiction(NamedTuple):
     def sentence(self) -> str:
         """What was violated, and where."""
         row, cell = self.judged, self.cell
-        causes = f" ({', '.join(row['broken_causes'])})" if row.get("broken_causes") else ""
-        return (
-            f"{self.guarantee}{causes} under {cell['provocation']} at {cell['label']}: promised, and violated "
-            f"{row['violated']} of {row['checked']} times ({percent(row['rate'])})"
-        )
+        where = f"under {cell['provocation']} at {cell['label']}: promised, and violated"
+        if broken := row.get("broken_causes"):
+            return f"{self.guarantee} ({', '.join(broken)}) {where} {sum(row['causes'][one] for one in broken)} times"
+        return f"{self.guarantee} {where} {row['violated']} of {row['checked']} times ({percent(row['rate'])})"
 
     def witness(self) -> list[str]:
         """Return the operations of the first witness, one a line."""

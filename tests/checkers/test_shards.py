@@ -153,6 +153,19 @@ def test_many_keys_keep_the_order_of_witnesses_and_causes(tmp_path: Path) -> Non
         assert outcome([path], jobs) == alone
 
 
+@pytest.mark.parametrize(("before", "after"), [("", "\r"), (" ", ""), ("", " "), ("\t", " \r")])
+def test_spaces_around_lines_and_windows_line_ends_are_no_matter_for_several_jobs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str, after: str
+) -> None:
+    monkeypatch.setattr(shards, "BATCH", 16)
+    lines = [write(1 + number // 40, 10 * number, 10 * number + 1, key=f"k{number % 40}") for number in range(400)]
+    plain = file_of(tmp_path, header(), *lines, CLOSE)
+    spaced = tmp_path / "spaced.jsonl"
+    spaced.write_text("".join(f"{before}{line}{after}\n" for line in plain.read_text().splitlines()), newline="")
+    for jobs in (1, 2, 3):
+        assert outcome([spaced], jobs) == outcome_in_order([plain])
+
+
 @in_this_process()
 def test_bad_files_are_reported_alike(tmp_path: Path) -> None:
     for case in REJECTIONS:

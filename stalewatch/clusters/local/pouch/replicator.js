@@ -19,7 +19,10 @@ module.exports = class Replicator {
 
   /** Start jobs for the existing documents, then follow every change. */
   start() {
-    this.databases.create('_replicator').then(() => (this.ready = true));
+    this.databases
+      .create('_replicator')
+      .then(() => (this.ready = true))
+      .catch((error) => console.error(`_replicator: ${error.message}`));
     this.documents = new this.PouchDB('_replicator');
     this.documents
       .changes({ live: true, since: 0, include_docs: true, return_docs: false })
