@@ -177,6 +177,7 @@ def test_without_hints_a_node_stays_stale_until_read_repair_or_a_repair(
     assert (verdicts["lost_writes"].violated, verdicts["lost_writes"].checked) == (0, KEYS)
 
 
+@pytest.mark.soak  # on a busy machine final reads of a minute do not always suffice for all keys
 def test_losing_a_disk_loses_writes_at_one_and_any_but_not_at_quorum(
     ring: CassandraCluster, through: Through, name: str
 ) -> None:

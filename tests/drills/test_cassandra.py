@@ -31,7 +31,7 @@ def test_quorum_survives_a_dead_node_and_all_does_not(ring: CassandraCluster, tm
         assert result["two_primaries_s"] is None
 
 
-@pytest.mark.soak  # two minutes; tests/clients/test_cassandra_faults.py loses a disk in half a minute
+@pytest.mark.soak  # two minutes
 def test_writes_that_only_one_node_has_are_lost_with_its_disk(ring: CassandraCluster, tmp_path: Path) -> None:
     done = drill("cassandra", "disk-lost", "--at", "3", *LOAD, home=ring.home, folder=tmp_path)
     assert done.code == 0, done.err
