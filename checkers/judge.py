@@ -22,23 +22,7 @@ from stalewatch.checkers.unique_ids import UniqueIds
 from stalewatch.checkers.verdict import AGE_EDGES_NS, Findings, RunVerdict, Verdict, Violation
 from stalewatch.history.operation import Append, Depends, Draw, Final, Operation, Read, Write, replace
 
-GUARANTEES: dict[str, type[Guarantee]] = {
-    guarantee.name: guarantee
-    for guarantee in (
-        StaleReads,
-        ReadYourWrites,
-        MonotonicReads,
-        ReadRegressions,
-        ConsistentPrefix,
-        PhantomReads,
-        LostWrites,
-        Conflicts,
-        UnexpectedItems,
-        UniqueIds,
-    )
-}
-
-_OF_READS_AND_WRITES = (
+_OF_READS_AND_WRITES: tuple[type[Guarantee], ...] = (
     StaleReads,
     ReadYourWrites,
     MonotonicReads,
@@ -48,6 +32,10 @@ _OF_READS_AND_WRITES = (
     LostWrites,
     Conflicts,
 )
+
+_ALL: tuple[type[Guarantee], ...] = (*_OF_READS_AND_WRITES, UnexpectedItems, UniqueIds)
+
+GUARANTEES: dict[str, type[Guarantee]] = {guarantee.name: guarantee for guarantee in _ALL}
 
 _NONE: tuple[Violation, ...] = ()
 
