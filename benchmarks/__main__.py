@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks import check, judge, master, operation, parts, rates, scale, soak
+from benchmarks import check, judge, master, operation, parts, rates, scale, soak, ten_million
 from benchmarks.measurement import Row, print_table, progress
 from stalewatch import __version__
 
@@ -50,24 +50,32 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "judge": Benchmark("the judge", judge.measure),
     "check": Benchmark("`stalewatch check`, beside porcupine", check.measure),
 }
-SOAK = "soak"
+ON_REQUEST: Mapping[str, Benchmark] = {
+    ten_million.NAME: Benchmark(ten_million.HELP, ten_million.measure),
+    soak.NAME: Benchmark(soak.HELP, soak.measure),
+}
+"""Those that take long."""
+
+TABLES = (BENCHMARKS, ON_REQUEST)
+
 COLUMNS = ("benchmark", "what", "median", "range", "goal", "")
 
 
 def main(arguments: Sequence[str]) -> None:
     """Run the chosen benchmarks, print their table, and write their figures."""
     parsed = _parser().parse_args(arguments)
-    if unknown := set(parsed.names) - {*BENCHMARKS, SOAK}:
-        raise SystemExit(f"there is no benchmark {min(unknown)!r}; choose from {', '.join([*BENCHMARKS, SOAK])}")
+    known = {**BENCHMARKS, **ON_REQUEST}
+    if unknown := set(parsed.names) - set(known):
+        raise SystemExit(f"there is no benchmark {min(unknown)!r}; choose from {', '.join(known)}")
     if parsed.page is not None:
-        update_page(json.loads(parsed.page.read_text(encoding="utf-8")))
+        update_page(parsed.page)
         return
     rows: list[Row] = []
     result = {**circumstances(), "rounds": parsed.rounds, "took_s": {}, "failed": {}, "rows": []}
     for name in parsed.names or BENCHMARKS:
         begun = time.monotonic()
         try:
-            for one in soak.measure(parsed.seconds) if name == SOAK else BENCHMARKS[name].measure(parsed.rounds):
+            for one in known[name].measure(parsed.seconds if name == soak.NAME else parsed.rounds):
                 rows.append(one)
                 result["rows"].append({**one._asdict(), "reached": one.reached})
         except (SystemExit, Exception) as error:  # noqa: BLE001 # the others can still be measured
@@ -84,17 +92,23 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    listed = "\n".join(f"  {name:10} {one.help}" for name, one in BENCHMARKS.items())
+    listed, others = ("\n".join(f"  {name:11} {one.help}" for name, one in table.items()) for table in TABLES)
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description=f"Measure stalewatch. Benchmarks (default: all but soak):\n{listed}\n  soak       {soak.HELP}",
+        description=f"Measure stalewatch. Benchmarks (default: all of these):\n{listed}\nonly by name:\n{others}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="a benchmark")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="rounds of what is measured in turns (%(default)s)")
     parser.add_argument("--for", dest="seconds", type=_seconds, default=1800.0, help="length of a soak, as in 30m")
-    parser.add_argument("--page", type=Path, metavar="FILE", help="only update docs/performance.md from such a FILE")
+    parser.add_argument(
+        "--page",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="only update docs/performance.md from such files; of a benchmark in several, the last counts",
+    )
     return parser
 
 
@@ -141,18 +155,28 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}" if abs(value) >= 10 else f"{value:.2f}"  # noqa: PLR2004
 
 
-def update_page(result: Mapping[str, Any]) -> None:
-    """Replace the measured part of docs/performance.md by the table of a result."""
+def update_page(files: Sequence[Path]) -> None:
+    """Replace the measured part of docs/performance.md by the table of results."""
+    try:
+        results = [json.loads(path.read_text(encoding="utf-8")) for path in files]
+    except (OSError, json.JSONDecodeError) as error:
+        raise SystemExit(f"python -m benchmarks: --page: {error}") from None
+    latest = {one["benchmark"]: number for number, result in enumerate(results) for one in result["rows"]}
+    rows = [
+        Row(**{name: one[name] for name in Row._fields})
+        for number, result in enumerate(results)
+        for one in result["rows"]
+        if latest[one["benchmark"]] == number
+    ]
     page = PAGE.read_text(encoding="utf-8")
     before, _, rest = page.partition(BEGIN)
     _, found, after = rest.partition(END)
     if not found:
         raise SystemExit(f"{PAGE} has no lines {BEGIN!r} and {END!r}")
-    rows = [Row(**{name: one[name] for name in Row._fields}) for one in result["rows"]]
     lines = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
     lines += [f"| {' | '.join(_cells(one))} |" for one in rows]
     notes = [f"* {line}" for line in _notes(rows)]
-    text = "\n".join([title(result) + ":", "", *lines, "", *notes])
+    text = "\n".join([title(results[0]) + ":", "", *lines, "", *notes])
     PAGE.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
 
 

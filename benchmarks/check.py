@@ -5,11 +5,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.judge import operations
+from benchmarks.judge import operations, slowed
 from benchmarks.measurement import Row, progress, row
 from stalewatch.history.operation import FORMAT, FORMAT_VERSION, Header, Operation
 from stalewatch.history.writer import HistoryWriter
@@ -48,20 +48,36 @@ def measure(rounds: int) -> Iterator[Row]:
         yield from _speeds(folder, repeats)
 
 
+def peaks(name: str, lengths: Sequence[int]) -> Iterator[Row]:
+    """Yield the peak memory of checks of long histories over that of short ones, with one and two jobs."""
+    for pace, paced in (("1,000", slowed), ("12,000", iter)):
+        found: dict[int, list[int]] = {1: [], 2: []}
+        with tempfile.TemporaryDirectory() as folder:
+            for length in lengths:
+                path = _written(Path(folder) / f"{length}.jsonl.zst", paced(operations(length)))
+                for jobs, megabytes in found.items():
+                    progress(f"{name}: check of {length:,} operations, {pace} a second, jobs: {jobs}")
+                    megabytes.append(_check(path, jobs).megabytes)
+        for jobs, megabytes in found.items():
+            ratio, words = megabytes[-1] / megabytes[0], " and ".join(f"{one} MB" for one in megabytes)
+            what = f"check: peak memory of {lengths[-1]:,} operations / {lengths[0]:,}, {pace} a second, jobs: {jobs}"
+            yield Row(name, what, ratio, "x", ratio, ratio, "<= 1.10", words)
+
+
 def _speeds(folder: Path, repeats: int) -> Iterator[Row]:
-    peaks: dict[tuple[str, int], list[float]] = {}
+    largest: dict[tuple[str, int], list[float]] = {}
     for length in LENGTHS:
         for ending in ("jsonl", "jsonl.zst"):
             path = _written(folder / f"{length}.{ending}", operations(length))
             for jobs in (1, 2):
                 progress(f"check: {length:,} operations of a .{ending}, jobs: {jobs}")
                 checks = [_check(path, jobs) for _ in range(repeats)]
-                peaks.setdefault((ending, jobs), []).append(max(one.megabytes for one in checks))
+                largest.setdefault((ending, jobs), []).append(max(one.megabytes for one in checks))
                 speeds = [length / one.busiest_s for one in checks]
                 what = f".{ending}, {length:,} operations, jobs: {jobs}"
                 note = f"peak {max(one.megabytes for one in checks)} MB"
                 yield row("check", what, speeds, "operations per CPU s of the busier job", note=note)
-    for (ending, jobs), (first, *_, last) in peaks.items():
+    for (ending, jobs), (first, *_, last) in largest.items():
         what = f"peak memory, .{ending}, jobs: {jobs}, {LENGTHS[-1]:,} operations / {LENGTHS[0]:,}"
         yield row("check", what, [last / first], "x")
 

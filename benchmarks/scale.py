@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.judge import operations
+from benchmarks.judge import operations, slowed
 from benchmarks.measurement import Row, output_of, progress, ratios, row
 from benchmarks.operation import HERE
 from stalewatch.checkers.judge import Judge
@@ -35,7 +35,7 @@ CROWD = 400
 
 MANY = 5000
 LONG = 4_000_000
-"""Operations of a long run; `python -m benchmarks.scale 10000000` measures another length."""
+"""Operations of a long run."""
 
 A_REPORT = 5000
 STARTS = {
@@ -43,9 +43,6 @@ STARTS = {
     "stalewatch check --help": ("check", "--help"),
     "stalewatch check FILE": ("check",),
 }
-
-FIRST_NS, STRETCH = 10**18, 11
-"""When the made operations begin, and how much longer they take than they were made to."""
 
 HEADER = Header(format=FORMAT, version=FORMAT_VERSION, run="r", database="memory", clock_error_ns=0, closes=True)
 
@@ -100,15 +97,20 @@ def measure_memory(_rounds: int) -> Iterator[Row]:
     """Yield the memory of a worker in the course of a long run.
 
     Operations come as fast as they are recorded, a report after every 5,000, instead of over hours. Their own times are
-    those of about 1,000 operations a second, because the judge remembers old versions for a time (the horizon).
+    those of about 1,000 operations a second.
     """
-    progress(f"memory: {LONG:,} operations")
-    found = json.loads(output_of([sys.executable, "-m", "benchmarks.scale"], PYTHONPATH=str(HERE.parent)))
-    early, late = found[str(LONG // 4)], found[str(LONG)]
+    yield from memory("memory", LONG)
+
+
+def memory(name: str, length: int) -> Iterator[Row]:
+    """Yield the memory of a worker after so many operations over that after a quarter of them."""
+    progress(f"{name}: a worker with {length:,} operations")
+    found = json.loads(output_of([sys.executable, "-m", "benchmarks.scale", str(length)], PYTHONPATH=str(HERE.parent)))
+    early, late = found[str(length // 4)], found[str(length)]
     ratio = late / early
-    note = f"{early:.0f} MB after {LONG // 4:,}, {late:.0f} MB after {LONG:,}"
-    what = f"of a worker after {LONG:,} operations / after {LONG // 4:,}"
-    yield Row("memory", what, ratio, "x", ratio, ratio, "<= 1.10", note)
+    note = f"{early:.0f} MB after {length // 4:,}, {late:.0f} MB after {length:,}"
+    what = f"of a worker after {length:,} operations / after {length // 4:,}"
+    yield Row(name, what, ratio, "x", ratio, ratio, "<= 1.10", note)
 
 
 def _memory_of_a_long_run(length: int) -> dict[int, float]:
@@ -118,11 +120,9 @@ def _memory_of_a_long_run(length: int) -> dict[int, float]:
     run = DatabaseRun(MemoryClient(MemoryOptions(), clock), recorder, LoadOptions(), "r")
     metrics = ProcessMetrics("r", "memory", lambda: 20)
     metrics.watch(run)
-    made, found, done = operations(length), {}, 0
+    made, found, done = slowed(operations(length)), {}, 0
     while block := list(islice(made, A_REPORT)):
         for operation in block:
-            operation.start += STRETCH * (operation.start - FIRST_NS)
-            operation.end = (operation.end or 0) + STRETCH * ((operation.end or 0) - FIRST_NS)
             recorder._hand_on(operation)  # noqa: SLF001 # what every end of an operation does
         totals = run.drain()
         encode((verdict_rows(totals.findings), counts_of(totals.statistics)))
@@ -158,4 +158,4 @@ def _cpu_s(arguments: Sequence[str]) -> float:
 
 
 if __name__ == "__main__":
-    print(json.dumps(_memory_of_a_long_run(int(sys.argv[1]) if len(sys.argv) > 1 else LONG)))
+    print(json.dumps(_memory_of_a_long_run(int(sys.argv[1]))))

@@ -20,6 +20,7 @@ from benchmarks.measurement import Row, progress, servers
 from benchmarks.operation import HERE
 
 RATES = {"memory": ("MemoryUser", "300"), "mongo": ("MongoUser", "200")}
+NAME = "soak"
 HELP = "half an hour on the simulator and MongoDB; --for sets its length"
 LEAST_S = 60
 LAG_MS = 20

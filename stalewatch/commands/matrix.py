@@ -207,11 +207,17 @@ def _measure(arguments: argparse.Namespace) -> int:
             arguments.mongo_uri += ANY_SECONDARY
         cells = _cells(arguments, provocations)
         options: object = parse_options(DATABASES[arguments.database].options, arguments)
-        setup = Setup(arguments.database, options, load, cluster)
+        setup = Setup(arguments.database, options, load, cluster, _scope(arguments, cluster))
         matrix = Matrix(cells, state.load(cells) if state else (), arguments.budget)
         if matrix.measured:
             log(f"going on with {len(matrix.measured)} cells that were measured before")
         return _finish(matrix, setup, left_out, files, state)
+
+
+def _scope(arguments: argparse.Namespace, cluster: Reachable | None) -> str:
+    given = "given servers" if cluster is None and DATABASES[arguments.database].addresses else ""
+    flags = (flag for flag in ("--lab", "--compose") if getattr(arguments, flag.removeprefix("--")))
+    return ", ".join(filter(None, (given, *flags, arguments.only and f"--only {arguments.only}")))
 
 
 def _state(arguments: argparse.Namespace) -> StateFile | None:
@@ -252,7 +258,7 @@ def _finish(
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    documents = [_read(path) for path in arguments.files]
+    documents = [one for path in arguments.files for one in _read(path)]
     files = _Files(arguments)
     with files.claimed(), files.tables_to():
         for one in documents:
@@ -260,17 +266,17 @@ def _show(arguments: argparse.Namespace) -> int:
     return files.write(documents, DONE)
 
 
-def _read(path: Path) -> Any:  # noqa: ANN401 # JSON
+def _read(path: Path) -> list[Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise BadAddress(f"{path}: not JSON: {error}") from None
-    if not isinstance(found, dict) or (found.get("format"), found.get("version")) != (
-        report.FORMAT,
-        report.FORMAT_VERSION,
-    ):
-        raise BadAddress(f"{path}: not the JSON of a matrix of this version (stalewatch matrix ... --json FILE)")
-    return found
+    documents = found if isinstance(found, list) else [found]
+    for one in documents:
+        version = (one.get("format"), one.get("version")) if isinstance(one, dict) else None
+        if version != (report.FORMAT, report.FORMAT_VERSION):
+            raise BadAddress(f"{path}: not the JSON of a matrix of this version (stalewatch matrix ... --json FILE)")
+    return documents
 
 
 class _Files:

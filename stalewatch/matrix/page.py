@@ -38,7 +38,7 @@ def _matrix(number: int, matrix: Document) -> dict[str, Any]:
     names = report.columns(matrix)
     numbered = {cell["name"]: f"m{number}c{place}" for place, cell in enumerate(matrix["cells"])}
     return {
-        "database": matrix["database"],
+        "database": report.heading(matrix),
         "date": matrix["date"].replace("T", " ").replace("Z", " UTC"),
         "version": matrix["stalewatch"],
         "servers": report.versions(matrix),

@@ -57,6 +57,7 @@ def document(matrix: Matrix, setup: Setup, interrupted: bool, left_out: Mapping[
         "stalewatch": __version__,
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "database": setup.database,
+        "scope": setup.scope,
         "levels": list(level_names(setup.database)),
         "labels": labels(matrix.cells),
         "settings": {**public_values(setup.options), **public_values(setup.load)},
@@ -176,13 +177,19 @@ def show_matrix(matrix: Document) -> None:
     """Print the tables, contradictions and what was not measured."""
     names = columns(matrix)[:MOST_COLUMNS]
     for provocation, cells in by_provocation(matrix):
-        title = f"{matrix['database']}, {provocation}: {matrix['provocations'][provocation]}"
+        title = f"{heading(matrix)}, {provocation}: {matrix['provocations'][provocation]}"
         headings = ("levels", *(HEADINGS[name] for name in names), "p95\nms", "ok/s", "RTO\ns")
         show(title, headings, [_row(cell, names) for cell in cells])
     for line in (f"levels: {matrix['labels']}", *LEGEND):
         print("\n".join(textwrap.wrap(line, WIDTH)))
     for line in summary(matrix):
         print("\n".join(textwrap.wrap(line, WIDTH, subsequent_indent="  ")))
+
+
+def heading(matrix: Document) -> str:
+    """Return the database, and what tells this matrix from others of it."""
+    label, scope = DATABASES[matrix["database"]].label, matrix.get("scope")
+    return f"{label} ({scope})" if scope else label
 
 
 def by_provocation(matrix: Document) -> Iterator[tuple[str, list[Document]]]:
@@ -261,7 +268,7 @@ def markdown(matrices: Sequence[Document]) -> str:
 
 
 def _contradictions(matrix: Document) -> Iterator[str]:
-    label = DATABASES[matrix["database"]].label
+    label = heading(matrix)
     found = contradictions(matrix)
     if not found:
         yield f"{label}: no promise of the documentation was broken."
@@ -275,7 +282,7 @@ def _contradictions(matrix: Document) -> Iterator[str]:
 
 def _section(matrix: Document) -> Iterator[str]:
     names = columns(matrix)
-    yield from (f"## {DATABASES[matrix['database']].label}", "", *_facts(matrix), "")
+    yield from (f"## {heading(matrix)}", "", *_facts(matrix), "")
     headings = [HEADINGS[name].replace("-\n", "").replace("\n", " ") for name in names]
     for provocation, cells in by_provocation(matrix):
         yield f"### {provocation}: {matrix['provocations'][provocation]}"

@@ -58,6 +58,8 @@ class Setup(NamedTuple):
     options: Any
     load: LoadOptions
     cluster: Reachable | None
+    scope: str
+    """What tells this matrix from others of the database: other servers than a local cluster, and a choice of cells."""
 
 
 def run_cell(setup: Setup, cell: Cell, seconds_left: float | None, log: Log) -> MeasuredCell | None:

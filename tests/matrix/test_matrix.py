@@ -140,6 +140,23 @@ def test_the_reports_of_a_matrix(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main(["matrix", "show", str(page)]) == 2
 
 
+def test_matrices_of_one_database_are_told_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    both, page = tmp_path / "both.json", tmp_path / "m.html"
+    for acks in ("1", "majority"):
+        only = f"topology=leader,provocation=calm,read_strategy=plain,read_from=leader,write_acks={acks}"
+        matrix(tmp_path, "memory", "--only", only, *FEW_KEYS)
+        (tmp_path / "matrix.json").rename(tmp_path / f"{acks}.json")
+    paths = [str(tmp_path / f"{acks}.json") for acks in ("1", "majority")]
+    assert main(["matrix", "show", *paths, "--json", str(both)]) == 0
+    capsys.readouterr()
+    assert main(["matrix", "show", str(both), "--markdown", "-", "--report", str(page)]) == 0
+    headings = re.findall(r"^## (simulator.*)", capsys.readouterr().out, re.MULTILINE)
+    assert [re.sub(r"^.*write_acks=", "", one) for one in headings] == ["1)", "majority)"]
+    assert all(f"<h2>{one}</h2>" in page.read_text() for one in headings)
+    both.write_text("[1]")
+    assert main(["matrix", "show", str(both)]) == 2
+
+
 def test_a_contradiction_comes_first_and_shows_its_witness(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = matrix(tmp_path, "memory", "--only", SOME, *FEW_KEYS)
     weak = next(cell for cell in found["cells"] if cell["guarantees"]["stale_reads"]["measured"] == "violated")

@@ -41,7 +41,7 @@ const replicator = new Replicator(PouchDB, databases, (url) => url.host === addr
 app.disable('etag');
 app.disable('x-powered-by');
 app.use(access(process.env.COUCH_USER, process.env.COUCH_PASSWORD));
-app.get('/', (request, response) => response.json({ couchdb: 'Welcome', vendor: { name: 'stalewatch, over PouchDB' } }));
+app.get('/', (request, response) => response.json({ couchdb: 'Welcome', vendor: { name: 'PouchDB in place of CouchDB' } }));
 app.get('/_up', (request, response) => {
   if (replicator.ready) response.json({ status: 'ok', seeds: {} });
   else response.status(404).json({ status: 'starting' });
