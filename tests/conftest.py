@@ -1,5 +1,6 @@
 """What all tests share: a real replica set, leaders and browser; where everything must run, nothing is skipped."""
 
+import gc
 import os
 import shutil
 import signal
@@ -66,6 +67,12 @@ class ByServers(LoadScopeScheduling):
         # Tests with Locust share nothing, but a browser or servers in some files.
         apart = test.startswith("tests/locust/") and not any(word in test for word in ("web_page", "mongo", "couch"))
         return nodeid if apart else test.partition("::")[0]
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector pass over the thousands of tests and all modules, which live as long as the process."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling | None:

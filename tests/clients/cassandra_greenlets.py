@@ -24,7 +24,7 @@ SIZES = (0, 10, 5_000, 200_000)
 """Sizes of values in characters: below and above what the driver reads at once, and above what a socket buffers."""
 
 GREENLETS = 40
-READS, KILLS = 100, 100
+READS, KILLS = 100, 60
 """The program ends after that many answered reads and that many killed greenlets."""
 
 

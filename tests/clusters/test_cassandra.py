@@ -54,6 +54,7 @@ def test_a_browser_cannot_use_the_management_interface(ring: CassandraCluster) -
     assert len(management.read(STORAGE, "LiveNodes")["LiveNodes"]) == 3
 
 
+@pytest.mark.soak  # loads and drills do the same
 def test_a_killed_node_restarts_with_its_data(ring: CassandraCluster, eventually: Callable[..., None]) -> None:
     node = ring.nodes()[1]
     before = ring.management(node).read(STORAGE, "LocalHostId")

@@ -215,7 +215,7 @@ def away(three: Path, leaders: CouchCluster) -> Path:
 
 
 @pytest.mark.server
-@pytest.mark.parametrize("topology", ["ring", "star", "all"])
+@pytest.mark.parametrize("topology", ["ring", "star", pytest.param("all", marks=pytest.mark.soak)])
 def test_three_leaders_converge_in_every_topology_and_then_stay_quiet(
     away: Path, topology: str, eventually: Callable[..., None], record_property: Callable[[str, object], None]
 ) -> None:

@@ -29,7 +29,7 @@ def test_overlapping_quorums_have_no_stale_reads_but_weaker_levels_do(ring: Cass
         report = tmp_path / "result.json"
         load = (
             "--ops",
-            "2000" if read_cl == "ONE" else "200",
+            "1000" if read_cl == "ONE" else "100",
             "--users",
             "6",
             "--keys",
@@ -73,7 +73,7 @@ def test_the_documented_command_line_runs_with_only_the_drivers(
         f"cassandra --hosts {ring.uri()} --keyspace bench --table kv --rf 3 --write-cl QUORUM --read-cl ONE "
         f"--ops 5000 --keys 1000 --write-ratio 0.3 --history {history} --json {report}"
     )
-    done = bench(*line.split(), "--ops", "1000", "--keys", "300", python=bare_python, PYTHONPATH="", COLUMNS="40")
+    done = bench(*line.split(), "--ops", "400", "--keys", "100", python=bare_python, PYTHONPATH="", COLUMNS="40")
     result = result_of(done, report)
     for shape, text in zip(SHAPES, done.stdout.splitlines(), strict=False):
         assert re.fullmatch(shape, text)
@@ -88,7 +88,7 @@ def test_the_documented_command_line_runs_with_only_the_drivers(
 
 def test_greenlets_print_the_same_lines(ring: CassandraCluster, tmp_path: Path) -> None:
     report = tmp_path / "result.json"
-    load = ("--ops", "500", "--keys", "50", "--lwt", "--write-cl", "quorum", "--read-cl", "serial")
+    load = ("--ops", "200", "--keys", "20", "--lwt", "--write-cl", "quorum", "--read-cl", "serial")
     done = bench("cassandra", "--hosts", ring.uri(), *load, "--json", str(report))
     result = result_of(done, report)
     for shape, text in zip(SHAPES, done.stdout.splitlines(), strict=False):

@@ -67,11 +67,11 @@ def violated(result: dict[str, Any], guarantee: str) -> int:
 
 
 def test_two_leaders_draw_the_same_ids_but_lose_no_item(leaders: CouchCluster, tmp_path: Path) -> None:
-    load = ("--workload", "ledger,sequence", "--ops", "400", "--users", "8", "--keys", "150")
+    load = ("--workload", "ledger,sequence", "--ops", "240", "--users", "8", "--keys", "60")
     history = tmp_path / "history.jsonl"
     result = run(leaders, tmp_path, *load, "--write-to", "both", "--history", str(history))
     assert (result["workloads"], result["lost_writes_exact"]) == (["ledger", "sequence"], True)
-    assert result["guarantees"]["lost_writes"]["checked"] > 150
+    assert result["guarantees"]["lost_writes"]["checked"] > 60
     assert violated(result, "lost_writes") == result["duplicate_items"] == result["phantom_items"] == 0
     assert violated(result, "unique_ids") > 10
     again = check_result(judge_files([history]).findings())
@@ -100,12 +100,14 @@ SHAPES = (
     "line",
     [
         "--db bench --write-to both --read-from a --ops 5000 --keys 1000 --write-ratio 0.3",
-        "--db bench --write-to b --read-from a --ops 5000 --keys 500 --write-ratio 0.5",
+        pytest.param(
+            "--db bench --write-to b --read-from a --ops 5000 --keys 500 --write-ratio 0.5", marks=pytest.mark.soak
+        ),
     ],
 )
 def test_the_documented_command_lines_run(leaders: CouchCluster, line: str, tmp_path: Path) -> None:
     history = tmp_path / "history.jsonl"
-    result = run(leaders, tmp_path, *line.split(), "--ops", "1000", "--keys", "300", "--history", str(history))
+    result = run(leaders, tmp_path, *line.split(), "--ops", "500", "--keys", "150", "--history", str(history))
     for shape, text in zip(SHAPES, result["lines"], strict=False):
         assert re.fullmatch(shape, text)
     assert result["operations"]["write"]["fail"] == result["operations"]["read"]["fail"] == 0
@@ -119,7 +121,7 @@ def test_the_documented_command_lines_run(leaders: CouchCluster, line: str, tmp_
         )
 
 
-HOT = ("--ops", "800", "--users", "8", "--keys", "30", "--write-ratio", "0.5")
+HOT = ("--ops", "500", "--users", "8", "--keys", "30", "--write-ratio", "0.5")
 
 
 def test_two_leaders_conflict_and_converge_but_home_routing_avoids_conflicts(
@@ -175,9 +177,9 @@ EDITS = ("--workload", "conflict", "--write-to", "both", "--ops", "600", "--user
     [
         ("none", ("register", "basket", "count", "fields"), ()),
         ("lww", ("register",), ("basket", "count", "fields")),
-        ("max", ("register",), ("basket", "count", "fields")),
+        pytest.param("max", ("register",), ("basket", "count", "fields"), marks=pytest.mark.soak),
         ("union", ("register", "basket"), ("count", "fields")),
-        ("sum", ("register", "count"), ("basket", "fields")),
+        pytest.param("sum", ("register", "count"), ("basket", "fields"), marks=pytest.mark.soak),
         ("fields", ("register", "fields"), ("basket", "count")),
     ],
 )
@@ -209,7 +211,7 @@ def test_the_bench_runs_on_servers_that_answer_like_apache_couchdb(leaders: Couc
     ]
     report = tmp_path / "result.json"
     a, b = (url(disguise.address) for disguise in disguises)
-    load = ("--workload", "conflict", "--resolve", "union", "--ops", "600", "--users", "6", "--keys", "10")
+    load = ("--workload", "conflict", "--resolve", "union", "--ops", "400", "--users", "6", "--keys", "10")
     try:
         done = bench("--couch-a", a, "--couch-b", b, *load, "--write-ratio", "0.6", "--json", str(report))
     finally:
@@ -221,7 +223,7 @@ def test_the_bench_runs_on_servers_that_answer_like_apache_couchdb(leaders: Couc
     assert result["operations"]["write"]["unknown"] == sum(row["count"] for row in result["errors"]) > 0
     assert {row["error"] for row in result["errors"]} == {"accepted"}
     assert violated(result, "conflicts") > 0
-    assert result["losses"]["basket"]["acknowledged"] > 50
+    assert result["losses"]["basket"]["acknowledged"] > 25
     assert result["losses"]["basket"]["lost"] == 0
     assert result["final_reads_s"] is not None
     asked = {request for disguise in disguises for request in disguise.asked}

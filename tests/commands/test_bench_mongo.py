@@ -28,7 +28,7 @@ def test_weaker_levels_have_more_stale_reads(whole: MongoCluster, tmp_path: Path
     rates = {}
     for write_concern, read_from in (("1", "secondary"), ("majority", "primary"), ("majority", "secondary")):
         report = tmp_path / "result.json"
-        load = ("--ops", "3000", "--users", "4", "--write-ratio", "0.5", "--reread", "1")
+        load = ("--ops", "1500", "--users", "4", "--write-ratio", "0.5", "--reread", "1")
         levels = ("--write-concern", write_concern, "--read-from", read_from)
         done = bench("mongo", "--mongo-uri", whole.uri(), *levels, *load, "--json", str(report))
         found = result_of(done, report)
@@ -121,7 +121,7 @@ def test_the_documented_command_lines_run_with_only_the_drivers(
         f"mongo --mongo-uri {whole.uri()} --db bench --coll kv --write-concern {write_concern} --read-from {read_from} "
         f"--ops 5000 --keys 1000 --write-ratio 0.3 --history {history}"
     )
-    done = bench(*line.split(), "--ops", "1500", python=bare_python, PYTHONPATH="", COLUMNS="40")
+    done = bench(*line.split(), "--ops", "500", python=bare_python, PYTHONPATH="", COLUMNS="40")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     for shape, text in zip(SHAPES, lines, strict=False):
@@ -133,7 +133,7 @@ def test_the_documented_command_lines_run_with_only_the_drivers(
 
 
 def test_greenlets_print_the_same_lines(whole: MongoCluster) -> None:
-    done = bench("mongo", "--mongo-uri", whole.uri(), "--ops", "2000")
+    done = bench("mongo", "--mongo-uri", whole.uri(), "--ops", "500")
     assert done.returncode == 0, done.stderr
     for shape, text in zip(SHAPES, done.stdout.splitlines(), strict=False):
         assert re.fullmatch(shape, text)
@@ -163,13 +163,13 @@ def test_invalid_input_is_reported_in_one_line_with_its_exit_code(arguments: lis
 
 def test_registers_lists_and_counters_run_together(whole: MongoCluster, tmp_path: Path) -> None:
     report, history = tmp_path / "result.json", tmp_path / "history.jsonl"
-    load = ("--workload", "register,ledger,sequence", "--ops", "1500", "--keys", "300")
+    load = ("--workload", "register,ledger,sequence", "--ops", "600", "--keys", "150")
     outputs = ("--json", str(report), "--history", str(history))
     done = bench("mongo", "--mongo-uri", whole.uri(), "--db", "mixed", "--write-concern", "majority", *load, *outputs)
     result = result_of(done, report)
     rows = result["guarantees"]
     assert (result["workloads"], result["lost_writes_exact"]) == (["ledger", "register", "sequence"], False)
-    assert rows["unique_ids"]["checked"] > 300
+    assert rows["unique_ids"]["checked"] > 100
     assert rows["lost_writes"]["checked"] + rows["unique_ids"]["checked"] == result["operations"]["write"]["ok"]
     assert rows["lost_writes"]["violated"] == rows["unique_ids"]["violated"] == 0
     assert "unique_id_violation_rate: 0.0000" in done.stdout

@@ -148,7 +148,7 @@ def _guards(process: psutil.Process, home: str) -> bool:
         return False
 
 
-@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.soak), 3])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.soak), 2])
 def test_locust_workers_see_the_outage_of_the_server_log(whole: MongoCluster, swarm: Swarm, workers: int) -> None:
     options = ("--headless", "-u", "12", "-r", "100", "-t", "14s", "--keys", "100", "--rate", "200")
     faulty = ("--drill", "kill-primary", "--at", "2", "--for", "6")

@@ -8,7 +8,7 @@ from stalewatch.clusters.local.cassandra import CassandraCluster
 from tests.locust.conftest import Swarm, assert_agrees
 
 CASSANDRA = "locustfiles/cassandra_users.py"
-LOAD = ("--headless", "-u", "10", "-r", "100", "--keys", "50", "--reread", "0.8")
+LOAD = ("--headless", "-u", "10", "-r", "100", "--keys", "50", "--reread", "0.8", "--rate", "200")
 
 pytestmark = pytest.mark.server
 

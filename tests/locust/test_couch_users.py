@@ -7,7 +7,7 @@ from tests.clients.test_couchdb_setup import replications
 from tests.locust.conftest import Swarm, assert_agrees
 
 COUCH = "locustfiles/couch_users.py"
-LOAD = ("--headless", "--processes", "2", "-u", "8", "-r", "100", "--keys", "30")
+LOAD = ("--headless", "--processes", "2", "-u", "8", "-r", "100", "--keys", "30", "--rate", "200")
 
 pytestmark = pytest.mark.server
 
@@ -28,7 +28,7 @@ def test_writes_to_both_leaders_conflict_and_are_judged_like_the_histories(swarm
     assert "database stays and its replication stay (_replicator: " in swarm.log(pid)
 
 
-@pytest.mark.parametrize("strategy", ["lww", "union"])
+@pytest.mark.parametrize("strategy", ["lww", pytest.param("union", marks=pytest.mark.soak)])
 def test_edits_lost_by_a_resolver_are_counted(swarm: Swarm, leaders: CouchCluster, strategy: str) -> None:
     pid = run(swarm, leaders, "--workload", "conflict", "--resolve", strategy, "--db", strategy, "--remove-replication")
     assert swarm.finish(pid, workers=2, lines=300) == 0

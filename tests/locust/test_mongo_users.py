@@ -11,7 +11,7 @@ from tests.conftest import leading
 from tests.locust.conftest import Swarm, assert_agrees, assert_keeps_secret
 
 MONGO = "locustfiles/mongo_users.py"
-LOAD = ("--headless", "-u", "20", "-r", "100", "--keys", "50", "--reread", "0.8")
+LOAD = ("--headless", "-u", "20", "-r", "100", "--keys", "50", "--reread", "0.8", "--rate", "400")
 PASSWORD = "hunter2/@"  # noqa: S105 # of a user that this test creates
 
 pytestmark = pytest.mark.server
@@ -49,7 +49,7 @@ def test_majority_writes_and_primary_reads_hold_every_guarantee(swarm: Swarm, wh
 def test_killing_the_primary_causes_errors_but_loses_no_majority_write(
     swarm: Swarm, whole: MongoCluster, eventually: Callable[..., None]
 ) -> None:
-    arguments = ("--processes", "2", "--write-concern", "majority", "--read-from", "primary", "--rate", "1000")
+    arguments = ("--processes", "2", "--write-concern", "majority", "--read-from", "primary", "--rate", "300")
     pid = run(swarm, whole, *arguments, "--expect", "lost_writes=0,stale_reads=0")
     swarm.await_operations(workers=2)
     primary = leading(whole)
