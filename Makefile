@@ -26,9 +26,9 @@ endif
 demo: install ## A 3-member MongoDB replica set on this machine, three scenarios, a table and a report
 	@$(BIN)/stalewatch demo
 
-# Tests with servers mostly wait, so four processes keep two cores busy; tests/conftest.py says which tests stay together.
+# Tests with servers mostly wait, so five processes keep two cores busy; tests/conftest.py says which tests stay together.
 test: install ## All tests that this machine can run (with STALEWATCH_REQUIRE_ALL=1 a skipped test fails)
-	$(BIN)/python -m pytest -q -n 4 --dist loadscope -m "not soak"
+	$(BIN)/python -m pytest -q -n 5 --dist loadscope -m "not soak"
 
 test-fast: install ## The tests without servers
 	$(BIN)/python -m pytest -q -n auto -m "not server and not soak"

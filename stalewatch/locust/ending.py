@@ -5,6 +5,7 @@ Separate from the master, since workers have exit codes too.
 
 import time
 from collections.abc import Callable
+from enum import Enum
 from typing import Any
 
 import gevent
@@ -14,6 +15,15 @@ from locust.runners import MasterRunner, Runner
 
 from stalewatch.locust.master_run import MasterRun
 from stalewatch.locust.open_database import VIOLATION
+
+
+class Interrupted(Enum):
+    """What a Ctrl-C found, and changed."""
+
+    NOTHING = "nothing that ends: it is to end the run"
+    ENDING = "an end that is under way, and goes on"
+    HURRIED = "an end that is under way, and leaves something out from now on"
+
 
 LOCUSTS_TIMERS = frozenset({"stop_and_optionally_quit", "_stop_runners"})
 """The functions that Locust runs, each in a greenlet of its own, when the run time is over: command line, page."""

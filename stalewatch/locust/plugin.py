@@ -23,6 +23,7 @@ from stalewatch.clusters.protocol import ClusterError
 from stalewatch.engine import stopping
 from stalewatch.exit_codes import UNREACHABLE, USAGE
 from stalewatch.locust import bound_ports, master_token, options, terminal
+from stalewatch.locust.ending import Interrupted
 from stalewatch.locust.master import Master
 from stalewatch.locust.metrics import MasterMetrics
 from stalewatch.locust.options import OWN, Secrets
@@ -53,15 +54,15 @@ class Interrupts:
     def __init__(self) -> None:
         self._times = 0
         self._terminated = 0
-        self._hurriers: list[Callable[[], bool]] = []
+        self._hurriers: list[Callable[[], Interrupted]] = []
         self._leave_start: Callable[[int], BaseException | None] = lambda _: None
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored, or handled by others
             gevent.signal_handler(signal.SIGINT, self._on_interrupt)
         # Locust sets its own handler of SIGTERM once it has started.
         gevent.signal_handler(signal.SIGTERM, self._on_terminate)
 
-    def on_interrupt(self, hurry: Callable[[], bool]) -> None:
-        """Call `hurry` at every Ctrl-C; it hurries an end that is under way, and returns whether one is."""
+    def on_interrupt(self, hurry: Callable[[], Interrupted]) -> None:
+        """Call `hurry` at every Ctrl-C; it hurries an end that is under way."""
         self._hurriers.append(hurry)
 
     def on_start(self, leave_start: Callable[[int], BaseException | None]) -> None:
@@ -74,10 +75,10 @@ class Interrupts:
             return
         self._times += 1
         _end_in_time(signal.SIGINT, at_once=self._times >= LEAVE_AT_ONCE)
-        under_way = [hurry() for hurry in self._hurriers]
-        if not any(under_way) or self._times >= LEAVE_AT_ONCE:
+        found = {hurry() for hurry in self._hurriers}
+        if found <= {Interrupted.NOTHING} or self._times >= LEAVE_AT_ONCE:
             _raise_in_main(KeyboardInterrupt())
-        else:
+        elif Interrupted.HURRIED in found:
             log.warning("ending without the rest of the final reads; press Ctrl-C again to exit at once")
 
     def _on_terminate(self) -> None:

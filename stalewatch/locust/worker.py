@@ -23,7 +23,7 @@ from stalewatch.engine import stopping
 from stalewatch.exit_codes import USAGE
 from stalewatch.history.clock import RealClock
 from stalewatch.locust import messages
-from stalewatch.locust.ending import settle_exit_code
+from stalewatch.locust.ending import Interrupted, settle_exit_code
 from stalewatch.locust.messages import ClockOffset, ClockSample, Hello, Idle, Refusal
 from stalewatch.locust.metrics import WorkerMetrics
 from stalewatch.locust.open_database import WorkerRunSettings
@@ -44,6 +44,9 @@ REFUSED_EXIT = 1
 
 LOOK_S = 0.2
 """How often a worker that waits for its turn looks whether its run is over, or its master lost."""
+
+SAME_CTRL_C_S = 5.0
+"""For how long after the end of the load the first Ctrl-C may be the one that ended it."""
 
 LOCAL_MASTERS = frozenset({"127.0.0.1", "localhost", "::1"})
 
@@ -86,6 +89,7 @@ class Worker:
         self._reported_last: set[str] = set()
         self._refused = 0
         """The exit code, once the master has refused this worker."""
+        self._interrupted = False
         self._failure: Idle | None = None
         """The run that this worker could not start."""
         self._turns: defaultdict[str, deque[Event]] = defaultdict(deque)
@@ -278,10 +282,17 @@ class Worker:
         if run is not None:
             self._end(run)
 
-    def on_interrupt(self) -> bool:
-        """Skip the final reads if the run is ending already, and return whether it is."""
+    def on_interrupt(self) -> Interrupted:
+        """Skip the rest of the final reads if the run is ending already, and this Ctrl-C is not what ended it.
+
+        A terminal sends Ctrl-C to the master and to its workers. On a busy machine, the master's message that the load
+        is over can be here before this process has looked at the signal.
+        """
+        first, self._interrupted = not self._interrupted, True
         run = self._started_run()
-        if run is None or not run.over or run.ended.is_set():
-            return False
+        if run is None or run.over_since is None or run.ended.is_set():
+            return Interrupted.NOTHING
+        if first and isinstance(self._runner, WorkerRunner) and time.monotonic() - run.over_since < SAME_CTRL_C_S:
+            return Interrupted.ENDING
         run.abandoned = True
-        return True
+        return Interrupted.HURRIED

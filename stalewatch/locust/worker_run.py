@@ -2,6 +2,7 @@
 
 import logging
 import socket
+import time
 from collections.abc import Callable, Iterator
 from itertools import count
 from typing import cast
@@ -27,7 +28,8 @@ class WorkerRun:
         """Start the run; `offset` is that of the master's clock, None if this process is its own master."""
         self.settings = settings
         self.offset = offset
-        self.over = False
+        self.over_since: float | None = None
+        """When the load was over, on the monotonic clock."""
         self.ended = Event()
         self.abandoned = False
         """Whether to skip the rest of the final reads."""
@@ -67,10 +69,15 @@ class WorkerRun:
         failures = (*(one.failure for one in databases), *(one.history_failure for one in databases))
         return next(filter(None, failures), None)
 
+    @property
+    def over(self) -> bool:
+        """Whether the load is over."""
+        return self.over_since is not None
+
     def end(self) -> None:
         """End the run in every database, in a greenlet that nobody kills, and wait for the end."""
         if not self.over:
-            self.over = True
+            self.over_since = time.monotonic()
             for one in self._databases.values():
                 one.over = True
             gevent.spawn(self._end_all)

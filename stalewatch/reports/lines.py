@@ -5,7 +5,7 @@ from typing import Any
 
 from stalewatch.engine.result import why_nothing_succeeded
 from stalewatch.reports.reasons import first_broken_words, verdict_clause
-from stalewatch.reports.words import converged, drill_sentence, recovery_time
+from stalewatch.reports.words import converged, drill_sentence, recovery_time, why_unread
 
 Result = Mapping[str, Any]
 
@@ -78,7 +78,7 @@ def _warnings(result: Result) -> Iterator[str]:
     if result.get("unread_keys") and not result.get("interrupted"):
         yield (
             f"final reads of {result['unread_keys']} keys failed, so their writes were not checked for losses: "
-            f"{result['unread_error']}"
+            f"{why_unread(result)}"
         )
     if result.get("history_error"):
         yield f"the history is incomplete: {result['history_error']}"

@@ -267,8 +267,13 @@ def _outages(result: Result) -> Iterator[str]:
 
 def unread_keys(result: Result) -> str:
     """Return how many written keys could not be read finally, and why."""
-    keys, why = result["unread_keys"], result.get("unread_error") or "interrupted"
-    return f"final reads of {count(keys)} {'key' if keys == 1 else 'keys'} failed ({why})"
+    keys = result["unread_keys"]
+    return f"final reads of {count(keys)} {'key' if keys == 1 else 'keys'} failed ({why_unread(result)})"
+
+
+def why_unread(result: Result) -> str:
+    """Return why a final read failed, or that they were cut short."""
+    return str(result.get("unread_error") or "interrupted")
 
 
 def converged(result: Result) -> str:

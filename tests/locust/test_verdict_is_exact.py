@@ -168,6 +168,23 @@ def test_slow_operations_in_flight_at_the_end_are_all_counted(swarm: Swarm) -> N
     assert not result["guarantees"]["lost_writes"]["violated"]
 
 
+def test_a_ctrl_c_that_workers_notice_late_skips_no_final_reads(swarm: Swarm) -> None:
+    """Its second arrival does: that a second Ctrl-C skips them is tested below."""
+    load = ("-u", "20", "-r", "100", "--keys", "100", "--rate", "500")
+    leaders = ("--topology", "multi-leader", "--lag", "4")  # for which final reads wait until both agree
+    pid = swarm.alone("--headless", "--processes", "2", *load, *leaders)
+    swarm.await_operations(workers=2, lines=200)
+    os.kill(pid, signal.SIGINT)
+    time.sleep(1.5)  # the master has ended the load; without that, this would be the usual order
+    for child in psutil.Process(pid).children():
+        child.send_signal(signal.SIGINT)
+    assert swarm.code(pid) == 130
+    result = swarm.result()
+    assert_agrees(result, swarm.histories, workers=2)
+    assert result["guarantees"]["lost_writes"]["checked"]
+    assert not result["unread_keys"]
+
+
 @pytest.mark.parametrize("workers", [0, 2], ids=["alone", "with workers"])
 def test_ctrl_c_loses_nothing_and_exits_with_130(swarm: Swarm, workers: int) -> None:
     pid = swarm.alone("--headless", *(("--processes", "2") if workers else ()), *LOAD)
