@@ -17,8 +17,8 @@ from stalewatch.locust.master_run import MasterRun
 from stalewatch.locust.open_database import VIOLATION
 
 
-class Interrupted(Enum):
-    """What a Ctrl-C found, and changed."""
+class Hurry(Enum):
+    """What a Ctrl-C hurries."""
 
     NOTHING = "nothing that ends: it is to end the run"
     ENDING = "an end that is under way, and goes on"

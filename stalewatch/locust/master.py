@@ -21,7 +21,7 @@ from stalewatch.clusters.protocol import ClusterError
 from stalewatch.exit_codes import INTERRUPTED, USAGE
 from stalewatch.history.clock import RealClock
 from stalewatch.locust import messages, options
-from stalewatch.locust.ending import Interrupted, settle_exit_code, why_early
+from stalewatch.locust.ending import Hurry, settle_exit_code, why_early
 from stalewatch.locust.master_run import (
     SILENCE_S,
     BackgroundResult,
@@ -122,14 +122,14 @@ class Master:
         if self.run is not None and not self.run.ending:
             self.run.run_time_s, self.run.started = run_time_s, time.monotonic()
 
-    def on_interrupt(self) -> Interrupted:
+    def on_interrupt(self) -> Hurry:
         """Note that the run was interrupted; if it is ending already, stop waiting."""
         run = self.run
         if run is None or run.phase == "over":
-            return Interrupted.NOTHING
+            return Hurry.NOTHING
         self._interrupted = True
         run.hurried = run.hurried or run.ending
-        return Interrupted.HURRIED if run.ending else Interrupted.NOTHING
+        return Hurry.HURRIED if run.ending else Hurry.NOTHING
 
     def leave_start(self, code: int) -> BaseException | None:
         """Return what to raise in the main greenlet if it is still starting Locust and does not handle signals yet."""

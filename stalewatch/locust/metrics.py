@@ -17,7 +17,7 @@ from locust.runners import Runner, WorkerRunner
 from stalewatch.clients.databases import DATABASES
 from stalewatch.clusters.protocol import ClusterError
 from stalewatch.exit_codes import USAGE
-from stalewatch.locust.ending import Interrupted
+from stalewatch.locust.ending import Hurry
 from stalewatch.locust.master_run import STATES, MasterRun
 from stalewatch.locust.open_database import servers_of
 from stalewatch.locust.options import Secrets
@@ -96,10 +96,10 @@ class MasterMetrics:
             self._server.linger(log.info, lambda: self._hurried)
             self._lingers = False
 
-    def hurry(self) -> Interrupted:
+    def hurry(self) -> Hurry:
         """Stop waiting for a scrape."""
         self._hurried = True
-        return Interrupted.HURRIED if self._lingers else Interrupted.NOTHING
+        return Hurry.HURRIED if self._lingers else Hurry.NOTHING
 
     def _targets(self) -> Iterator[Target]:
         run = self._current_run()

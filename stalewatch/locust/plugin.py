@@ -23,7 +23,7 @@ from stalewatch.clusters.protocol import ClusterError
 from stalewatch.engine import stopping
 from stalewatch.exit_codes import UNREACHABLE, USAGE
 from stalewatch.locust import bound_ports, master_token, options, terminal
-from stalewatch.locust.ending import Interrupted
+from stalewatch.locust.ending import Hurry
 from stalewatch.locust.master import Master
 from stalewatch.locust.metrics import MasterMetrics
 from stalewatch.locust.options import OWN, Secrets
@@ -54,14 +54,14 @@ class Interrupts:
     def __init__(self) -> None:
         self._times = 0
         self._terminated = 0
-        self._hurriers: list[Callable[[], Interrupted]] = []
+        self._hurriers: list[Callable[[], Hurry]] = []
         self._leave_start: Callable[[int], BaseException | None] = lambda _: None
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored, or handled by others
             gevent.signal_handler(signal.SIGINT, self._on_interrupt)
         # Locust sets its own handler of SIGTERM once it has started.
         gevent.signal_handler(signal.SIGTERM, self._on_terminate)
 
-    def on_interrupt(self, hurry: Callable[[], Interrupted]) -> None:
+    def on_interrupt(self, hurry: Callable[[], Hurry]) -> None:
         """Call `hurry` at every Ctrl-C; it hurries an end that is under way."""
         self._hurriers.append(hurry)
 
@@ -76,9 +76,9 @@ class Interrupts:
         self._times += 1
         _end_in_time(signal.SIGINT, at_once=self._times >= LEAVE_AT_ONCE)
         found = {hurry() for hurry in self._hurriers}
-        if found <= {Interrupted.NOTHING} or self._times >= LEAVE_AT_ONCE:
+        if found <= {Hurry.NOTHING} or self._times >= LEAVE_AT_ONCE:
             _raise_in_main(KeyboardInterrupt())
-        elif Interrupted.HURRIED in found:
+        elif Hurry.HURRIED in found:
             log.warning("ending without the rest of the final reads; press Ctrl-C again to exit at once")
 
     def _on_terminate(self) -> None:

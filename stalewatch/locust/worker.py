@@ -23,7 +23,7 @@ from stalewatch.engine import stopping
 from stalewatch.exit_codes import USAGE
 from stalewatch.history.clock import RealClock
 from stalewatch.locust import messages
-from stalewatch.locust.ending import Interrupted, settle_exit_code
+from stalewatch.locust.ending import Hurry, settle_exit_code
 from stalewatch.locust.messages import ClockOffset, ClockSample, Hello, Idle, Refusal
 from stalewatch.locust.metrics import WorkerMetrics
 from stalewatch.locust.open_database import WorkerRunSettings
@@ -282,7 +282,7 @@ class Worker:
         if run is not None:
             self._end(run)
 
-    def on_interrupt(self) -> Interrupted:
+    def on_interrupt(self) -> Hurry:
         """Skip the rest of the final reads if the run is ending already, and this Ctrl-C is not what ended it.
 
         A terminal sends Ctrl-C to the master and to its workers. On a busy machine, the master's message that the load
@@ -291,8 +291,8 @@ class Worker:
         first, self._interrupted = not self._interrupted, True
         run = self._started_run()
         if run is None or run.over_since is None or run.ended.is_set():
-            return Interrupted.NOTHING
+            return Hurry.NOTHING
         if first and isinstance(self._runner, WorkerRunner) and time.monotonic() - run.over_since < SAME_CTRL_C_S:
-            return Interrupted.ENDING
+            return Hurry.ENDING
         run.abandoned = True
-        return Interrupted.HURRIED
+        return Hurry.HURRIED

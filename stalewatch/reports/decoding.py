@@ -215,7 +215,7 @@ class _Result(msgspec.Struct):
     recovery: dict[str, _Recovery] = {}
     faults: list[_Fault] | None = None
     rpo: _Rpo | None = None
-    two_primaries_s: list[Number | None] | None = None
+    two_primaries_s: tuple[Number, Number] | None = None
     converged_s: Number | None = None
     resolution: _Resolution | None = None
     losses: dict[str, _Loss] = {}

@@ -133,7 +133,6 @@ def test_a_mutated_result_is_refused_or_shown(base: int, mutations: list[tuple[i
     refused_or_shown(base, mutations)
 
 
-@pytest.mark.soak
 def test_every_single_mutation_is_refused_or_shown() -> None:
     for base, made in enumerate(BASES):
         alike = {
