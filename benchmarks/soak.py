@@ -36,8 +36,12 @@ def measure(seconds: float) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder:
         files = {database: Path(folder) / database for database in RATES}
         started = [_start(one, seconds, where[one], files[one]) for one in RATES]
-        for process in started:
-            process.wait()
+        try:
+            for process in started:
+                process.wait()
+        finally:
+            for process in started:
+                process.kill()  # where Ctrl-C ends this one first
         for database, file in files.items():
             samples = [json.loads(line) for line in file.read_text().splitlines()]
             yield from _rows(database, samples)

@@ -30,38 +30,54 @@ STDOUT, STDERR = 1, 2
 class WorkerOutput:
     """What workers of `--processes` print, which share the master's terminal: the master prints it, above its view.
 
-    A line of another process in the middle of the view would leave the lines around it on the screen for good.
+    A line of another process in the middle of the view would leave the lines around it on the screen for good. Each
+    worker has a pipe: unbuffered output (`python -u`) comes in pieces, which those of others would be mixed with.
     """
 
     def __init__(self) -> None:
-        """Let processes that are forked from now on print into a pipe."""
-        self._read, self._write = os.pipe()
-        self._printing: gevent.Greenlet | None = None
+        """Let each process that is forked from now on print into a pipe."""
+        self._forking = True
+        self._made = (-1, -1)
+        """The pipe of the process that is being forked: its ends for reading and for writing."""
+        self._ends: list[int] = []
+        """Where the master reads what each worker prints."""
+        self._printing: list[gevent.Greenlet] = []
         self._master = os.getpid()
-        os.register_at_fork(after_in_child=self._join)
+        os.register_at_fork(before=self._make, after_in_parent=self._keep, after_in_child=self._join)
         atexit.register(self._print_rest)  # runs after Locust has waited for its workers
 
+    def _make(self) -> None:
+        if self._forking:
+            self._made = os.pipe()
+
+    def _keep(self) -> None:
+        if self._forking:
+            reading, writing = self._made
+            os.close(writing)
+            self._ends.append(reading)
+
     def _join(self) -> None:
-        if self._write < 0:
+        if not self._forking:
             return
+        reading, writing = self._made
         for stream in (STDOUT, STDERR):
             if os.isatty(stream):
-                os.dup2(self._write, stream)
+                os.dup2(writing, stream)
         # If the master is killed, nobody reads: a worker that prints then gets an error, and does not wait for ever.
-        os.close(self._read)
-        os.close(self._write)
-        self._write = -1
+        for end in (reading, writing, *self._ends):
+            os.close(end)
+        self._forking = False
 
     def print(self) -> None:
         """Start to print what workers print; call this in the master, once all are forked."""
-        os.close(self._write)
-        self._write = -1
-        make_nonblocking(self._read)
-        self._printing = gevent.spawn(self._print)
+        self._forking = False
+        for end in self._ends:
+            make_nonblocking(end)
+        self._printing = [gevent.spawn(self._print, end) for end in self._ends]
 
-    def _print(self) -> None:
+    def _print(self, end: int) -> None:
         rest = b""
-        while data := nb_read(self._read, 1 << 16):
+        while data := nb_read(end, 1 << 16):
             *lines, rest = (rest + data).split(b"\n")
             for line in lines:
                 self._print_line(line)
@@ -76,9 +92,9 @@ class WorkerOutput:
     def _print_rest(self) -> None:
         if os.getpid() != self._master:
             return
-        if self._printing is None:  # the master ends before it has started
+        if not self._printing:  # the master ends before it has started
             self.print()
-        gevent.joinall([self._printing], timeout=LAST_LINES_S)
+        gevent.joinall(self._printing, timeout=LAST_LINES_S)
 
 
 _output: list[WorkerOutput] = []

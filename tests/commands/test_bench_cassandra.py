@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,34 +22,31 @@ from tests.commands.benching import ROOT, SHAPES, TIMEOUT_S, bench, result_of
 pytestmark = pytest.mark.server
 
 
-def test_overlapping_quorums_have_no_stale_reads_but_weaker_levels_do(ring: CassandraCluster, tmp_path: Path) -> None:
-    """The three documented scenarios and ONE/ALL, with sessions that read back their writes at once."""
-    rates, bounds = {}, {}
-    # The weaker levels run last: the difference is clearer once the servers are warm.
-    for write_cl, read_cl in (("ONE", "ALL"), ("QUORUM", "QUORUM"), ("QUORUM", "ONE"), ("ONE", "ONE")):
-        report = tmp_path / "result.json"
-        load = (
-            "--ops",
-            "1000" if read_cl == "ONE" else "100",
-            "--users",
-            "6",
-            "--keys",
-            "200",
-            "--write-ratio",
-            "0.5",
-            "--reread",
-            "1",
-        )
-        levels = ("--write-cl", write_cl, "--read-cl", read_cl, "--read-repair", "none")
-        found = result_of(bench("cassandra", "--hosts", ring.uri(), *levels, *load, "--json", str(report)), report)
-        stale = found["guarantees"]["stale_reads"]
-        rates[write_cl, read_cl], bounds[write_cl, read_cl] = stale["rate"], stale["interval"]
-        print(write_cl, read_cl, stale["violated"], stale["checked"])
-    assert rates["QUORUM", "QUORUM"] == rates["ONE", "ALL"] == 0
-    assert min(rates["ONE", "ONE"], rates["QUORUM", "ONE"]) > 0
-    assert bounds["ONE", "ONE"][1] > bounds["QUORUM", "ONE"][0], (
-        "ONE/ONE has significantly fewer stale reads than QUORUM/ONE"
-    )
+def stale_reads(ring: CassandraCluster, folder: Path, write_cl: str, read_cl: str, operations: int) -> dict[str, Any]:
+    """Return what a load found whose sessions read back their writes at once."""
+    report = folder / "result.json"
+    load = ("--ops", str(operations), "--users", "6", "--keys", "200", "--write-ratio", "0.5", "--reread", "1")
+    levels = ("--write-cl", write_cl, "--read-cl", read_cl, "--read-repair", "none")
+    found = result_of(bench("cassandra", "--hosts", ring.uri(), *levels, *load, "--json", str(report)), report)
+    stale: dict[str, Any] = found["guarantees"]["stale_reads"]
+    return stale
+
+
+@pytest.mark.parametrize(("write_cl", "read_cl"), [("ONE", "ALL"), ("QUORUM", "QUORUM")])
+def test_overlapping_quorums_have_no_stale_reads(
+    ring: CassandraCluster, tmp_path: Path, write_cl: str, read_cl: str
+) -> None:
+    stale = stale_reads(ring, tmp_path, write_cl, read_cl, 200)
+    assert stale["verdict"] == "holds"
+    assert stale["checked"] > 20
+
+
+@pytest.mark.soak  # how far replicas are behind depends on the machine; tests of hints show the same with a dead node
+def test_weaker_levels_have_stale_reads(ring: CassandraCluster, tmp_path: Path) -> None:
+    # The weaker one runs last: the difference is clearer once the servers are warm.
+    quorum, one = (stale_reads(ring, tmp_path, write_cl, "ONE", 2000) for write_cl in ("QUORUM", "ONE"))
+    assert min(quorum["rate"], one["rate"]) > 0
+    assert one["interval"][1] > quorum["interval"][0], "ONE/ONE has significantly fewer stale reads than QUORUM/ONE"
 
 
 def test_registers_lists_and_counters_run_together(ring: CassandraCluster, tmp_path: Path) -> None:
