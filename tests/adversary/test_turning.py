@@ -75,10 +75,15 @@ def turned(folder: Path, case: Case, proxy: TurningProxy, mark: bytes, *address:
     result, history = folder / "result.json", folder / "history.jsonl"
     files = ("--json", str(result), "--history", str(history))
     started = Started(folder, "-c", VICTIM, str(folder), str(RECOVERY_S), *address, *LOAD, *files)
+
+    def await_load(condition: Callable[[], bool]) -> None:
+        eventually(lambda: started.process.poll() is not None or condition())
+        assert started.process.poll() is None, started.said()
+
     if case.phase == "load":
-        eventually(lambda: history.exists() and history.stat().st_size > 5_000)
+        await_load(lambda: history.exists() and history.stat().st_size > 5_000)
         proxy.turns[mark] = TURNS[case.turn]
-    eventually((folder / "load has ended").exists)
+    await_load((folder / "load has ended").exists)
     proxy.turns[mark] = TURNS[case.turn]
     (folder / "go on").touch()
     ended = started.ended()
