@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
+from gevent._hub_local import get_hub_if_exists
 from selenium import webdriver
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
@@ -112,6 +113,17 @@ def leading(cluster: MongoCluster) -> str:
 @pytest.fixture(name="eventually")
 def _eventually() -> Callable[..., Any]:
     return eventually
+
+
+@pytest.fixture(autouse=True)
+def _gevents_time() -> None:
+    """Let gevent look at the clock: it starts timers at its last look, which was perhaps minutes ago, in another test.
+
+    A wait of two minutes would end at once.
+    """
+    hub = get_hub_if_exists()
+    if hub is not None:
+        hub.loop.update_now()
 
 
 @pytest.fixture(scope="session", autouse=True)

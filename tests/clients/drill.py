@@ -83,10 +83,10 @@ class Drill:
         return self.recorder.judge.verdicts()
 
 
-def until(condition: Callable[[], object], timeout_s: float = 120.0) -> float:
-    """Wait until the condition holds; return how many seconds that took."""
+def until(condition: Callable[[], object], timeout_s: float = 120.0, found: Callable[[], object] = str) -> float:
+    """Wait until the condition holds; return how many seconds that took. If it never does, show what there is."""
     began = time.monotonic()
     while not condition():
-        assert time.monotonic() < began + timeout_s, f"still not true after {timeout_s:.0f} s"
+        assert time.monotonic() < began + timeout_s, f"still not true after {timeout_s:.0f} s: {found()}"
         time.sleep(0.05)
     return time.monotonic() - began
