@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tests.locust.conftest import Swarm
 
 REQUIRE_ALL = "STALEWATCH_REQUIRE_ALL"
+SECOND_TRY = "STALEWATCH_SECOND_TRY"
 
 # Cassandra's nodes are started some forty times, and none runs for long enough to be worth optimizing: without the
 # second compiler a start takes half of the processor's time, and a tenth less without the verification of byte code,
@@ -83,9 +84,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadSco
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where tests run in several processes, begin with those that take long: servers, then Locust."""
+    """Where tests run in several processes, begin with those that take long: servers, then Locust.
+
+    With STALEWATCH_SECOND_TRY=1, those that start servers or Locust get a second try, and the summary names them. The
+    others, such as those of checkers, never do: given the same input, they always say the same.
+    """
     if hasattr(config, "workerinput"):
         items.sort(key=_rank)
+    if os.environ.get(SECOND_TRY) == "1":
+        for item in items:
+            if item.get_closest_marker("server") is not None or "swarm" in getattr(item, "fixturenames", ()):
+                item.add_marker(pytest.mark.flaky(reruns=1))
 
 
 def _rank(item: pytest.Item) -> tuple[bool, int]:

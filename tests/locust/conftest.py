@@ -148,6 +148,7 @@ class Swarm:
 
     def post(self, path: str, **form: object) -> requests.Response:
         """Submit a form to the web page."""
+        self.await_page()
         return requests.post(f"http://127.0.0.1:{self.web_port}{path}", data=form, timeout=WAIT_S)
 
     def post_reset(self) -> requests.Response:
@@ -156,6 +157,7 @@ class Swarm:
 
     def get(self, path: str) -> requests.Response:
         """Request a path of the web page."""
+        self.await_page()
         return requests.get(f"http://127.0.0.1:{self.web_port}{path}", timeout=WAIT_S)
 
     def living(self) -> list[psutil.Process]:
