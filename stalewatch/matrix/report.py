@@ -177,10 +177,10 @@ def show_matrix(matrix: Document) -> None:
     """Print the tables, contradictions and what was not measured."""
     names = columns(matrix)[:MOST_COLUMNS]
     for provocation, cells in by_provocation(matrix):
-        title = f"{heading(matrix)}, {provocation}: {matrix['provocations'][provocation]}"
+        title = f"{matrix['database']}, {provocation}: {matrix['provocations'][provocation]}"
         headings = ("levels", *(HEADINGS[name] for name in names), "p95\nms", "ok/s", "RTO\ns")
         show(title, headings, [_row(cell, names) for cell in cells])
-    for line in (f"levels: {matrix['labels']}", *LEGEND):
+    for line in (heading(matrix), f"levels: {matrix['labels']}", *LEGEND):
         print("\n".join(textwrap.wrap(line, WIDTH)))
     for line in summary(matrix):
         print("\n".join(textwrap.wrap(line, WIDTH, subsequent_indent="  ")))
