@@ -10,7 +10,6 @@ and compression (no effect on what a read returns), secondary indexes, and views
 """
 
 import socket
-import time
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -35,9 +34,6 @@ class TableLayout(NamedTuple):
         kinds = {first: "partition_key", **dict.fromkeys(others, "clustering")}
         return {name: (kind, kinds.get(name, "regular")) for name, kind in self.columns.items()}
 
-
-LOOKS, LOOK_S = 15, 0.2
-"""How often to look for columns that are missing, and how many seconds apart."""
 
 _LOCAL = ("LocalStrategy", "EverywhereStrategy")
 
@@ -99,7 +95,8 @@ def _defects(
             f"has default_time_to_live = {properties['default_time_to_live']}, by which rows expire, which would be "
             "reported as lost"
         )
-    kinds = _kinds(session, keyspace, table, layout)
+    columns = _rows(session, "columns", keyspace, table)
+    kinds = {row["column_name"]: (row["type"], row["kind"]) for row in columns}
     for name in sorted({*kinds, *layout.kinds}):
         if kinds.get(name) != layout.kinds.get(name):
             has, needs = _column(name, kinds.get(name)), _column(name, layout.kinds.get(name))
@@ -108,21 +105,6 @@ def _defects(
         yield f"has the trigger {trigger['trigger_name']}, which may change what a write stores"
     for mask in _rows(session, "column_masks", keyspace, table):
         yield f"masks its column {mask['column_name']}, so that reads do not return what is stored"
-
-
-def _kinds(session: Session, keyspace: str, table: str, layout: TableLayout) -> dict[str, tuple[str, str]]:
-    """Return the type and the kind of every column; look again for a while if one is missing.
-
-    Another run may just be creating the table: the rows about it appear one after another, at one node after another.
-    """
-    for number in range(LOOKS):
-        if number:
-            time.sleep(LOOK_S)
-        rows = _rows(session, "columns", keyspace, table)
-        kinds = {row["column_name"]: (row["type"], row["kind"]) for row in rows}
-        if kinds.keys() >= layout.kinds.keys():
-            break
-    return kinds
 
 
 def _column(name: str, kind: tuple[str, str] | None) -> str:

@@ -5,14 +5,18 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pymongo
 import pytest
 
+from stalewatch.clients.cassandra.client import CassandraDatabaseClient
+from stalewatch.clients.cassandra.options import CassandraClientOptions
 from stalewatch.clusters.local import ports
 from stalewatch.clusters.local.cassandra import CassandraCluster
+from stalewatch.history.clock import RealClock
 from tests.adversary.hostile import TURNS, TurningProxy
 from tests.adversary.running import AT_A_TIME, MOST_BYTES, Ended, Started
 from tests.conftest import eventually
@@ -151,6 +155,8 @@ def test_a_load_on_a_cassandra_node_that_turns_hostile_ends_in_time_without_a_fa
     ring: CassandraCluster, tmp_path: Path, cases: Sequence[Case]
 ) -> None:
     host, _, port = next(iter(ring.nodes())).rpartition(":")
+    with closing(CassandraDatabaseClient(CassandraClientOptions(hosts=ring.uri()), RealClock())) as client:
+        client.prepare()  # of several benches at once, each would create the table, and one would be dropped
 
     def run(case: Case, folder: Path) -> Turned:
         with TurningProxy(int(port), host) as proxy:

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 import pytest
 from cassandra import InvalidRequest
 
-from stalewatch.clients.cassandra import preconditions
 from stalewatch.clients.cassandra.preconditions import check_keyspace, check_table
 from stalewatch.clients.cassandra.schema import LISTS, REGISTERS
 from stalewatch.clients.errors import BadAddress
@@ -57,28 +56,6 @@ def test_settings_that_falsify_nothing_are_accepted() -> None:
     found = check_table(ScriptedSchema(tables=PLAIN, columns=COLUMNS), "bench", "kv", REGISTERS)
     assert found == PLAIN[0]
     assert check_table(ScriptedSchema(), "bench", "kv", REGISTERS) is None
-
-
-class SchemaBeingCreated(ScriptedSchema):
-    """The schema of a node that is applying another run's CREATE TABLE: the columns come after the table."""
-
-    def __init__(self, looks: int) -> None:
-        super().__init__(tables=PLAIN, columns=[])
-        self._looks = looks
-
-    def execute(self, query: str, _values: object) -> object:
-        if "columns" in query:
-            self._looks -= 1
-            if not self._looks:
-                self._tables = {**self._tables, "columns": COLUMNS}
-        return super().execute(query, _values)
-
-
-def test_a_table_that_is_just_being_created_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preconditions, "LOOK_S", 0.001)
-    assert check_table(SchemaBeingCreated(looks=3), "bench", "kv", REGISTERS) == PLAIN[0]
-    with pytest.raises(BadAddress, match="it has no d, a run needs d"):
-        check_table(SchemaBeingCreated(looks=preconditions.LOOKS + 1), "bench", "kv", REGISTERS)
 
 
 def test_the_kinds_of_a_layout_follow_from_its_key() -> None:
